@@ -1,0 +1,96 @@
+"""Trees of arrays on disk, as safetensors: no code is ever loaded. NumPy at the boundary.
+
+A file holds `{path of the leaf: array}` and text metadata. It is written whole or not at all.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+
+from jaxinv.errors import UserError
+from jaxinv.records import atomic_write
+
+
+def _leaves_by_path(tree: Any) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def save(path: str | os.PathLike, tree: Any, *, metadata: Mapping[str, str] | None = None) -> None:
+    """Writes a tree of arrays, atomically.
+
+    Args:
+      path: of the file.
+      tree: any pytree of arrays whose leaves have distinct paths.
+      metadata: text to keep beside the arrays.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    # A leaf may be a strided view; the format stores bytes as they lie.
+    arrays = {name: np.array(leaf, order="C") for name, leaf in _leaves_by_path(tree).items()}
+    content = to_bytes(arrays, metadata=dict(metadata or {}))
+    atomic_write(path, lambda file: file.write(content))
+
+
+def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Reads `{path of the leaf: array}` and the metadata.
+
+    Raises:
+      UserError: there is no such file, or it is truncated or of another format.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such checkpoint.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable checkpoint, or truncated ({error}).") from error
+
+
+def load(path: str | os.PathLike, like: Any) -> tuple[Any, dict[str, str]]:
+    """Reads a tree of the structure and the shapes of `like`, and the metadata.
+
+    Args:
+      path: of a file that `save` wrote.
+      like: a pytree of arrays or of `jax.ShapeDtypeStruct`.
+
+    Raises:
+      UserError: the file is missing, unreadable, or holds other arrays than `like`.
+    """
+    arrays, metadata = read(path)
+    expected = _leaves_by_path(like)
+    different = [
+        name
+        for name in sorted(set(expected) | set(arrays))
+        if name not in arrays
+        or name not in expected
+        or arrays[name].shape != tuple(expected[name].shape)
+        or arrays[name].dtype != expected[name].dtype
+    ]
+    if different:
+        name = different[0]
+        found = f"holds {arrays[name].shape}" if name in arrays else "lacks it"
+        wanted = f"expects {tuple(expected[name].shape)}" if name in expected else "has no such array"
+        raise UserError(
+            f"{path}: a checkpoint of another model ({name}: the file {found}, the model {wanted})."
+        )
+    leaves = [arrays[name] for name in expected]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves), metadata
+
+
+def fingerprint(tree: Any) -> str:
+    """12 hexadecimal digits that identify the arrays of a tree, and their names."""
+    digest = hashlib.sha256()
+    for name, leaf in sorted(_leaves_by_path(tree).items()):
+        array = np.asarray(leaf)
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:12]

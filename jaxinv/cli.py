@@ -1,0 +1,179 @@
+"""What the experiment scripts share: flags, help, errors, the compilation cache.
+
+A script defines its own flags, calls `common_flags`, and ends in `cli.run(main)`, where `main`
+returns the folder of its last record. Output for people goes to stdout, whose last line is that
+record's path; progress and warnings go to stderr.
+"""
+
+import hashlib
+import platform
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import flags
+
+from jaxinv import data, records
+from jaxinv.errors import UsageError, UserError
+
+FLAGS = flags.FLAGS
+
+_COMMON: list[str] = []
+
+
+def common_flags(*, num_images: int | None = None, splits: str | None = None) -> None:
+    """Defines the flags that mean the same in every script.
+
+    Args:
+      num_images: default of `--num_images`; None if the script attacks no images.
+      splits: default of `--split`; None if the script has no cut.
+    """
+    before = set(FLAGS)
+    flags.DEFINE_string(
+        "dataset",
+        "mnist",
+        "mnist, cifar10, mnist_5k (embedded), or any TFDS image classification dataset whose "
+        "images are 28x28 grey or 32x32 colour.",
+    )
+    flags.DEFINE_string(
+        "data_dir",
+        None,
+        "Folder of prepared TFDS datasets; by default TFDS_DATA_DIR, then TFDS's own folder.",
+    )
+    flags.DEFINE_string("workdir", "results", "Folder for records and pictures.")
+    flags.DEFINE_integer("seed", 0, "Seed of all randomness of this run.", lower_bound=0)
+    flags.DEFINE_boolean("rerun", False, "Run again even if the record exists.")
+    if splits is not None:
+        flags.DEFINE_list(
+            "split",
+            splits,
+            "Layer after which the network is cut: one name, a comma list, or all. The paper's "
+            "spelling is understood (ReLU2 is relu2).",
+        )
+    if num_images is not None:
+        flags.DEFINE_integer(
+            "num_images",
+            num_images,
+            "How many images of the test split to attack, from the first.",
+            lower_bound=1,
+        )
+        flags.DEFINE_string(
+            "checkpoint",
+            None,
+            "Trained target, as train_target.py writes it; by default the one that ships with "
+            "jaxinv, else the newest in --workdir, else one is trained.",
+        )
+    _COMMON.extend(sorted(set(FLAGS) - before))
+
+
+def run(main: Callable[[], Path]) -> None:
+    """Parses the flags, runs a script's `main` and exits.
+
+    Prints the path of the record that `main` returns as the last line of stdout. Exit status: 0;
+    2 for a bad flag; 1 for another failure that the user can mend, as one line on stderr; 130 when
+    interrupted.
+    """
+    flags.DEFINE_boolean("help", False, "Show this and exit.", short_name="h")
+    script = sys.modules["__main__"]
+    try:
+        rest = FLAGS(sys.argv)[1:]
+        if FLAGS.help:
+            print(_help(script.__doc__ or "", Path(sys.argv[0]).name))
+            sys.exit(0)
+        if rest:
+            raise UsageError(f"{rest[0]}: unexpected; flags are written --name=value.")
+        use_compilation_cache()
+        print(main())
+    except flags.Error as error:
+        _fail(" ".join(str(error).split()), UsageError.exit_code)
+    except UserError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from what is finished.", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _help(description: str, script: str) -> str:
+    own = [flag.name for flag in FLAGS.get_key_flags_for_module("__main__")]
+    groups = [
+        ("flags of this script", [name for name in sorted(own) if name not in _COMMON]),
+        ("flags of every script", [name for name in _COMMON if name in FLAGS]),
+    ]
+    lines = [description.strip()]
+    for title, names in groups:
+        if names:
+            lines += ["", f"{title}:", *(_describe(FLAGS[name]) for name in names)]
+    lines += ["", f"Run as: python experiments/{script} [--flag=value ...]"]
+    return "\n".join(lines)
+
+
+def _describe(flag: flags.Flag) -> str:
+    default = flag.default_as_str
+    shown = f" (default: {default.strip(chr(39))})" if default is not None else ""
+    head = f"  --[no]{flag.name}" if flag.boolean else f"  --{flag.name}"
+    choices = getattr(flag.parser, "enum_values", None)
+    head += f"={'|'.join(choices)}" if choices else ""
+    body = textwrap.fill(f"{flag.help}{shown}", 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return f"{head}\n{body}"
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs on disk, so that the next process starts in a second or two.
+
+    CPU programs are kept apart by processor: what one compiles another may not be able to run.
+    """
+    import jax
+
+    cpu = hashlib.sha256(f"{platform.machine()} {_cpu_flags()}".encode()).hexdigest()[:8]
+    folder = data.cache_root() / "programs" / cpu
+    try:
+        records.ensure_writable(folder)
+    except UserError as error:
+        print(f"Compiled programs are not kept: {error}", file=sys.stderr)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation")
+
+
+def _cpu_flags() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
+def check_images(num_images: int, available: int) -> int:
+    """Returns `num_images`.
+
+    Raises:
+      UsageError: there are fewer.
+    """
+    if num_images > available:
+        raise UsageError(f"--num_images={num_images}: the test split has {available} images.")
+    return num_images
+
+
+def resolve_splits(names: Sequence[str], network) -> list[str]:
+    """Names of cuts, in the order given and without repeats; "all" is every one.
+
+    Raises:
+      UsageError: there is no such layer, or none is named.
+    """
+    if [name.strip().lower() for name in names] == ["all"]:
+        return list(network.cuts)
+    cuts = [network.resolve(name.strip()) for name in names]
+    if not cuts:
+        raise UsageError(f"--split is empty; choose from {', '.join(network.cuts)}, or all.")
+    return list(dict.fromkeys(cuts))

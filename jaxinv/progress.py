@@ -1,0 +1,56 @@
+"""Long compiled loops, run in segments, so that a person sees them move. Python, outside of jit."""
+
+import time
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+_SECONDS_PER_SEGMENT = 0.5
+
+
+class Progress:
+    """A progress bar on stderr (a terminal's only) over steps that run in compiled segments.
+
+    Segments last about half a second, however long one step takes: the bar moves, and the loop
+    returns to Python so seldom that it costs nothing. How steps fall into segments must not matter
+    to their outcome. Use it as a context manager.
+
+    Args:
+      total: steps in all.
+      description: shown before the bar.
+      start: steps that are already done.
+    """
+
+    def __init__(self, total: int, description: str, *, start: int = 0):
+        self._bar = tqdm(
+            total=total, initial=start, desc=description, unit="step", disable=None, leave=False
+        )
+        self._count = 1
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+    def segments(self, steps: int) -> Iterator[tuple[int, int]]:
+        """Yields `(first, count)` until `steps` steps are done.
+
+        The caller runs steps `first .. first + count - 1` and waits for their result before it
+        asks for the next segment.
+        """
+        first = 0
+        while first < steps:
+            count = min(self._count, steps - first)
+            began = time.perf_counter()
+            yield first, count
+            seconds = max(time.perf_counter() - began, 1e-9)
+            first += count
+            self._bar.update(count)
+            # At most fourfold at a time: the first segments pay for warming up.
+            fitting = int(count * _SECONDS_PER_SEGMENT / seconds)
+            self._count = max(1, min(4 * count, fitting))
+
+    def show(self, text: str) -> None:
+        """Puts text behind the bar."""
+        self._bar.set_postfix_str(text, refresh=False)

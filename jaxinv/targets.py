@@ -1,0 +1,211 @@
+"""Trained target networks: shipped with the package, found in a work folder, or trained here. JAX.
+
+A target belongs to the data it was trained on: weights of one dataset never serve another.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from jaxinv import checkpoints, records, training
+from jaxinv.data import Dataset, Samples, print_to_stderr
+from jaxinv.errors import UserError
+from jaxinv.networks import Network, Params, for_images
+
+EXPERIMENT = "train_target"
+WEIGHTS = "target.safetensors"
+SHIPPED = Path(__file__).parent / "weights"
+_LEAST_STEPS = 1500
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A trained network and where it came from.
+
+    Attributes:
+      network: the whole network; `split` it to attack it.
+      params: its trained parameters.
+      source: "shipped", or the file that the parameters came from.
+      fingerprint: identifies the parameters, in configuration hashes.
+      training: how it was trained, and what that reached (empty if the file does not tell).
+    """
+
+    network: Network
+    params: Params
+    source: str
+    fingerprint: str
+    training: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a target is trained: AdamW, one cycle of the learning rate, gradients clipped to norm 1.
+
+    Attributes:
+      epochs: passes over the target's part of the training split.
+      batch_size: images a step.
+      learning_rate: at the peak of the cycle.
+      weight_decay: of AdamW.
+      eps: of AdamW, against the root of the squared gradient.
+      augment: whether images are flipped and jittered.
+      seed: of the initial parameters, the order of images and the augmentation.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    eps: float
+    augment: bool
+    seed: int = 0
+
+
+def default_recipe(dataset: Dataset) -> Recipe:
+    """A recipe by kind of image: grey images are not augmented, colour images are.
+
+    Small datasets get more epochs, so that no target is trained for fewer than 1,500 steps.
+    """
+    steps = max(1, len(dataset.target) // 64)
+    least = math.ceil(_LEAST_STEPS / steps)
+    if dataset.image_shape[-1] > 1:
+        return Recipe(max(16, least), 64, 1e-3, 0.05, 1e-8, augment=True)
+    return Recipe(max(12, least), 32, 1e-3, 0.0, 1e-3, augment=False)
+
+
+def train(
+    dataset: Dataset,
+    network: Network,
+    recipe: Recipe,
+    *,
+    checkpoint: str | os.PathLike | None = None,
+) -> training.Fit:
+    """Trains a network on the target's part of a dataset.
+
+    The history has `loss` and `accuracy` on the (augmented) training images, and `test_accuracy` on
+    the first 2,000 test images, which serve the picture alone: nothing is chosen by them.
+
+    Args:
+      dataset: its `target` part trains.
+      network: takes the dataset's images, returns one logit a class.
+      recipe: the settings.
+      checkpoint: file to go on from after a kill.
+    """
+    key_init, key_fit = jax.random.split(jax.random.key(recipe.seed))
+    samples, shown = dataset.target, dataset.test[:2000]
+    schedule = optax.cosine_onecycle_schedule(
+        recipe.epochs * max(1, len(samples) // recipe.batch_size),
+        recipe.learning_rate,
+        pct_start=0.2,
+    )
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(schedule, eps=recipe.eps, weight_decay=recipe.weight_decay),
+    )
+
+    def loss(params: Params, batch: dict[str, Array], key: Array):
+        images = batch["pixels"].astype(jnp.float32) / 255
+        images = augment(key, images) if recipe.augment else images
+        logits = network.apply(params, images)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+        return losses.mean(), {"accuracy": (logits.argmax(-1) == batch["labels"]).mean()}
+
+    return training.fit(
+        loss,
+        network.init(key_init),
+        {"pixels": np.asarray(samples.pixels), "labels": samples.labels},
+        optimizer=optimizer,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        key=key_fit,
+        on_epoch=lambda params: {"test_accuracy": accuracy(network, params, shown)},
+        checkpoint=checkpoint,
+        description=f"{dataset.name} target",
+    )
+
+
+def augment(key: Array, images: Array) -> Array:
+    """Mirrors half of the images; zooms (10%, each axis by itself) and shifts (10%) each.
+
+    Args:
+      key: of the random draws.
+      images: `[N, H, W, C]` in unit space.
+
+    Returns:
+      `[N, H, W, C]`, interpolated linearly; what comes from beyond the border is black.
+    """
+    n, height, width, _ = images.shape
+    key_flip, key_zoom, key_shift = jax.random.split(key, 3)
+    mirrored = jax.random.bernoulli(key_flip, shape=(n, 1, 1, 1))
+    images = jnp.where(mirrored, images[:, :, ::-1], images)
+    size = jnp.array([[height, width]], jnp.float32)
+    zoom = jax.random.uniform(key_zoom, (n, 2), minval=0.9, maxval=1.1)
+    shift = jax.random.uniform(key_shift, (n, 2), minval=-0.1, maxval=0.1) * size
+    # The transform scales about the corner: move the middle back to where it was.
+    shift += (1 - zoom) * size / 2
+
+    def warp(image: Array, zoom: Array, shift: Array) -> Array:
+        return jax.image.scale_and_translate(
+            image, image.shape, (0, 1), zoom, shift, "linear", antialias=False
+        )
+
+    return jax.vmap(warp)(images, zoom, shift)
+
+
+def accuracy(network: Network, params: Params, samples: Samples, *, batch_size: int = 500) -> float:
+    """Share of samples whose class has the largest logit.
+
+    Args:
+      network: returns one logit a class.
+      params: its parameters.
+      samples: images and labels.
+      batch_size: images at a time; the last batch is padded, not compiled anew.
+    """
+    pixels, labels = samples.pixels, samples.labels
+    batch_size = min(batch_size, len(samples))
+    correct = 0
+    for start in range(0, len(samples), batch_size):
+        batch, truth = pixels[start : start + batch_size], labels[start : start + batch_size]
+        missing = batch_size - len(batch)
+        batch = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        predicted = np.asarray(_predict(network, params, batch))[: len(truth)]
+        correct += int((predicted == truth).sum())
+    return correct / len(samples)
+
+
+@partial(jax.jit, static_argnums=0)
+def _predict(network: Network, params: Params, pixels: Array) -> Array:
+    return network.apply(params, pixels.astype(jnp.float32) / 255).argmax(-1)
+
+
+def save(path: str | os.PathLike, dataset: Dataset, params: Params, info: Mapping[str, Any]) -> None:
+    """Writes trained parameters with the name of their dataset and how they were trained."""
+    metadata = {"dataset": dataset.name, "training": json.dumps(info)}
+    checkpoints.save(path, params, metadata=metadata)
+
+
+def load(path: str | os.PathLike, dataset: Dataset, *, source: str | None = None) -> Target:
+    """Reads a target for a dataset.
+
+    Raises:
+      UserError: the file is missing, truncated, of another model, or of another dataset.
+    """
+    network = for_images(dataset.image_shape, dataset.num_classes)
+    like = jax.eval_shape(network.init, jax.random.key(0))
+    params, metadata = checkpoints.load(path, like)
+    if metadata.get("dataset") != dataset.name:
+        trained_on = metadata.get("dataset", "an unknown dataset")
+        raise UserError(f"{path}: trained on {trained_on}, not on {dataset.name}.")
+    info = json.loads(metadata.get("training", "{}"))
+    params = jax.tree.map(jnp.asarray, params)
+    return Target(network, params, source or str(path), checkpoints.fingerprint(params), info)

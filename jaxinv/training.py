@@ -1,0 +1,146 @@
+"""The one fit loop: targets, inverse networks, shadows and learned priors are all trained by `fit`.
+
+JAX. Data stay on the device; steps run inside one compiled loop. All randomness of a step is a
+function of the key and of the step's number, so that a run that was killed goes on from its last
+checkpoint and ends with the very parameters of an undisturbed one.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from jaxinv import checkpoints
+from jaxinv.errors import UserError
+from jaxinv.progress import Progress
+
+Batch = Any
+Metrics = Mapping[str, Array]
+Loss = Callable[[Any, Batch, Array], tuple[Array, Metrics]]
+
+
+class Fit(NamedTuple):
+    """What a fit ends with.
+
+    Attributes:
+      params: the trained parameters.
+      history: one row an epoch: `loss` and the loss function's metrics, as means over the epoch's
+        steps, and whatever `on_epoch` added.
+      seconds: wall time of this process spent in steps; compilation is not in it.
+      compile_seconds: wall time spent compiling.
+    """
+
+    params: Any
+    history: list[dict[str, float]]
+    seconds: float
+    compile_seconds: float
+
+
+def fit(
+    loss: Loss,
+    params: Any,
+    data: Batch,
+    *,
+    optimizer: optax.GradientTransformation,
+    epochs: int,
+    batch_size: int,
+    key: Array,
+    on_epoch: Callable[[Any], Mapping[str, float]] | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    description: str = "fit",
+) -> Fit:
+    """Minimises the mean of a loss over shuffled batches.
+
+    Args:
+      loss: `(params, batch, key) -> (scalar, metrics)`, pure; the key is the step's own, for
+        augmentation or noise.
+      params: where to start; any tree of arrays.
+      data: a tree of arrays with a leading axis `[N, ...]` over examples; a batch is the same tree
+        with `[batch_size, ...]`.
+      optimizer: any optax transformation.
+      epochs: passes over the data; the last, incomplete batch of each is left out.
+      batch_size: examples a step; at most N.
+      key: of all randomness.
+      on_epoch: `params -> numbers` to add to the epoch's row of the history.
+      checkpoint: file to write after every epoch and to go on from where it exists.
+      description: shown before the progress bar.
+
+    Raises:
+      UserError: the loss became non-finite, or the checkpoint is unreadable or of another model.
+    """
+    size = jax.tree.leaves(data)[0].shape[0]
+    batch_size = min(batch_size, size)
+    steps = size // batch_size
+    key_order, key_steps = jax.random.split(key)
+    data = jax.tree.map(jnp.asarray, data)
+    # The loop gives its input buffers away: keep the caller's.
+    state = jax.tree.map(jnp.array, (params, optimizer.init(params)))
+    first_epoch, history = 0, []
+    if checkpoint is not None and Path(checkpoint).is_file():
+        state, first_epoch, history = _resume(checkpoint, state)
+    shape = jax.eval_shape(lambda p: loss(p, jax.tree.map(lambda a: a[:batch_size], data), key)[1], params)
+    zeros = {name: jnp.zeros(()) for name in ("loss", *shape)}
+
+    began = time.perf_counter()
+    order = jnp.zeros((steps, batch_size), jnp.int32)
+    run = (
+        _run_steps.lower(loss, optimizer, state, zeros, data, order, key_steps, 0, 0, 0).compile()
+        if first_epoch < epochs
+        else None
+    )
+    compile_seconds = time.perf_counter() - began
+    seconds = 0.0
+
+    with Progress(epochs * steps, description, start=first_epoch * steps) as progress:
+        for epoch in range(first_epoch, epochs):
+            began = time.perf_counter()
+            permutation = jax.random.permutation(jax.random.fold_in(key_order, epoch), size)
+            order = permutation[: steps * batch_size].reshape(steps, batch_size).astype(jnp.int32)
+            totals = jax.tree.map(jnp.array, zeros)
+            for first, count in progress.segments(steps):
+                before = epoch * steps
+                state, totals = run(state, totals, data, order, key_steps, before, first, count)
+                mean = float(totals["loss"]) / (first + count)
+                progress.show(f"epoch {epoch + 1}/{epochs}, loss {mean:.4f}")
+            seconds += time.perf_counter() - began
+            row = {name: float(total) / steps for name, total in totals.items()}
+            if not np.isfinite(row["loss"]):
+                raise UserError(f"{description}: the loss is not finite after epoch {epoch + 1}.")
+            row |= on_epoch(state[0]) if on_epoch else {}
+            history.append(row)
+            if checkpoint is not None:
+                metadata = {"epoch": str(epoch + 1), "history": json.dumps(history)}
+                checkpoints.save(checkpoint, state, metadata=metadata)
+    return Fit(state[0], history, seconds, compile_seconds)
+
+
+def _resume(checkpoint: str | os.PathLike, state: Any) -> tuple[Any, int, list[dict[str, float]]]:
+    arrays, metadata = checkpoints.load(checkpoint, state)
+    state = jax.tree.map(jnp.asarray, arrays)
+    return state, int(metadata["epoch"]), json.loads(metadata["history"])
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
+def _run_steps(loss, optimizer, state, totals, data, order, key, before, first, count):
+    def step(i, carry):
+        (params, opt_state), totals = carry
+        batch = jax.tree.map(lambda array: array[order[i]], data)
+        step_key = jax.random.fold_in(key, before + i)
+        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch, step_key)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        totals = {
+            name: total + {"loss": value, **metrics}[name] for name, total in totals.items()
+        }
+        return (params, opt_state), totals
+
+    return jax.lax.fori_loop(first, first + count, step, (state, totals))

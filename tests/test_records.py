@@ -1,0 +1,332 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxinv
+from jaxinv import records
+from jaxinv.errors import UserError
+
+ALL_KEYS = records.REQUIRED_KEYS | records.REQUIRED_ATTACK_KEYS
+IMAGES = {"originals": np.zeros((2, 4, 4, 1)), "reconstructions": np.ones((2, 4, 4, 1))}
+
+
+def a_record(**values):
+    return dict.fromkeys(sorted(ALL_KEYS)) | values
+
+
+def python(code, *arguments):
+    """A new process that runs `code` with jaxinv at hand."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=Path(jaxinv.__path__[0]).parent
+    )
+
+
+def strict(text):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def files_in(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_hash_is_that_of_canonical_json():
+    # sha256 of {"a":[1,2],"b":{"c":0.5,"d":null}}, in another process and language
+    expected = "288c9c757c"
+    assert records.config_hash({"b": {"d": None, "c": 0.5}, "a": (1, 2)}) == expected
+    assert records.config_hash({"a": [1, np.int64(2)], "b": {"c": 0.5, "d": None}}) == expected
+
+
+def test_hash_tells_values_apart():
+    configs = [{"a": 1}, {"a": 1.0}, {"a": "1"}, {"a": True}, {"a": [1]}, {"a": None}, {}]
+    assert len({records.config_hash(config) for config in configs}) == len(configs)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32("nan")])
+def test_hash_refuses_what_is_not_finite(value):
+    with pytest.raises(ValueError, match="JSON"):
+        records.config_hash({"level": value})
+
+
+def test_hash_refuses_objects():
+    with pytest.raises(TypeError, match="no place in a configuration"):
+        records.config_hash({"level": object()})
+
+
+def test_run_dir_is_readable_and_ends_in_the_hash(tmp_path):
+    config = {"split": "conv1"}
+    path = records.run_dir(tmp_path, "whitebox", config, label="mnist-conv1-sigma=0.5")
+    assert path == (tmp_path / "whitebox" / f"mnist-conv1-sigma=0.5-{records.config_hash(config)}")
+
+
+@pytest.mark.parametrize(
+    "label", ["../../etc/x", "a/b c:*?", ".hidden", "", "..", "é" * 300, "x" * 300]
+)
+def test_any_label_makes_one_plain_folder(tmp_path, label):
+    path = records.run_dir(tmp_path, "whitebox", {}, label=label)
+    assert path.parent == tmp_path / "whitebox"
+    assert path.resolve() == path
+    assert not path.name.startswith((".", "-"))
+    path.mkdir(parents=True)
+
+
+def test_write_then_read(tmp_path):
+    run = tmp_path / "whitebox" / "run"
+    assert records.read(run) is None
+    records.write(run, a_record(split="conv1", paper={"psnr": 39.6}), images=IMAGES)
+    assert records.read(run) == a_record(split="conv1", paper={"psnr": 39.6})
+    assert files_in(run) == ["images.npz", "record.json"]
+    with np.load(run / "images.npz") as images:
+        assert {name: images[name].mean() for name in images} == {
+            "originals": 0.0,
+            "reconstructions": 1.0,
+        }
+
+
+def test_write_without_images(tmp_path):
+    records.write(tmp_path, a_record(), images=None)
+    assert files_in(tmp_path) == ["record.json"]
+
+
+def test_what_is_written_is_strict_json_in_plain_types(tmp_path):
+    record = a_record(
+        psnr=np.array([39.123456789, np.nan, np.inf], np.float32),
+        ssim=jnp.array([0.25, 1.0]),
+        diverged=np.int64(2),
+        psnr_mean=float("nan"),
+        psnr_std=np.float32("inf"),
+        attack_s=1 / 3,
+        defense={"kind": None, "level": float("-inf"), "exact": np.array([[True, False]])},
+        split=("conv1", "relu2"),
+    )
+    records.write(tmp_path, record, images=None)
+    got = strict((tmp_path / "record.json").read_text())
+    assert got == records.read(tmp_path)
+    assert got["psnr"] == [39.1235, None, None]
+    assert got["ssim"] == [0.25, 1.0]
+    assert got["diverged"] == 2
+    assert got["psnr_mean"] is got["psnr_std"] is None
+    assert got["attack_s"] == 1 / 3
+    assert got["defense"] == {"kind": None, "level": None, "exact": [[True, False]]}
+    assert got["split"] == ["conv1", "relu2"]
+
+
+def test_a_configuration_keeps_its_hash_on_disk(tmp_path):
+    config = {"lr": 1e-2, "level": np.float32(0.1), "split": ("conv1",), "steps": np.int32(5)}
+    records.write(tmp_path, a_record(config=config), images=None)
+    assert records.config_hash(records.read(tmp_path)["config"]) == records.config_hash(config)
+
+
+def test_write_refuses_an_incomplete_record(tmp_path):
+    record = a_record()
+    del record["psnr_mean"], record["seed"]
+    with pytest.raises(ValueError, match="lacks psnr_mean, seed"):
+        records.write(tmp_path, record, images=IMAGES)
+    assert not files_in(tmp_path)
+
+
+WHOLE = json.dumps(a_record())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        WHOLE[: len(WHOLE) // 2].encode(),
+        b"\xff\xfe\x00",
+        b"[1, 2]",
+        b"[" * 100_000,
+        b'{"seed": 0}',
+    ],
+    ids=["empty", "truncated", "binary", "list", "nested", "keys missing"],
+)
+def test_a_corrupt_record_is_set_aside(tmp_path, capsys, content):
+    for n in (1, 2):
+        (tmp_path / "record.json").write_bytes(content)
+        assert records.read(tmp_path) is None
+        said = capsys.readouterr().err
+        assert str(tmp_path / "record.json") in said
+        assert said.count("\n") == 1
+        assert (tmp_path / f"record.json.corrupt-{n}").read_bytes() == content
+    records.write(tmp_path, a_record(), images=None)
+    assert records.read(tmp_path) == a_record()
+
+
+def test_a_corrupt_record_that_cannot_be_renamed_is_ignored(tmp_path, capsys, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    (tmp_path / "record.json").write_text("{")
+    assert records.read(tmp_path) is None
+    assert "ignored" in capsys.readouterr().err
+
+
+def test_an_unreadable_record_is_a_users_mistake(tmp_path):
+    (tmp_path / "record.json").mkdir()
+    with pytest.raises(UserError, match=r"Cannot read .*record\.json: Is a directory"):
+        records.read(tmp_path)
+
+
+def test_find_lists_finished_runs_in_order(tmp_path):
+    for experiment, run in [("whitebox", "b"), ("whitebox", "a"), ("blackbox", "c")]:
+        records.write(tmp_path / experiment / run, a_record(method=run), images=None)
+    (tmp_path / "whitebox" / "unfinished").mkdir()
+    found = records.find(tmp_path)
+    assert [record["method"] for record in found] == ["c", "a", "b"]
+    assert found[0]["path"] == str(tmp_path / "blackbox" / "c" / "record.json")
+    assert [record["method"] for record in records.find(tmp_path, "whitebox")] == ["a", "b"]
+    assert records.find(tmp_path / "absent") == []
+
+
+def test_find_skips_a_corrupt_record(tmp_path, capsys):
+    records.write(tmp_path / "whitebox" / "a", a_record(), images=None)
+    (tmp_path / "whitebox" / "b").mkdir()
+    (tmp_path / "whitebox" / "b" / "record.json").write_text("{")
+    assert len(records.find(tmp_path)) == 1
+    assert "not a whole record" in capsys.readouterr().err
+
+
+def test_atomic_write_replaces(tmp_path):
+    path = tmp_path / "deep" / "file"
+    for content in (b"one", b"two"):
+        records.atomic_write(path, lambda file, content=content: file.write(content))
+        assert path.read_bytes() == content
+    assert files_in(path.parent) == ["file"]
+
+
+def test_atomic_write_honours_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        records.atomic_write(tmp_path / "file", lambda file: None)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("error", [ValueError("mid-way"), KeyboardInterrupt()])
+def test_a_failing_writer_leaves_the_old_file_alone(tmp_path, error):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def writer(file):
+        file.write(b"half")
+        raise error
+
+    with pytest.raises(type(error)):
+        records.atomic_write(path, writer)
+    assert path.read_bytes() == b"old"
+    assert files_in(tmp_path) == ["file"]
+
+
+def test_a_full_disk_is_a_users_mistake_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError) as caught:
+        records.atomic_write(tmp_path / "file", lambda file: file.write(b"new"))
+    assert str(caught.value) == f"Cannot write {tmp_path / 'file'}: No space left on device."
+    assert not files_in(tmp_path)
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_workdir_that_is_no_folder_is_a_users_mistake(tmp_path, below):
+    (tmp_path / "file").touch()
+    workdir = tmp_path / "file" / below
+    with pytest.raises(UserError) as caught:
+        records.ensure_writable(workdir)
+    assert str(caught.value) == f"--workdir={workdir} cannot be written: Not a directory."
+    with pytest.raises(UserError, match=r"Cannot write .*: Not a directory"):
+        records.write(workdir, a_record(), images=IMAGES)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_workdir_is_a_users_mistake(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="Permission denied"):
+        records.ensure_writable(tmp_path)
+
+
+def test_ensure_writable_makes_the_folder_and_leaves_it_empty(tmp_path):
+    records.ensure_writable(tmp_path / "new" / "results")
+    assert files_in(tmp_path / "new" / "results") == []
+
+
+KILLED_WRITER = """
+import os, pathlib, sys, signal
+import numpy as np
+from jaxinv import records
+
+directory, call, keys = sys.argv[1], sys.argv[2], sys.argv[3].split()
+owner = os if call.startswith("fsync") else pathlib.Path
+name, count = call.split(":")
+real, calls = getattr(owner, name), []
+
+def kill_at_count(*arguments):
+    calls.append(arguments)
+    if len(calls) == int(count):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments)
+
+setattr(owner, name, kill_at_count)
+records.write(directory, dict.fromkeys(keys, 1), images={"originals": np.zeros(9)})
+"""
+
+
+@pytest.mark.parametrize("call", ["fsync:1", "replace:1", "fsync:2", "replace:2", "replace:3"])
+def test_a_killed_writer_leaves_no_record_or_a_whole_one(tmp_path, call):
+    process = python(KILLED_WRITER, tmp_path, call, " ".join(ALL_KEYS))
+    finished = call == "replace:3"  # there is no third
+    assert process.wait(60) == (0 if finished else -signal.SIGKILL)
+    record = records.read(tmp_path)
+    assert (record is not None) == finished
+    assert (tmp_path / "images.npz").exists() == (call in ("fsync:2", "replace:2", "replace:3"))
+    records.write(tmp_path, a_record(), images=IMAGES)
+    assert records.read(tmp_path) == a_record()
+
+
+REPEATED_WRITER = """
+import sys
+import numpy as np
+from jaxinv import records
+
+directory, value, keys = sys.argv[1], int(sys.argv[2]), sys.argv[3].split()
+for _ in range(40):
+    record = dict.fromkeys(keys, value) | {"psnr": [value] * 20_000}
+    records.write(directory, record, images={"originals": np.full(50_000, value)})
+"""
+
+
+def test_two_writers_of_one_run_leave_one_whole_record(tmp_path, capsys):
+    keys = " ".join(ALL_KEYS)
+    writers = [python(REPEATED_WRITER, tmp_path, value, keys) for value in (1, 2)]
+    while any(writer.poll() is None for writer in writers):
+        record = records.read(tmp_path)
+        assert record is None or set(record["psnr"]) == {record["seed"]}
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert files_in(tmp_path) == ["images.npz", "record.json"]
+    assert not capsys.readouterr().err
+    with np.load(tmp_path / "images.npz") as images:
+        assert len(set(images["originals"])) == 1
+
+
+def test_environment_names_device_and_versions():
+    environment = records.environment()
+    assert environment["device"].startswith(f"{jax.devices()[0].platform}: ")
+    assert environment["versions"]["jax"] == metadata.version("jax")
+    assert environment["versions"]["dm-pix"] == metadata.version("dm-pix")
+    assert environment["versions"]["python"] == "{}.{}.{}".format(*sys.version_info)
+    assert strict(json.dumps(environment)) == environment
