@@ -6,16 +6,19 @@ run's folder holds target.safetensors (for --checkpoint), record.json and learni
 """
 
 import dataclasses
-import time
 from pathlib import Path
 
 from absl import flags
 
-from jaxinv import cli, data, figures, records, targets
+from jaxinv import cli, data, records, targets
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("epochs", None, "Passes over the data; by default chosen by the dataset.", lower_bound=1)
-flags.DEFINE_integer("batch_size", None, "Images a step; by default chosen by the dataset.", lower_bound=1)
+flags.DEFINE_integer(
+    "epochs", None, "Passes over the data; by default chosen by the dataset.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "batch_size", None, "Images a step; by default chosen by the dataset.", lower_bound=1
+)
 flags.DEFINE_float("learning_rate", None, "Peak of the one-cycle schedule.", lower_bound=1e-8)
 cli.common_flags()
 

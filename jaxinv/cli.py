@@ -122,7 +122,9 @@ def _describe(flag: flags.Flag) -> str:
     head = f"  --[no]{flag.name}" if flag.boolean else f"  --{flag.name}"
     choices = getattr(flag.parser, "enum_values", None)
     head += f"={'|'.join(choices)}" if choices else ""
-    body = textwrap.fill(f"{flag.help}{shown}", 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    body = textwrap.fill(
+        f"{flag.help}{shown}", 92, initial_indent=" " * 8, subsequent_indent=" " * 8
+    )
     return f"{head}\n{body}"
 
 

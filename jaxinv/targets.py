@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxinv import checkpoints, records, training
+from jaxinv import checkpoints, figures, records, training
 from jaxinv.data import Dataset, Samples, print_to_stderr
 from jaxinv.errors import UserError
 from jaxinv.networks import Network, Params, for_images
@@ -188,10 +188,106 @@ def _predict(network: Network, params: Params, pixels: Array) -> Array:
     return network.apply(params, pixels.astype(jnp.float32) / 255).argmax(-1)
 
 
-def save(path: str | os.PathLike, dataset: Dataset, params: Params, info: Mapping[str, Any]) -> None:
-    """Writes trained parameters with the name of their dataset and how they were trained."""
-    metadata = {"dataset": dataset.name, "training": json.dumps(info)}
-    checkpoints.save(path, params, metadata=metadata)
+def train_run(
+    dataset: Dataset, recipe: Recipe, workdir: str | os.PathLike, *, rerun: bool = False
+) -> Path:
+    """Trains a target as a run: `<workdir>/train_target/<run_id>/`, with its record last.
+
+    A finished run is not repeated; one that was killed goes on after its last finished epoch.
+
+    Args:
+      dataset: what to train on.
+      recipe: how.
+      workdir: where runs are kept.
+      rerun: whether to train anew even if the run is finished.
+
+    Returns:
+      The path of the run's record.
+    """
+    config = {
+        "dataset": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
+        "recipe": dataclasses.asdict(recipe),
+    }
+    folder = records.run_dir(workdir, EXPERIMENT, config, label=f"{dataset.name}-s{recipe.seed}")
+    checkpoint = folder / "checkpoint.safetensors"
+    if rerun:
+        checkpoint.unlink(missing_ok=True)
+    elif records.read(folder) is not None and (folder / WEIGHTS).is_file():
+        return folder / records.RECORD_NAME
+    network = for_images(dataset.image_shape, dataset.num_classes)
+    done = train(dataset, network, recipe, checkpoint=checkpoint)
+    record = {
+        "experiment": EXPERIMENT,
+        "dataset": dataset.name,
+        "data_source": dataset.source,
+        "data_fingerprint": dataset.fingerprint,
+        "seed": recipe.seed,
+        "num_images": len(dataset.target),
+        "test_accuracy": accuracy(network, done.params, dataset.test),
+        "num_test_images": len(dataset.test),
+        "fingerprint": checkpoints.fingerprint(done.params),
+        "compile_s": done.compile_seconds,
+        "fit_s": done.seconds,
+        "history": done.history,
+        **records.environment(),
+        "config": config,
+        "config_hash": records.config_hash(config),
+    }
+    metadata = {"dataset": dataset.name, "training": json.dumps(record)}
+    checkpoints.save(folder / WEIGHTS, done.params, metadata=metadata)
+    names = {"loss": "train_loss", "accuracy": "train_accuracy", "test_accuracy": "test_accuracy"}
+    curves = {new: [row[old] for row in done.history] for old, new in names.items()}
+    title = f"{dataset.name}: {record['test_accuracy']:.2%} of {len(dataset.test):,} test images"
+    figures.learning_curve(folder / "learning_curve.png", curves, title=title)
+    records.write(folder, record, images=None)
+    checkpoint.unlink(missing_ok=True)
+    return folder / records.RECORD_NAME
+
+
+def find(
+    dataset: Dataset,
+    workdir: str | os.PathLike,
+    *,
+    checkpoint: str | os.PathLike | None = None,
+    announce: Callable[[str], None] = print_to_stderr,
+) -> Target:
+    """The target of a dataset: given, shipped, trained earlier in the work folder, or trained now.
+
+    Args:
+      dataset: the data that it must have been trained on.
+      workdir: where runs are kept; a target that has to be trained becomes a run there.
+      checkpoint: a file to take instead of looking for one.
+      announce: is told, in one line, that a target is trained now.
+
+    Raises:
+      UserError: the checkpoint is missing, truncated, or of another model or dataset; or no
+        built-in network takes the dataset's images.
+    """
+    if checkpoint is not None:
+        return load(checkpoint, dataset)
+    shipped = SHIPPED / f"{dataset.name}.safetensors"
+    if shipped.is_file():
+        return load(shipped, dataset, source="shipped")
+    trained = [
+        record
+        for record in records.find(workdir, EXPERIMENT)
+        if record.get("data_fingerprint") == dataset.fingerprint
+        and Path(record["path"]).with_name(WEIGHTS).is_file()
+    ]
+    if trained:
+        newest = max(trained, key=lambda record: Path(record["path"]).stat().st_mtime)
+        return load(Path(newest["path"]).with_name(WEIGHTS), dataset)
+    announce(f"No trained target for {dataset.name} yet: training one on {dataset.source}.")
+    path = train_run(dataset, default_recipe(dataset), workdir)
+    return load(path.with_name(WEIGHTS), dataset)
+
+
+def test_accuracy(target: Target, dataset: Dataset) -> float:
+    """Accuracy on the whole test split: as recorded when the target was trained, else measured."""
+    if target.training.get("data_fingerprint") == dataset.fingerprint:
+        return float(target.training["test_accuracy"])
+    return accuracy(target.network, target.params, dataset.test)
 
 
 def load(path: str | os.PathLike, dataset: Dataset, *, source: str | None = None) -> Target:

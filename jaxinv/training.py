@@ -35,7 +35,7 @@ class Fit(NamedTuple):
       params: the trained parameters.
       history: one row an epoch: `loss` and the loss function's metrics, as means over the epoch's
         steps, and whatever `on_epoch` added.
-      seconds: wall time of this process spent in steps; compilation is not in it.
+      seconds: wall time spent in steps, before a kill and after it; compilation is not in it.
       compile_seconds: wall time spent compiling.
     """
 
@@ -84,10 +84,14 @@ def fit(
     data = jax.tree.map(jnp.asarray, data)
     # The loop gives its input buffers away: keep the caller's.
     state = jax.tree.map(jnp.array, (params, optimizer.init(params)))
-    first_epoch, history = 0, []
+    history: list[dict[str, float]] = []
+    seconds = 0.0
     if checkpoint is not None and Path(checkpoint).is_file():
-        state, first_epoch, history = _resume(checkpoint, state)
-    shape = jax.eval_shape(lambda p: loss(p, jax.tree.map(lambda a: a[:batch_size], data), key)[1], params)
+        state, history, seconds = _resume(checkpoint, state)
+    first_epoch = len(history)
+    shape = jax.eval_shape(
+        lambda p: loss(p, jax.tree.map(lambda a: a[:batch_size], data), key)[1], params
+    )
     zeros = {name: jnp.zeros(()) for name in ("loss", *shape)}
 
     began = time.perf_counter()
@@ -98,7 +102,6 @@ def fit(
         else None
     )
     compile_seconds = time.perf_counter() - began
-    seconds = 0.0
 
     with Progress(epochs * steps, description, start=first_epoch * steps) as progress:
         for epoch in range(first_epoch, epochs):
@@ -118,15 +121,15 @@ def fit(
             row |= on_epoch(state[0]) if on_epoch else {}
             history.append(row)
             if checkpoint is not None:
-                metadata = {"epoch": str(epoch + 1), "history": json.dumps(history)}
+                metadata = {"history": json.dumps(history), "seconds": str(seconds)}
                 checkpoints.save(checkpoint, state, metadata=metadata)
     return Fit(state[0], history, seconds, compile_seconds)
 
 
-def _resume(checkpoint: str | os.PathLike, state: Any) -> tuple[Any, int, list[dict[str, float]]]:
-    arrays, metadata = checkpoints.load(checkpoint, state)
-    state = jax.tree.map(jnp.asarray, arrays)
-    return state, int(metadata["epoch"]), json.loads(metadata["history"])
+def _resume(path: str | os.PathLike, like: Any) -> tuple[Any, list[dict[str, float]], float]:
+    state, metadata = checkpoints.load(path, like)
+    history = json.loads(metadata.get("history", "[]"))
+    return jax.tree.map(jnp.asarray, state), history, float(metadata.get("seconds", 0))
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
@@ -138,9 +141,7 @@ def _run_steps(loss, optimizer, state, totals, data, order, key, before, first, 
         (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch, step_key)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         params = optax.apply_updates(params, updates)
-        totals = {
-            name: total + {"loss": value, **metrics}[name] for name, total in totals.items()
-        }
+        totals = {name: total + {"loss": value, **metrics}[name] for name, total in totals.items()}
         return (params, opt_state), totals
 
     return jax.lax.fori_loop(first, first + count, step, (state, totals))

@@ -76,4 +76,3 @@ def rectified_difference(before: Array, observed: Array) -> Array:
     """
     residual = jnp.where(observed > 0, before - observed, jnp.maximum(before, 0))
     return residual.reshape(len(observed), -1)
-

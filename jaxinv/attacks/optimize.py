@@ -28,7 +28,7 @@ _CHUNK_ELEMENTS_ACCELERATOR = 200_000_000
 _LARGEST_CHUNK = {"cpu": 250}
 _LARGEST_CHUNK_ACCELERATOR = 4096
 
-MakeObjective = Callable[[Params, Array], Objective]
+MakeObjective = Callable[[Params, Array, Array | float], Objective]
 
 
 class Observed(Protocol):
@@ -84,7 +84,8 @@ def minimize(
     """Minimises an objective per image, chunk by chunk.
 
     Args:
-      make_objective: `(params, observed [B, ...]) -> Objective`, pure; compiled once per identity.
+      make_objective: `(params, observed [B, ...], done) -> Objective`, pure; `done`, the share of
+        steps that are behind, lets a term fade in or out.
       params: what the objective needs besides the observation.
       observed: `[N, ...]`, what the attacker saw of each image; asked for chunk by chunk.
       start: `[N, ...]`, the first iterate of each image.
@@ -97,11 +98,11 @@ def minimize(
     chunk = min(chunk, count)
     params = jax.tree.map(jnp.asarray, params)
     began = time.perf_counter()
-    first = (jnp.asarray(_take(start, 0, chunk)), jnp.asarray(_take(observed, 0, chunk)))
-    init = _init.lower(make_objective, solver, params, *first).compile()
-    state = jax.eval_shape(partial(_init, make_objective, solver), params, *first)
-    advance = _advance.lower(make_objective, solver, params, *first, state, 0).compile()
-    evaluate = _evaluate.lower(make_objective, params, *first).compile()
+    shapes = (jnp.asarray(_take(start, 0, chunk)), jnp.asarray(_take(observed, 0, chunk)))
+    init = _init.lower(make_objective, solver, params, *shapes).compile()
+    state = jax.eval_shape(partial(_init, make_objective, solver), params, *shapes)
+    advance = _advance.lower(make_objective, solver, params, *shapes, state, 0, 0, 1).compile()
+    evaluate = _evaluate.lower(make_objective, params, *shapes).compile()
     compile_seconds = time.perf_counter() - began
 
     results, values, seconds = [], [], 0.0
@@ -112,8 +113,8 @@ def minimize(
             x = jnp.asarray(_take(start, begin, chunk))
             began = time.perf_counter()
             state = init(params, x, v)
-            for _, number in progress.segments(steps):
-                x, state = advance(params, x, v, state, number)
+            for first_step, number in progress.segments(steps):
+                x, state = advance(params, x, v, state, first_step, number, steps)
                 x.block_until_ready()
             seconds += time.perf_counter() - began
             values.append(np.asarray(evaluate(params, x, v)))
@@ -129,16 +130,17 @@ def _take(rows: Observed, begin: int, size: int) -> np.ndarray:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _init(make_objective, solver, params, x, observed):
-    return solver.init(make_objective(params, observed), x)
+    return solver.init(make_objective(params, observed, 0.0), x)
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3, 5))
-def _advance(make_objective, solver, params, x, observed, state, number):
-    objective = make_objective(params, observed)
-    step = lambda _, carry: solver.step(objective, *carry)  # noqa: E731
-    return jax.lax.fori_loop(0, number, step, (x, state))
+def _advance(make_objective, solver, params, x, observed, state, first, number, steps):
+    def step(i, carry):
+        return solver.step(make_objective(params, observed, i / steps), *carry)
+
+    return jax.lax.fori_loop(first, first + number, step, (x, state))
 
 
 @partial(jax.jit, static_argnums=0)
 def _evaluate(make_objective, params, x, observed):
-    return make_objective(params, observed)(x)
+    return make_objective(params, observed, 1.0)(x)

@@ -78,9 +78,7 @@ def amsgrad(
         nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu)
         step_size = learning_rate / (1 - b1**count)
         root = jnp.sqrt(1 - b2**count)
-        updates = jax.tree.map(
-            lambda m, n: -step_size * m / (jnp.sqrt(n) / root + eps), mu, nu_max
-        )
+        updates = jax.tree.map(lambda m, n: -step_size * m / (jnp.sqrt(n) / root + eps), mu, nu_max)
         return updates, AmsgradState(count, mu, nu, nu_max)
 
     return optax.GradientTransformation(init, update)

@@ -17,6 +17,9 @@ from jaxinv.attacks.objectives import Objective
 from jaxinv.attacks.optimize import Observed, chunk_size, minimize
 from jaxinv.attacks.solvers import FirstOrder, amsgrad
 from jaxinv.networks import Network, Params
+from jaxinv.paper import code_lambda
+
+_TV_DECAY = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Settings:
       learning_rate: of the solver, in the units of `space`.
       eps: of the solver, against the root of the squared gradient.
       tv_weight: lambda of Eq. 1c, in the units that `scale` gives both terms.
+      tv_start: what is added to lambda before the first step. It shrinks geometrically, a
+        thousandfold over the run: a smooth image first, then its details. This keeps the solver out
+        of the noisy local minima where a constant lambda ends.
       beta: of the total variation, Eq. 1b.
       box: whether pixels are kept in [0, 1].
       hinge: whether a final rectifier is attacked through the features before it.
@@ -42,6 +48,7 @@ class Settings:
     learning_rate: float
     eps: float
     tv_weight: float
+    tv_start: float
     beta: float
     box: bool
     hinge: bool
@@ -80,7 +87,7 @@ def invert(
       edge: the part of the network on the device.
       params: its parameters; those of other layers are ignored.
       features: `[N, *edge.output_shape]`, what crossed the wire, as an array or a `Release`.
-      settings: of the method; `PAPER` and `TV` are the two to start from.
+      settings: of the method; a function in `METHODS` makes them.
       chunk: images at a time; chosen by the edge's size if None. The result does not depend on it.
     """
     mean, std = _coordinates(edge, settings)
@@ -122,7 +129,7 @@ def _objective(edge: Network, settings: Settings) -> Callable[[Params, Array], O
     height, width, channels = edge.input_shape
     count = {"sum": 1, "mean": (height - 1) * width * channels, "relative": height * width}
 
-    def make(params: Params, observed: Array) -> Objective:
+    def make(params: Params, observed: Array, done: Array | float) -> Objective:
         def residual(z: Array) -> Array:
             x = z * std + mean
             if before is None:
@@ -132,10 +139,11 @@ def _objective(edge: Network, settings: Settings) -> Callable[[Params, Array], O
             return difference * weight
 
         def penalty(z: Array) -> Array:
-            if settings.tv_weight == 0:
+            if settings.tv_weight == settings.tv_start == 0:
                 return jnp.zeros(len(z))
+            weight = settings.tv_weight + settings.tv_start * _TV_DECAY**done
             variation = objectives.total_variation(z, beta=settings.beta)
-            return settings.tv_weight / count[settings.scale] * variation
+            return weight / count[settings.scale] * variation
 
         weight = _data_weight(observed, settings)
         box = ((0 - mean) / std, (1 - mean) / std) if settings.box else None
@@ -152,3 +160,50 @@ def _data_weight(observed: Array, settings: Settings) -> Array | float:
     if settings.scale == "mean":
         return flat.shape[1] ** -0.5
     return (jnp.sum(flat**2, axis=1, keepdims=True) + 1e-12) ** -0.5
+
+
+def paper_settings(network: Network, cut: str) -> Settings:
+    """The settings of the authors' program: what the paper's figures were made with.
+
+    Source: He, Zhang & Lee 2021, section III-A, and the program that they published.
+    """
+    return Settings(
+        steps=5000,
+        learning_rate=1e-2,
+        eps=1e-3,
+        tv_weight=code_lambda(network, cut),
+        tv_start=0.0,
+        beta=2.0,
+        box=False,
+        hinge=False,
+        space="normalized",
+        scale="mean",
+        solver="amsgrad",
+    )
+
+
+def tv_settings(network: Network, cut: str) -> Settings:
+    """A first-order attack with total variation as its only prior; one rule for every network.
+
+    An affine edge needs no prior. Everything else was chosen on the attacker's images.
+    """
+    affine = network.split(cut)[0].is_affine
+    return Settings(
+        steps=1000,
+        learning_rate=0.2,
+        eps=1e-8,
+        tv_weight=0.0 if affine else 3e-3,
+        tv_start=0.0 if affine else 1.0,
+        beta=1.0,
+        box=True,
+        hinge=True,
+        space="unit",
+        scale="relative",
+        solver="adam",
+    )
+
+
+METHODS: dict[str, Callable[[Network, str], Settings]] = {
+    "paper": paper_settings,
+    "tv": tv_settings,
+}

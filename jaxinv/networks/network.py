@@ -152,7 +152,9 @@ class Network:
         shapes = {}
         x = jax.ShapeDtypeStruct((1, *self.input_shape), jnp.float32)
         for name, layer in self.layers.items():
-            x = jax.eval_shape(lambda key, x, layer=layer: layer.apply(layer.init(key, x), x), jax.random.key(0), x)
+            x = jax.eval_shape(
+                lambda key, x, layer=layer: layer.apply(layer.init(key, x), x), jax.random.key(0), x
+            )
             shapes[name] = x.shape[1:]
         return shapes
 

@@ -58,7 +58,10 @@ def cifar_cnn(num_classes: int = 10) -> Network:
     for block, filters in enumerate((64, 128, 128), start=1):
         for i in (1, 2):
             layers += [
-                (f"conv{block}{i}", nn.Conv(filters, (3, 3), kernel_init=nn.initializers.he_normal())),
+                (
+                    f"conv{block}{i}",
+                    nn.Conv(filters, (3, 3), kernel_init=nn.initializers.he_normal()),
+                ),
                 (f"relu{block}{i}", nn.relu),
             ]
         layers.append((f"pool{block}", max_pool))

@@ -1,0 +1,201 @@
+"""White-box attack: the cloud knows the edge's layers and weights, and inverts what it receives.
+
+Reconstructs test images from the features that cross the wire at each --split, by regularised
+maximum likelihood (He, Zhang & Lee 2021, Eq. 1), and compares them with the originals. Each split
+is a run of its own: record.json, images.npz and grid.png in <workdir>/whitebox/<run>/.
+
+  python experiments/whitebox.py --split=conv1
+  python experiments/whitebox.py --split=all --method=paper --num_images=1000
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+
+from jaxinv import cli, data, defenses, evaluation, paper, records, targets
+from jaxinv.attacks import whitebox
+
+EXPERIMENT = "whitebox"
+KNOWLEDGE = "the edge's layers and parameters; no images"
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum(
+    "method",
+    "tv",
+    list(whitebox.METHODS),
+    "paper: the authors' settings (Adam with AMSGrad, eps 1e-3, mean losses). tv: first order with "
+    "total variation, pixels kept in [0, 1], rectifiers attacked through what went into them.",
+)
+flags.DEFINE_string(
+    "tv_weight",
+    None,
+    "lambda of Eq. 1c: a number, or code or printed for the value of the authors' program or of "
+    "the paper's text at that split. By default code for paper, and tv's own rule for tv.",
+)
+flags.DEFINE_float("beta", None, "Smoothness of the total variation, Eq. 1b.", lower_bound=0.1)
+flags.DEFINE_integer("steps", None, "Steps of the solver.", lower_bound=1)
+flags.DEFINE_float("learning_rate", None, "Of the solver.", lower_bound=1e-8)
+flags.DEFINE_float(
+    "eps", None, "Of the solver, beside the root of the second moment.", lower_bound=0
+)
+flags.DEFINE_boolean("box", None, "Keep pixels in [0, 1].")
+flags.DEFINE_enum(
+    "surrogate",
+    "attacker",
+    ["attacker", "same"],
+    "Images that the attacker learns from: its own, or the target's training images. Neither paper "
+    "nor tv learns from images.",
+)
+flags.DEFINE_integer(
+    "chunk", None, "Images attacked at once; by default what is fast here.", lower_bound=1
+)
+cli.common_flags(num_images=100, splits="conv1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A white-box experiment, over one or several cuts.
+
+    Attributes:
+      split: names of layers, or ("all",).
+      method: a key of `whitebox.METHODS`.
+      tv_weight: "code", "printed", a number as text, or None for the method's own.
+      overrides: fields of `whitebox.Settings` that are not the method's default.
+      dataset, data_dir, workdir, checkpoint, num_images, seed, rerun, chunk: as the flags.
+    """
+
+    split: tuple[str, ...] = ("conv1",)
+    method: str = "tv"
+    tv_weight: str | None = None
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dataset: str = "mnist"
+    data_dir: str | None = None
+    workdir: str = "results"
+    checkpoint: str | None = None
+    num_images: int = 100
+    seed: int = 0
+    rerun: bool = False
+    chunk: int | None = None
+
+
+def run(config: Config) -> list[dict[str, Any]]:
+    """Runs what is not finished yet, cut by cut, and returns all records with their `path`."""
+    records.ensure_writable(config.workdir)
+    dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
+    cli.check_images(config.num_images, len(dataset.test))
+    target = targets.find(dataset, config.workdir, checkpoint=config.checkpoint, announce=print)
+    cuts = cli.resolve_splits(config.split, target.network)
+    settings = {cut: _settings(config, target, cut) for cut in cuts}
+    accuracy = targets.test_accuracy(target, dataset)
+    print(
+        f"{dataset.name} ({dataset.source}), {config.num_images} test images, "
+        f"method {config.method}, target {accuracy:.2%} ({target.source}), "
+        f"{records.environment()['device']}"
+    )
+    print(evaluation.TABLE_HEADER)
+    finished = []
+    for cut in cuts:
+        record = _run_cut(config, dataset, target, cut, settings[cut], accuracy)
+        print(evaluation.table_row(record), flush=True)
+        finished.append(record)
+    if len(finished) > 1:
+        name = records.config_hash({"runs": [record["config_hash"] for record in finished]})
+        label = f"grid-{dataset.name}-{config.method}-{name}.png".replace("/", "_")
+        path = Path(config.workdir) / EXPERIMENT / label
+        evaluation.write_joint_grid(path, finished)
+        print(f"All splits in one picture: {path}")
+    return finished
+
+
+def _settings(config: Config, target: targets.Target, cut: str) -> whitebox.Settings:
+    settings = whitebox.METHODS[config.method](target.network, cut)
+    overrides = dict(config.overrides)
+    if config.tv_weight is not None:
+        overrides["tv_weight"] = paper.resolve_lambda(config.tv_weight, target.network, cut)
+    return dataclasses.replace(settings, **overrides)
+
+
+def _run_cut(
+    config: Config,
+    dataset: data.Dataset,
+    target: targets.Target,
+    cut: str,
+    settings: whitebox.Settings,
+    accuracy: float,
+) -> dict[str, Any]:
+    defense = defenses.NONE
+    identity = {
+        "experiment": EXPERIMENT,
+        "dataset": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
+        "target": target.fingerprint,
+        "split": cut,
+        "method": config.method,
+        "settings": dataclasses.asdict(settings),
+        "num_images": config.num_images,
+        "seed": config.seed,
+        "defense": defense.describe(),
+        "releases": 1,
+    }
+    label = f"{dataset.name}-{cut}-{config.method}-n{config.num_images}-s{config.seed}"
+    folder = records.run_dir(config.workdir, EXPERIMENT, identity, label=label)
+    path = str(folder / records.RECORD_NAME)
+    if not config.rerun and (record := records.read(folder)) is not None:
+        return {**record, "path": path}
+
+    edge, _ = target.network.split(cut)
+    images = dataset.test[: config.num_images].images
+    key = jax.random.key(config.seed)
+    release = defenses.Release(edge, target.params, images, defense, key)
+    found = whitebox.invert(edge, target.params, release, settings, chunk=config.chunk)
+    record = {
+        "experiment": EXPERIMENT,
+        **evaluation.target_fields(target, dataset),
+        "split": cut,
+        "method": config.method,
+        "attacker_knowledge": KNOWLEDGE,
+        "surrogate": "none",
+        "seed": config.seed,
+        "num_images": config.num_images,
+        "defense": defense.describe(),
+        "releases": 1,
+        "accuracy": accuracy,
+        "accuracy_undefended": accuracy,
+        "paper": evaluation.paper_fields(EXPERIMENT, dataset.name, cut),
+        "compile_s": found.compile_seconds,
+        "fit_s": 0.0,
+        "attack_s": found.seconds,
+        "images_per_s": config.num_images / found.seconds,
+        **records.environment(),
+        "config": identity,
+        "config_hash": records.config_hash(identity),
+        **evaluation.quality_fields(images, found.images),
+        "objective": found.objective,
+    }
+    evaluation.write_run(folder, record, images, found.images)
+    written = records.read(folder)
+    assert written is not None
+    return {**written, "path": path}
+
+
+def main() -> Path:
+    names = ("beta", "steps", "learning_rate", "eps", "box")
+    overrides = {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
+    config = Config(
+        split=tuple(FLAGS.split),
+        overrides=overrides,
+        **{
+            field.name: FLAGS[field.name].value
+            for field in dataclasses.fields(Config)
+            if field.name not in ("split", "overrides")
+        },
+    )
+    return Path(run(config)[-1]["path"])
+
+
+if __name__ == "__main__":
+    cli.run(main)

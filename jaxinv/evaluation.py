@@ -1,0 +1,125 @@
+"""From an attack to its record: what was attacked, what was recovered, and at what cost. NumPy.
+
+The fields are those of every attack's `record.json`, in base units: dB, seconds, shares in [0, 1].
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxinv import figures, metrics, paper, records
+from jaxinv.data import Dataset
+from jaxinv.targets import Target
+
+GRID_NAME = "grid.png"
+_KEPT_IMAGES = 64  # in images.npz, from the first
+
+
+def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[str, Any]:
+    """Per-image quality and its summary; diverged images are counted and in no mean.
+
+    Args:
+      originals, reconstructions: `[N, H, W, C]` in unit space.
+
+    Returns:
+      `psnr [N]` and `psnr_mean`, `_std`, `_median`, `_ci` (95% bootstrap interval of the mean), the
+      same for `ssim`, `exact_fraction` and `diverged`, the number of non-finite images.
+    """
+    quality = metrics.evaluate(originals, reconstructions)
+    fields: dict[str, Any] = {}
+    for name, values in (("psnr", quality.psnr), ("ssim", quality.ssim)):
+        summary = metrics.summarise(values)
+        fields |= {
+            f"{name}_mean": summary.mean,
+            f"{name}_std": summary.std,
+            f"{name}_median": summary.median,
+            f"{name}_ci": [summary.low, summary.high],
+        }
+    return fields | {
+        "exact_fraction": float(quality.exact.mean()),
+        "diverged": int(quality.diverged.sum()),
+        "psnr": quality.psnr,
+        "ssim": quality.ssim,
+    }
+
+
+def target_fields(target: Target, dataset: Dataset) -> dict[str, Any]:
+    """What a record says of the data and of the network that was attacked."""
+    return {
+        "dataset": dataset.name,
+        "data_source": dataset.source,
+        "data_fingerprint": dataset.fingerprint,
+        "target": {"source": target.source, "fingerprint": target.fingerprint},
+    }
+
+
+def paper_fields(experiment: str, dataset: str, split: str) -> dict[str, float] | None:
+    """`{psnr, ssim}` as the paper prints them, or None."""
+    figure = paper.printed(experiment, dataset, split)
+    return figure._asdict() if figure else None
+
+
+def write_run(
+    folder: Path, record: Mapping[str, Any], originals: np.ndarray, reconstructions: np.ndarray
+) -> None:
+    """Writes the grid, the first images and, last, the record of an attack."""
+    kept = slice(_KEPT_IMAGES)
+    rows = [(row_label(record), reconstructions[kept])]
+    figures.reconstruction_grid(
+        folder / GRID_NAME, originals[kept], rows, title=grid_title([record])
+    )
+    images = {"originals": originals[kept], "reconstructions": reconstructions[kept]}
+    records.write(folder, record, images=images)
+
+
+def write_joint_grid(path: Path, written: list[dict[str, Any]]) -> None:
+    """Draws one row a record (the paper's Fig. 3), from what the runs left behind."""
+    rows = []
+    for record in written:
+        with np.load(Path(record["path"]).with_name(records.IMAGES_NAME)) as images:
+            originals = images["originals"]
+            rows.append((row_label(record), images["reconstructions"]))
+    figures.reconstruction_grid(path, originals, rows, title=grid_title(written))
+
+
+def row_label(record: Mapping[str, Any]) -> str:
+    """A run in two short lines: the split, and the mean quality."""
+    if record["diverged"] == record["num_images"]:
+        return f"{record['split']}\ndiverged"
+    return f"{record['split']}\n{record['psnr_mean']:.1f} dB / {record['ssim_mean']:.3f}"
+
+
+def grid_title(written: list[dict[str, Any]] | list[Mapping[str, Any]]) -> str:
+    """What the rows of a grid have in common."""
+    first = written[0]
+    return (
+        f"{first['experiment']}, {first['method']}, {first['dataset']}: "
+        f"mean PSNR / SSIM of {first['num_images']:,} images"
+    )
+
+
+TABLE_HEADER = (
+    f"{'split':<10}{'PSNR dB [95% interval]':<26}{'SSIM':<8}{'exact':<8}"
+    f"{'paper dB/SSIM':<15}{'compile s':>10}{'attack s':>10}{'images/s':>10}"
+)
+
+
+def table_row(record: Mapping[str, Any]) -> str:
+    """A run as a line below `TABLE_HEADER`."""
+    psnr, ssim = record["psnr_mean"], record["ssim_mean"]
+    if record["diverged"] == record["num_images"]:
+        quality = f"{'diverged':<26}{'-':<8}"
+    else:
+        low, high = record["psnr_ci"]
+        interval = f"{psnr:.2f} [{low:.2f}, {high:.2f}]"
+        quality = f"{interval:<26}{ssim:<8.4f}"
+    printed = record["paper"]
+    beside = f"{printed['psnr']:.2f}/{printed['ssim']:.2f}" if printed else "-"
+    row = (
+        f"{record['split']:<10}{quality}{record['exact_fraction']:<8.1%}{beside:<15}"
+        f"{record['compile_s']:>10.1f}{record['attack_s']:>10.1f}{record['images_per_s']:>10.1f}"
+    )
+    some = 0 < record["diverged"] < record["num_images"]
+    return row + (f"  ({record['diverged']} diverged, not in the means)" if some else "")
