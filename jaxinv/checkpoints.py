@@ -23,7 +23,9 @@ def _leaves_by_path(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def save(path: str | os.PathLike, tree: Any, *, metadata: Mapping[str, str] | None = None) -> None:
+def save(
+    path: str | os.PathLike[str], tree: Any, *, metadata: Mapping[str, str] | None = None
+) -> None:
     """Writes a tree of arrays, atomically.
 
     Args:
@@ -40,7 +42,7 @@ def save(path: str | os.PathLike, tree: Any, *, metadata: Mapping[str, str] | No
     atomic_write(path, lambda file: file.write(content))
 
 
-def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Reads `{path of the leaf: array}` and the metadata.
 
     Raises:
@@ -55,7 +57,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]
         raise UserError(f"{path}: not a readable checkpoint, or truncated ({error}).") from error
 
 
-def load(path: str | os.PathLike, like: Any) -> tuple[Any, dict[str, str]]:
+def load(path: str | os.PathLike[str], like: Any) -> tuple[Any, dict[str, str]]:
     """Reads a tree of the structure and the shapes of `like`, and the metadata.
 
     Args:

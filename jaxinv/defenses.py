@@ -75,11 +75,9 @@ class Release:
         return len(self._images)
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        images = jnp.asarray(self._images[indices])
-        indices = jnp.asarray(indices, jnp.int32)
-        return np.asarray(
-            _released(self._edge, self._defense, self._params, self._key, indices, images)
-        )
+        chosen, places = jnp.asarray(self._images[indices]), jnp.asarray(indices, jnp.int32)
+        args = (self._edge, self._defense, self._params, self._key, places, chosen)
+        return np.asarray(_released(*args))
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -1,8 +1,8 @@
-"""What the paper prints (He, Zhang & Lee 2021), to be shown beside what is measured here. NumPy-free.
+"""What the paper prints (He, Zhang & Lee 2021), to be shown beside what is measured here.
 
-`LAMBDA` holds the weights of the total variation of Eq. 1c, twice: `printed` is what section III-A
-says, for Eq. 1 as it is printed; `code` is what the authors' published program was run with, where
-both terms are means over normalised values (section 4 of the design: the two differ in scale).
+The weight lambda of the total variation (Eq. 1c) comes in two versions: `printed_lambda` is what
+section III-A says, for Eq. 1 as it is printed; `code_lambda` is what the authors' program was run
+with, whose terms are means over normalised values. The two differ in scale.
 """
 
 from typing import NamedTuple

@@ -63,13 +63,15 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def run_dir(workdir: str | Path, experiment: str, config: Mapping[str, Any], *, label: str) -> Path:
+def run_dir(
+    workdir: str | os.PathLike[str], experiment: str, config: Mapping[str, Any], *, label: str
+) -> Path:
     """`<workdir>/<experiment>/<label>-<hash of config>`; the label is made safe as a file name."""
     safe = re.sub(r"[^A-Za-z0-9.,=+_-]+", "_", label)[:_LABEL_LIMIT].strip("._-")
     return Path(workdir) / experiment / f"{safe or 'run'}-{config_hash(config)}"
 
 
-def ensure_writable(workdir: str | Path) -> None:
+def ensure_writable(workdir: str | os.PathLike[str]) -> None:
     """Makes the folder if need be and tries it, so that a long run fails before it starts.
 
     Raises:
@@ -83,7 +85,7 @@ def ensure_writable(workdir: str | Path) -> None:
         raise UserError(f"--workdir={workdir} cannot be written: {_reason(error)}.") from error
 
 
-def atomic_write(path: str | Path, writer: Callable[[IO[bytes]], object]) -> None:
+def atomic_write(path: str | os.PathLike[str], writer: Callable[[IO[bytes]], object]) -> None:
     """Replaces `path` by what `writer(file)` writes, whole or not at all.
 
     The folder is made if need be. If the writer raises, the old file stays and nothing else is
@@ -109,7 +111,7 @@ def atomic_write(path: str | Path, writer: Callable[[IO[bytes]], object]) -> Non
 
 
 def write(
-    directory: str | Path,
+    directory: str | os.PathLike[str],
     record: Mapping[str, Any],
     *,
     images: Mapping[str, np.ndarray] | None,
@@ -133,7 +135,7 @@ def write(
     atomic_write(Path(directory) / RECORD_NAME, lambda file: file.write(text.encode()))
 
 
-def read(directory: str | Path) -> dict[str, Any] | None:
+def read(directory: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The record of a finished run, or None.
 
     A record that does not parse or lacks a required key is renamed `record.json.corrupt-<n>`,
@@ -156,7 +158,7 @@ def read(directory: str | Path) -> dict[str, Any] | None:
         return None
 
 
-def find(workdir: str | Path, experiment: str | None = None) -> list[dict[str, Any]]:
+def find(workdir: str | os.PathLike[str], experiment: str | None = None) -> list[dict[str, Any]]:
     """Every finished record under `workdir`, of one experiment or all, sorted by path.
 
     Each has one key more than its file, `path`: that of its record.json, as a string.

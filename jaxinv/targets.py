@@ -88,7 +88,7 @@ def train(
     network: Network,
     recipe: Recipe,
     *,
-    checkpoint: str | os.PathLike | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> training.Fit:
     """Trains a network on the target's part of a dataset.
 
@@ -189,7 +189,7 @@ def _predict(network: Network, params: Params, pixels: Array) -> Array:
 
 
 def train_run(
-    dataset: Dataset, recipe: Recipe, workdir: str | os.PathLike, *, rerun: bool = False
+    dataset: Dataset, recipe: Recipe, workdir: str | os.PathLike[str], *, rerun: bool = False
 ) -> Path:
     """Trains a target as a run: `<workdir>/train_target/<run_id>/`, with its record last.
 
@@ -247,9 +247,9 @@ def train_run(
 
 def find(
     dataset: Dataset,
-    workdir: str | os.PathLike,
+    workdir: str | os.PathLike[str],
     *,
-    checkpoint: str | os.PathLike | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     announce: Callable[[str], None] = print_to_stderr,
 ) -> Target:
     """The target of a dataset: given, shipped, trained earlier in the work folder, or trained now.
@@ -290,7 +290,7 @@ def test_accuracy(target: Target, dataset: Dataset) -> float:
     return accuracy(target.network, target.params, dataset.test)
 
 
-def load(path: str | os.PathLike, dataset: Dataset, *, source: str | None = None) -> Target:
+def load(path: str | os.PathLike[str], dataset: Dataset, *, source: str | None = None) -> Target:
     """Reads a target for a dataset.
 
     Raises:

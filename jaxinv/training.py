@@ -55,7 +55,7 @@ def fit(
     batch_size: int,
     key: Array,
     on_epoch: Callable[[Any], Mapping[str, float]] | None = None,
-    checkpoint: str | os.PathLike | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     description: str = "fit",
 ) -> Fit:
     """Minimises the mean of a loss over shuffled batches.
@@ -96,11 +96,8 @@ def fit(
 
     began = time.perf_counter()
     order = jnp.zeros((steps, batch_size), jnp.int32)
-    run = (
-        _run_steps.lower(loss, optimizer, state, zeros, data, order, key_steps, 0, 0, 0).compile()
-        if first_epoch < epochs
-        else None
-    )
+    example = (state, zeros, data, order, key_steps, 0, 0, 0)
+    run = _run_steps.lower(loss, optimizer, *example).compile()
     compile_seconds = time.perf_counter() - began
 
     with Progress(epochs * steps, description, start=first_epoch * steps) as progress:
@@ -126,7 +123,7 @@ def fit(
     return Fit(state[0], history, seconds, compile_seconds)
 
 
-def _resume(path: str | os.PathLike, like: Any) -> tuple[Any, list[dict[str, float]], float]:
+def _resume(path: str | os.PathLike[str], like: Any) -> tuple[Any, list[dict[str, float]], float]:
     state, metadata = checkpoints.load(path, like)
     history = json.loads(metadata.get("history", "[]"))
     return jax.tree.map(jnp.asarray, state), history, float(metadata.get("seconds", 0))

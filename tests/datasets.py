@@ -2,6 +2,7 @@
 own writers, so that what is read back can be held against what was written."""
 
 import io
+import itertools
 import json
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def write_tfds(
         examples = [_example(*sample, keys) for sample in zip(pixels, labels, strict=True)]
         bounds = np.linspace(0, len(examples), num_shards + 1).astype(int)
         shard_lengths[split_name] = [str(length) for length in np.diff(bounds)]
-        for shard, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        for shard, (start, stop) in enumerate(itertools.pairwise(bounds)):
             file = f"{short}-{split_name}.{file_format}-{shard:05d}-of-{num_shards:05d}"
             _write_records(folder / file, examples[start:stop], file_format)
     declared = shape or next(iter(splits.values()))[0].shape[1:]

@@ -1,4 +1,4 @@
-"""What an attack on a chunk of images minimises: a residual in feature space, a prior in pixels. JAX.
+"""What an attack minimises: a residual in feature space and a prior in pixels, per image. JAX.
 
 Every value is per image, `[B]`; the loop sums them, so that no image sees how many others are
 attacked with it.
@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Objective:
 
     residual: Callable[[Array], Array]
     penalty: Callable[[Array], Array]
-    box: tuple[Array, Array] | None = None
+    box: tuple[ArrayLike, ArrayLike] | None = None
 
     def __call__(self, x: Array) -> Array:
         return jnp.sum(self.residual(x) ** 2, axis=-1) + self.penalty(x)

@@ -119,8 +119,8 @@ def minimize(
             seconds += time.perf_counter() - began
             values.append(np.asarray(evaluate(params, x, v)))
             results.append(np.asarray(x))
-    x, value = np.concatenate(results)[:count], np.concatenate(values)[:count]
-    return Minimum(x, value, seconds, compile_seconds)
+    found, value = np.concatenate(results)[:count], np.concatenate(values)[:count]
+    return Minimum(found, value, seconds, compile_seconds)
 
 
 def _take(rows: Observed, begin: int, size: int) -> np.ndarray:

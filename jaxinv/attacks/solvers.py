@@ -45,7 +45,7 @@ class FirstOrder(NamedTuple):
 class AmsgradState(NamedTuple):
     """First and second moments of the gradient, and the largest second moment yet."""
 
-    count: Array
+    step: Array
     mu: Array
     nu: Array
     nu_max: Array
@@ -72,7 +72,7 @@ def amsgrad(
 
     def update(grads, state, params=None):
         del params
-        count = state.count + 1
+        count = state.step + 1
         mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
         nu = jax.tree.map(lambda n, g: b2 * n + (1 - b2) * g**2, state.nu, grads)
         nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu)

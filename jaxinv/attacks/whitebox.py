@@ -14,7 +14,7 @@ from jax import Array
 
 from jaxinv.attacks import objectives
 from jaxinv.attacks.objectives import Objective
-from jaxinv.attacks.optimize import Observed, chunk_size, minimize
+from jaxinv.attacks.optimize import MakeObjective, Observed, chunk_size, minimize
 from jaxinv.attacks.solvers import FirstOrder, amsgrad
 from jaxinv.networks import Network, Params
 from jaxinv.paper import code_lambda
@@ -109,7 +109,7 @@ def invert(
     )
 
 
-def _coordinates(edge: Network, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+def _coordinates(edge: Network, settings: Settings) -> tuple[np.ndarray | np.float32, ...]:
     """`mean` and `std` such that `x = z * std + mean`, for the `z` that is optimised."""
     if settings.space == "unit" or edge.mean is None:
         return np.float32(0), np.float32(1)
@@ -123,7 +123,7 @@ def _solver(settings: Settings) -> FirstOrder:
     return FirstOrder(optax.adam(schedule, eps=settings.eps))
 
 
-def _objective(edge: Network, settings: Settings) -> Callable[[Params, Array], Objective]:
+def _objective(edge: Network, settings: Settings) -> MakeObjective:
     mean, std = _coordinates(edge, settings)
     before = edge.before_rectifier() if settings.hinge else None
     height, width, channels = edge.input_shape

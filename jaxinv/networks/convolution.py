@@ -17,7 +17,7 @@ Measured with `experiments/benchmark.py --forms`; the rule that chooses is `choo
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +69,7 @@ def convolve(x: Array, kernel: Array, pads: Pads, *, form: Form | None = None) -
 
 
 def conv_general_dilated(
-    lhs: Array, rhs: Array, window_strides: Sequence[int], padding: object, **options: object
+    lhs: Array, rhs: Array, window_strides: Sequence[int], padding: Any, **options: Any
 ) -> Array:
     """`jax.lax.conv_general_dilated` for `flax.linen.Conv`, in the fastest form that applies.
 
@@ -80,7 +80,7 @@ def conv_general_dilated(
         rhs.ndim == 4
         and set(window_strides) == {1}
         and all(
-            option is None or set(option) == {1}  # type: ignore[call-overload]
+            option is None or set(option) == {1}
             for option in (options.get("lhs_dilation"), options.get("rhs_dilation"))
         )
         and options.get("feature_group_count", 1) == 1
@@ -88,11 +88,11 @@ def conv_general_dilated(
         and options.get("preferred_element_type") is None
     )
     if not plain:
-        return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)  # type: ignore[arg-type]
+        return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], (1, 1), padding)
-    top_bottom, left_right = padding  # type: ignore[misc]
-    return convolve(lhs, rhs, (tuple(top_bottom), tuple(left_right)))
+    pads: Any = tuple(map(tuple, padding))
+    return convolve(lhs, rhs, pads)
 
 
 def _direct(x: Array, kernel: Array, pads: Pads) -> Array:

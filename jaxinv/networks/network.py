@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -86,7 +86,9 @@ def _linen_layer(module: nn.Module) -> Layer:
 
     affine = isinstance(module, nn.Conv | nn.Dense | nn.DenseGeneral)
     return Layer(
-        init, lambda params, x: module.apply({"params": params}, x), "affine" if affine else "other"
+        init,
+        lambda params, x: cast(Array, module.apply({"params": params}, x)),
+        "affine" if affine else "other",
     )
 
 
@@ -134,7 +136,7 @@ class Network:
         return params
 
     def apply(self, params: Params, x: Array) -> Array:
-        """Maps `[N, *input_shape]` to `[N, *output_shape]`; parameters of other layers are ignored."""
+        """Maps `[N, *input_shape]` to `[N, *output_shape]`; it ignores other layers' params."""
         if self.mean is not None:
             shape = (1,) * len(self.input_shape) + (-1,)
             x = (x - jnp.asarray(self.mean).reshape(shape)) / jnp.asarray(self.std).reshape(shape)

@@ -1,7 +1,7 @@
 """The paper's two target networks (He, Zhang & Lee 2021, Table II), chosen by image shape. JAX."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -35,7 +35,7 @@ def _uniform(fan_in: int) -> dict[str, Any]:
 @functools.cache
 def lenet5(num_classes: int = 10) -> Network:
     """LeNet-5 for 28 x 28 grey images: two convolutions (5 x 5, valid), three dense layers."""
-    layers = [
+    layers: list = [
         ("conv1", nn.Conv(8, (5, 5), padding="VALID", **_uniform(25))),
         ("relu1", nn.relu),
         ("pool1", max_pool),
@@ -79,7 +79,10 @@ def for_images(image_shape: tuple[int, ...], num_classes: int) -> Network:
     Raises:
       UserError: none does.
     """
-    builders = {(28, 28, 1): lenet5, (32, 32, 3): cifar_cnn}
+    builders: dict[tuple[int, ...], Callable[[int], Network]] = {
+        (28, 28, 1): lenet5,
+        (32, 32, 3): cifar_cnn,
+    }
     if tuple(image_shape) not in builders:
         known = " or ".join("x".join(map(str, shape)) for shape in builders)
         raise UserError(
