@@ -1,0 +1,14 @@
+"""How well can an untrusted cloud reconstruct the inputs of a split network?
+
+The package reads in the order that data flow:
+
+* `data`: datasets as arrays; the target's, the attacker's and the test images kept apart.
+* `networks`: ordered named layers, `split` into an edge and a cloud at any of them.
+* `targets`: trained networks: shipped, found or trained here. `training` is the fit loop.
+* `defenses`: what the device does about it; `Release` is all that crosses the wire.
+* `attacks.whitebox`: regularised maximum likelihood over whole batches (He, Zhang & Lee 2021).
+* `metrics`, `evaluation`, `paper`: quality per image, its summary, and the paper's numbers beside.
+* `records`, `figures`: what a run leaves behind.
+
+Importing it imports none of them: each is imported by name, and is as light as it can be.
+"""

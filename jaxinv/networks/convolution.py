@@ -12,7 +12,14 @@
   matrix product, and wins for narrow images with few channels, where a direct convolution cannot
   fill the vector units.
 
-Measured with `experiments/benchmark.py --forms`; the rule that chooses is `choose_form`.
+Gradient in the pixels, microseconds an image, one core of an AMD EPYC (AVX-512), jax 0.10.2:
+
+| edge (images at once)  | lax, no loop | lax in a loop | canonical in it | toeplitz in it |
+|------------------------|--------------|---------------|-----------------|----------------|
+| LeNet-5 to conv1 (100) | 55           | 89            | 55              | 13             |
+| LeNet-5 to relu2 (100) | 92           | 250           | 90              | 37             |
+| CIFAR to conv11 (8)    | 59           | 187           | 56              | 407            |
+| CIFAR to relu22 (8)    | 1859         | 9839          | 1861            | not run        |
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxinv import evaluation, metrics, records
+
+
+@pytest.fixture(scope="module")
+def attacked():
+    rng = np.random.default_rng(0)
+    originals = rng.random((4, 16, 16, 1), dtype=np.float32)
+    noise = rng.normal(size=originals.shape).astype(np.float32)
+    found = np.clip(originals + 0.05 * noise, 0, 1)
+    found[1] = originals[1]
+    return originals, found
+
+
+def test_a_diverged_image_is_counted_and_in_no_mean(attacked):
+    originals, found = attacked
+    broken = found.copy()
+    broken[2, 3, 3] = np.nan
+    fields = evaluation.quality_fields(originals, broken)
+    rest = metrics.evaluate(originals[[0, 1, 3]], found[[0, 1, 3]])
+    assert fields["diverged"] == 1
+    assert fields["psnr_mean"] == pytest.approx(np.mean(rest.psnr), rel=1e-5)
+    assert fields["ssim_mean"] == pytest.approx(np.mean(rest.ssim), rel=1e-5)
+    low, high = fields["psnr_ci"]
+    assert low <= fields["psnr_mean"] <= high
+    assert fields["exact_fraction"] == 0.25
+    assert len(fields["psnr"]) == len(fields["ssim"]) == 4
+    assert not np.isfinite(fields["psnr"][2])
+    np.testing.assert_allclose(np.asarray(fields["psnr"])[[0, 1, 3]], rest.psnr, rtol=1e-6)
+
+
+def test_quality_fields_of_nothing_but_diverged_images(attacked):
+    originals, found = attacked
+    fields = evaluation.quality_fields(originals, np.full_like(found, np.nan))
+    assert fields["diverged"] == 4
+    assert fields["exact_fraction"] == 0
+
+
+RECORD = {
+    "experiment": "whitebox",
+    "dataset": "mnist",
+    "method": "tv",
+    "split": "relu2",
+    "num_images": 4,
+    "diverged": 0,
+    "psnr_mean": 21.234,
+    "psnr_ci": [20.1, 22.9],
+    "ssim_mean": 0.87654,
+    "exact_fraction": 0.25,
+    "paper": {"psnr": 15.1, "ssim": 0.6},
+    "compile_s": 1.5,
+    "attack_s": 2.5,
+    "images_per_s": 1.6,
+}
+ALL_DIVERGED = {
+    **RECORD,
+    "diverged": 4,
+    "psnr_mean": None,
+    "ssim_mean": None,
+    "psnr_ci": [None, None],
+    "exact_fraction": 0.0,
+}
+
+
+def test_a_table_row_stands_below_its_header():
+    row = evaluation.table_row(RECORD)
+    cells = ["relu2", "21.23 [20.10, 22.90]", "0.8765", "25.0%", "15.10/0.60"]
+    titles = ["split", "PSNR", "SSIM", "exact", "paper"]
+    for cell, title in zip(cells, titles, strict=True):
+        assert row.index(cell) == evaluation.TABLE_HEADER.index(title)
+    assert row.split()[-3:] == ["1.5", "2.5", "1.6"]
+    assert "diverged" not in row
+
+
+def test_a_table_row_without_a_printed_figure():
+    cells = evaluation.table_row({**RECORD, "paper": None}).split()
+    assert cells[-4] == "-"
+
+
+def test_a_table_row_says_what_diverged():
+    assert "1 diverged" in evaluation.table_row({**RECORD, "diverged": 1})
+    row = evaluation.table_row(ALL_DIVERGED)
+    assert row.split()[:3] == ["relu2", "diverged", "-"]
+    assert row.count("diverged") == 1
+
+
+def test_row_label():
+    assert evaluation.row_label(RECORD) == "relu2\n21.2 dB / 0.877"
+    assert evaluation.row_label(ALL_DIVERGED) == "relu2\ndiverged"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "printed"),
+    [("mnist", 15.10), ("mnist_5k", 15.10), ("cifar10", None)],
+)
+def test_paper_fields(dataset, printed):
+    fields = evaluation.paper_fields("whitebox", dataset, "relu2")
+    assert (fields and fields["psnr"]) == printed
+
+
+def test_joint_grid_has_a_row_for_each_run(tmp_path, attacked):
+    originals, found = attacked
+    written = []
+    for split, images in (("conv1", found), ("relu2", np.full_like(found, np.nan))):
+        folder = tmp_path / split
+        folder.mkdir()
+        np.savez(folder / records.IMAGES_NAME, originals=originals, reconstructions=images)
+        record = {**(RECORD if split == "conv1" else ALL_DIVERGED), "split": split}
+        written.append({**record, "path": str(folder / records.RECORD_NAME)})
+    evaluation.write_joint_grid(tmp_path / "one.png", written[:1])
+    evaluation.write_joint_grid(tmp_path / "two.png", written)
+    with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "two.png") as two:
+        assert one.format == two.format == "PNG"
+        assert two.height > one.height

@@ -1,0 +1,79 @@
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxinv.attacks.objectives import Objective
+from jaxinv.attacks.solvers import FirstOrder, amsgrad
+
+START = [0.5, -0.25, 1.0]
+
+# Gradients that grow, shrink and change sign by more than eps and less than it.
+GRADIENTS = [
+    [1e-3, 2.0, -0.1],
+    [5e-3, 1.0, -0.5],
+    [4e-2, 0.3, -2.0],
+    [0.5, 0.05, -0.3],
+    [2.0, 0.01, 0.2],
+    [0.1, -0.02, 0.05],
+    [-0.05, 0.004, 1.0],
+    [1e-3, -1e-3, 0.01],
+]
+
+# The parameters after each step of torch.optim.Adam(lr=1e-2, eps=1e-3, amsgrad=True), float64,
+# PyTorch 2.13.0.
+TORCH = [
+    [0.495, -0.259995002, 1.00990099],
+    [0.488258783, -0.269310906, 1.018487643],
+    [0.481376139, -0.277296644, 1.026314928],
+    [0.475136079, -0.283962819, 1.033494583],
+    [0.468564421, -0.289618028, 1.039013941],
+    [0.462654984, -0.294442913, 1.043643474],
+    [0.457619872, -0.29866301, 1.045110211],
+    [0.453181328, -0.302378922, 1.046381121],
+]
+
+
+def trajectory(transformation):
+    x = jnp.array(START)
+    state = transformation.init(x)
+    path = []
+    for gradient in GRADIENTS:
+        update, state = transformation.update(jnp.array(gradient), state, x)
+        x = optax.apply_updates(x, update)
+        path.append(np.asarray(x))
+    return np.array(path)
+
+
+def test_amsgrad_steps_as_pytorch_does():
+    np.testing.assert_allclose(trajectory(amsgrad(1e-2, eps=1e-3)), TORCH, rtol=1e-5)
+
+
+def test_amsgrad_of_optax_is_another():
+    assert np.abs(trajectory(optax.amsgrad(1e-2, eps=1e-3)) - TORCH).max() > 1e-3
+
+
+def test_amsgrad_remembers_the_largest_second_moment():
+    assert np.abs(trajectory(optax.adam(1e-2, eps=1e-3)) - TORCH).max() > 1e-4
+
+
+def run(solver, objective, x, steps):
+    state = solver.init(objective, x)
+    for _ in range(steps):
+        x, state = solver.step(objective, x, state)
+        assert np.all(objective.project(x) == x)
+    return x
+
+
+def test_first_order_stays_in_the_box():
+    aim = jnp.array([[-3.0, 0.25, 4.0]])
+    objective = Objective(lambda x: x - aim, lambda x: jnp.zeros(len(x)), (0.0, 1.0))
+    found = run(FirstOrder(optax.sgd(0.2)), objective, jnp.full((1, 3), 0.5), 30)
+    np.testing.assert_allclose(found, [[0, 0.25, 1]], atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_first_order_moves_an_image_as_if_it_were_alone(count):
+    objective = Objective(lambda x: x, lambda x: jnp.zeros(len(x)))
+    found = run(FirstOrder(optax.sgd(0.1)), objective, jnp.ones((count, 2)), 1)
+    np.testing.assert_allclose(found, np.full((count, 2), 0.8), rtol=1e-6)
