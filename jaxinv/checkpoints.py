@@ -79,9 +79,15 @@ def load(path: str | os.PathLike[str], like: Any) -> tuple[Any, dict[str, str]]:
     ]
     if different:
         name = different[0]
-        found = f"holds {arrays[name].shape}" if name in arrays else "lacks it"
+        found = (
+            f"holds {arrays[name].dtype}{list(arrays[name].shape)}"
+            if name in arrays
+            else "lacks it"
+        )
         wanted = (
-            f"expects {tuple(expected[name].shape)}" if name in expected else "has no such array"
+            f"expects {expected[name].dtype}{list(expected[name].shape)}"
+            if name in expected
+            else "has no such array"
         )
         raise UserError(
             f"{path}: a checkpoint of another model ({name}: the file {found}, the model {wanted})."

@@ -117,15 +117,14 @@ def _help(description: str, script: str) -> str:
 
 
 def _describe(flag: flags.Flag) -> str:
-    default = flag.default_as_str
-    shown = f" (default: {default.strip(chr(39))})" if default is not None else ""
+    choices = "|".join(getattr(flag.parser, "enum_values", None) or ())
     head = f"  --[no]{flag.name}" if flag.boolean else f"  --{flag.name}"
-    choices = getattr(flag.parser, "enum_values", None)
-    head += f"={'|'.join(choices)}" if choices else ""
-    body = textwrap.fill(
-        f"{flag.help}{shown}", 92, initial_indent=" " * 8, subsequent_indent=" " * 8
-    )
-    return f"{head}\n{body}"
+    head += f"={choices}" if choices else ""
+    text = (flag.help or "").removeprefix(f"<{choices}>: ")  # absl repeats the choices
+    if flag.default is not None:
+        text += f" (default: {str(flag.default_as_str).strip(chr(39))})"
+    indent = " " * 8
+    return f"{head}\n{textwrap.fill(text, 92, initial_indent=indent, subsequent_indent=indent)}"
 
 
 def use_compilation_cache() -> None:

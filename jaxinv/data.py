@@ -129,11 +129,11 @@ def load(
       UserError: the dataset cannot be had, or is of an unsuitable kind.
     """
     cache = cache_root(cache_dir) / "data"
+    roots = _roots(data_dir)
     if name == EMBEDDED:
         return _load_embedded(cache, announce)
     spec = _tfds.parse(name)
     try:
-        roots = _roots(data_dir)
         found, problem = _find_or_prepare(spec, roots, explicit=data_dir is not None)
         if found is not None:
             return _load_prepared(found, cache, announce)

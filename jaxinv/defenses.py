@@ -75,6 +75,7 @@ class Release:
         return len(self._images)
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        indices = np.arange(len(self))[indices]
         chosen, places = jnp.asarray(self._images[indices]), jnp.asarray(indices, jnp.int32)
         args = (self._edge, self._defense, self._params, self._key, places, chosen)
         return np.asarray(_released(*args))

@@ -48,7 +48,7 @@ def code_lambda(network: Network, cut: str) -> float:
 
     For a network of one's own it is LeNet-5's rule: 0 while the edge is affine, then 1.
     """
-    names = set(network.cuts)
+    names, cut = set(network.cuts), network.resolve(cut)
     for rule in _CODE.values():
         if set(rule) <= names:
             value = 0.0

@@ -55,7 +55,8 @@ def trained(name):
     network = BUILT_IN[name][0]()
     rng = np.random.default_rng(0)
     params = jax.tree.map(
-        lambda p: p + 0.01 * rng.standard_normal(p.shape).astype("f"), network.init(jax.random.key(0))
+        lambda p: p + 0.01 * rng.standard_normal(p.shape).astype("f"),
+        jax.jit(network.init)(jax.random.key(0)),
     )
     return network, params, jnp.asarray(rng.random((3, *network.input_shape), "f"))
 
@@ -99,8 +100,8 @@ def test_kernels_have_the_papers_sizes():
 
 
 def test_fresh_parameters_depend_on_the_key_and_differ_between_layers():
-    network = cifar_cnn()
-    first, again, other = (network.init(jax.random.key(seed)) for seed in (0, 0, 1))
+    init = jax.jit(cifar_cnn().init)
+    first, again, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
     kernel = np.asarray(first["conv22"]["kernel"])
     np.testing.assert_array_equal(kernel, again["conv22"]["kernel"])
     assert not np.array_equal(kernel, other["conv22"]["kernel"])
@@ -108,7 +109,7 @@ def test_fresh_parameters_depend_on_the_key_and_differ_between_layers():
 
 
 def test_lenet5_starts_as_pytorch_does():
-    params = lenet5().init(jax.random.key(3))
+    params = jax.jit(lenet5().init)(jax.random.key(3))
     for name, fan_in in (("conv1", 25), ("conv2", 200), ("fc1", 256), ("fc2", 120), ("fc3", 84)):
         for leaf in params[name].values():
             assert np.abs(leaf).max() <= fan_in**-0.5

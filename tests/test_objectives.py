@@ -58,7 +58,7 @@ def test_difference_is_flat_and_signed():
 
 
 def test_rectified_difference_by_hand():
-    #                      open, open, closed and so it is, closed and should be open, closed wrongly
+    # In turn: open, open, closed as it should be, to be opened, to be closed, at its edge.
     before = jnp.array([[[2.0, 0.5], [-1.0, -3.0], [0.25, 0.0]]])
     observed = jnp.array([[[1.5, 0.5], [0.0, 2.0], [0.0, 0.0]]])
     expected = [[0.5, 0.0, 0.0, -5.0, 0.25, 0.0]]

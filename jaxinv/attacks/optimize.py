@@ -21,12 +21,12 @@ from jaxinv.attacks.solvers import Solver
 from jaxinv.networks import Network, Params
 from jaxinv.progress import Progress
 
-# Elements of activations that one chunk may have. On CPU the best chunk is the one that stays in
-# the cache (measured: 250 images of LeNet-5, 8 of the CIFAR network); an accelerator wants many.
-_CHUNK_ELEMENTS = {"cpu": 4_000_000}
-_CHUNK_ELEMENTS_ACCELERATOR = 200_000_000
-_LARGEST_CHUNK = {"cpu": 250}
-_LARGEST_CHUNK_ACCELERATOR = 4096
+# How many images one chunk has: as many as have this number of activations, within bounds. On CPU
+# the best chunk is one that stays in the cache, and it has that size however few images there are:
+# a matrix product of another size is rounded otherwise, and a few hundred steps turn the last bit
+# into a visible difference. An accelerator wants many at once, and no more than there are.
+_CPU_ELEMENTS, _CPU_LARGEST = 4_000_000, 50
+_ACCELERATOR_ELEMENTS, _ACCELERATOR_LARGEST = 200_000_000, 4096
 
 MakeObjective = Callable[[Params, Array, Array | float], Objective]
 
@@ -59,15 +59,16 @@ class Minimum(NamedTuple):
 def chunk_size(network: Network, num_images: int) -> int:
     """How many images to attack at once: as many as are fast, in bounded memory.
 
+    On CPU it does not depend on the number of images, so that neither does the result.
+
     Args:
       network: the part of a network that the attack differentiates through.
       num_images: how many there are.
     """
-    backend = jax.default_backend()
-    budget = _CHUNK_ELEMENTS.get(backend, _CHUNK_ELEMENTS_ACCELERATOR)
-    largest = _LARGEST_CHUNK.get(backend, _LARGEST_CHUNK_ACCELERATOR)
-    elements = sum(math.prod(shape) for shape in network.shapes.values())
-    return max(1, min(num_images, largest, budget // max(1, elements)))
+    elements = max(1, sum(math.prod(shape) for shape in network.shapes.values()))
+    if jax.default_backend() == "cpu":
+        return max(1, min(_CPU_LARGEST, _CPU_ELEMENTS // elements))
+    return max(1, min(num_images, _ACCELERATOR_LARGEST, _ACCELERATOR_ELEMENTS // elements))
 
 
 def minimize(
@@ -91,11 +92,10 @@ def minimize(
       start: `[N, ...]`, the first iterate of each image.
       solver: the method.
       steps: how many.
-      chunk: images at once, B.
+      chunk: images at once, B; if there are fewer, they are padded to it.
       description: shown before the progress bar.
     """
     count = len(observed)
-    chunk = min(chunk, count)
     params = jax.tree.map(jnp.asarray, params)
     began = time.perf_counter()
     shapes = (jnp.asarray(_take(start, 0, chunk)), jnp.asarray(_take(observed, 0, chunk)))

@@ -88,7 +88,8 @@ def invert(
       params: its parameters; those of other layers are ignored.
       features: `[N, *edge.output_shape]`, what crossed the wire, as an array or a `Release`.
       settings: of the method; a function in `METHODS` makes them.
-      chunk: images at a time; chosen by the edge's size if None. The result does not depend on it.
+      chunk: images at a time; chosen by the edge and the device if None. It changes the result by
+        rounding alone, which non-convex objectives amplify.
     """
     mean, std = _coordinates(edge, settings)
     start = np.zeros((len(features), *edge.input_shape), np.float32)
@@ -113,7 +114,9 @@ def _coordinates(edge: Network, settings: Settings) -> tuple[np.ndarray | np.flo
     """`mean` and `std` such that `x = z * std + mean`, for the `z` that is optimised."""
     if settings.space == "unit" or edge.mean is None:
         return np.float32(0), np.float32(1)
-    return np.asarray(edge.mean, np.float32), np.asarray(edge.std, np.float32)
+    shape = (1,) * len(edge.input_shape) + (-1,)
+    mean, std = (np.asarray(value, np.float32) for value in (edge.mean, edge.std))
+    return mean.reshape(shape), std.reshape(shape)
 
 
 def _solver(settings: Settings) -> FirstOrder:

@@ -7,7 +7,8 @@
 * `canonical`: the same forward convolution, whose transposes are written so that XLA's CPU
   backend stays on its fast path inside a compiled loop. There, only convolutions with NHWC
   operands and an HWIO kernel reach the optimised kernel (jax issue 12868), and autodiff writes
-  others: the gradient is 2 to 8 times slower in a loop than outside of it.
+  others: the gradient is 2 to 8 times slower in a loop than outside of it. Derivatives in this
+  form cannot be mapped by `jax.vmap` (`linear_call` has no rule for it): batch the images instead.
 * `toeplitz`: rows of the input times a banded matrix. It does more arithmetic, all of it in one
   matrix product, and wins for narrow images with few channels, where a direct convolution cannot
   fill the vector units.
@@ -91,6 +92,7 @@ def conv_general_dilated(
             for option in (options.get("lhs_dilation"), options.get("rhs_dilation"))
         )
         and options.get("feature_group_count", 1) == 1
+        and options.get("batch_group_count", 1) == 1
         and options.get("precision") is None
         and options.get("preferred_element_type") is None
     )

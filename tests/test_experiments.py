@@ -1,0 +1,278 @@
+"""The scripts from end to end, as a user runs them: in processes of their own, without a network
+and without prepared data."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxinv import _decode, checkpoints, records
+from jaxinv.networks import lenet5
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAGS = ("--dataset=mnist_5k", "--num_images=8", "--steps=50")
+
+
+class Scripts:
+    """Runs experiment scripts with one cache and one empty home."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        kept = {k: v for k, v in os.environ.items() if k not in ("TFDS_DATA_DIR", "XDG_CACHE_HOME")}
+        self.env = {
+            **kept,
+            "HOME": str(folder),
+            "JAXINV_CACHE": str(folder / "cache"),
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def start(self, script, *flags, cwd=None):
+        command = [sys.executable, str(ROOT / "experiments" / f"{script}.py"), *map(str, flags)]
+        return subprocess.Popen(
+            command,
+            cwd=cwd or self.folder,
+            env=self.env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, script, *flags, cwd=None):
+        with self.start(script, *flags, cwd=cwd) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=120)
+            finally:
+                process.kill()
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def record_of(self, script, *flags, cwd=None):
+        """Runs a script that has to succeed; the path that it prints last."""
+        done = self.run(script, *flags, cwd=cwd)
+        assert done.returncode == 0, done.stderr
+        return Path(cwd or self.folder) / done.stdout.splitlines()[-1]
+
+    def kill_when(self, condition, script, *flags, cwd):
+        """Starts a script and kills it as soon as `condition()` holds."""
+        process = self.start(script, *flags, cwd=cwd)
+        try:
+            deadline = time.monotonic() + 90
+            while not condition():
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+        finally:
+            process.kill()
+            process.communicate()
+        assert process.returncode == -signal.SIGKILL
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory):
+    return Scripts(tmp_path_factory.mktemp("scripts"))
+
+
+class First(NamedTuple):
+    done: subprocess.CompletedProcess
+    path: Path
+    checkpoint: Path
+
+
+@pytest.fixture(scope="module")
+def first(scripts):
+    """The first run in an empty folder: it trains the target, too."""
+    done = scripts.run("whitebox", "--split=conv1", *FLAGS)
+    assert done.returncode == 0, done.stderr
+    path = scripts.folder / done.stdout.splitlines()[-1]
+    (checkpoint,) = scripts.folder.glob("results/train_target/*/target.safetensors")
+    return First(done, path, checkpoint)
+
+
+def test_a_run_leaves_a_record_images_and_a_grid(first):
+    assert first.path.name == "record.json"
+    record = json.loads(first.path.read_text())
+    assert record.keys() >= records.REQUIRED_KEYS | records.REQUIRED_ATTACK_KEYS
+    assert record["dataset"] == "mnist_5k"
+    assert record["num_images"] == len(record["psnr"]) == len(record["ssim"]) == 8
+    assert record["psnr_mean"] == pytest.approx(np.mean(record["psnr"]), rel=1e-4)
+    assert record["psnr_mean"] > 20
+    assert record["paper"] == {"psnr": 39.69, "ssim": 1.0}
+    assert record["accuracy"] == record["accuracy_undefended"] > 0.9
+    with np.load(first.path.with_name("images.npz")) as images:
+        assert images["originals"].shape == images["reconstructions"].shape == (8, 28, 28, 1)
+    with Image.open(first.path.with_name("grid.png")) as grid:
+        assert grid.format == "PNG"
+
+
+def test_a_run_says_that_it_trains_and_what_it_found(first):
+    stdout, record = first.done.stdout, json.loads(first.path.read_text())
+    assert "No trained target for mnist_5k yet" in stdout
+    assert f"{record['psnr_mean']:.2f}" in stdout
+    assert first.done.stderr == ""
+
+
+@pytest.mark.skipif(_decode.has_tensorflow(), reason="TensorFlow could download MNIST")
+def test_the_embedded_digits_are_announced_on_the_first_line(scripts, first):
+    done = scripts.run("whitebox", "--split=conv1", *FLAGS[1:], "--dataset=mnist")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("Using mnist_5k, 5,000 embedded MNIST digits")
+    assert scripts.folder / lines[-1] == first.path
+
+
+def test_the_same_command_reads_what_is_finished(scripts, first):
+    before = first.path.stat().st_mtime_ns
+    assert scripts.record_of("whitebox", "--split=Conv1", *FLAGS) == first.path
+    assert first.path.stat().st_mtime_ns == before
+    assert scripts.record_of("whitebox", "--split=conv1", *FLAGS, "--rerun") == first.path
+    assert first.path.stat().st_mtime_ns != before
+
+
+def test_other_settings_are_another_run(scripts, first):
+    flags = ("--split=conv1", *FLAGS, "--method=paper", "--tv_weight=0.5")
+    path = scripts.record_of("whitebox", *flags)
+    assert path != first.path
+    config = json.loads(path.read_text())["config"]
+    assert config["settings"]["tv_weight"] == 0.5
+    assert config["settings"]["steps"] == 50
+
+
+@pytest.mark.parametrize("script", ["whitebox", "train_target"])
+def test_help_lists_the_flags(scripts, script):
+    done = scripts.run(script, "--help")
+    assert done.returncode == 0
+    common = ["--dataset", "--data_dir", "--workdir", "--seed", "--[no]rerun"]
+    own = {
+        "whitebox": [
+            "--split",
+            "--method",
+            "--tv_weight",
+            "--num_images",
+            "--steps",
+            "--surrogate",
+        ],
+        "train_target": ["--epochs", "--batch_size", "--learning_rate"],
+    }
+    for flag in common + own[script]:
+        assert flag in done.stdout
+    assert done.stderr == ""
+
+
+# Name -> flags, exit status, and what the line has to say. {} is filled in by the fixture.
+MISTAKES = {
+    "unknown split": (["--split=rellu2"], 2, ["--split=rellu2", "did you mean relu2"]),
+    "empty split": (["--split="], 2, ["--split", "conv1"]),
+    "unknown dataset": (["--dataset=mnits"], 2, ["--dataset=mnits", "mnist"]),
+    "unknown method": (["--method=magic"], 2, ["--method=magic", "paper", "tv"]),
+    "no steps": (["--steps=0"], 2, ["--steps=0", "positive"]),
+    "no images": (["--num_images=0"], 2, ["--num_images=0", "positive"]),
+    "too many images": (["--num_images=1001"], 2, ["--num_images=1001", "1000"]),
+    "missing data_dir": (
+        ["--dataset=mnist", "--data_dir={tmp}/nowhere"],
+        2,
+        ["--data_dir={tmp}/nowhere"],
+    ),
+    "data_dir without the data": (
+        ["--data_dir={tmp}/empty", "--dataset=mnist"],
+        2,
+        ["--data_dir={tmp}/empty", "mnist"],
+    ),
+    "missing checkpoint": (["--checkpoint={tmp}/none"], 1, ["{tmp}/none", "no such checkpoint"]),
+    "truncated checkpoint": (["--checkpoint={tmp}/short"], 1, ["{tmp}/short", "truncated"]),
+    "another model's checkpoint": (
+        ["--checkpoint={tmp}/other"],
+        1,
+        ["{tmp}/other", "another model"],
+    ),
+    "workdir below a file": (["--workdir={tmp}/short/here"], 1, ["{tmp}/short/here"]),
+    "stray argument": (["relu2"], 2, ["relu2", "--name=value"]),
+    "unknown flag": (["--splits=conv1"], 2, ["splits"]),
+    "bad tv_weight": (["--tv_weight=much"], 2, ["--tv_weight=much", "code, printed"]),
+    "negative tv_weight": (["--tv_weight=-1"], 2, ["--tv_weight=-1", "at least 0"]),
+    "bad seed": (["--seed=x"], 2, ["--seed=x"]),
+}
+
+
+@pytest.fixture(scope="module")
+def mistakes(scripts, first):
+    """Every mistake of the table, made; a few at a time, as most of each is waiting for imports."""
+    (scripts.folder / "empty").mkdir()
+    content = first.checkpoint.read_bytes()
+    (scripts.folder / "short").write_bytes(content[: len(content) // 2])
+    seven_classes = lenet5(7).init(jax.random.key(0))
+    checkpoints.save(scripts.folder / "other", seven_classes, metadata={"dataset": "mnist_5k"})
+
+    def make(mistake):
+        flags = [flag.replace("{tmp}", str(scripts.folder)) for flag in mistake[0]]
+        return scripts.run("whitebox", *FLAGS, *flags)
+
+    with ThreadPoolExecutor(4) as pool:
+        return dict(zip(MISTAKES, pool.map(make, MISTAKES.values()), strict=True))
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_gets_one_clear_line(scripts, mistakes, name):
+    _, status, words = MISTAKES[name]
+    done = mistakes[name]
+    assert done.returncode == status, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("whitebox.py: error: ")
+    for word in words:
+        assert word.replace("{tmp}", str(scripts.folder)) in line
+
+
+def finished(folder, experiment="whitebox"):
+    return {
+        path: path.stat().st_mtime_ns
+        for path in (folder / "results" / experiment).glob("*/record.json")
+    }
+
+
+def test_a_killed_sweep_goes_on_from_what_is_finished(scripts, first, tmp_path):
+    flags = ("--split=conv1,relu1,relu2", *FLAGS, f"--checkpoint={first.checkpoint}")
+    scripts.kill_when(lambda: finished(tmp_path), "whitebox", *flags, cwd=tmp_path)
+    before = finished(tmp_path)
+    assert 1 <= len(before) < 3
+    last = scripts.record_of("whitebox", *flags, cwd=tmp_path)
+    after = finished(tmp_path)
+    assert len(after) == 3
+    assert last in after
+    assert json.loads(last.read_text())["split"] == "relu2"
+    assert {path: after[path] for path in before} == before
+    (joint,) = (tmp_path / "results" / "whitebox").glob("*.png")
+    with Image.open(joint) as grid, Image.open(last.with_name("grid.png")) as one:
+        assert grid.height > one.height
+
+
+def test_a_killed_training_ends_with_the_same_target(scripts, tmp_path):
+    flags = ("--dataset=mnist_5k", "--epochs=6")
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    undisturbed.mkdir()
+    disturbed.mkdir()
+    expected = json.loads(scripts.record_of("train_target", *flags, cwd=undisturbed).read_text())
+
+    def early():
+        return list(disturbed.glob("results/train_target/*/checkpoint.safetensors"))
+
+    scripts.kill_when(early, "train_target", *flags, cwd=disturbed)
+    (checkpoint,) = early()
+    _, metadata = checkpoints.read(checkpoint)
+    assert 1 <= len(json.loads(metadata["history"])) < 6
+    assert not finished(disturbed, "train_target")
+    path = scripts.record_of("train_target", *flags, cwd=disturbed)
+    resumed = json.loads(path.read_text())
+    assert len(resumed["history"]) == 6
+    assert resumed["fingerprint"] == expected["fingerprint"]
+    assert not checkpoint.exists()
+    assert path.with_name("target.safetensors").is_file()
+    assert path.with_name("learning_curve.png").is_file()

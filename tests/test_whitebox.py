@@ -1,0 +1,156 @@
+import dataclasses
+import functools
+import inspect
+
+import jax
+import numpy as np
+import pytest
+
+from jaxinv import defenses, metrics
+from jaxinv.attacks import whitebox
+from jaxinv.networks import cifar_cnn, lenet5
+
+
+def blobs(count, shape):
+    """Smooth images in unit space: bright blobs on a dark ground."""
+    rng = np.random.default_rng(0)
+    height, width, channels = shape
+    y, x = np.mgrid[:height, :width][..., None, None]
+    centre = rng.uniform(0.2, 0.8, (2, count, 1, 1, channels, 4)) * height
+    width2 = rng.uniform(2, 5, (count, 1, 1, channels, 4)) ** 2
+    distance2 = (y - centre[0]) ** 2 + (x - centre[1]) ** 2
+    return np.clip(np.exp(-distance2 / width2).sum(-1), 0, 1).astype(np.float32)
+
+
+@functools.cache
+def prepared(make_network):
+    """A network with random parameters, and images it takes."""
+    network = make_network()
+    return network, network.init(jax.random.key(1)), blobs(12, network.input_shape)
+
+
+def features_of(make_network, cut, count=12):
+    network, params, images = prepared(make_network)
+    edge, _ = network.split(cut)
+    return edge, params, images[:count], np.asarray(edge.apply(params, images[:count]))
+
+
+def settings_of(method, cut, *, make_network=lenet5, **changes):
+    return dataclasses.replace(whitebox.METHODS[method](make_network(), cut), **changes)
+
+
+def mean_psnr(images, found):
+    return float(np.mean(metrics.evaluate(images, found.images).psnr))
+
+
+@pytest.mark.parametrize("cut", ["conv1", "relu2", "fc1"])
+@pytest.mark.parametrize("method", ["paper", "tv"])
+def test_no_image_sees_how_many_are_attacked_with_it(method, cut):
+    edge, params, _, features = features_of(lenet5, cut)
+    settings = settings_of(method, cut, steps=60)
+    many = np.concatenate([features] * 10)  # three chunks
+    expected = whitebox.invert(edge, params, many, settings)
+    for count in (1, 7):
+        found = whitebox.invert(edge, params, features[:count], settings)
+        np.testing.assert_allclose(found.images, expected.images[:count], atol=1e-4)
+        np.testing.assert_allclose(found.objective, expected.objective[:count], rtol=1e-3)
+    again = expected.images[108:]  # the first twelve, in the last chunk
+    np.testing.assert_allclose(again, expected.images[:12], atol=1e-4)
+
+
+def test_tv_recovers_the_images_behind_a_convolution():
+    edge, params, images, features = features_of(lenet5, "conv1")
+    found = whitebox.invert(edge, params, features, settings_of("tv", "conv1", steps=500))
+    assert found.images.shape == images.shape
+    assert (metrics.evaluate(images, found.images).psnr > 60).all()
+
+
+def test_tv_beats_paper_behind_a_rectifier_at_equal_steps():
+    edge, params, images, features = features_of(lenet5, "relu2")
+    paper, tv = (
+        whitebox.invert(edge, params, features, settings_of(method, "relu2", steps=300))
+        for method in ("paper", "tv")
+    )
+    assert mean_psnr(images, tv) > mean_psnr(images, paper) + 3
+
+
+def test_tv_keeps_pixels_in_unit_space():
+    edge, params, _, features = features_of(lenet5, "relu2", count=3)
+    found = whitebox.invert(edge, params, features, settings_of("tv", "relu2", steps=20)).images
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+def test_the_attacker_is_given_features_and_no_images():
+    parameters = inspect.signature(whitebox.invert).parameters
+    assert list(parameters) == ["edge", "params", "features", "settings", "chunk"]
+
+
+def test_parameters_of_the_cloud_do_not_matter():
+    edge, params, _, features = features_of(lenet5, "conv1", count=2)
+    settings = settings_of("tv", "conv1", steps=5)
+    own = {"conv1": params["conv1"]}
+    np.testing.assert_array_equal(
+        whitebox.invert(edge, own, features, settings).images,
+        whitebox.invert(edge, params, features, settings).images,
+    )
+
+
+def test_a_release_is_attacked_like_its_features():
+    edge, params, images, features = features_of(lenet5, "relu2", count=5)
+    release = defenses.Release(edge, params, images, defenses.NONE, jax.random.key(0))
+    settings = settings_of("tv", "relu2", steps=10)
+    np.testing.assert_allclose(
+        whitebox.invert(edge, params, release, settings, chunk=2).images,
+        whitebox.invert(edge, params, features, settings, chunk=2).images,
+        atol=1e-4,
+    )
+
+
+def test_paper_settings_are_the_authors():
+    conv1, relu2 = (whitebox.paper_settings(lenet5(), cut) for cut in ("conv1", "relu2"))
+    assert conv1.tv_weight == 0
+    assert relu2.tv_weight == 1
+    assert dataclasses.replace(conv1, tv_weight=1.0) == relu2
+    assert (relu2.steps, relu2.learning_rate, relu2.eps) == (5000, 1e-2, 1e-3)
+    assert (relu2.space, relu2.scale, relu2.solver) == ("normalized", "mean", "amsgrad")
+    assert not relu2.box
+    assert not relu2.hinge
+
+
+def test_tv_settings_need_no_prior_behind_an_affine_edge():
+    conv1, relu1 = (whitebox.tv_settings(lenet5(), cut) for cut in ("conv1", "relu1"))
+    assert conv1.tv_weight == conv1.tv_start == 0
+    assert relu1.tv_weight > 0
+    assert relu1.box
+    assert relu1.hinge
+
+
+# Of the CIFAR network one cut of each kind, for the time that compiling takes.
+CIFAR_CUTS = ["conv11", "relu12", "pool1", "conv31", "pool3", "fc1", "sigmoid1", "fc2"]
+CUTS = [(lenet5, cut) for cut in lenet5().cuts] + [(cifar_cnn, cut) for cut in CIFAR_CUTS]
+
+
+@pytest.mark.parametrize(("make_network", "cut"), CUTS)
+def test_every_cut_gives_images(make_network, cut):
+    edge, params, images, features = features_of(make_network, cut, count=2)
+    # The method alternates: that both run at every cut would take twice as long.
+    method = ("tv", "paper")[make_network().cuts.index(cut) % 2]
+    settings = settings_of(method, cut, make_network=make_network, steps=2)
+    found = whitebox.invert(edge, params, features, settings, chunk=2)
+    assert found.images.shape == images.shape
+    assert np.isfinite(found.images).all()
+    assert np.isfinite(found.objective).all()
+
+
+@pytest.mark.parametrize("method", ["paper", "tv"])
+@pytest.mark.parametrize("cut", ["conv1", "relu2"])
+def test_an_image_whose_features_are_not_finite_diverges_alone(method, cut):
+    edge, params, _, features = features_of(lenet5, cut, count=4)
+    settings = settings_of(method, cut, steps=5)
+    expected = whitebox.invert(edge, params, features, settings).images
+    broken = features.copy()
+    broken[1] = np.nan
+    found = whitebox.invert(edge, params, broken, settings).images
+    assert not np.isfinite(found[1]).all()
+    np.testing.assert_allclose(found[[0, 2, 3]], expected[[0, 2, 3]], atol=1e-5)
