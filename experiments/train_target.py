@@ -13,13 +13,9 @@ from absl import flags
 from jaxinv import cli, data, records, targets
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer(
-    "epochs", None, "Passes over the data; by default chosen by the dataset.", lower_bound=1
-)
-flags.DEFINE_integer(
-    "batch_size", None, "Images a step; by default chosen by the dataset.", lower_bound=1
-)
-flags.DEFINE_float("learning_rate", None, "Peak of the one-cycle schedule.", lower_bound=1e-8)
+cli.define_count("epochs", None, "Passes over the data; by default chosen by the dataset.")
+cli.define_count("batch_size", None, "Images a step; by default chosen by the dataset.")
+cli.define_float("learning_rate", None, "Peak of the one-cycle schedule.", lower_bound=1e-8)
 cli.common_flags()
 
 

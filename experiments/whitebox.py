@@ -18,6 +18,7 @@ from absl import flags
 
 from jaxinv import cli, data, defenses, evaluation, paper, records, targets
 from jaxinv.attacks import whitebox
+from jaxinv.errors import UsageError
 
 EXPERIMENT = "whitebox"
 KNOWLEDGE = "the edge's layers and parameters; no images"
@@ -33,15 +34,14 @@ flags.DEFINE_enum(
 flags.DEFINE_string(
     "tv_weight",
     None,
-    "lambda of Eq. 1c: a number, or code or printed for the value of the authors' program or of "
-    "the paper's text at that split. By default code for paper, and tv's own rule for tv.",
+    "lambda of Eq. 1c, constant over the run, in the method's own scale: a number, or for paper "
+    "code or printed, the authors' program's or the paper's number at that split. By default code "
+    "for paper; for tv it falls from 1 to 0.004.",
 )
-flags.DEFINE_float("beta", None, "Smoothness of the total variation, Eq. 1b.", lower_bound=0.1)
-flags.DEFINE_integer("steps", None, "Steps of the solver.", lower_bound=1)
-flags.DEFINE_float("learning_rate", None, "Of the solver.", lower_bound=1e-8)
-flags.DEFINE_float(
-    "eps", None, "Of the solver, beside the root of the second moment.", lower_bound=0
-)
+cli.define_float("beta", None, "Smoothness of the total variation, Eq. 1b.", lower_bound=0.1)
+cli.define_count("steps", None, "Steps of the solver.")
+cli.define_float("learning_rate", None, "Of the solver.", lower_bound=1e-8)
+cli.define_float("eps", None, "Of the solver, beside the root of the second moment.", lower_bound=0)
 flags.DEFINE_boolean("box", None, "Keep pixels in [0, 1].")
 flags.DEFINE_enum(
     "surrogate",
@@ -50,9 +50,7 @@ flags.DEFINE_enum(
     "Images that the attacker learns from: its own, or the target's training images. Neither paper "
     "nor tv learns from images.",
 )
-flags.DEFINE_integer(
-    "chunk", None, "Images attacked at once; by default what is fast here.", lower_bound=1
-)
+cli.define_count("chunk", None, "Images attacked at once; by default what is fast here.")
 cli.common_flags(num_images=100, splits="conv1")
 
 
@@ -115,7 +113,12 @@ def _settings(config: Config, target: targets.Target, cut: str) -> whitebox.Sett
     settings = whitebox.METHODS[config.method](target.network, cut)
     overrides = dict(config.overrides)
     if config.tv_weight is not None:
+        if config.method != "paper" and config.tv_weight in ("code", "printed"):
+            raise UsageError(
+                f"--tv_weight={config.tv_weight}: is for --method=paper alone; expected a number."
+            )
         overrides["tv_weight"] = paper.resolve_lambda(config.tv_weight, target.network, cut)
+        overrides["tv_start"] = 0.0
     return dataclasses.replace(settings, **overrides)
 
 
@@ -144,8 +147,9 @@ def _run_cut(
     label = f"{dataset.name}-{cut}-{config.method}-n{config.num_images}-s{config.seed}"
     folder = records.run_dir(config.workdir, EXPERIMENT, identity, label=label)
     path = str(folder / records.RECORD_NAME)
-    if not config.rerun and (record := records.read(folder)) is not None:
-        return {**record, "path": path}
+    finished = (folder / records.IMAGES_NAME).is_file() and records.read(folder)
+    if finished and not config.rerun:
+        return {**finished, "path": path}
 
     edge, _ = target.network.split(cut)
     images = dataset.test[: config.num_images].images

@@ -6,6 +6,7 @@ record's path; progress and warnings go to stderr.
 """
 
 import hashlib
+import math
 import platform
 import sys
 import textwrap
@@ -21,6 +22,7 @@ from jaxinv.errors import UsageError, UserError
 FLAGS = flags.FLAGS
 
 _COMMON: list[str] = []
+_NUMBERS: list[str] = []  # defined for a script by a function here: absl counts them as ours
 
 
 def common_flags(*, num_images: int | None = None, splits: str | None = None) -> None:
@@ -43,7 +45,9 @@ def common_flags(*, num_images: int | None = None, splits: str | None = None) ->
         "Folder of prepared TFDS datasets; by default TFDS_DATA_DIR, then TFDS's own folder.",
     )
     flags.DEFINE_string("workdir", "results", "Folder for records and pictures.")
-    flags.DEFINE_integer("seed", 0, "Seed of all randomness of this run.", lower_bound=0)
+    flags.DEFINE_integer(
+        "seed", 0, "Seed of all randomness of this run.", lower_bound=0, upper_bound=2**32 - 1
+    )
     flags.DEFINE_boolean("rerun", False, "Run again even if the record exists.")
     if splits is not None:
         flags.DEFINE_list(
@@ -53,11 +57,8 @@ def common_flags(*, num_images: int | None = None, splits: str | None = None) ->
             "spelling is understood (ReLU2 is relu2).",
         )
     if num_images is not None:
-        flags.DEFINE_integer(
-            "num_images",
-            num_images,
-            "How many images of the test split to attack, from the first.",
-            lower_bound=1,
+        define_count(
+            "num_images", num_images, "How many images of the test split to attack, from the first."
         )
         flags.DEFINE_string(
             "checkpoint",
@@ -66,6 +67,21 @@ def common_flags(*, num_images: int | None = None, splits: str | None = None) ->
             "jaxinv, else the newest in --workdir, else one is trained.",
         )
     _COMMON.extend(sorted(set(FLAGS) - before))
+
+
+def define_count(name: str, default: int | None, text: str) -> None:
+    """Defines a flag for a number of things: a positive 32-bit integer."""
+    flags.DEFINE_integer(name, default, text, lower_bound=1, upper_bound=2**31 - 1)
+    _NUMBERS.append(name)
+
+
+def define_float(name: str, default: float | None, text: str, *, lower_bound: float) -> None:
+    """Defines a flag for a finite number."""
+    flags.DEFINE_float(name, default, text, lower_bound=lower_bound)
+    _NUMBERS.append(name)
+    flags.register_validator(
+        name, lambda value: value is None or math.isfinite(value), "expected a finite number"
+    )
 
 
 def run(main: Callable[[], Path]) -> None:
@@ -103,7 +119,7 @@ def _fail(message: str, status: int) -> None:
 
 
 def _help(description: str, script: str) -> str:
-    own = [flag.name for flag in FLAGS.get_key_flags_for_module("__main__")]
+    own = {flag.name for flag in FLAGS.get_key_flags_for_module("__main__")} | set(_NUMBERS)
     groups = [
         ("flags of this script", [name for name in sorted(own) if name not in _COMMON]),
         ("flags of every script", [name for name in _COMMON if name in FLAGS]),
@@ -172,7 +188,7 @@ def resolve_splits(names: Sequence[str], network) -> list[str]:
     Raises:
       UsageError: there is no such layer, or none is named.
     """
-    if [name.strip().lower() for name in names] == ["all"]:
+    if "all" in [name.strip().lower() for name in names]:
         return list(network.cuts)
     cuts = [network.resolve(name.strip()) for name in names]
     if not cuts:

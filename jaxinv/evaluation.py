@@ -6,11 +6,13 @@ The fields are those of every attack's `record.json`, in base units: dB, seconds
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from jaxinv import figures, metrics, paper, records
 from jaxinv.data import Dataset
+from jaxinv.errors import UserError
 from jaxinv.targets import Target
 
 GRID_NAME = "grid.png"
@@ -78,9 +80,13 @@ def write_joint_grid(path: Path, written: list[dict[str, Any]]) -> None:
     """Draws one row a record (the paper's Fig. 3), from what the runs left behind."""
     rows = []
     for record in written:
-        with np.load(Path(record["path"]).with_name(records.IMAGES_NAME)) as images:
-            originals = images["originals"]
-            rows.append((row_label(record), images["reconstructions"]))
+        path_images = Path(record["path"]).with_name(records.IMAGES_NAME)
+        try:
+            with np.load(path_images) as images:
+                originals = images["originals"]
+                rows.append((row_label(record), images["reconstructions"]))
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise UserError(f"{path_images} is damaged: --rerun makes it anew.") from error
     figures.reconstruction_grid(path, originals, rows, title=grid_title(written))
 
 

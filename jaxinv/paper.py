@@ -60,8 +60,12 @@ def code_lambda(network: Network, cut: str) -> float:
 
 def printed_lambda(network: Network, cut: str) -> float:
     """The total variation's weight that the paper prints: 0, and 0.1 from the first dense layer."""
-    edge = network.split(cut)[0]
-    return 0.0 if len(edge.output_shape) > 1 else 0.1
+    edge, _ = network.split(cut)
+    dense = (
+        layer.kind == "affine" and len(edge.shapes[name]) == 1
+        for name, layer in edge.layers.items()
+    )
+    return 0.1 if any(dense) else 0.0
 
 
 def resolve_lambda(text: str, network: Network, cut: str) -> float:

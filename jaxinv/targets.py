@@ -257,6 +257,8 @@ def find(
 ) -> Target:
     """The target of a dataset: given, shipped, trained earlier in the work folder, or trained now.
 
+    One that was trained by another recipe than `default_recipe` is used only if it is given.
+
     Args:
       dataset: the data that it must have been trained on.
       workdir: where runs are kept; a target that has to be trained becomes a run there.
@@ -276,6 +278,7 @@ def find(
         record
         for record in records.find(workdir, EXPERIMENT)
         if record.get("data_fingerprint") == dataset.fingerprint
+        and {**record["config"]["recipe"], "seed": 0} == dataclasses.asdict(default_recipe(dataset))
         and Path(record["path"]).with_name(WEIGHTS).is_file()
     ]
     if trained:
@@ -288,8 +291,9 @@ def find(
 
 def test_accuracy(target: Target, dataset: Dataset) -> float:
     """Accuracy on the whole test split: as recorded when the target was trained, else measured."""
-    if target.training.get("data_fingerprint") == dataset.fingerprint:
-        return float(target.training["test_accuracy"])
+    known = target.training.get("test_accuracy")
+    if known is not None and target.training.get("data_fingerprint") == dataset.fingerprint:
+        return float(known)
     return accuracy(target.network, target.params, dataset.test)
 
 
@@ -305,6 +309,9 @@ def load(path: str | os.PathLike[str], dataset: Dataset, *, source: str | None =
     if metadata.get("dataset") != dataset.name:
         trained_on = metadata.get("dataset", "an unknown dataset")
         raise UserError(f"{path}: trained on {trained_on}, not on {dataset.name}.")
-    info = json.loads(metadata.get("training", "{}"))
+    try:
+        info = dict(json.loads(metadata.get("training", "{}")))
+    except ValueError as error:
+        raise UserError(f"{path}: its record of training is not readable.") from error
     params = jax.tree.map(jnp.asarray, params)
     return Target(network, params, source or str(path), checkpoints.fingerprint(params), info)

@@ -174,8 +174,8 @@ MISTAKES = {
     "empty split": (["--split="], 2, ["--split", "conv1"]),
     "unknown dataset": (["--dataset=mnits"], 2, ["--dataset=mnits", "mnist"]),
     "unknown method": (["--method=magic"], 2, ["--method=magic", "paper", "tv"]),
-    "no steps": (["--steps=0"], 2, ["--steps=0", "positive"]),
-    "no images": (["--num_images=0"], 2, ["--num_images=0", "positive"]),
+    "no steps": (["--steps=0"], 2, ["--steps=0", "range"]),
+    "no images": (["--num_images=0"], 2, ["--num_images=0", "range"]),
     "too many images": (["--num_images=1001"], 2, ["--num_images=1001", "1000"]),
     "missing data_dir": (
         ["--dataset=mnist", "--data_dir={tmp}/nowhere"],
@@ -200,6 +200,10 @@ MISTAKES = {
     "bad tv_weight": (["--tv_weight=much"], 2, ["--tv_weight=much", "code, printed"]),
     "negative tv_weight": (["--tv_weight=-1"], 2, ["--tv_weight=-1", "at least 0"]),
     "bad seed": (["--seed=x"], 2, ["--seed=x"]),
+    "huge seed": (["--seed=99999999999999999999"], 2, ["--seed", "range"]),
+    "huge steps": (["--steps=5000000000"], 2, ["--steps", "range"]),
+    "rate not finite": (["--learning_rate=nan"], 2, ["--learning_rate", "finite"]),
+    "code is for paper": (["--tv_weight=code"], 2, ["--tv_weight=code", "--method=paper"]),
 }
 
 

@@ -39,7 +39,7 @@ class Settings:
       hinge: whether a final rectifier is attacked through the features before it.
       space: what is optimised: pixels as they are, or normalised as the network does it.
       scale: "sum" is Eq. 1 as it is printed; "mean" divides the data term by the number of features
-        and the total variation by the number of horizontal neighbours; "relative" divides the data
+        and the total variation by the number of vertical neighbours; "relative" divides the data
         term by the squared length of the features and the total variation by the number of pixels.
       solver: "amsgrad" at a constant rate, or "adam" with a cosine decay to zero.
     """
@@ -102,7 +102,7 @@ def invert(
         start,
         _solver(settings),
         steps=settings.steps,
-        chunk=chunk or chunk_size(edge, len(features)),
+        chunk=min(chunk, len(features)) if chunk else chunk_size(edge, len(features)),
         description=f"rMLE {edge.cuts[-1]}",
     )
     return Reconstruction(
