@@ -143,6 +143,8 @@ def _run_cut(
         "seed": config.seed,
         "defense": defense.describe(),
         "releases": 1,
+        # It changes the result by its rounding; the default is the device's affair.
+        **({"chunk": config.chunk} if config.chunk else {}),
     }
     label = f"{dataset.name}-{cut}-{config.method}-n{config.num_images}-s{config.seed}"
     folder = records.run_dir(config.workdir, EXPERIMENT, identity, label=label)

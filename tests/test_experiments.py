@@ -138,6 +138,14 @@ def test_the_same_command_reads_what_is_finished(scripts, first):
     assert first.path.stat().st_mtime_ns != before
 
 
+def test_a_run_without_its_images_is_done_again(scripts, first):
+    images = first.path.with_name("images.npz")
+    images.unlink()
+    done = scripts.run("whitebox", "--split=conv1,relu1", *FLAGS)
+    assert done.returncode == 0, done.stderr
+    assert images.is_file()
+
+
 def test_other_settings_are_another_run(scripts, first):
     flags = ("--split=conv1", *FLAGS, "--method=paper", "--tv_weight=0.5")
     path = scripts.record_of("whitebox", *flags)
