@@ -1,8 +1,7 @@
 """What the experiment scripts share: flags, help, errors, the compilation cache.
 
 A script defines its own flags, calls `common_flags`, and ends in `cli.run(main)`, where `main`
-returns the folder of its last record. Output for people goes to stdout, whose last line is that
-record's path; progress and warnings go to stderr.
+returns the path of its last record. Output for people goes to stdout, whose last line is that path; progress and warnings go to stderr.
 """
 
 import hashlib
@@ -171,15 +170,14 @@ def _cpu_flags() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
-def check_images(num_images: int, available: int) -> int:
-    """Returns `num_images`.
+def check_images(num_images: int, available: int) -> None:
+    """Checks that as many images can be attacked as were asked for.
 
     Raises:
       UsageError: there are fewer.
     """
     if num_images > available:
         raise UsageError(f"--num_images={num_images}: the test split has {available} images.")
-    return num_images
 
 
 def resolve_splits(names: Sequence[str], network) -> list[str]:
