@@ -1,7 +1,8 @@
 """What the experiment scripts share: flags, help, errors, the compilation cache.
 
 A script defines its own flags, calls `common_flags`, and ends in `cli.run(main)`, where `main`
-returns the path of its last record. Output for people goes to stdout, whose last line is that path; progress and warnings go to stderr.
+returns the path of its last record. Output for people goes to stdout, whose last line is that path;
+progress and warnings go to stderr.
 """
 
 import hashlib
