@@ -6,6 +6,9 @@ all of it or nothing, and of several writers one wins. A cache never makes a run
 be read is built again and what cannot be written is said in one line.
 """
 
+import contextlib
+import errno
+import itertools
 import json
 import os
 import shutil
@@ -112,15 +115,22 @@ def _write(folder: Path, entry: Entry) -> None:
 
 
 def _replace(temporary: Path, folder: Path) -> None:
-    """Renames `temporary` to `folder`; what lay there, damaged, is moved into `temporary` first."""
+    """Renames `temporary` to `folder`; what lay there is kept if valid, else moved away first."""
     temporary.chmod(0o755)  # mkdtemp gives 0o700, and a cache may be shared
-    damaged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        if folder.exists():
-            os.replace(folder, damaged / "entry")
-        os.rename(temporary, folder)
-    except OSError:
-        if not folder.exists():
-            raise  # otherwise another process has just stored the same entry
-    finally:
-        shutil.rmtree(damaged, ignore_errors=True)
+    # Another writer may come, or take the folder away, between any two lines here. Each turn stores
+    # the entry, finds that another has, or takes a damaged one away; an unreadable one stays.
+    for turn in itertools.count():
+        try:
+            os.rename(temporary, folder)
+            return
+        except OSError as error:
+            if turn == 20 or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        try:
+            if _read(folder) is not None:
+                return
+        except _DamagedError:
+            damaged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(folder, damaged / "entry")
+            shutil.rmtree(damaged, ignore_errors=True)
