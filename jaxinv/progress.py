@@ -41,15 +41,24 @@ class Progress:
         """
         first = 0
         while first < steps:
-            count = min(self._count, steps - first)
-            began = time.perf_counter()
+            count = self.segment(steps - first)
             yield first, count
-            seconds = max(time.perf_counter() - began, 1e-9)
             first += count
-            self._bar.update(count)
-            # At most fourfold at a time: the first segments pay for warming up.
-            fitting = int(count * _SECONDS_PER_SEGMENT / seconds)
-            self._count = max(1, min(4 * count, fitting))
+            self.advance(count)
+
+    def segment(self, most: int) -> int:
+        """How many steps to run next, at most `most`; time is taken until `advance`."""
+        self._running = min(self._count, most)
+        self._began = time.perf_counter()
+        return self._running
+
+    def advance(self, amount: int) -> None:
+        """Moves the bar by what the segment has done, in the bar's units."""
+        seconds = max(time.perf_counter() - self._began, 1e-9)
+        self._bar.update(amount)
+        # At most fourfold at a time: the first segments pay for warming up.
+        fitting = int(self._running * _SECONDS_PER_SEGMENT / seconds)
+        self._count = max(1, min(4 * self._running, fitting))
 
     def show(self, text: str) -> None:
         """Puts text behind the bar."""

@@ -137,20 +137,22 @@ def train(
     )
 
 
-def augment(key: Array, images: Array) -> Array:
+def augment(key: Array, images: Array, *, mirror: bool = True) -> Array:
     """Mirrors half of the images; zooms (10%, each axis by itself) and shifts (10%) each.
 
     Args:
       key: of the random draws.
       images: `[N, H, W, C]` in unit space.
+      mirror: whether to mirror.
 
     Returns:
       `[N, H, W, C]`, interpolated linearly; what comes from beyond the border is black.
     """
     n, height, width, _ = images.shape
     key_flip, key_zoom, key_shift = jax.random.split(key, 3)
-    mirrored = jax.random.bernoulli(key_flip, shape=(n, 1, 1, 1))
-    images = jnp.where(mirrored, images[:, :, ::-1], images)
+    if mirror:
+        mirrored = jax.random.bernoulli(key_flip, shape=(n, 1, 1, 1))
+        images = jnp.where(mirrored, images[:, :, ::-1], images)
     size = jnp.array([[height, width]], jnp.float32)
     zoom = jax.random.uniform(key_zoom, (n, 2), minval=0.9, maxval=1.1)
     shift = jax.random.uniform(key_shift, (n, 2), minval=-0.1, maxval=0.1) * size

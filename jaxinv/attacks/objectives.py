@@ -1,4 +1,4 @@
-"""What an attack minimises: a residual in feature space and a prior in pixels, per image. JAX.
+"""What an attack minimises: a residual in feature space and priors in pixels, per image. JAX.
 
 Every value is per image, `[B]`; the loop sums them, so that no image sees how many others are
 attacked with it.
@@ -11,27 +11,67 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxinv.attacks.priors import Gaussian
+
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """`||residual(x)||^2 + penalty(x)`, per image.
+    """`||residual(x)||^2 + penalty(x)`, and a Gaussian prior if there is one, per image.
 
     Attributes:
       residual: `[B, ...] -> [B, M]`, the data term before it is squared.
-      penalty: `[B, ...] -> [B]`, the prior.
+      penalty: `[B, ...] -> [B]`, convex; for second-order solvers also twice differentiable.
       box: least and greatest value of `x`, each broadcastable to it; None where it is free.
+      prior: of the Gaussian term; None where there is none.
+      prior_mean: `[B, ...]` or broadcastable to it, where the Gaussian term is zero.
+      prior_weight: `[B]`, of half its squared Mahalanobis distance a pixel value.
+      data_weight: `[B]`, what the squares of the residual carry beside the edge's own curvature; it
+        only shapes the preconditioner.
+      settled: `[B]` or one for all, whether no weight will change any more.
     """
 
     residual: Callable[[Array], Array]
     penalty: Callable[[Array], Array]
     box: tuple[ArrayLike, ArrayLike] | None = None
+    prior: Gaussian | None = None
+    prior_mean: Array | float = 0.0
+    prior_weight: Array | float = 0.0
+    data_weight: Array | float = 1.0
+    settled: Array | bool = True
 
     def __call__(self, x: Array) -> Array:
-        return jnp.sum(self.residual(x) ** 2, axis=-1) + self.penalty(x)
+        return self.misfit(x) + self.penalty(x) + self._distance(x)
+
+    def misfit(self, x: Array) -> Array:
+        """The data term, `[B]`."""
+        return jnp.sum(self.residual(x) ** 2, axis=-1)
 
     def project(self, x: Array) -> Array:
         """The nearest point of the box."""
         return x if self.box is None else jnp.clip(x, *self.box)
+
+    def metric(self, d: Array) -> Array:
+        """The prior's precision times `d [B, ...]`, a pixel value; the identity without a prior."""
+        count = d[0].size
+        return (d if self.prior is None else self.prior.precision_times(d)) / count
+
+    def precondition(self, d: Array, damping: Array) -> Array:
+        """Roughly the inverse of the Hessian, damped in the prior's metric, times `d [B, ...]`."""
+        if self.prior is None:
+            return d
+        weight = (self.prior_weight + damping) / d[0].size
+        return self.prior.solve(d, jnp.broadcast_to(self.data_weight, (len(d),)), weight)
+
+    def _distance(self, x: Array) -> Array | float:
+        if self.prior is None:
+            return 0.0
+        d = x - self.prior_mean
+        return self.prior_weight / 2 * dot(d, self.metric(d))
+
+
+def dot(a: Array, b: Array) -> Array:
+    """Inner product of each image with its counterpart: `[B, ...], [B, ...] -> [B]`."""
+    return jnp.sum(a * b, axis=tuple(range(1, a.ndim)))
 
 
 def total_variation(x: Array, *, beta: float = 1.0, eps: float = 1e-4) -> Array:

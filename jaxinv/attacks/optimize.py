@@ -1,15 +1,15 @@
 """The one input-optimisation loop: any objective, any solver, any number of images. JAX.
 
-Images are attacked in chunks of one size, each by the same compiled program; the last is padded
-with copies of its last image. Steps run inside compiled loops, whose number of steps is an argument
-and not part of the program. What is known about the originals never enters.
+Images are attacked in chunks of one size, all by the same compiled program, with the loop inside;
+the number of steps is an argument and not part of the program. An image that ends early hands its
+place to the next one, so it costs nothing more. What is known about the originals never enters.
 """
 
 import math
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,8 @@ import numpy as np
 from jax import Array
 
 from jaxinv.attacks.objectives import Objective
-from jaxinv.attacks.solvers import Solver
-from jaxinv.networks import Network, Params
+from jaxinv.attacks.solvers import Result, Solver
+from jaxinv.networks import Network
 from jaxinv.progress import Progress
 
 # How many images one chunk has: as many as have this number of activations, within bounds. On CPU
@@ -28,16 +28,16 @@ from jaxinv.progress import Progress
 _CPU_ELEMENTS, _CPU_LARGEST = 4_000_000, 50
 _ACCELERATOR_ELEMENTS, _ACCELERATOR_LARGEST = 200_000_000, 4096
 
-MakeObjective = Callable[[Params, Array, Array | float], Objective]
+MakeObjective = Callable[[Any, Any, Array], Objective]
 
 
-class Observed(Protocol):
-    """Features `[N, ...]`, by index: a NumPy array, or a `defenses.Release` that makes them."""
+class Inputs(Protocol):
+    """What belongs to each of N images, by index: an array, or something that makes arrays."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        """Features `[len(indices), ...]` of the chosen images."""
+    def __getitem__(self, indices: np.ndarray) -> Any:
+        """A tree of arrays `[len(indices), ...]` for the chosen images."""
 
 
 class Minimum(NamedTuple):
@@ -46,14 +46,44 @@ class Minimum(NamedTuple):
     Attributes:
       x: `[N, ...]` NumPy, the last iterate.
       objective: `[N]` NumPy, its value there.
+      steps: `[N]` NumPy, how many were taken.
+      result: `[N]` NumPy, of `solvers.Result`: why no more were taken.
       seconds: wall time of the steps.
       compile_seconds: wall time of tracing and compiling.
     """
 
     x: np.ndarray
     objective: np.ndarray
+    steps: np.ndarray
+    result: np.ndarray
     seconds: float
     compile_seconds: float
+
+
+class Snapshot(NamedTuple):
+    """What someone who watches an optimisation sees from time to time.
+
+    Attributes:
+      indices: `[B]`, which images are being worked on; -1 where a place is idle.
+      steps: `[B]`, that were taken for each.
+      x: `[B, ...]`, the iterates.
+      seconds: wall time of all steps so far.
+    """
+
+    indices: np.ndarray
+    steps: np.ndarray
+    x: np.ndarray
+    seconds: float
+
+
+class _Places(NamedTuple):
+    """The images in work: iterates, the state of the solver, steps and `Result`; all `[B, ...]`."""
+
+    x: Array
+    state: Any
+    steps: Array
+    result: Array
+    inputs: Any
 
 
 def chunk_size(network: Network, num_images: int) -> int:
@@ -73,74 +103,143 @@ def chunk_size(network: Network, num_images: int) -> int:
 
 def minimize(
     make_objective: MakeObjective,
-    params: Params,
-    observed: Observed,
+    params: Any,
+    inputs: Inputs,
     start: np.ndarray,
     solver: Solver,
     *,
     steps: int,
     chunk: int,
     description: str = "attack",
+    watch: Callable[[Snapshot], None] | None = None,
+    watch_every: int = 1,
 ) -> Minimum:
-    """Minimises an objective per image, chunk by chunk.
+    """Minimises an objective per image.
 
     Args:
-      make_objective: `(params, observed [B, ...], done) -> Objective`, pure; `done`, the share of
-        steps that are behind, lets a term fade in or out.
-      params: what the objective needs besides the observation.
-      observed: `[N, ...]`, what the attacker saw of each image; asked for chunk by chunk.
+      make_objective: `(params, inputs [B, ...], done [B]) -> Objective`, pure; `done`, the share of
+        steps that are behind an image, lets a term fade in or out. An image whose solver says
+        `CONVERGED` or `STALLED` is left there only if its `done` no longer changes the objective.
+      params: what the objective of every image needs; a tree of arrays.
+      inputs: what belongs to each image, N of them, such as the features that the attacker saw;
+        asked for when an image's turn comes.
       start: `[N, ...]`, the first iterate of each image.
       solver: the method.
-      steps: how many.
+      steps: at most, for each image.
       chunk: images at once, B; if there are fewer, they are padded to it.
       description: shown before the progress bar.
+      watch: is shown the iterates in work, for a picture of the convergence; it changes nothing.
+      watch_every: after how many steps.
     """
-    count = len(observed)
+    count = len(inputs)
     params = jax.tree.map(jnp.asarray, params)
     began = time.perf_counter()
-    shapes = (jnp.asarray(_take(start, 0, chunk)), jnp.asarray(_take(observed, 0, chunk)))
-    init = _init.lower(make_objective, solver, params, *shapes).compile()
-    state = jax.eval_shape(partial(_init, make_objective, solver), params, *shapes)
-    advance = _advance.lower(make_objective, solver, params, *shapes, state, 0, 0, 1).compile()
-    evaluate = _evaluate.lower(make_objective, params, *shapes).compile()
+    first = np.arange(chunk) % count
+    example = (jnp.asarray(start[first]), jax.tree.map(jnp.asarray, inputs[first]))
+    begin = _begin.lower(make_objective, solver, params, *example).compile()
+    places = jax.eval_shape(partial(_begin, make_objective, solver), params, *example)
+    advance = _advance.lower(make_objective, solver, params, places, 1, steps).compile()
+    exchange = _exchange.lower(places, places, jnp.zeros(chunk, bool)).compile()
+    evaluate = _evaluate.lower(make_objective, params, places).compile()
     compile_seconds = time.perf_counter() - began
 
-    results, values, seconds = [], [], 0.0
-    with Progress(steps * math.ceil(count / chunk), description) as progress:
-        for begin in range(0, count, chunk):
-            progress.show(f"image {min(begin + chunk, count)}/{count}")
-            v = jnp.asarray(_take(observed, begin, chunk))
-            x = jnp.asarray(_take(start, begin, chunk))
+    found = np.empty((count, *start.shape[1:]), np.float32)
+    values, taken = np.empty(count, np.float32), np.zeros(count, np.int64)
+    results = np.zeros(count, np.int64)
+    indices = np.full(chunk, -1)
+    waiting, seconds = 0, 0.0
+    with Progress(steps * count, description) as progress:
+        while True:
+            # Idle places are refilled; without images left, with copies that end at once.
+            idle = np.flatnonzero(indices < 0)
+            if waiting < count and len(idle):
+                new = np.arange(waiting, min(waiting + len(idle), count))
+                waiting += len(new)
+                indices[idle[: len(new)]] = new
+                rows = np.where(indices < 0, new[0], indices)
+                fresh = begin(
+                    params,
+                    jnp.asarray(start[rows]),
+                    jax.tree.map(jnp.asarray, inputs[rows]),
+                )
+                if len(new) < len(idle):
+                    ended = jnp.asarray(indices < 0)
+                    fresh = fresh._replace(steps=jnp.where(ended, steps, fresh.steps))
+                if len(idle) == chunk:
+                    places = fresh
+                else:
+                    places = exchange(places, fresh, jnp.asarray(np.isin(indices, new)))
+            working = indices >= 0
+            if not working.any():
+                break
+            # Often enough for places to be refilled, seldom enough to cost nothing.
+            number = progress.segment(watch_every if watch else -(-steps // 8))
             began = time.perf_counter()
-            state = init(params, x, v)
-            for first_step, number in progress.segments(steps):
-                x, state = advance(params, x, v, state, first_step, number, steps)
-                x.block_until_ready()
+            before = taken[indices[working]].sum()
+            places = advance(params, places, number, steps)
+            result, done = (np.asarray(a) for a in (places.result, places.steps))
             seconds += time.perf_counter() - began
-            values.append(np.asarray(evaluate(params, x, v)))
-            results.append(np.asarray(x))
-    found, value = np.concatenate(results)[:count], np.concatenate(values)[:count]
-    return Minimum(found, value, seconds, compile_seconds)
-
-
-def _take(rows: Observed, begin: int, size: int) -> np.ndarray:
-    """Rows `begin .. begin + size - 1`; beyond the end, the last row again."""
-    return rows[np.minimum(np.arange(begin, begin + size), len(rows) - 1)]
+            taken[indices[working]] = done[working]
+            if watch:
+                watch(Snapshot(indices.copy(), done, np.asarray(places.x), seconds))
+            ended = working & ((result != Result.STEPS) | (done >= steps))
+            if ended.any():
+                value, x = np.asarray(evaluate(params, places)), np.asarray(places.x)
+                rows = indices[ended]
+                found[rows], values[rows] = x[ended], value[ended]
+                results[rows] = result[ended]
+                indices[ended] = -1
+            saved = (steps - done[ended]).sum()
+            progress.advance(int(done[working].sum() - before + saved))
+            progress.show(f"{np.count_nonzero(indices >= 0)} of {count} images in work")
+    return Minimum(found, values, taken, results, seconds, compile_seconds)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _init(make_objective, solver, params, x, observed):
-    return solver.init(make_objective(params, observed, 0.0), x)
+def _begin(make_objective, solver, params, x, inputs):
+    zeros = jnp.zeros(len(x), jnp.int32)
+    objective = make_objective(params, inputs, jnp.zeros(len(x)))
+    x = objective.project(x)
+    return _Places(x, solver.init(objective, x), zeros, zeros, inputs)
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3, 5))
-def _advance(make_objective, solver, params, x, observed, state, first, number, steps):
-    def step(i, carry):
-        return solver.step(make_objective(params, observed, i / steps), *carry)
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3,))
+def _advance(make_objective, solver, params, places, number, steps):
+    def active(places):
+        return (places.result == Result.STEPS) & (places.steps < steps)
 
-    return jax.lax.fori_loop(first, first + number, step, (x, state))
+    def step(carry):
+        i, places = carry
+        moving = active(places)
+        done = places.steps / steps
+        objective = make_objective(params, places.inputs, done)
+        x, state, result = solver.step(objective, places.x, places.state)
+        finite = jnp.isfinite(x).all(axis=tuple(range(1, x.ndim)))
+        result = jnp.where(finite, result, Result.DIVERGED)
+        # A minimum of an objective that still changes is not the end.
+        settled = objective.settled | (result == Result.DIVERGED)
+        result = jnp.where(settled, result, Result.STEPS)
+        new = _Places(x, state, places.steps + 1, result, places.inputs)
+        return i + 1, _select(moving, new, places)
+
+    _, places = jax.lax.while_loop(
+        lambda carry: (carry[0] < number) & active(carry[1]).any(), step, (0, places)
+    )
+    return places
+
+
+@partial(jax.jit, donate_argnums=(0,))
+def _exchange(places, fresh, mask):
+    return _select(mask, fresh, places)
+
+
+def _select(mask, new, old):
+    def choose(a, b):
+        return jnp.where(mask.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, new, old)
 
 
 @partial(jax.jit, static_argnums=0)
-def _evaluate(make_objective, params, x, observed):
-    return make_objective(params, observed, 1.0)(x)
+def _evaluate(make_objective, params, places):
+    return make_objective(params, places.inputs, jnp.ones(len(places.x)))(places.x)

@@ -1,30 +1,48 @@
 """Solvers as values: each turns an objective into a rule that moves a whole chunk one step. JAX.
 
-A solver must treat the images of a chunk independently: elementwise transformations do.
+A solver treats the images of a chunk independently, and every array of its state has the chunk's
+axis first, so that one image's state can be exchanged for another's.
 """
 
+import enum
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
+from jax import Array, lax
 
-from jaxinv.attacks.objectives import Objective
+from jaxinv.attacks.objectives import Objective, dot
+
+
+class Result(enum.IntEnum):
+    """How an image's optimisation ended."""
+
+    STEPS = 0  # all steps were taken; during the run: it goes on
+    CONVERGED = 1
+    STALLED = 2  # no step lowers the objective
+    DIVERGED = 3  # the objective or a pixel is not finite
 
 
 class Solver(Protocol):
     """A method of minimisation over `x [B, ...]`, run by `optimize.minimize`.
 
-    Both functions are pure, treat each image by itself, and work inside a compiled loop. `step`
-    keeps `x` in the objective's box.
+    Both functions are pure and work inside a compiled loop. `step` keeps `x` in the objective's
+    box.
     """
 
     def init(self, objective: Objective, x: Array) -> Any:
-        """The state before the first step."""
+        """The state before the first step, arrays `[B, ...]`."""
 
-    def step(self, objective: Objective, x: Array, state: Any) -> tuple[Array, Any]:
-        """One step: the next `x` and the next state."""
+    def step(self, objective: Objective, x: Array, state: Any) -> tuple[Array, Any, Array]:
+        """One step: the next `x`, the next state, and a `Result` for each image, `[B]` int32.
+
+        `CONVERGED` means that this objective is at its minimum.
+        """
+
+
+def _going_on(x: Array) -> Array:
+    return jnp.full(len(x), Result.STEPS, jnp.int32)
 
 
 class FirstOrder(NamedTuple):
@@ -33,13 +51,166 @@ class FirstOrder(NamedTuple):
     transformation: optax.GradientTransformation
 
     def init(self, objective: Objective, x: Array) -> optax.OptState:
-        return self.transformation.init(x)
+        return jax.vmap(self.transformation.init)(x)
 
-    def step(self, objective: Objective, x: Array, state: optax.OptState):
-        # The sum over the batch: an image's gradient must not depend on how many there are.
-        gradient = jax.grad(lambda x: objective(x).sum())(x)
-        update, state = self.transformation.update(gradient, state, x)
-        return objective.project(optax.apply_updates(x, update)), state
+    def step(self, objective: Objective, x: Array, state: Any) -> tuple[Array, Any, Array]:
+        update, state = jax.vmap(self.transformation.update)(_gradient(objective, x), state, x)
+        return objective.project(optax.apply_updates(x, update)), state, _going_on(x)
+
+
+def _gradient(objective: Objective, x: Array) -> Array:
+    # The sum over the batch: an image's gradient must not depend on how many there are.
+    return jax.grad(lambda x: objective(x).sum())(x)
+
+
+def _free(objective: Objective, x: Array, gradient: Array) -> Array:
+    """1 where a pixel can move, 0 where it is at a bound and descent leads out of the box."""
+    if objective.box is None:
+        return jnp.ones_like(x)
+    low, high = objective.box
+    held = ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
+    return 1.0 - held.astype(x.dtype)
+
+
+def _each(values: Array, like: Array) -> Array:
+    """`[B]` to `[B, 1, ...]`, to be broadcast against `like [B, ...]`."""
+    return values.reshape(-1, *(1,) * (like.ndim - 1))
+
+
+class Lbfgs(NamedTuple):
+    """L-BFGS directions of `optax.scale_by_lbfgs`, projected, with backtracking for each image.
+
+    Attributes:
+      memory: number of past steps that shape the direction.
+      halvings: of a step that does not lower the objective enough (Armijo), before it is given up.
+    """
+
+    memory: int = 10
+    halvings: int = 15
+
+    @property
+    def _transformation(self) -> optax.GradientTransformation:
+        return optax.scale_by_lbfgs(self.memory)
+
+    def init(self, objective: Objective, x: Array) -> optax.OptState:
+        return jax.vmap(self._transformation.init)(x)
+
+    def step(self, objective: Objective, x: Array, state: Any) -> tuple[Array, Any, Array]:
+        gradient = _gradient(objective, x)
+        gradient *= _free(objective, x, gradient)
+        direction, state = jax.vmap(self._transformation.update)(gradient, state, x)
+        uphill = dot(direction, gradient) <= 0
+        direction = -jnp.where(_each(uphill, x), gradient, direction)
+        before = objective(x)
+
+        def attempt(size: Array) -> tuple[Array, Array]:
+            moved = objective.project(x + _each(size, x) * direction)
+            enough = objective(moved) <= before + 1e-4 * dot(gradient, moved - x)
+            return moved, enough
+
+        def shorter(carry):
+            size, moved, done, count = carry
+            size = jnp.where(done, size, size / 2)
+            trial, enough = attempt(size)
+            moved = jnp.where(_each(done, x), moved, trial)
+            return size, moved, done | enough, count + 1
+
+        size = jnp.ones(len(x))
+        _, moved, done, _ = lax.while_loop(
+            lambda carry: (carry[3] < self.halvings) & ~carry[2].all(),
+            shorter,
+            (size, *attempt(size), 0),
+        )
+        result = jnp.where(done, Result.STEPS, Result.STALLED).astype(jnp.int32)
+        return jnp.where(_each(done, x), moved, x), state, result
+
+
+class LevenbergState(NamedTuple):
+    """Damping `[B]`, in the metric of the objective."""
+
+    damping: Array
+
+
+class LevenbergMarquardt(NamedTuple):
+    """Damped Gauss-Newton steps by truncated, preconditioned conjugate gradients.
+
+    The Hessian is `2 J'J` of the residual (its Jacobian is never formed), that of the penalty and
+    the prior's. Pixels at a bound that descent would push outwards are held; steps are clipped to
+    the box, taken where they lower an image's objective, and damped more where they do not.
+
+    Attributes:
+      cg_steps: products with the Hessian a step.
+      damping: at first, in the objective's metric.
+      tolerance: an image has converged when a step lowers its objective by less than this share.
+      exact: or when its data term is below this, which is what rounding leaves of a perfect fit.
+    """
+
+    cg_steps: int = 15
+    damping: float = 1e-3
+    tolerance: float = 1e-4
+    exact: float = 1e-13
+
+    def init(self, objective: Objective, x: Array) -> LevenbergState:
+        return LevenbergState(jnp.full(len(x), self.damping))
+
+    def step(self, objective: Objective, x: Array, state: Any) -> tuple[Array, Any, Array]:
+        residual, push = jax.linearize(objective.residual, x)
+        pull = jax.linear_transpose(push, x)
+        slope, bend = jax.linearize(jax.grad(lambda x: objective.penalty(x).sum()), x)
+        prior_weight = jnp.broadcast_to(jnp.asarray(objective.prior_weight), (len(x),))
+        gradient = 2 * pull(residual)[0] + slope
+        if objective.prior is not None:
+            gradient += _each(prior_weight, x) * objective.metric(x - objective.prior_mean)
+        free = _free(objective, x, gradient)
+
+        def hessian(d: Array) -> Array:
+            # d is zero where pixels are held.
+            damped = _each(prior_weight + state.damping, x) * objective.metric(d)
+            return free * (2 * pull(push(d))[0] + bend(d) + damped)
+
+        def inverse(d: Array) -> Array:
+            return free * objective.precondition(d, state.damping)
+
+        moved = objective.project(
+            x + _conjugate_gradients(hessian, inverse, -free * gradient, self.cg_steps)
+        )
+        misfit = jnp.sum(residual**2, axis=-1)
+        before = objective(x)
+        after = objective(moved)
+        better = after < before
+        damping = state.damping * jnp.where(better, 0.3, 4.0)
+        # Ends that outlast the step: nothing is left to gain, or nothing can be gained.
+        small = better & (before - after <= self.tolerance * before)
+        result = jnp.select(
+            [~jnp.isfinite(before), small | (misfit <= self.exact), damping > 1e6],
+            [jnp.int32(Result.DIVERGED), jnp.int32(Result.CONVERGED), jnp.int32(Result.STALLED)],
+            jnp.int32(Result.STEPS),
+        )
+        x = jnp.where(_each(better, x), moved, x)
+        x = jnp.where(_each(jnp.isfinite(before), x), x, jnp.nan)
+        return x, LevenbergState(jnp.clip(damping, 1e-7, 2e6)), result
+
+
+def _conjugate_gradients(hessian, inverse, target: Array, steps: int) -> Array:
+    """A few steps towards the solution of `hessian(d) = target`, for each image: `[B, ...]`."""
+
+    def step(_, carry):
+        d, residual, direction, energy = carry
+        image = hessian(direction)
+        curvature = dot(direction, image)
+        # Where an image is solved exactly, or its curvature is lost to rounding, it stays.
+        going = (curvature > 0) & (energy > 0)
+        size = jnp.where(going, energy / jnp.where(going, curvature, 1), 0)
+        d = d + _each(size, d) * direction
+        residual = residual - _each(size, d) * image
+        conjugate = inverse(residual)
+        renewed = dot(residual, conjugate)
+        share = jnp.where(going, renewed / jnp.where(going, energy, 1), 0)
+        return d, residual, conjugate + _each(share, d) * direction, renewed
+
+    direction = inverse(target)
+    start = (jnp.zeros_like(target), target, direction, dot(target, direction))
+    return lax.fori_loop(0, steps, step, start)[0]
 
 
 class AmsgradState(NamedTuple):

@@ -1,0 +1,263 @@
+"""Learned estimates of images: from features (an inverse map), or from images (a correction). JAX.
+
+One convolutional network does both. It works at half the images' resolution, where a pixel stands
+for 2 x 2, and its shape follows from the shapes of what goes in and of the images alone.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from jaxinv import targets
+from jaxinv.networks import Params
+from jaxinv.networks.convolution import conv_general_dilated
+from jaxinv.training import fit
+
+_STEPS, _BATCH_SIZE, _LEARNING_RATE = 2000, 50, 3e-3
+_LINEAR_FEATURES = 4096  # up to so many features, the best linear map is part of an inverse map
+_SLICE = 500  # images at once where nothing is learned
+
+
+class Estimator(nn.Module):
+    """A residual convolutional network from features, images or both to an image.
+
+    Attributes:
+      image_shape: `(H, W, C)` of what it returns.
+      width: channels of its hidden layers.
+      depth: of them, how many.
+    """
+
+    image_shape: tuple[int, int, int]
+    width: int
+    depth: int = 3
+
+    @nn.compact
+    def __call__(self, inputs: list[Array]) -> Array:
+        """Maps `[B, h, w, c]` and `[B, M]` arrays, of any number and size, to `[B, H, W, C]`."""
+        height, width, channels = self.image_shape
+        grid = (-(-height // 2), -(-width // 2))
+        placed = [self._on_grid(value, grid, number) for number, value in enumerate(inputs)]
+        x = jnp.concatenate(placed, axis=-1)
+        x = self._convolution(self.width)(x)
+        for _ in range(self.depth):
+            x += self._convolution(self.width)(nn.gelu(x))
+        last = self._convolution(4 * channels, kernel_init=nn.initializers.zeros)
+        return from_quarters(last(nn.gelu(x)))[:, :height, :width]
+
+    def _on_grid(self, x: Array, grid: tuple[int, int], number: int) -> Array:
+        if x.ndim != 4:
+            x = nn.Dense(grid[0] * grid[1] * 8)(x.reshape(len(x), -1))
+            return x.reshape(len(x), *grid, 8)
+        while x.shape[1] > grid[0] or x.shape[2] > grid[1]:
+            x = to_quarters(x)
+        if x.shape[-1] > 4 * self.width:
+            x = nn.Conv(self.width, (1, 1))(x)
+        # Where rows and columns of features lie in the image is learned; at first, evenly.
+        for axis, size in enumerate(grid, start=1):
+            even = jax.image.resize(jnp.eye(x.shape[axis]), (size, x.shape[axis]), "linear")
+            places = self.param(f"places{number}_{axis}", lambda _, even=even: even)
+            x = jnp.moveaxis(jnp.tensordot(places, x, (1, axis)), 0, axis)
+        return x
+
+    def _convolution(self, features: int, **options: Any) -> nn.Module:
+        return nn.Conv(features, (3, 3), conv_general_dilated=conv_general_dilated, **options)
+
+
+def to_quarters(x: Array) -> Array:
+    """`[B, H, W, C]` to `[B, ceil(H / 2), ceil(W / 2), 4 C]`: 2 x 2 pixels become one."""
+    n, height, width, c = x.shape
+    x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+    h, w = x.shape[1] // 2, x.shape[2] // 2
+    return x.reshape(n, h, 2, w, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h, w, 4 * c)
+
+
+def from_quarters(x: Array) -> Array:
+    """`[B, H, W, 4 C]` to `[B, 2 H, 2 W, C]`: undoes `to_quarters`."""
+    n, h, w, c = x.shape
+    x = x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, 2 * h, 2 * w, c // 4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """A trained estimator.
+
+    Attributes:
+      apply: `(params, *inputs) -> images [B, H, W, C]`, pure.
+      params: of it.
+      seconds: wall time of the training.
+      compile_seconds: wall time of compiling it.
+    """
+
+    apply: Callable[..., Array]
+    params: Any
+    seconds: float
+    compile_seconds: float
+
+    def __call__(self, *inputs: Any) -> np.ndarray:
+        """Estimates N images, slice by slice; each input is indexed `[N, ...]`."""
+        run, size = jax.jit(self.apply), len(inputs[0])
+        slices = []
+        for begin in range(0, size, _SLICE):
+            # The last slice is filled up, so that one program does for all.
+            rows = np.minimum(np.arange(begin, begin + min(_SLICE, size)), size - 1)
+            slices.append(np.asarray(run(self.params, *(value[rows] for value in inputs))))
+        return np.concatenate(slices)[:size]
+
+
+def fit_inverse(
+    query: Callable[[Array], Array],
+    images: np.ndarray,
+    *,
+    key: Array,
+    checkpoint: str | os.PathLike[str] | None = None,
+    description: str = "inverse map",
+) -> Learned:
+    """Trains a map from features to images (Eq. 2) on pairs that it queries.
+
+    Mean squared error in pixel space. The best linear map, where features are few enough for it,
+    is found first (ridge regression); the network adds to it, and a sigmoid bounds the sum. Half of
+    the images of a step are zoomed and shifted a little.
+
+    Args:
+      query: `images [B, H, W, C] -> features [B, ...]`, pure.
+      images: `[N, H, W, C]`, the attacker's.
+      key: of the initial parameters, the order of images and their jitter.
+      checkpoint: file to write after every epoch and to go on from where it exists.
+      description: shown before the progress bar.
+    """
+    key_init, key_fit = jax.random.split(key)
+    shape = images.shape[1:]
+    sample = in_slices(query, images[:_SLICE])
+    network = Estimator(shape, _width(shape))
+    linear = _ridge(query, images) if sample[0].size <= _LINEAR_FEATURES else None
+    center, spread = jnp.float32(sample.mean()), jnp.float32(sample.std() + 1e-6)
+
+    def estimate(params: Params, features: Array) -> Array:
+        inputs = [(features - center) / spread]
+        logits: Any = 0.0
+        if linear is not None:
+            weight, offset = linear
+            guess = (features.reshape(len(features), -1) @ weight + offset).reshape(-1, *shape)
+            # A sigmoid of this slope follows the linear map where it is between black and white.
+            logits = 5 * (guess - 0.5)
+            inputs.append(logits)
+        return nn.sigmoid(logits + _apply(network, params, inputs))
+
+    def loss(params: Params, batch: Array, key: Array):
+        key_choice, key_augment = jax.random.split(key)
+        moved = targets.augment(key_augment, batch, mirror=False)
+        some = jax.random.bernoulli(key_choice, shape=(len(batch), 1, 1, 1))
+        batch = jnp.where(some, moved, batch)
+        return jnp.mean((estimate(params, query(batch)) - batch) ** 2), {}
+
+    inputs = [sample[:1]] + ([] if linear is None else [images[:1]])
+    params = network.init(key_init, inputs)["params"]
+    return _fit(loss, params, images, estimate, key_fit, checkpoint, description)
+
+
+def fit_correction(
+    originals: np.ndarray,
+    found: list[np.ndarray],
+    features: np.ndarray,
+    *,
+    key: Array,
+    checkpoint: str | os.PathLike[str] | None = None,
+    description: str = "correction",
+) -> Learned:
+    """Trains a map from what an attack found to what it should have found.
+
+    Mean squared error in pixel space; the network adds to the first of the images found.
+
+    Args:
+      originals: `[N, H, W, C]`, the attacker's own.
+      found: images `[N, H, W, C]`: those to be corrected, and others that may help.
+      features: `[N, ...]`, what was attacked.
+      key: of the initial parameters and the order of images.
+      checkpoint: file to write after every epoch and to go on from where it exists.
+      description: shown before the progress bar.
+    """
+    key_init, key_fit = jax.random.split(key)
+    shape = originals.shape[1:]
+    network = Estimator(shape, _width(shape))
+
+    center, spread = jnp.float32(features.mean()), jnp.float32(features.std() + 1e-6)
+
+    def estimate(params: Params, first: Array, *others: Array) -> Array:
+        # Differences are small; the network sees them enlarged.
+        *images, seen = others
+        inputs = [first - 0.5, *(10 * (first - other) for other in images)]
+        inputs.append((seen - center) / spread)
+        return first + _apply(network, params, inputs)
+
+    def loss(params: Params, batch: tuple[Array, list[Array]], key: Array):
+        del key
+        wanted, given = batch
+        return jnp.mean((estimate(params, *given) - wanted) ** 2), {}
+
+    params = network.init(key_init, [value[:1] for value in (*found, features)])["params"]
+    data = (originals, [*found, features])
+    return _fit(loss, params, data, estimate, key_fit, checkpoint, description)
+
+
+def _fit(loss, params, data, estimate, key, checkpoint, description) -> Learned:
+    size = len(jax.tree.leaves(data)[0])
+    epochs = max(1, round(_STEPS * _BATCH_SIZE / size))
+    steps = epochs * (size // min(_BATCH_SIZE, size))
+    schedule = optax.cosine_onecycle_schedule(steps, _LEARNING_RATE)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule))
+    trained = fit(
+        loss,
+        params,
+        data,
+        optimizer=optimizer,
+        epochs=epochs,
+        batch_size=_BATCH_SIZE,
+        key=key,
+        checkpoint=checkpoint,
+        description=description,
+    )
+    return Learned(estimate, trained.params, trained.seconds, trained.compile_seconds)
+
+
+def _apply(network: Estimator, params: Params, inputs: list[Array]) -> Array:
+    return cast(Array, network.apply({"params": params}, inputs))
+
+
+def _width(image_shape: tuple[int, ...]) -> int:
+    return 24 + 8 * image_shape[-1]
+
+
+def in_slices(query: Callable[[Array], Array], images: np.ndarray) -> np.ndarray:
+    """Applies a pure function to N images, slice by slice."""
+    run = jax.jit(query)
+    return np.concatenate(
+        [np.asarray(run(images[i : i + _SLICE])) for i in range(0, len(images), _SLICE)]
+    )
+
+
+def _ridge(query: Callable[[Array], Array], images: np.ndarray) -> tuple[Array, Array]:
+    """The linear map from features to images of least square error: `[M, D]` and `[D]`."""
+
+    @jax.jit
+    def moments(batch: Array) -> tuple[Array, Array]:
+        features = query(batch).reshape(len(batch), -1)
+        known = jnp.concatenate([features, jnp.ones((len(batch), 1))], axis=1)
+        return known.T @ known, known.T @ batch.reshape(len(batch), -1)
+
+    parts = [
+        [np.asarray(moment, np.float64) for moment in moments(images[begin : begin + _SLICE])]
+        for begin in range(0, len(images), _SLICE)
+    ]
+    gram, cross = (np.sum(moment, axis=0) for moment in zip(*parts, strict=True))
+    gram += 1e-3 * np.trace(gram) / len(gram) * np.eye(len(gram))
+    weights = np.linalg.solve(gram, cross).astype(np.float32)
+    return jnp.asarray(weights[:-1]), jnp.asarray(weights[-1])
