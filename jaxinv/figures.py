@@ -1,4 +1,4 @@
-"""Pictures of runs, as PNG files: reconstructions beside the originals, and learning curves.
+"""Pictures of runs, as PNG files: reconstructions beside the originals, and curves.
 
 NumPy and matplotlib, through its object-oriented API alone: no window, no global state, safe in
 any process. matplotlib is imported when the first picture is drawn.
@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxinv.records import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
     from matplotlib.text import Text
 
 _DPI = 150
@@ -25,6 +27,7 @@ _GAP = 6  # pixels between cells
 _MARGIN = 18  # pixels around everything, and between the labels and the images
 _FRAME = 208  # grey level of the line around a cell, for images as white as the page
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#666666"  # told apart by colour-blind eyes
+_PALETTE = (_ORANGE, _BLUE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def reconstruction_grid(
@@ -112,6 +115,57 @@ def learning_curve(
     _save(figure, path)
 
 
+def convergence_curves(
+    path: str | Path, curves: Mapping[str, Mapping[str, Any]], *, title: str | None = None
+) -> None:
+    """Draws the way of several attacks: PSNR and misfit, against iterations and against seconds.
+
+    Lines are the mean PSNR and the median misfit, bands the quartiles of the images; a dot is where
+    an attack ends, a tick where one of its later stages begins. All axes but that of the PSNR are
+    logarithmic. Values that are not finite, or null, are left out, and so are misfits of zero.
+
+    Args:
+      path: the PNG to write, whole or not at all.
+      curves: for each attack, by the name that the legend gives it, lists of one length: `steps`,
+        `seconds` (an image), `psnr_mean`, `psnr_low`, `psnr_high` (dB), `misfit_median`,
+        `misfit_low` and `misfit_high`; and, where it has more stages than one, `stage_steps` and
+        `stage_seconds`.
+      title: drawn above everything.
+
+    Raises:
+      UserError: the file cannot be written.
+      ValueError: there is no attack, or there are more than colours.
+    """
+    if not 0 < len(curves) <= len(_PALETTE):
+        raise ValueError(f"Expected 1 to {len(_PALETTE)} attacks, got {len(curves)}.")
+    figure = _new_figure(8, 6)
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    panels = figure.subplots(2, 2, sharex="col", sharey="row")
+    for axes in panels.flat:
+        _style(axes)
+        axes.set_xscale("log")
+    for axes in panels[1]:
+        axes.set_yscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+    panels[0, 0].set_ylabel("PSNR (dB): mean, quartiles")
+    panels[1, 0].set_ylabel("misfit: median, quartiles\n" r"$\|f_1(x)-v\|^2\,/\,\|v\|^2$")
+    panels[1, 0].set_xlabel("iterations of the method's solver")
+    panels[1, 1].set_xlabel("seconds an image (a chunk's time / its images)")
+    lines = {}
+    for colour, (name, curve) in zip(_PALETTE, curves.items(), strict=False):
+        for column, along in enumerate(("steps", "seconds")):
+            for row, (quantity, middle) in enumerate((("psnr", "mean"), ("misfit", "median"))):
+                values = [curve[f"{quantity}_{what}"] for what in (middle, "low", "high")]
+                starts = curve.get(f"stage_{along}", ())
+                line = _draw_way(panels[row, column], curve[along], values, starts, colour)
+        lines[f"{name} {_last(curve['psnr_mean'])}"] = line
+    if any(len(curve.get("stage_steps", ())) for curve in curves.values()):
+        lines["a later stage begins"] = _tick(panels[0, 0], [], [], _GREY)
+    _legend(figure, lines, title)
+    _save(figure, path)
+
+
 def _check_shapes(table: Sequence[tuple[str, np.ndarray]]) -> None:
     shape = table[0][1].shape
     if len(shape) != 4 or not shape[0] or shape[3] not in (1, 3):
@@ -193,6 +247,59 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Sequence[float] | np.ndarray])
             annotation_clip=False,
         )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    _style(axes)
+
+
+def _draw_way(
+    axes: Axes,
+    along: Sequence[float],
+    values: Sequence[Sequence[float]],
+    starts: Sequence[float],
+    colour: str,
+) -> Line2D:
+    """Draws a line `values[0]`, the band between `values[1:]`, its end, and ticks at `starts`."""
+    x = np.asarray(along, float)
+    y, low, high = np.asarray(values, float)
+    if axes.get_yscale() == "log":
+        y, low, high = (np.where(value > 0, value, np.nan) for value in (y, low, high))
+    (line,) = axes.plot(x, y, color=colour, linewidth=1.5)
+    axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    finite = np.isfinite(x) & np.isfinite(y)
+    if finite.any():
+        axes.plot(x[finite][-1:], y[finite][-1:], color=colour, marker="o", markersize=4)
+        ticks = np.asarray(starts, float)
+        _tick(axes, ticks, np.interp(ticks, x[finite], y[finite]), colour)
+    return line
+
+
+def _tick(axes: Axes, x: ArrayLike, y: ArrayLike, colour: str) -> Line2D:
+    (ticks,) = axes.plot(x, y, color=colour, marker="|", markersize=12, linestyle="none")
+    return ticks
+
+
+def _legend(figure: Figure, lines: Mapping[str, Line2D], title: str | None) -> None:
+    """Names lines in a row above everything, below the title."""
+    legend = figure.legend(
+        list(lines.values()),
+        list(lines),
+        loc="outside upper center",
+        ncols=min(5, len(lines)),
+        fontsize=9,
+        frameon=False,
+        title=title,
+        title_fontsize=10,
+    )
+    for text in (legend.get_title(), *legend.get_texts()):
+        text.set_parse_math(False)
+
+
+def _last(values: Sequence[float]) -> str:
+    """The last PSNR of a curve, as a legend has it."""
+    last = np.asarray(values, float)[-1]
+    return f"{last:.1f} dB" if np.isfinite(last) else "-"
+
+
+def _style(axes: Axes) -> None:
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -151,6 +151,74 @@ def test_learning_curve_shows_both_accuracies(tmp_path):
         assert (half == colour).all(axis=2).any() == present
 
 
+def way(number, *, last=30.0, **more):
+    """What `convergence_curves` draws of an attack, seen `number` times."""
+    steps, psnr = np.arange(1, number + 1), np.linspace(10, last, number)
+    misfit = 10.0 ** -np.arange(number)
+    return {
+        "steps": steps,
+        "seconds": steps * 0.01,
+        **{"psnr_mean": psnr, "psnr_low": psnr - 1, "psnr_high": psnr + 1},
+        **{"misfit_median": misfit, "misfit_low": misfit / 2, "misfit_high": misfit * 2},
+        **more,
+    }
+
+
+NO_NUMBERS = dict.fromkeys(
+    (f"{name}_{what}" for name in ("psnr", "misfit") for what in ("low", "high")), [None] * 3
+) | {"psnr_mean": [None] * 3, "misfit_median": [None] * 3}
+
+
+@pytest.mark.parametrize(
+    "curves",
+    [
+        {"paper": way(50), "tv": way(20), "map": way(3, stage_steps=[2], stage_seconds=[0.02])},
+        {"one step": way(1)},
+        {r"$\no such formula$": way(3)},
+        {"an exact match": way(3, misfit_median=[0, 0, 0])},
+        {"all diverged": way(3, **NO_NUMBERS)},
+    ],
+)
+def test_convergence_draws_what_there_is(tmp_path, curves):
+    path = tmp_path / "convergence.png"
+    figures.convergence_curves(path, curves, title=r"$\no such formula$")
+    page = decoded(path)
+    assert page.shape == (900, 1200, 3)
+    border = np.concatenate([page[:6], page[-6:]]), np.concatenate([page[:, :6], page[:, -6:]])
+    assert all((edge == 255).all() for edge in border)
+
+
+def count_of(page, colour):
+    return int((page == colour).all(axis=2).sum())
+
+
+def test_convergence_draws_each_attack_in_every_panel(tmp_path):
+    path = tmp_path / "convergence.png"
+    figures.convergence_curves(path, {"paper": way(9), "tv": way(5, last=20)})
+    page = decoded(path)[120:]  # below the legend
+    orange, blue = (0xD5, 0x5E, 0x00), (0x00, 0x72, 0xB2)
+    for rows in (slice(0, 390), slice(390, None)):
+        for columns in (slice(0, 600), slice(600, None)):
+            for colour in (orange, blue):
+                assert count_of(page[rows, columns], colour) > 100
+
+
+def test_convergence_marks_where_a_stage_begins(tmp_path):
+    def oranges(**stages):
+        path = tmp_path / "convergence.png"
+        figures.convergence_curves(path, {"hybrid": way(9, **stages)})
+        return count_of(decoded(path)[120:], (0xD5, 0x5E, 0x00))
+
+    assert oranges(stage_steps=[4], stage_seconds=[0.04]) > oranges() + 4 * 15
+
+
+@pytest.mark.parametrize("number", [0, 8])
+def test_convergence_of_too_few_or_too_many_attacks_is_refused(tmp_path, number):
+    with pytest.raises(ValueError, match="Expected 1 to 7"):
+        figures.convergence_curves(tmp_path / "c.png", {str(i): way(3) for i in range(number)})
+    assert not list(tmp_path.iterdir())
+
+
 def test_matplotlib_waits_for_the_first_picture():
     code = "import sys, jaxinv.figures; assert 'matplotlib' not in sys.modules"
     root = jaxinv.__path__[0] + "/.."

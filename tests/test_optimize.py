@@ -1,3 +1,5 @@
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 
 from jaxinv.attacks import optimize
 from jaxinv.attacks.objectives import Objective
-from jaxinv.attacks.solvers import FirstOrder
+from jaxinv.attacks.solvers import FirstOrder, Lbfgs, LevenbergMarquardt, Result
 from jaxinv.networks import cifar_cnn, lenet5
 
 SGD = FirstOrder(optax.sgd(0.1))
@@ -81,16 +83,24 @@ def test_more_chunks_need_no_more_programs():
     assert count_traces(22) == count_traces(3)
 
 
-def test_an_image_that_diverges_leaves_the_others_alone():
+SOLVERS = {"sgd": SGD, "lbfgs": Lbfgs(), "lm": LevenbergMarquardt()}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_an_image_that_diverges_leaves_the_others_alone(name):
     observed = observed_rows(7)
-    expected = minimize(make_quadratic(), observed)
+    expected = minimize(make_quadratic(), observed, steps=20, solver=SOLVERS[name])
     broken = observed.copy()
     broken[1] = np.nan
-    found = minimize(make_quadratic(), broken)
+    found = minimize(make_quadratic(), broken, steps=20, solver=SOLVERS[name])
     rest = [0, 2, 3, 4, 5, 6]
     np.testing.assert_allclose(found.x[rest], expected.x[rest], rtol=1e-6)
+    np.testing.assert_array_equal(found.steps[rest], expected.steps[rest])
+    np.testing.assert_array_equal(found.result[rest], expected.result[rest])
     assert not np.isfinite(found.x[1]).any()
     assert not np.isfinite(found.objective[1])
+    assert found.result[1] == Result.DIVERGED
+    assert found.steps[1] == 1
 
 
 def test_done_goes_from_zero_to_below_one():
@@ -126,6 +136,176 @@ def test_features_are_asked_for_chunk_by_chunk():
     np.testing.assert_allclose(found.x, lazy.rows / 2, atol=1e-5)
     assert {len(indices) for indices in lazy.asked} == {3}
     assert {index for indices in lazy.asked for index in indices} == set(range(7))
+
+
+class Countdown(NamedTuple):
+    """Adds one to an image until it has been moved as often as it asks, and ends it as it asks."""
+
+    def init(self, objective, x):
+        return jnp.zeros(len(x), jnp.int32)
+
+    def step(self, objective, x, state):
+        need, code = objective.residual(x).T
+        result = jnp.where(state + 1 >= need, code, Result.STEPS).astype(jnp.int32)
+        return x + 1, state + 1, result
+
+
+class Wishes(NamedTuple):
+    """Inputs as a dictionary: after how many steps an image ends, and how."""
+
+    need: np.ndarray
+    code: np.ndarray
+    settled: float = 0.0
+
+    def __len__(self):
+        return len(self.need)
+
+    def __getitem__(self, indices):
+        rows = {"need": self.need[indices], "code": self.code[indices]}
+        return rows | {"settled": np.full(len(indices), self.settled, np.float32)}
+
+
+def wishes(params, inputs, done):
+    del params
+    return Objective(
+        lambda x: jnp.stack([inputs["need"], inputs["code"]], axis=1),
+        lambda x: 100 * x[:, 0],
+        settled=done >= inputs["settled"],
+    )
+
+
+NEED = np.array([3, 90, 1, 7, 100, 2, 2, 5, 1, 40, 3, 8], np.float32)
+CODE = np.array([1, 1, 2, 1, 0, 1, 2, 1, 1, 3, 2, 1], np.float32)
+
+
+def count_down(*, need=NEED, code=CODE, settled=0.0, steps=100, chunk=3, **options):
+    start = np.arange(len(need), dtype=np.float32)[:, None]
+    inputs = Wishes(need, code, settled)
+    return optimize.minimize(
+        wishes, None, inputs, start, Countdown(), steps=steps, chunk=chunk, **options
+    )
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 12, 20])
+def test_every_image_ends_by_itself_and_is_reported_so(chunk):
+    found = count_down(chunk=chunk)
+    np.testing.assert_array_equal(found.steps, NEED)
+    np.testing.assert_array_equal(found.result, CODE)
+    np.testing.assert_array_equal(found.x[:, 0], np.arange(12) + NEED)
+    np.testing.assert_array_equal(found.objective, NEED**2 + CODE**2 + 100 * found.x[:, 0])
+
+
+def test_steps_are_the_most_that_any_image_gets():
+    found = count_down(steps=30)
+    np.testing.assert_array_equal(found.steps, np.minimum(NEED, 30))
+    np.testing.assert_array_equal(found.result, np.where(NEED > 30, Result.STEPS, CODE))
+
+
+def moments_of_a_greedy_queue(need, places):
+    """After how many steps all is done, if every place takes the next image when it is free."""
+    free = np.zeros(places)
+    for steps in need:
+        free[free.argmin()] += steps
+    return free.max()
+
+
+def test_an_image_that_ends_hands_its_place_to_the_next():
+    seen = []
+    count_down(watch=seen.append)
+    expected = moments_of_a_greedy_queue(NEED, 3)
+    assert len(seen) == expected  # a snapshot a step
+    assert expected < 0.4 * np.ceil(12 / 3) * 100
+    assert all(snapshot.indices.shape == (3,) for snapshot in seen)
+
+
+def test_a_watcher_sees_the_progress_of_every_image():
+    seen = []
+    copies = []
+
+    def watch(snapshot):
+        seen.append(snapshot)
+        copies.append([np.array(value) for value in snapshot])
+
+    found = count_down(watch=watch)
+    for snapshot, copy in zip(seen, copies, strict=True):
+        # What was seen is not overwritten by what comes.
+        for value, expected in zip(snapshot, copy, strict=True):
+            np.testing.assert_array_equal(value, expected)
+    for image in range(12):
+        steps, values = [], []
+        for snapshot in seen:
+            (place,) = np.nonzero(snapshot.indices == image)
+            assert len(place) <= 1
+            steps.extend(snapshot.steps[place])
+            values.extend(snapshot.x[place, 0])
+        np.testing.assert_array_equal(steps, 1 + np.arange(NEED[image]))
+        np.testing.assert_array_equal(values, image + np.array(steps))
+        assert values[-1] == found.x[image, 0]
+    assert (np.diff([snapshot.seconds for snapshot in seen]) >= 0).all()
+    assert seen[-1].seconds == found.seconds
+    assert -1 in seen[-1].indices  # the last image is alone
+
+
+@pytest.mark.parametrize("every", [1, 7, 1000])
+def test_a_watcher_changes_nothing(every):
+    expected = count_down()
+    found = count_down(watch=lambda snapshot: None, watch_every=every)
+    for name in ("x", "objective", "steps", "result"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_an_image_goes_on_while_its_objective_changes():
+    # Settled after half of the steps, seen at the start of a step: the first such is the 51st.
+    found = count_down(settled=0.5)
+    diverged = CODE == Result.DIVERGED
+    np.testing.assert_array_equal(found.steps, np.where(diverged, NEED, np.maximum(NEED, 51)))
+    np.testing.assert_array_equal(found.result, CODE)
+    never = count_down(settled=2.0, steps=20)
+    np.testing.assert_array_equal(never.steps, np.full(12, 20))
+    np.testing.assert_array_equal(never.result, np.zeros(12))
+
+
+def test_the_bar_is_full_at_the_end_however_early_images_end(monkeypatch):
+    class Recorded(optimize.Progress):
+        totals, moved = [], []
+
+        def __init__(self, total, description):
+            super().__init__(total, description)
+            self.totals.append(total)
+
+        def advance(self, amount):
+            super().advance(amount)
+            self.moved.append(amount)
+
+    monkeypatch.setattr(optimize, "Progress", Recorded)
+    count_down()
+    assert Recorded.totals == [12 * 100] == [sum(Recorded.moved)]
+    assert min(Recorded.moved) > 0
+
+
+def slopes(params, inputs, done):
+    """A minimum at `params` in a plain that steps are too long for, the steeper the more so."""
+    del done
+    return Objective(lambda x: jnp.arctan(inputs[:, None] * (x - params)), no_penalty, (-3, 3))
+
+
+def test_an_image_ends_as_if_it_were_alone_whoever_had_its_place_before():
+    steepness = np.array([0.5, 9, 3, 1, 5, 7, 2], np.float32)
+    start = np.linspace(-2, 2, 14, dtype=np.float32).reshape(7, 2)
+    solver = LevenbergMarquardt()
+
+    def found(rows, chunk):
+        inputs, begin = steepness[rows], start[rows]
+        target = np.float32(1)
+        return optimize.minimize(slopes, target, inputs, begin, solver, steps=90, chunk=chunk)
+
+    alone = [found(slice(i, i + 1), 1) for i in range(7)]
+    many = found(slice(None), 2)
+    np.testing.assert_array_equal(many.result, np.full(7, Result.CONVERGED))
+    np.testing.assert_array_equal(many.steps, [one.steps[0] for one in alone])
+    np.testing.assert_allclose(many.x, [one.x[0] for one in alone], atol=1e-4)
+    np.testing.assert_allclose(many.x, np.ones((7, 2)), atol=1e-3)
+    assert len(set(many.steps)) > 2
 
 
 @pytest.mark.parametrize("make_network", [lenet5, cifar_cnn])

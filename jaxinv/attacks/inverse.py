@@ -21,8 +21,9 @@ from jaxinv.networks import Params
 from jaxinv.networks.convolution import conv_general_dilated
 from jaxinv.training import fit
 
-_STEPS, _BATCH_SIZE, _LEARNING_RATE = 2000, 50, 3e-3
+_STEPS, _BATCH_SIZE, _LEARNING_RATE = 2000, 32, 3e-3
 _LINEAR_FEATURES = 4096  # up to so many features, the best linear map is part of an inverse map
+_LEAST_ERROR = 1e-4  # mean square below which an error hardly counts
 _SLICE = 500  # images at once where nothing is learned
 
 
@@ -146,7 +147,9 @@ def fit_inverse(
         logits: Any = 0.0
         if linear is not None:
             weight, offset = linear
-            guess = (features.reshape(len(features), -1) @ weight + offset).reshape(-1, *shape)
+            guess = (features.reshape(len(features), -1) @ weight + offset[None]).reshape(
+                -1, *shape
+            )
             # A sigmoid of this slope follows the linear map where it is between black and white.
             logits = 5 * (guess - 0.5)
             inputs.append(logits)
@@ -160,7 +163,7 @@ def fit_inverse(
         return jnp.mean((estimate(params, query(batch)) - batch) ** 2), {}
 
     inputs = [sample[:1]] + ([] if linear is None else [images[:1]])
-    params = network.init(key_init, inputs)["params"]
+    params = jax.jit(network.init)(key_init, inputs)["params"]
     return _fit(loss, params, images, estimate, key_fit, checkpoint, description)
 
 
@@ -175,7 +178,8 @@ def fit_correction(
 ) -> Learned:
     """Trains a map from what an attack found to what it should have found.
 
-    Mean squared error in pixel space; the network adds to the first of the images found.
+    The logarithm of the mean squared error, which is what PSNR measures, so that images which are
+    nearly right count as well; the network adds to the first of the images found.
 
     Args:
       originals: `[N, H, W, C]`, the attacker's own.
@@ -201,9 +205,10 @@ def fit_correction(
     def loss(params: Params, batch: tuple[Array, list[Array]], key: Array):
         del key
         wanted, given = batch
-        return jnp.mean((estimate(params, *given) - wanted) ** 2), {}
+        errors = jnp.mean((estimate(params, *given) - wanted) ** 2, axis=(1, 2, 3))
+        return jnp.mean(jnp.log(errors + _LEAST_ERROR)), {}
 
-    params = network.init(key_init, [value[:1] for value in (*found, features)])["params"]
+    params = jax.jit(network.init)(key_init, [value[:1] for value in (*found, features)])["params"]
     data = (originals, [*found, features])
     return _fit(loss, params, data, estimate, key_fit, checkpoint, description)
 

@@ -51,7 +51,10 @@ class Objective:
         return x if self.box is None else jnp.clip(x, *self.box)
 
     def metric(self, d: Array) -> Array:
-        """The prior's precision times `d [B, ...]`, a pixel value; the identity without a prior."""
+        """The prior's precision, or without a prior the identity, times `d`, over its pixel values.
+
+        `[B, ...] -> [B, ...]`.
+        """
         count = d[0].size
         return (d if self.prior is None else self.prior.precision_times(d)) / count
 

@@ -130,8 +130,13 @@ def minimize(
       description: shown before the progress bar.
       watch: is shown the iterates in work, for a picture of the convergence; it changes nothing.
       watch_every: after how many steps.
+
+    Raises:
+      ValueError: there are no images.
     """
     count = len(inputs)
+    if not count:
+        raise ValueError("There are no images to optimise.")
     params = jax.tree.map(jnp.asarray, params)
     began = time.perf_counter()
     first = np.arange(chunk) % count
@@ -150,7 +155,7 @@ def minimize(
     waiting, seconds = 0, 0.0
     with Progress(steps * count, description) as progress:
         while True:
-            # Idle places are refilled; without images left, with copies that end at once.
+            # Idle places are refilled; at first, if there are too few images, with copies of one.
             idle = np.flatnonzero(indices < 0)
             if waiting < count and len(idle):
                 new = np.arange(waiting, min(waiting + len(idle), count))
@@ -162,9 +167,6 @@ def minimize(
                     jnp.asarray(start[rows]),
                     jax.tree.map(jnp.asarray, inputs[rows]),
                 )
-                if len(new) < len(idle):
-                    ended = jnp.asarray(indices < 0)
-                    fresh = fresh._replace(steps=jnp.where(ended, steps, fresh.steps))
                 if len(idle) == chunk:
                     places = fresh
                 else:
@@ -173,7 +175,7 @@ def minimize(
             if not working.any():
                 break
             # Often enough for places to be refilled, seldom enough to cost nothing.
-            number = progress.segment(watch_every if watch else -(-steps // 8))
+            number = watch_every if watch else progress.segment(-(-steps // 8))
             began = time.perf_counter()
             before = taken[indices[working]].sum()
             places = advance(params, places, number, steps)

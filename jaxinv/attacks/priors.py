@@ -60,7 +60,7 @@ class Gaussian(NamedTuple):
           data, prior: `[B]`, the weights of the two for each image.
         """
         modes = _blocks_times(self.basis.swapaxes(1, 2), self._coefficients(x))
-        weights = 2 * data[:, None, None] * self.curvature + prior[:, None, None]
+        weights = 2 * data[:, None, None] * self.curvature[None] + prior[:, None, None]
         return self._images(_blocks_times(self.basis, modes / weights))
 
     def _coefficients(self, x: Array) -> Array:
@@ -107,11 +107,12 @@ def mean_curvature(edge: Network, params: Params, images: np.ndarray, key: Array
     size = int(np.prod(edge.input_shape))
     count = 2 * size if size <= DENSE_PIXELS else 1000
     batch = min(_BATCH, len(images))
-    chosen = np.asarray(jax.random.choice(key, len(images), (-(-count // batch), batch)))
+    key_choice, key_cotangents = jax.random.split(key)
+    chosen = np.asarray(jax.random.choice(key_choice, len(images), (-(-count // batch), batch)))
     own = edge.select(params)
 
     def part(number: int) -> np.ndarray:
-        key_part = jax.random.fold_in(key, number)
+        key_part = jax.random.fold_in(key_cotangents, number)
         part = _pulled_back(edge, own, jnp.asarray(images[chosen[number]]), key_part)
         return np.asarray(part, np.float64)
 

@@ -37,7 +37,7 @@ class Solver(Protocol):
     def step(self, objective: Objective, x: Array, state: Any) -> tuple[Array, Any, Array]:
         """One step: the next `x`, the next state, and a `Result` for each image, `[B]` int32.
 
-        `CONVERGED` means that this objective is at its minimum.
+        `CONVERGED` means that this objective is as low as the solver can tell.
         """
 
 
@@ -97,10 +97,11 @@ class Lbfgs(NamedTuple):
 
     def step(self, objective: Objective, x: Array, state: Any) -> tuple[Array, Any, Array]:
         gradient = _gradient(objective, x)
-        gradient *= _free(objective, x, gradient)
+        free = _free(objective, x, gradient)
+        gradient *= free
         direction, state = jax.vmap(self._transformation.update)(gradient, state, x)
-        uphill = dot(direction, gradient) <= 0
-        direction = -jnp.where(_each(uphill, x), gradient, direction)
+        uphill = dot(free * direction, gradient) <= 0
+        direction = -free * jnp.where(_each(uphill, x), gradient, direction)
         before = objective(x)
 
         def attempt(size: Array) -> tuple[Array, Array]:
@@ -121,7 +122,13 @@ class Lbfgs(NamedTuple):
             shorter,
             (size, *attempt(size), 0),
         )
-        result = jnp.where(done, Result.STEPS, Result.STALLED).astype(jnp.int32)
+        result = jnp.select(
+            [~jnp.isfinite(before), ~done],
+            [jnp.int32(Result.DIVERGED), jnp.int32(Result.STALLED)],
+            jnp.int32(Result.STEPS),
+        )
+        moved = jnp.where(_each(jnp.isfinite(before), x), moved, jnp.nan)
+        done |= ~jnp.isfinite(before)
         return jnp.where(_each(done, x), moved, x), state, result
 
 
@@ -141,8 +148,10 @@ class LevenbergMarquardt(NamedTuple):
     Attributes:
       cg_steps: products with the Hessian a step.
       damping: at first, in the objective's metric.
-      tolerance: an image has converged when a step lowers its objective by less than this share.
-      exact: or when its data term is below this, which is what rounding leaves of a perfect fit.
+      tolerance: an image has converged when a step lowers its objective by less than this share, or
+        promises no more.
+      exact: or when its data term is below this, which is what rounding leaves of a perfect fit;
+        what the penalty and the prior could still gain is then not worth a step.
     """
 
     cg_steps: int = 15
@@ -157,7 +166,8 @@ class LevenbergMarquardt(NamedTuple):
         residual, push = jax.linearize(objective.residual, x)
         pull = jax.linear_transpose(push, x)
         slope, bend = jax.linearize(jax.grad(lambda x: objective.penalty(x).sum()), x)
-        prior_weight = jnp.broadcast_to(jnp.asarray(objective.prior_weight), (len(x),))
+        weight = 0.0 if objective.prior is None else objective.prior_weight
+        prior_weight = jnp.broadcast_to(jnp.asarray(weight), (len(x),))
         gradient = 2 * pull(residual)[0] + slope
         if objective.prior is not None:
             gradient += _each(prior_weight, x) * objective.metric(x - objective.prior_mean)
@@ -171,16 +181,18 @@ class LevenbergMarquardt(NamedTuple):
         def inverse(d: Array) -> Array:
             return free * objective.precondition(d, state.damping)
 
-        moved = objective.project(
-            x + _conjugate_gradients(hessian, inverse, -free * gradient, self.cg_steps)
-        )
+        d = _conjugate_gradients(hessian, inverse, -free * gradient, self.cg_steps)
+        moved = objective.project(x + d)
         misfit = jnp.sum(residual**2, axis=-1)
         before = objective(x)
         after = objective(moved)
         better = after < before
-        damping = state.damping * jnp.where(better, 0.3, 4.0)
-        # Ends that outlast the step: nothing is left to gain, or nothing can be gained.
-        small = better & (before - after <= self.tolerance * before)
+        # A small gain ends it, and so does a step that promises none, be it the next rounding.
+        least = self.tolerance * before
+        promised = dot(-free * gradient, d) / 2
+        minimal = (promised <= least) & (state.damping <= self.damping)
+        small = minimal | (better & (before - after <= least))
+        damping = state.damping * jnp.where(better, 0.3, jnp.where(minimal, 1.0, 4.0))
         result = jnp.select(
             [~jnp.isfinite(before), small | (misfit <= self.exact), damping > 1e6],
             [jnp.int32(Result.DIVERGED), jnp.int32(Result.CONVERGED), jnp.int32(Result.STALLED)],

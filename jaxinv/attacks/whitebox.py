@@ -295,7 +295,7 @@ def _objective(edge: Network, settings: Settings, has_tv: bool) -> MakeObjective
 
         scale = _data_scale(observed, settings)
         prior = params["prior"]
-        prior_mean = inputs.get("mean", 0.0 if prior is None else prior.mean)
+        prior_mean = inputs.get("mean", 0.0 if prior is None else prior.mean[None])
         return Objective(
             residual,
             penalty,
@@ -377,7 +377,7 @@ def map_settings() -> Settings:
 def hybrid_settings() -> Settings:
     """As `map_settings`, from a start that is near: the weights begin lower."""
     return dataclasses.replace(
-        map_settings(), steps=8, cg_steps=16, tv_start=0.1, prior_start=0.003
+        map_settings(), steps=10, cg_steps=15, tv_start=0.1, prior_start=0.003
     )
 
 

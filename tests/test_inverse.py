@@ -1,0 +1,241 @@
+"""Learned estimates: the network's shape, where it begins, and what its training is worth."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxinv.attacks import inverse
+from jaxinv.attacks.inverse import Estimator, Learned, from_quarters, to_quarters
+from jaxinv.training import Fit
+
+SHAPE = (7, 6, 1)
+SIZE, FEATURES = 42, 10
+
+
+def smooth_images(count, *, seed=0):
+    """Images of a few slow waves, in unit space."""
+    rng = np.random.default_rng(seed)
+    y, x = np.arange(7) / 7, np.arange(6) / 6
+    waves = [np.cos(np.pi * (a * y[:, None] + b * x)) for a in range(3) for b in range(3)]
+    mixed = np.tensordot(rng.normal(size=(count, 9)), waves, 1)
+    return (1 / (1 + np.exp(-mixed)))[..., None].astype(np.float32)
+
+
+MATRIX = np.random.default_rng(1).normal(size=(SIZE, FEATURES)).astype(np.float32)
+
+
+def affine(images):
+    """An edge that leaves ten numbers of an image."""
+    return images.reshape(len(images), -1) @ MATRIX + 0.5
+
+
+def squares(images):
+    """An edge with features in space, more than there are pixels."""
+    return jnp.concatenate([images, images**2], axis=-1)
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Training leaves the parameters as they were at first."""
+
+    def fit(loss, params, data, **options):
+        return Fit(params, [], 0.0, 0.0)
+
+    monkeypatch.setattr(inverse, "fit", fit)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small():
+    """A narrow network and a short training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inverse, "_width", lambda shape: 8)
+        patch.setattr(inverse, "_STEPS", 120)
+        yield
+
+
+def learn(checkpoint):
+    images = smooth_images(200)
+    return inverse.fit_inverse(affine, images, key=jax.random.key(0), checkpoint=checkpoint)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, _small):
+    """An inverse map of a few images, and its checkpoint."""
+    checkpoint = tmp_path_factory.mktemp("trained") / "inverse.safetensors"
+    return learn(checkpoint), checkpoint
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 4, 1), (3, 4, 7, 2), (1, 1, 1, 1)])
+def test_quarters_are_undone(shape):
+    x = np.random.default_rng(0).random(shape, dtype=np.float32)
+    n, height, width, c = shape
+    quarters = to_quarters(jnp.asarray(x))
+    assert quarters.shape == (n, -(-height // 2), -(-width // 2), 4 * c)
+    back = np.asarray(from_quarters(quarters))
+    np.testing.assert_array_equal(back[:, :height, :width], x)
+    np.testing.assert_array_equal(back[:, height:], 0)
+    np.testing.assert_array_equal(back[:, :, width:], 0)
+
+
+def test_a_quarter_holds_the_four_pixels_of_its_place():
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(to_quarters(x)[0, 1, 0], [8, 9, 12, 13])
+    np.testing.assert_array_equal(to_quarters(from_quarters(to_quarters(x))), to_quarters(x))
+
+
+@pytest.mark.parametrize("image_shape", [(8, 8, 1), (7, 5, 3), (1, 3, 1)])
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(2, 3, 5)],  # smaller than the grid
+        [(33, 20, 2)],  # larger, and no multiple
+        [(24, 4, 6)],  # larger along one axis
+        [(11,)],
+        [(1, 1, 300)],  # more channels than the network has
+        [(7,), (16, 16, 4), (8, 8, 1)],
+    ],
+)
+def test_an_estimate_has_the_shape_of_an_image_whatever_goes_in(image_shape, shapes):
+    network = Estimator(image_shape, 8)
+    inputs = [jax.ShapeDtypeStruct((2, *shape), jnp.float32) for shape in shapes]
+    found, _ = jax.eval_shape(network.init_with_output, jax.random.key(0), inputs)
+    assert found.shape == (2, *image_shape)
+
+
+def random_params(network, inputs):
+    """Parameters of which none is zero, not even those of the last layer."""
+    rng = np.random.default_rng(1)
+    params = jax.eval_shape(network.init, jax.random.key(0), inputs)["params"]
+    return jax.tree.map(lambda p: 0.3 * rng.standard_normal(p.shape).astype("f"), params)
+
+
+def test_an_estimate_depends_on_every_input_of_its_own_image():
+    network = Estimator((6, 6, 1), 8, depth=1)
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(size=(2, *shape)).astype("f") for shape in [(5,), (9, 9, 2)]]
+    params = random_params(network, inputs)
+    apply = jax.jit(lambda inputs: network.apply({"params": params}, inputs))
+    before = apply(inputs)
+    for number in range(2):
+        changed = list(inputs)
+        changed[number] = np.stack([inputs[number][0], inputs[number][1] + 1])
+        after = apply(changed)
+        np.testing.assert_allclose(after[0], before[0], atol=1e-5)
+        assert np.abs(after[1] - before[1]).max() > 1e-3
+
+
+def test_features_lie_where_they_lie_in_the_image():
+    # At first, a map of features twice as coarse as the grid is spread over it evenly.
+    network = Estimator((8, 8, 1), 8, depth=0)
+    x = jnp.zeros((1, 2, 2, 1)).at[0, 0, 1, 0].set(1.0)
+    params = jax.jit(network.init)(jax.random.key(0), [x])["params"]
+    for axis in (1, 2):
+        places = params[f"places0_{axis}"]
+        np.testing.assert_allclose(places.sum(1), np.ones(4), rtol=1e-6)
+        np.testing.assert_allclose(places[0], [1, 0], atol=1e-6)
+        np.testing.assert_allclose(places[3], [0, 1], atol=1e-6)
+
+
+def ridge(images):
+    """The linear map from features by least squares with rows for the penalty, float64."""
+    known = np.column_stack([np.asarray(affine(images)), np.ones(len(images))]).astype(np.float64)
+    penalty = 1e-3 * np.mean(np.sum(known**2, axis=0))
+    rows = np.vstack([known, np.sqrt(penalty) * np.eye(FEATURES + 1)])
+    wanted = np.vstack([images.reshape(len(images), -1), np.zeros((FEATURES + 1, SIZE))])
+    solution, *_ = np.linalg.lstsq(rows, wanted, rcond=None)
+    return solution
+
+
+def test_ridge_is_regularised_least_squares():
+    images = smooth_images(1200)  # more than two slices
+    weights, offset = inverse._ridge(affine, images)
+    expected = ridge(images)
+    np.testing.assert_allclose(weights, expected[:-1], atol=1e-5)
+    np.testing.assert_allclose(offset, expected[-1], atol=1e-4)
+
+
+def test_an_inverse_map_begins_with_the_linear_map_alone(untrained):
+    images = smooth_images(300)
+    learned = inverse.fit_inverse(affine, images, key=jax.random.key(0))
+    features = affine(images[:20])
+    weights = ridge(images)
+    guess = np.column_stack([np.asarray(features), np.ones(20)]) @ weights
+    expected = 1 / (1 + np.exp(-5 * (guess - 0.5)))
+    np.testing.assert_allclose(learned(np.asarray(features)).reshape(20, SIZE), expected, atol=1e-3)
+
+
+def test_beyond_so_many_features_an_inverse_map_begins_grey(untrained, monkeypatch):
+    monkeypatch.setattr(inverse, "_LINEAR_FEATURES", 2 * SIZE - 1)
+    images = smooth_images(30)
+    learned = inverse.fit_inverse(squares, images, key=jax.random.key(0))
+    np.testing.assert_array_equal(learned(np.asarray(squares(images))), np.full((30, *SHAPE), 0.5))
+
+
+def test_a_correction_begins_with_what_it_corrects(untrained):
+    images, found = smooth_images(30), smooth_images(30, seed=1)
+    others, features = smooth_images(30, seed=2), np.asarray(affine(images))
+    learned = inverse.fit_correction(images, [found, others], features, key=jax.random.key(0))
+    np.testing.assert_array_equal(learned(found, others, features), found)
+
+
+def test_an_inverse_map_of_a_few_images_beats_the_mean_image(trained):
+    learned, _ = trained
+    others = smooth_images(100, seed=1)
+    found = learned(np.asarray(affine(others)))
+    assert found.shape == others.shape
+    assert found.min() >= 0
+    assert found.max() <= 1
+    error = np.mean((found - others) ** 2)
+    assert error < 0.2 * np.mean((smooth_images(200).mean(0) - others) ** 2)
+    assert learned.seconds > 0
+    assert learned.compile_seconds > 0
+
+
+def test_a_finished_inverse_map_is_read_from_its_checkpoint(trained):
+    first, checkpoint = trained
+    written = checkpoint.stat().st_mtime_ns
+    again = learn(checkpoint)
+    assert checkpoint.stat().st_mtime_ns == written  # no epoch ended
+    assert again.seconds == pytest.approx(first.seconds)
+    jax.tree.map(np.testing.assert_array_equal, again.params, first.params)
+    features = np.asarray(affine(smooth_images(20, seed=1)))
+    np.testing.assert_array_equal(again(features), first(features))
+
+
+def test_a_correction_removes_an_error_that_repeats_itself():
+    def attacked(images):
+        return 0.7 * images + 0.1 + 0.1 * np.sign(np.arange(6) - 2.5)[:, None].astype(np.float32)
+
+    images, others = smooth_images(200), smooth_images(100, seed=1)
+    features = [np.asarray(affine(some)) for some in (images, others)]
+    learned = inverse.fit_correction(images, [attacked(images)], features[0], key=jax.random.key(0))
+    error = np.mean((learned(attacked(others), features[1]) - others) ** 2)
+    assert error < 0.1 * np.mean((attacked(others) - others) ** 2)
+
+
+def test_many_images_are_estimated_slice_by_slice(monkeypatch):
+    traced = []
+
+    def apply(params, first, second):
+        traced.append(first.shape)
+        return params * first + second.sum(1)[:, None, None, None]
+
+    rng = np.random.default_rng(0)
+    first, second = rng.random((10, 3, 2, 1), np.float32), rng.random((10, 5), np.float32)
+    learned = Learned(apply, np.float32(2), 0.0, 0.0)
+    expected = learned(first, second)
+    assert expected.shape == first.shape
+    np.testing.assert_allclose(expected, 2 * first + second.sum(1)[:, None, None, None], rtol=1e-5)
+    monkeypatch.setattr(inverse, "_SLICE", 4)
+    np.testing.assert_allclose(learned(first, second), expected, rtol=1e-6)
+    np.testing.assert_allclose(learned(first[:4], second[:4]), expected[:4], rtol=1e-6)
+    assert traced == [(10, 3, 2, 1), (4, 3, 2, 1)]
+
+
+def test_in_slices_is_as_at_once(monkeypatch):
+    images = smooth_images(10)
+    expected = inverse.in_slices(affine, images)
+    np.testing.assert_allclose(expected, affine(images), rtol=1e-5)
+    monkeypatch.setattr(inverse, "_SLICE", 4)
+    np.testing.assert_allclose(inverse.in_slices(affine, images), expected, rtol=1e-5)
