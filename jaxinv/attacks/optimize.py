@@ -175,7 +175,9 @@ def minimize(
             if not working.any():
                 break
             # Often enough for places to be refilled, seldom enough to cost nothing.
-            number = watch_every if watch else progress.segment(-(-steps // 8))
+            number = progress.segment(-(-steps // 8))
+            if watch:
+                number = watch_every
             began = time.perf_counter()
             before = taken[indices[working]].sum()
             places = advance(params, places, number, steps)
