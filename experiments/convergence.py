@@ -315,7 +315,7 @@ def _run_method(
             dataset.surrogate(config.surrogate).images,
             key=key_learn,
             overrides=config.overrides,
-            folder=_learned_folder(config, method, settings, dataset, target, cut),
+            folder=Path(config.workdir) / "learned",
         )
         attack, knowledge = lesson.stages, surrogate.METHODS[method]
         fit_seconds = lesson.seconds
@@ -341,32 +341,6 @@ def _run_method(
         "compile_s": found.compile_seconds,
     }
     return fields, watcher.curves()
-
-
-def _learned_folder(
-    config: Config,
-    method: str,
-    settings: whitebox.Settings,
-    dataset: data.Dataset,
-    target: targets.Target,
-    cut: str,
-) -> Path:
-    """Where whitebox.py keeps what it learns for the same attack: neither learns it twice."""
-    attacked = {
-        "experiment": "whitebox",
-        "dataset": dataset.name,
-        "data_fingerprint": dataset.fingerprint,
-        "target": target.fingerprint,
-        "split": cut,
-        "method": method,
-        "settings": dataclasses.asdict(settings),
-        "seed": config.seed,
-        "defense": defenses.NONE.describe(),
-        "releases": 1,
-        "surrogate": config.surrogate,
-    }
-    label = f"{dataset.name}-{cut}-s{config.seed}"
-    return records.run_dir(config.workdir, "learned", attacked, label=label)
 
 
 def _timed(stage: whitebox.Stage, spend: Callable[[float], None]) -> whitebox.Stage:

@@ -159,7 +159,7 @@ def _run_cut(
     accuracy: float,
 ) -> dict[str, Any]:
     defense = defenses.NONE
-    attacked = {
+    identity = {
         "experiment": EXPERIMENT,
         "dataset": dataset.name,
         "data_fingerprint": dataset.fingerprint,
@@ -172,8 +172,6 @@ def _run_cut(
         "releases": 1,
         # What the attacker learns from is part of the run only if it learns.
         **({"surrogate": config.surrogate} if config.learns else {}),
-    }
-    identity = attacked | {
         "num_images": config.num_images,
         # It changes the result by its rounding; the default is the device's affair.
         **({"chunk": config.chunk} if config.chunk else {}),
@@ -199,9 +197,7 @@ def _run_cut(
             dataset.surrogate(config.surrogate).images,
             key=key_learn,
             overrides=config.overrides,
-            folder=records.run_dir(
-                config.workdir, "learned", attacked, label=f"{dataset.name}-{cut}-s{config.seed}"
-            ),
+            folder=Path(config.workdir) / "learned",
         )
         attack = lesson.stages
         fit = {

@@ -12,6 +12,7 @@ from pathlib import Path
 _CACHE = tempfile.mkdtemp(prefix="jaxinv-tests-")
 os.environ["JAXINV_CACHE"] = _CACHE
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(_CACHE) / "jax")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ.pop("TFDS_DATA_DIR", None)
 
 import jax  # noqa: E402

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from jaxinv import defenses, metrics
-from jaxinv.attacks import whitebox
+from jaxinv.attacks import priors, whitebox
+from jaxinv.attacks.solvers import Result
+from jaxinv.attacks.whitebox import Stage
 from jaxinv.networks import cifar_cnn, lenet5
 
 
-def blobs(count, shape):
+def blobs(count, shape, *, seed=0):
     """Smooth images in unit space: bright blobs on a dark ground."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     height, width, channels = shape
     y, x = np.mgrid[:height, :width][..., None, None]
     centre = rng.uniform(0.2, 0.8, (2, count, 1, 1, channels, 4)) * height
@@ -39,15 +41,35 @@ def settings_of(method, cut, *, make_network=lenet5, **changes):
     return dataclasses.replace(whitebox.METHODS[method](make_network(), cut), **changes)
 
 
+@functools.cache
+def blobs_prior(make_network, cut):
+    """What `surrogate.learn` would make of other blobs."""
+    network, params, _ = prepared(make_network)
+    edge, _ = network.split(cut)
+    images = blobs(400, network.input_shape, seed=1)
+    mean = images.mean(axis=0)
+    curvature = priors.mean_curvature(edge, params, images, jax.random.key(0))
+    return priors.gaussian(mean, priors.second_moment(images - mean), curvature)
+
+
+def attack_of(method, cut, *, make_network=lenet5, **changes):
+    """The attack of a method; of map with weights as `surrogate.learn` chooses them."""
+    if method != "map":
+        return settings_of(method, cut, make_network=make_network, **changes)
+    weights = {"tv_weight": 1e-3, "prior_weight": 3e-5}
+    settings = dataclasses.replace(whitebox.map_settings(), **weights, **changes)
+    return [Stage(settings, blobs_prior(make_network, cut))]
+
+
 def mean_psnr(images, found):
     return float(np.mean(metrics.evaluate(images, found.images).psnr))
 
 
 @pytest.mark.parametrize("cut", ["conv1", "relu2", "fc1"])
-@pytest.mark.parametrize("method", ["paper", "tv"])
-def test_no_image_sees_how_many_are_attacked_with_it(method, cut):
+@pytest.mark.parametrize(("method", "steps"), [("paper", 60), ("tv", 60), ("map", 10)])
+def test_no_image_sees_how_many_are_attacked_with_it(method, steps, cut):
     edge, params, _, features = features_of(lenet5, cut)
-    settings = settings_of(method, cut, steps=60)
+    settings = attack_of(method, cut, steps=steps)
     many = np.concatenate([features] * 10)  # three chunks
     expected = whitebox.invert(edge, params, many, settings)
     for count in (1, 7):
@@ -83,7 +105,8 @@ def test_tv_keeps_pixels_in_unit_space():
 
 def test_the_attacker_is_given_features_and_no_images():
     parameters = inspect.signature(whitebox.invert).parameters
-    assert list(parameters) == ["edge", "params", "features", "settings", "chunk"]
+    given = ["edge", "params", "features", "attack", "chunk", "watch", "watch_every"]
+    assert list(parameters) == given
 
 
 def test_parameters_of_the_cloud_do_not_matter():
@@ -134,23 +157,104 @@ CUTS = [(lenet5, cut) for cut in lenet5().cuts] + [(cifar_cnn, cut) for cut in C
 @pytest.mark.parametrize(("make_network", "cut"), CUTS)
 def test_every_cut_gives_images(make_network, cut):
     edge, params, images, features = features_of(make_network, cut, count=2)
-    # The method alternates: that both run at every cut would take twice as long.
-    method = ("tv", "paper")[make_network().cuts.index(cut) % 2]
-    settings = settings_of(method, cut, make_network=make_network, steps=2)
-    found = whitebox.invert(edge, params, features, settings, chunk=2)
+    # The method alternates: that all run at every cut would take thrice as long.
+    method = ("tv", "paper", "map")[make_network().cuts.index(cut) % 3]
+    attack = attack_of(method, cut, make_network=make_network, steps=2)
+    found = whitebox.invert(edge, params, features, attack, chunk=2)
     assert found.images.shape == images.shape
     assert np.isfinite(found.images).all()
     assert np.isfinite(found.objective).all()
 
 
-@pytest.mark.parametrize("method", ["paper", "tv"])
+@pytest.mark.parametrize("method", ["paper", "tv", "map"])
 @pytest.mark.parametrize("cut", ["conv1", "relu2"])
 def test_an_image_whose_features_are_not_finite_diverges_alone(method, cut):
     edge, params, _, features = features_of(lenet5, cut, count=4)
-    settings = settings_of(method, cut, steps=5)
-    expected = whitebox.invert(edge, params, features, settings).images
+    attack = attack_of(method, cut, steps=5)
+    expected = whitebox.invert(edge, params, features, attack).images
     broken = features.copy()
     broken[1] = np.nan
-    found = whitebox.invert(edge, params, broken, settings).images
-    assert not np.isfinite(found[1]).all()
-    np.testing.assert_allclose(found[[0, 2, 3]], expected[[0, 2, 3]], atol=1e-5)
+    found = whitebox.invert(edge, params, broken, attack)
+    assert not np.isfinite(found.images[1]).all()
+    assert found.result[1] == Result.DIVERGED
+    others = [0, 2, 3]
+    assert (found.result[others] != Result.DIVERGED).all()
+    np.testing.assert_allclose(found.images[others], expected[others], atol=1e-5)
+
+
+def test_map_recovers_what_a_rectifier_leaves_and_ends_early():
+    edge, params, images, features = features_of(lenet5, "relu1")
+    found = whitebox.invert(edge, params, features, attack_of("map", "relu1", steps=40))
+    assert (metrics.evaluate(images, found.images).psnr > 60).all()
+    assert (found.result == Result.CONVERGED).all()
+    assert (found.steps < 40).all()
+
+
+def test_map_beats_tv_behind_a_pooling_with_a_fiftieth_of_its_steps():
+    edge, params, images, features = features_of(lenet5, "pool1")
+    tv = whitebox.invert(edge, params, features, settings_of("tv", "pool1"))
+    found = whitebox.invert(edge, params, features, attack_of("map", "pool1"))
+    assert found.steps.max() <= tv.steps.min() / 50
+    assert mean_psnr(images, found) > mean_psnr(images, tv)
+
+
+@pytest.mark.parametrize("solver", whitebox.SOLVERS)
+def test_every_solver_lowers_the_objective_and_keeps_pixels_in_the_box(solver):
+    edge, params, _, features = features_of(lenet5, "relu2", count=3)
+    stages = attack_of("map", "relu2", solver=solver, ramp=0.1)
+    (few,), (many,) = (
+        [dataclasses.replace(s, settings=dataclasses.replace(s.settings, steps=n)) for s in stages]
+        for n in (2, 25)
+    )
+    start, end = (whitebox.invert(edge, params, features, [stage]) for stage in (few, many))
+    assert (end.objective < start.objective).all()
+    assert end.images.min() >= 0
+    assert end.images.max() <= 1
+
+
+def test_a_stage_starts_from_its_estimate_and_hands_on_what_it_finds():
+    edge, params, images, features = features_of(lenet5, "conv1", count=3)
+    seen = []
+
+    def estimate(given, found):
+        seen.append(found)
+        np.testing.assert_array_equal(given[np.arange(3)], features)
+        return np.full_like(images, 0.25) if found is None else found
+
+    still = whitebox.Settings("adam", 1, learning_rate=0.0)
+    stages = [Stage(still, estimate=estimate), Stage(still, estimate=estimate)]
+    found = whitebox.invert(edge, params, features, stages)
+    np.testing.assert_array_equal(found.images, np.full_like(images, 0.25))
+    assert seen[0] is None
+    np.testing.assert_array_equal(seen[1], found.images)
+
+
+def test_the_mean_of_a_prior_is_that_of_the_estimate_where_the_edge_says_nothing():
+    network, params, images = prepared(lenet5)
+    edge, _ = network.split("conv1")
+    nothing = np.zeros((2, *edge.output_shape), np.float32)
+    blind = {"conv1": {name: 0 * value for name, value in params["conv1"].items()}}
+    settings = dataclasses.replace(
+        whitebox.map_settings(), tv_weight=0.0, tv_start=0.0, prior_weight=1.0
+    )
+    prior = blobs_prior(lenet5, "conv1")
+    found = whitebox.invert(edge, blind, nothing, [Stage(settings, prior)])
+    np.testing.assert_allclose(found.images[0], np.clip(prior.mean, 0, 1), atol=1e-3)
+    stage = Stage(settings, prior, lambda features, found: images[:2])
+    found = whitebox.invert(edge, blind, nothing, [stage])
+    np.testing.assert_allclose(found.images, images[:2], atol=1e-3)
+
+
+def test_a_watcher_is_told_the_stage_and_sees_unit_space():
+    edge, params, _, features = features_of(lenet5, "relu2", count=2)
+    settings = settings_of("paper", "relu2", steps=2, learning_rate=0.0)
+    seen = []
+    stages = [Stage(settings), Stage(settings)]
+    whitebox.invert(
+        edge, params, features, stages, watch=lambda *what: seen.append(what), watch_every=1
+    )
+    assert [number for number, _ in seen] == [0, 0, 1, 1]
+    # Normalised space starts at the mean of the images.
+    for _, snapshot in seen:
+        places = snapshot.indices >= 0
+        np.testing.assert_allclose(snapshot.x[places], edge.mean[0], atol=1e-6)

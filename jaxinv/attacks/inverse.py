@@ -21,6 +21,9 @@ from jaxinv.networks import Params
 from jaxinv.networks.convolution import conv_general_dilated
 from jaxinv.training import fit
 
+VERSION = 1
+"""Of the networks and their training: what was trained by another is not gone on with."""
+
 _STEPS, _BATCH_SIZE, _LEARNING_RATE = 2000, 32, 3e-3
 _LINEAR_FEATURES = 4096  # up to so many features, the best linear map is part of an inverse map
 _LEAST_ERROR = 1e-4  # mean square below which an error hardly counts

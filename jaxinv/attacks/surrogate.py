@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxinv import defenses, metrics, records
+from jaxinv import checkpoints, defenses, metrics, records
 from jaxinv.attacks import inverse, priors, whitebox
 from jaxinv.attacks.whitebox import Estimate, Features, Settings, Stage
 from jaxinv.errors import UsageError, UserError
@@ -76,8 +76,8 @@ def learn(
       images: `[N, H, W, C]`, the attacker's own.
       key: of all randomness.
       overrides: settings that replace the method's own, in every stage.
-      folder: for checkpoints of what is trained, which are gone on from where they exist; it must
-        be another for another edge, key or set of images. None keeps none.
+      folder: keeps what is trained, named by all that it depends on: it is read where it is
+        complete, and gone on with where its training was killed. None keeps nothing.
 
     Raises:
       UsageError: there is no such method.
@@ -109,12 +109,24 @@ class _Learner:
 
     def __init__(self, edge, params, images, key, overrides, folder):
         self._edge, self._params, self._overrides = edge, edge.select(params), dict(overrides)
+        key_data = jax.random.key_data(key)
         self._folder, self._seconds = folder, 0.0
         self._key_curvature, self._key_inverse, self._key_correction = jax.random.split(key, 3)
         held = min(max(1, int(_HELD_OUT * len(images))), _MOST_HELD_OUT)
         trial = min(self._affordable(_TRIAL_ACTIVATIONS, _TRIAL_IMAGES), -(-held // 2))
         self._taught, rest = images[: len(images) - held], images[len(images) - held :]
         self._held, self._trial = rest[: held - trial], rest[held - trial :]
+        # The features stand for the layers, which cannot be hashed.
+        behaviour = edge.apply(self._params, images[:2])
+        self._name = checkpoints.fingerprint(
+            {
+                "edge": self._params,
+                "features": behaviour,
+                "images": images,
+                "key": key_data,
+                "version": inverse.VERSION,
+            }
+        )
 
     def learn(self, method: str) -> Lesson:
         began = time.perf_counter()
@@ -169,7 +181,7 @@ class _Learner:
         qualities: list[float] = []
         for number in range(_CORRECTIONS + 1):
             if found_taught is not None and found_held is not None:
-                estimate = self._correct(inverse_map, taught, found_taught, number, stages[-1])
+                estimate = self._correct(inverse_map, taught, found_taught, stages)
                 errors = estimate(self._release(held), found_held) - held
             stage = Stage(settings, self._errors(errors), estimate)
             means = estimate(self._release(self._trial), found_trial)
@@ -188,11 +200,11 @@ class _Learner:
         inverse_map: inverse.Learned,
         images: np.ndarray,
         found: np.ndarray,
-        number: int,
-        stage: Stage,
+        stages: list[Stage],
     ) -> Estimate:
-        """Trains a correction of what a stage found; it sees the features and their map, too."""
-        features = self._release(images)
+        """Trains a correction of what stages found; it sees the features and their map, too."""
+        features, number = self._release(images), len(stages)
+        led_to = [dataclasses.asdict(stage.settings) for stage in stages]
         everything = np.arange(len(images))
         correction = self._trained(
             partial(
@@ -201,8 +213,9 @@ class _Learner:
                 [found, inverse_map(features)],
                 features[everything],
                 key=jax.random.fold_in(self._key_correction, number),
-                # It depends on what the stage before it finds.
-                checkpoint=self._checkpoint(f"correction{number}-{_digest(stage.settings)}"),
+                checkpoint=self._checkpoint(
+                    f"correction{number}-{records.config_hash({'stages': led_to})}"
+                ),
                 description=f"correction {number} {self._edge.cuts[-1]}",
             )
         )
@@ -286,11 +299,8 @@ class _Learner:
         return learned
 
     def _checkpoint(self, name: str) -> Path | None:
-        return self._folder / f"{name}.safetensors" if self._folder else None
-
-
-def _digest(settings: Settings) -> str:
-    return records.config_hash(dataclasses.asdict(settings))
+        file = f"{self._edge.cuts[-1]}-{self._name}-{name}.safetensors"
+        return self._folder / file if self._folder else None
 
 
 def _variance(blocks: np.ndarray) -> float:
