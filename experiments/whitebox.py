@@ -18,7 +18,7 @@ import jax
 from absl import flags
 
 from jaxinv import cli, data, defenses, evaluation, paper, records, targets
-from jaxinv.attacks import surrogate, whitebox
+from jaxinv.attacks import inverse, surrogate, whitebox
 from jaxinv.attacks.solvers import Result
 from jaxinv.errors import UsageError
 
@@ -63,6 +63,9 @@ flags.DEFINE_enum(
     "Images that map and hybrid learn from: the attacker's own, or the target's training images. "
     "Neither paper nor tv learns from images.",
 )
+cli.define_count(
+    "fit_steps", inverse.STEPS, "Steps of training the inverse map of hybrid, and each correction."
+)
 cli.define_count("chunk", None, "Images attacked at once; by default what is fast here.")
 cli.common_flags(num_images=100, splits="conv1")
 
@@ -77,6 +80,7 @@ class Config:
       tv_weight: "code", "printed", a number as text, or None for the method's own.
       overrides: fields of `whitebox.Settings` that are not the method's default.
       surrogate: "attacker" or "same".
+      fit_steps: of training, for hybrid.
       dataset, data_dir, workdir, checkpoint, num_images, seed, rerun, chunk: as the flags.
     """
 
@@ -85,6 +89,7 @@ class Config:
     tv_weight: str | None = None
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     surrogate: str = "attacker"
+    fit_steps: int = inverse.STEPS
     dataset: str = "mnist"
     data_dir: str | None = None
     workdir: str = "results"
@@ -172,6 +177,7 @@ def _run_cut(
         "releases": 1,
         # What the attacker learns from is part of the run only if it learns.
         **({"surrogate": config.surrogate} if config.learns else {}),
+        **({"fit_steps": config.fit_steps} if config.method == "hybrid" else {}),
         "num_images": config.num_images,
         # It changes the result by its rounding; the default is the device's affair.
         **({"chunk": config.chunk} if config.chunk else {}),
@@ -197,6 +203,7 @@ def _run_cut(
             dataset.surrogate(config.surrogate).images,
             key=key_learn,
             overrides=config.overrides,
+            fit_steps=config.fit_steps,
             folder=Path(config.workdir) / "learned",
         )
         attack = lesson.stages

@@ -20,7 +20,9 @@ from jaxinv import _decode, checkpoints, records
 from jaxinv.networks import lenet5
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = ("--dataset=mnist_5k", "--num_images=8", "--steps=50")
+FLAGS = ("--dataset=mnist_5k", "--num_images=8")
+# The default method learns at every cut, which takes its time.
+FAST = (*FLAGS, "--method=tv", "--steps=50")
 
 
 class Scripts:
@@ -106,6 +108,12 @@ def test_a_run_leaves_a_record_images_and_a_grid(first):
     assert record["num_images"] == len(record["psnr"]) == len(record["ssim"]) == 8
     assert record["psnr_mean"] == pytest.approx(np.mean(record["psnr"]), rel=1e-4)
     assert record["psnr_mean"] > 20
+    assert record["method"] == "map"
+    assert record["fit_s"] > 0
+    assert "surrogate images" in record["attacker_knowledge"]
+    assert record["surrogate"] == "attacker"
+    assert len(record["stages"]) == len(record["held_out_psnr"]) == 1
+    assert record["solver_results"]["converged"] == 8
     assert record["paper"] == {"psnr": 39.69, "ssim": 1.0}
     assert record["accuracy"] == record["accuracy_undefended"] > 0.9
     with np.load(first.path.with_name("images.npz")) as images:
@@ -141,21 +149,38 @@ def test_the_same_command_reads_what_is_finished(scripts, first):
 def test_a_run_without_its_images_is_done_again(scripts, first):
     images = first.path.with_name("images.npz")
     images.unlink()
-    done = scripts.run("whitebox", "--split=conv1,relu1", *FLAGS)
-    assert done.returncode == 0, done.stderr
+    scripts.record_of("whitebox", "--split=conv1", *FLAGS)
     assert images.is_file()
 
 
 def test_other_settings_are_another_run(scripts, first):
-    flags = ("--split=conv1", *FLAGS, "--method=paper", "--tv_weight=0.5")
+    flags = ("--split=conv1", *FLAGS, "--steps=50", "--method=paper", "--tv_weight=0.5")
     path = scripts.record_of("whitebox", *flags)
     assert path != first.path
-    config = json.loads(path.read_text())["config"]
-    assert config["settings"]["tv_weight"] == 0.5
-    assert config["settings"]["steps"] == 50
+    record = json.loads(path.read_text())
+    assert record["config"]["settings"]["tv_weight"] == 0.5
+    assert record["config"]["settings"]["steps"] == 50
+    assert record["surrogate"] == "none"
+    assert record["fit_s"] == 0
+    assert set(record["solver_steps"]) == {50}
 
 
-@pytest.mark.parametrize("script", ["whitebox", "train_target"])
+def test_hybrid_learns_once_and_tells_its_stages(scripts, first):
+    flags = ("--split=conv2", *FLAGS, "--method=hybrid", "--steps=1", "--cg_steps=2")
+    flags = (*flags, "--fit_steps=10")
+    path = scripts.record_of("whitebox", *flags)
+    record = json.loads(path.read_text())
+    assert len(record["stages"]) == len(record["held_out_psnr"]) >= 1
+    assert {(stage["steps"], stage["cg_steps"]) for stage in record["stages"]} == {(1, 2)}
+    learned = scripts.folder / "results" / "learned"
+    kept = {file: file.stat().st_mtime_ns for file in learned.iterdir()}
+    assert any("conv2" in file.name and "inverse" in file.name for file in kept)
+    again = json.loads(scripts.record_of("whitebox", *flags, "--rerun").read_text())
+    assert {file: file.stat().st_mtime_ns for file in learned.iterdir()} == kept
+    assert again["psnr"] == pytest.approx(record["psnr"], abs=0.05)
+
+
+@pytest.mark.parametrize("script", ["whitebox", "train_target", "convergence"])
 def test_help_lists_the_flags(scripts, script):
     done = scripts.run(script, "--help")
     assert done.returncode == 0
@@ -166,9 +191,13 @@ def test_help_lists_the_flags(scripts, script):
             "--method",
             "--tv_weight",
             "--num_images",
+            "--solver",
             "--steps",
+            "--cg_steps",
             "--surrogate",
+            "--fit_steps",
         ],
+        "convergence": ["--split", "--method", "--num_images", "--steps", "--surrogate"],
         "train_target": ["--epochs", "--batch_size", "--learning_rate"],
     }
     for flag in common + own[script]:
@@ -181,7 +210,7 @@ MISTAKES = {
     "unknown split": (["--split=rellu2"], 2, ["--split=rellu2", "did you mean relu2"]),
     "empty split": (["--split="], 2, ["--split", "conv1"]),
     "unknown dataset": (["--dataset=mnits"], 2, ["--dataset=mnits", "mnist"]),
-    "unknown method": (["--method=magic"], 2, ["--method=magic", "paper", "tv"]),
+    "unknown method": (["--method=magic"], 2, ["--method=magic", "paper", "hybrid"]),
     "no steps": (["--steps=0"], 2, ["--steps=0", "range"]),
     "no images": (["--num_images=0"], 2, ["--num_images=0", "range"]),
     "too many images": (["--num_images=1001"], 2, ["--num_images=1001", "1000"]),
@@ -205,13 +234,23 @@ MISTAKES = {
     "workdir below a file": (["--workdir={tmp}/short/here"], 1, ["{tmp}/short/here"]),
     "stray argument": (["relu2"], 2, ["relu2", "--name=value"]),
     "unknown flag": (["--splits=conv1"], 2, ["splits"]),
-    "bad tv_weight": (["--tv_weight=much"], 2, ["--tv_weight=much", "code, printed"]),
-    "negative tv_weight": (["--tv_weight=-1"], 2, ["--tv_weight=-1", "at least 0"]),
+    "bad tv_weight": (
+        ["--method=tv", "--tv_weight=much"],
+        2,
+        ["--tv_weight=much", "code, printed"],
+    ),
+    "negative tv_weight": (["--method=tv", "--tv_weight=-1"], 2, ["--tv_weight=-1", "at least 0"]),
+    "map chooses tv_weight": (["--tv_weight=0.1"], 2, ["--tv_weight=0.1", "--method=map"]),
     "bad seed": (["--seed=x"], 2, ["--seed=x"]),
     "huge seed": (["--seed=99999999999999999999"], 2, ["--seed", "range"]),
     "huge steps": (["--steps=5000000000"], 2, ["--steps", "range"]),
     "rate not finite": (["--learning_rate=nan"], 2, ["--learning_rate", "finite"]),
-    "code is for paper": (["--tv_weight=code"], 2, ["--tv_weight=code", "--method=paper"]),
+    "code is for paper": (
+        ["--method=tv", "--tv_weight=code"],
+        2,
+        ["--tv_weight=code", "--method=paper"],
+    ),
+    "unknown solver": (["--solver=newton"], 2, ["--solver=newton", "lbfgs"]),
 }
 
 
@@ -251,7 +290,7 @@ def finished(folder, experiment="whitebox"):
 
 
 def test_a_killed_sweep_goes_on_from_what_is_finished(scripts, first, tmp_path):
-    flags = ("--split=conv1,relu1,relu2", *FLAGS, f"--checkpoint={first.checkpoint}")
+    flags = ("--split=conv1,relu1,relu2", *FAST, f"--checkpoint={first.checkpoint}")
     scripts.kill_when(lambda: finished(tmp_path), "whitebox", *flags, cwd=tmp_path)
     before = finished(tmp_path)
     assert 1 <= len(before) < 3

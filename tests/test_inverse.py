@@ -11,6 +11,7 @@ from jaxinv.training import Fit
 
 SHAPE = (7, 6, 1)
 SIZE, FEATURES = 42, 10
+STEPS = 120
 
 
 def smooth_images(count, *, seed=0):
@@ -47,16 +48,17 @@ def untrained(monkeypatch):
 
 @pytest.fixture(scope="module", autouse=True)
 def _small():
-    """A narrow network and a short training."""
+    """A narrow network."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inverse, "_width", lambda shape: 8)
-        patch.setattr(inverse, "_STEPS", 120)
         yield
 
 
 def learn(checkpoint):
     images = smooth_images(200)
-    return inverse.fit_inverse(affine, images, key=jax.random.key(0), checkpoint=checkpoint)
+    return inverse.fit_inverse(
+        affine, images, key=jax.random.key(0), steps=STEPS, checkpoint=checkpoint
+    )
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +211,9 @@ def test_a_correction_removes_an_error_that_repeats_itself():
 
     images, others = smooth_images(200), smooth_images(100, seed=1)
     features = [np.asarray(affine(some)) for some in (images, others)]
-    learned = inverse.fit_correction(images, [attacked(images)], features[0], key=jax.random.key(0))
+    learned = inverse.fit_correction(
+        images, [attacked(images)], features[0], key=jax.random.key(0), steps=STEPS
+    )
     error = np.mean((learned(attacked(others), features[1]) - others) ** 2)
     assert error < 0.1 * np.mean((attacked(others) - others) ** 2)
 

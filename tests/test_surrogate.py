@@ -34,10 +34,10 @@ def lesson_of_map():
 
 @pytest.fixture
 def briefly(monkeypatch):
-    """Trains for seconds, with corrections and trials of few images."""
-    monkeypatch.setattr(inverse, "_STEPS", 100)
-    monkeypatch.setattr(surrogate, "_CORRECTION_IMAGES", (48, 48))
+    """Learns from few trials, and few corrections."""
+    monkeypatch.setattr(surrogate, "_CORRECTION_IMAGES", (40, 40))
     monkeypatch.setattr(surrogate, "_TRIAL_IMAGES", (6, 6))
+    monkeypatch.setattr(surrogate, "_ENDS", (1e-2, 1e-4))
     monkeypatch.setattr(surrogate, "_CORRECTIONS", 1)
 
 
@@ -91,7 +91,7 @@ def test_weights_that_were_chosen_do_best_on_the_trial_images(monkeypatch):
         return best
 
     monkeypatch.setattr(surrogate._Learner, "_best", note)
-    overrides = {"steps": 6}
+    overrides = {"steps": 4, "cg_steps": 6}
     lesson = surrogate.learn("map", edge, params, images, key=key(), overrides=overrides)
     ends = {option.tv_weight for options, _ in tried for option in options}
     assert len(ends) > 3
@@ -118,7 +118,7 @@ def test_hybrid_is_never_worse_than_map_and_each_stage_adds(briefly):
     edge, params, images, attacked = attacker("pool2")
     overrides = {"steps": 6, "cg_steps": 8}
     map_lesson, hybrid = (
-        surrogate.learn(method, edge, params, images, key=key(), overrides=overrides)
+        surrogate.learn(method, edge, params, images, key=key(), overrides=overrides, fit_steps=60)
         for method in ("map", "hybrid")
     )
     assert len(hybrid.quality) == len(hybrid.stages)
@@ -135,23 +135,30 @@ def test_what_was_trained_is_read_again_and_only_for_the_same_question(briefly, 
     edge, params, images, attacked = attacker("pool2")
     features = np.asarray(edge.apply(params, attacked[:3]))
 
-    def learn(params=params, seed=3):
+    def learner(params=params, images=images, seed=3, fit_steps=20):
+        overrides = {"steps": 1, "cg_steps": 1}
         key = jax.random.key(seed)
-        learner = surrogate._Learner(edge, params, images, key, {"steps": 2}, tmp_path)
-        learner._map()
-        stages, _ = learner._hybrid()
+        return surrogate._Learner(edge, params, images, key, overrides, fit_steps, tmp_path)
+
+    def estimate():
+        asked = learner()
+        asked._map()
+        stages, _ = asked._hybrid()
         return stages[0].estimate(features, None)
 
-    expected = learn()
+    expected = estimate()
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert any("inverse" in path.name for path in kept)
-    np.testing.assert_array_equal(learn(), expected)
+    assert learner()._checkpoint("inverse") in kept
+    np.testing.assert_array_equal(estimate(), expected)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == kept
     changed = {**params, "conv1": {**params["conv1"], "bias": params["conv1"]["bias"] + 0.1}}
-    learn(params=changed)
-    assert len(list(tmp_path.glob("*inverse*"))) == 2
-    learn(seed=4)
-    assert len(list(tmp_path.glob("*inverse*"))) == 3
+    others = [
+        learner(params=changed),
+        learner(images=images[:-1]),
+        learner(seed=4),
+        learner(fit_steps=21),
+    ]
+    assert len({other._checkpoint("inverse") for other in others} - set(kept)) == len(others)
 
 
 def test_a_network_of_any_size_is_attacked_through_frequencies():

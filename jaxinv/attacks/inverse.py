@@ -24,7 +24,10 @@ from jaxinv.training import fit
 VERSION = 1
 """Of the networks and their training: what was trained by another is not gone on with."""
 
-_STEPS, _BATCH_SIZE, _LEARNING_RATE = 2000, 32, 3e-3
+STEPS = 2000
+"""Of training, unless told otherwise."""
+
+_BATCH_SIZE, _LEARNING_RATE = 32, 3e-3
 _LINEAR_FEATURES = 4096  # up to so many features, the best linear map is part of an inverse map
 _LEAST_ERROR = 1e-4  # mean square below which an error hardly counts
 _SLICE = 500  # images at once where nothing is learned
@@ -122,6 +125,7 @@ def fit_inverse(
     images: np.ndarray,
     *,
     key: Array,
+    steps: int = STEPS,
     checkpoint: str | os.PathLike[str] | None = None,
     description: str = "inverse map",
 ) -> Learned:
@@ -135,6 +139,7 @@ def fit_inverse(
       query: `images [B, H, W, C] -> features [B, ...]`, pure.
       images: `[N, H, W, C]`, the attacker's.
       key: of the initial parameters, the order of images and their jitter.
+      steps: of training, about: epochs are whole.
       checkpoint: file to write after every epoch and to go on from where it exists.
       description: shown before the progress bar.
     """
@@ -167,7 +172,7 @@ def fit_inverse(
 
     inputs = [sample[:1]] + ([] if linear is None else [images[:1]])
     params = jax.jit(network.init)(key_init, inputs)["params"]
-    return _fit(loss, params, images, estimate, key_fit, checkpoint, description)
+    return _fit(loss, params, images, estimate, key_fit, steps, checkpoint, description)
 
 
 def fit_correction(
@@ -176,6 +181,7 @@ def fit_correction(
     features: np.ndarray,
     *,
     key: Array,
+    steps: int = STEPS,
     checkpoint: str | os.PathLike[str] | None = None,
     description: str = "correction",
 ) -> Learned:
@@ -189,6 +195,7 @@ def fit_correction(
       found: images `[N, H, W, C]`: those to be corrected, and others that may help.
       features: `[N, ...]`, what was attacked.
       key: of the initial parameters and the order of images.
+      steps: of training, about: epochs are whole.
       checkpoint: file to write after every epoch and to go on from where it exists.
       description: shown before the progress bar.
     """
@@ -213,12 +220,12 @@ def fit_correction(
 
     params = jax.jit(network.init)(key_init, [value[:1] for value in (*found, features)])["params"]
     data = (originals, [*found, features])
-    return _fit(loss, params, data, estimate, key_fit, checkpoint, description)
+    return _fit(loss, params, data, estimate, key_fit, steps, checkpoint, description)
 
 
-def _fit(loss, params, data, estimate, key, checkpoint, description) -> Learned:
+def _fit(loss, params, data, estimate, key, steps, checkpoint, description) -> Learned:
     size = len(jax.tree.leaves(data)[0])
-    epochs = max(1, round(_STEPS * _BATCH_SIZE / size))
+    epochs = max(1, round(steps * _BATCH_SIZE / size))
     steps = epochs * (size // min(_BATCH_SIZE, size))
     schedule = optax.cosine_onecycle_schedule(steps, _LEARNING_RATE)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule))

@@ -64,6 +64,7 @@ def learn(
     *,
     key: Array,
     overrides: Mapping[str, Any] | None = None,
+    fit_steps: int = inverse.STEPS,
     folder: Path | None = None,
 ) -> Lesson:
     """Learns an attack on one edge.
@@ -76,6 +77,7 @@ def learn(
       images: `[N, H, W, C]`, the attacker's own.
       key: of all randomness.
       overrides: settings that replace the method's own, in every stage.
+      fit_steps: of training an inverse map, and each correction.
       folder: keeps what is trained, named by all that it depends on: it is read where it is
         complete, and gone on with where its training was killed. None keeps nothing.
 
@@ -87,7 +89,7 @@ def learn(
         raise UsageError(f"method={method}: expected one of {', '.join(METHODS)}.")
     if len(images) < _FEWEST:
         raise UserError(f"{len(images)} surrogate images: {method} needs {_FEWEST} to learn from.")
-    return _Learner(edge, params, images, key, overrides or {}, folder).learn(method)
+    return _Learner(edge, params, images, key, overrides or {}, fit_steps, folder).learn(method)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,10 +109,10 @@ class _Repeated:
 class _Learner:
     """An attacker, its images, and what it has learned of an edge."""
 
-    def __init__(self, edge, params, images, key, overrides, folder):
+    def __init__(self, edge, params, images, key, overrides, fit_steps, folder):
         self._edge, self._params, self._overrides = edge, edge.select(params), dict(overrides)
         key_data = jax.random.key_data(key)
-        self._folder, self._seconds = folder, 0.0
+        self._fit_steps, self._folder, self._seconds = fit_steps, folder, 0.0
         self._key_curvature, self._key_inverse, self._key_correction = jax.random.split(key, 3)
         held = min(max(1, int(_HELD_OUT * len(images))), _MOST_HELD_OUT)
         trial = min(self._affordable(_TRIAL_ACTIVATIONS, _TRIAL_IMAGES), -(-held // 2))
@@ -124,6 +126,7 @@ class _Learner:
                 "features": behaviour,
                 "images": images,
                 "key": key_data,
+                "steps": fit_steps,
                 "version": inverse.VERSION,
             }
         )
@@ -162,6 +165,7 @@ class _Learner:
                 partial(self._edge.apply, self._params),
                 self._taught,
                 key=self._key_inverse,
+                steps=self._fit_steps,
                 checkpoint=self._checkpoint("inverse"),
                 description=f"inverse map {self._edge.cuts[-1]}",
             )
@@ -213,6 +217,7 @@ class _Learner:
                 [found, inverse_map(features)],
                 features[everything],
                 key=jax.random.fold_in(self._key_correction, number),
+                steps=self._fit_steps,
                 checkpoint=self._checkpoint(
                     f"correction{number}-{records.config_hash({'stages': led_to})}"
                 ),
