@@ -11,13 +11,14 @@ is a run of its own: record.json, images.npz and grid.png in <workdir>/whitebox/
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 from absl import flags
 
-from jaxinv import cli, data, defenses, evaluation, paper, records, targets
+from jaxinv import cli, defenses, paper, runs, targets
 from jaxinv.attacks import inverse, surrogate, whitebox
 from jaxinv.attacks.solvers import Result
 from jaxinv.errors import UsageError
@@ -71,32 +72,21 @@ cli.common_flags(num_images=100, splits="conv1")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(runs.Config):
     """A white-box experiment, over one or several cuts.
 
     Attributes:
-      split: names of layers, or ("all",).
       method: a key of `whitebox.METHODS` or of `surrogate.METHODS`.
       tv_weight: "code", "printed", a number as text, or None for the method's own.
       overrides: fields of `whitebox.Settings` that are not the method's default.
-      surrogate: "attacker" or "same".
       fit_steps: of training, for hybrid.
-      dataset, data_dir, workdir, checkpoint, num_images, seed, rerun, chunk: as the flags.
+      chunk: as the flag.
     """
 
-    split: tuple[str, ...] = ("conv1",)
     method: str = "map"
     tv_weight: str | None = None
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    surrogate: str = "attacker"
     fit_steps: int = inverse.STEPS
-    dataset: str = "mnist"
-    data_dir: str | None = None
-    workdir: str = "results"
-    checkpoint: str | None = None
-    num_images: int = 100
-    seed: int = 0
-    rerun: bool = False
     chunk: int | None = None
 
     @property
@@ -107,31 +97,10 @@ class Config:
 
 def run(config: Config) -> list[dict[str, Any]]:
     """Runs what is not finished yet, cut by cut, and returns all records with their `path`."""
-    records.ensure_writable(config.workdir)
-    dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
-    cli.check_images(config.num_images, len(dataset.test))
-    target = targets.find(dataset, config.workdir, checkpoint=config.checkpoint, announce=print)
-    cuts = cli.resolve_splits(config.split, target.network)
-    settings = {cut: _settings(config, target, cut) for cut in cuts}
-    accuracy = targets.test_accuracy(target, dataset)
-    print(
-        f"{dataset.name} ({dataset.source}), {config.num_images} test images, "
-        f"method {config.method}, target {accuracy:.2%} ({target.source}), "
-        f"{records.environment()['device']}"
-    )
-    print(evaluation.TABLE_HEADER)
-    finished = []
-    for cut in cuts:
-        record = _run_cut(config, dataset, target, cut, settings[cut], accuracy)
-        print(evaluation.table_row(record), flush=True)
-        finished.append(record)
-    if len(finished) > 1:
-        name = records.config_hash({"runs": [record["config_hash"] for record in finished]})
-        label = f"grid-{dataset.name}-{config.method}-{name}.png".replace("/", "_")
-        path = Path(config.workdir) / EXPERIMENT / label
-        evaluation.write_joint_grid(path, finished)
-        print(f"All splits in one picture: {path}")
-    return finished
+    scene = runs.load(config)
+    settings = {cut: _settings(config, scene.target, cut) for cut in scene.cuts}
+    attacks = [partial(_run_cut, config, scene, cut, settings[cut]) for cut in scene.cuts]
+    return runs.run_all(EXPERIMENT, config, scene, attacks)
 
 
 def _settings(config: Config, target: targets.Target, cut: str) -> whitebox.Settings:
@@ -156,110 +125,68 @@ def _settings(config: Config, target: targets.Target, cut: str) -> whitebox.Sett
 
 
 def _run_cut(
-    config: Config,
-    dataset: data.Dataset,
-    target: targets.Target,
-    cut: str,
-    settings: whitebox.Settings,
-    accuracy: float,
+    config: Config, scene: runs.Scene, cut: str, settings: whitebox.Settings
 ) -> dict[str, Any]:
-    defense = defenses.NONE
     identity = {
-        "experiment": EXPERIMENT,
-        "dataset": dataset.name,
-        "data_fingerprint": dataset.fingerprint,
-        "target": target.fingerprint,
-        "split": cut,
-        "method": config.method,
         "settings": dataclasses.asdict(settings),
-        "seed": config.seed,
-        "defense": defense.describe(),
-        "releases": 1,
         # What the attacker learns from is part of the run only if it learns.
         **({"surrogate": config.surrogate} if config.learns else {}),
         **({"fit_steps": config.fit_steps} if config.method == "hybrid" else {}),
-        "num_images": config.num_images,
         # It changes the result by its rounding; the default is the device's affair.
         **({"chunk": config.chunk} if config.chunk else {}),
     }
-    label = f"{dataset.name}-{cut}-{config.method}-n{config.num_images}-s{config.seed}"
-    folder = records.run_dir(config.workdir, EXPERIMENT, identity, label=label)
-    path = str(folder / records.RECORD_NAME)
-    finished = (folder / records.IMAGES_NAME).is_file() and records.read(folder)
-    if finished and not config.rerun:
-        return {**finished, "path": path}
+    attack = partial(_attack, config, scene, cut, settings)
+    return runs.run_once(EXPERIMENT, config, scene, cut, attack, identity=identity)
 
-    edge, _ = target.network.split(cut)
-    images = dataset.test[: config.num_images].images
+
+def _attack(
+    config: Config, scene: runs.Scene, cut: str, settings: whitebox.Settings
+) -> runs.Outcome:
+    edge, _ = scene.target.network.split(cut)
+    params, images = scene.target.params, scene.images(config)
     key_release, key_learn = jax.random.split(jax.random.key(config.seed))
     attack: Sequence[whitebox.Stage] = [whitebox.Stage(settings)]
-    fit: dict[str, Any] = {"attacker_knowledge": whitebox.KNOWLEDGE, "surrogate": "none"}
-    fit["fit_s"] = 0.0
+    knowledge, learned_from, fit_seconds = whitebox.KNOWLEDGE, "none", 0.0
+    fields: dict[str, Any] = {}
     if config.learns:
         lesson = surrogate.learn(
             config.method,
             edge,
-            target.params,
-            dataset.surrogate(config.surrogate).images,
+            params,
+            scene.surrogate_images(config),
             key=key_learn,
             overrides=config.overrides,
             fit_steps=config.fit_steps,
             folder=Path(config.workdir) / "learned",
         )
-        attack = lesson.stages
-        fit = {
-            "attacker_knowledge": surrogate.METHODS[config.method],
-            "surrogate": config.surrogate,
-            "fit_s": lesson.seconds,
-            "held_out_psnr": list(lesson.quality),
-        }
-    release = defenses.Release(edge, target.params, images, defense, key_release)
-    found = whitebox.invert(edge, target.params, release, attack, chunk=config.chunk)
-    results = {result.name.lower(): int((found.result == result).sum()) for result in Result}
-    record = {
-        "experiment": EXPERIMENT,
-        **evaluation.target_fields(target, dataset),
-        "split": cut,
-        "method": config.method,
-        **fit,
+        attack, fit_seconds = lesson.stages, lesson.seconds
+        knowledge, learned_from = surrogate.METHODS[config.method], config.surrogate
+        fields["held_out_psnr"] = list(lesson.quality)
+    release = defenses.Release(edge, params, images, defenses.NONE, key_release)
+    found = whitebox.invert(edge, params, release, attack, chunk=config.chunk)
+    fields |= {
         "stages": [dataclasses.asdict(stage.settings) for stage in attack],
-        "seed": config.seed,
-        "num_images": config.num_images,
-        "defense": defense.describe(),
-        "releases": 1,
-        "accuracy": accuracy,
-        "accuracy_undefended": accuracy,
-        "paper": evaluation.paper_fields(EXPERIMENT, dataset.name, cut),
-        "compile_s": found.compile_seconds,
-        "attack_s": found.seconds,
-        "images_per_s": config.num_images / found.seconds,
-        **records.environment(),
-        "config": identity,
-        "config_hash": records.config_hash(identity),
-        **evaluation.quality_fields(images, found.images),
         "objective": found.objective,
         "solver_steps": found.steps,
-        "solver_results": results,
+        "solver_results": {
+            result.name.lower(): int((found.result == result).sum()) for result in Result
+        },
     }
-    evaluation.write_run(folder, record, images, found.images)
-    written = records.read(folder)
-    assert written is not None
-    return {**written, "path": path}
+    return runs.Outcome(
+        found.images,
+        knowledge,
+        learned_from,
+        fit_seconds,
+        found.compile_seconds,
+        found.seconds,
+        fields,
+    )
 
 
 def main() -> Path:
     names = ("beta", "solver", "steps", "cg_steps", "learning_rate", "eps", "box")
     overrides = {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
-    config = Config(
-        split=tuple(FLAGS.split),
-        overrides=overrides,
-        **{
-            field.name: FLAGS[field.name].value
-            for field in dataclasses.fields(Config)
-            if field.name not in ("split", "overrides")
-        },
-    )
-    return Path(run(config)[-1]["path"])
+    return Path(run(runs.from_flags(Config, overrides=overrides))[-1]["path"])
 
 
 if __name__ == "__main__":

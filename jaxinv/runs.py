@@ -1,0 +1,225 @@
+"""From flags to records: what the scripts that attack have in common. NumPy.
+
+Such a script is a `Config` of its own, and for each cut what identifies the run and a function that
+attacks. `load` finds data and target, `run_all` makes the table and the joint picture, and
+`run_once` reads a run that is finished or makes its record.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from absl import flags
+
+from jaxinv import cli, data, defenses, evaluation, records, targets
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What every experiment has that attacks a target at one or several cuts.
+
+    Attributes:
+      split: names of layers, or ("all",).
+      method: how to attack.
+      surrogate: "attacker" or "same", the images that the attacker learns from, if it does.
+      dataset, data_dir, workdir, checkpoint, num_images, seed, rerun: as the flags.
+    """
+
+    split: tuple[str, ...] = ("conv1",)
+    method: str = ""
+    surrogate: str = "attacker"
+    dataset: str = "mnist"
+    data_dir: str | None = None
+    workdir: str = "results"
+    checkpoint: str | None = None
+    num_images: int = 100
+    seed: int = 0
+    rerun: bool = False
+
+
+class Scene(NamedTuple):
+    """What is attacked.
+
+    Attributes:
+      dataset: of the images.
+      target: the trained network.
+      accuracy: of it, undefended, on the whole test split.
+      cuts: names of the layers to attack at, in order.
+    """
+
+    dataset: data.Dataset
+    target: targets.Target
+    accuracy: float
+    cuts: list[str]
+
+    def images(self, config: Config) -> np.ndarray:
+        """The test images to attack, `[N, H, W, C]` in unit space."""
+        return self.dataset.test[: config.num_images].images
+
+    def surrogate_images(self, config: Config) -> np.ndarray:
+        """The images that the attacker learns from, `[N, H, W, C]` in unit space."""
+        return self.dataset.surrogate(config.surrogate).images
+
+
+class Outcome(NamedTuple):
+    """What an attack hands over for its record.
+
+    Attributes:
+      images: reconstructions `[N, H, W, C]`, in unit space but not clipped to it.
+      knowledge: what the attacker knows, in words.
+      surrogate: which images it learned from, or "none".
+      fit_seconds, compile_seconds, seconds: wall time of learning, of compiling, of the attack.
+      fields: more of the record.
+    """
+
+    images: np.ndarray
+    knowledge: str
+    surrogate: str
+    fit_seconds: float
+    compile_seconds: float
+    seconds: float
+    fields: Mapping[str, Any] = {}
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def from_flags(kind: type[ConfigT], **given: Any) -> ConfigT:
+    """A script's configuration: what is given, and the rest from the flags of the same names."""
+    for field in dataclasses.fields(kind):
+        if field.name not in given:
+            value = flags.FLAGS[field.name].value
+            given[field.name] = tuple(value) if isinstance(value, list) else value
+    return kind(**given)
+
+
+def load(config: Config) -> Scene:
+    """Finds data, target and cuts, and says on stdout what people should know of them.
+
+    Raises:
+      UserError: something is missing or cannot be; the message names the flag.
+    """
+    records.ensure_writable(config.workdir)
+    dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
+    cli.check_images(config.num_images, len(dataset.test))
+    target = targets.find(dataset, config.workdir, checkpoint=config.checkpoint, announce=print)
+    cuts = cli.resolve_splits(config.split, target.network)
+    return Scene(dataset, target, targets.test_accuracy(target, dataset), cuts)
+
+
+def run_all(
+    experiment: str,
+    config: Config,
+    scene: Scene,
+    attacks: Iterable[Callable[[], dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """Makes records in turn and prints a line for each; several share a picture, too.
+
+    Args:
+      experiment: its name.
+      config, scene: of it.
+      attacks: functions that call `run_once` and return what it does.
+    """
+    dataset, target = scene.dataset, scene.target
+    print(
+        f"{dataset.name} ({dataset.source}), {config.num_images} test images, "
+        f"method {config.method}, target {scene.accuracy:.2%} ({target.source}), "
+        f"{records.environment()['device']}"
+    )
+    print(evaluation.TABLE_HEADER)
+    finished = []
+    for attack in attacks:
+        record = attack()
+        print(evaluation.table_row(record), flush=True)
+        finished.append(record)
+    if len(finished) > 1:
+        path = joint_path("grid", experiment, config, scene, finished)
+        evaluation.write_joint_grid(path, finished)
+        print(f"All splits in one picture: {path}")
+    return finished
+
+
+def joint_path(
+    name: str, experiment: str, config: Config, scene: Scene, finished: list[dict[str, Any]]
+) -> Path:
+    """Where a picture of several runs lies: `<workdir>/<experiment>/<name>-...-<hash>.png`."""
+    key = records.config_hash({"runs": [record["config_hash"] for record in finished]})
+    label = f"{name}-{scene.dataset.name}-{config.method}-{key}.png".replace("/", "_")
+    return Path(config.workdir) / experiment / label
+
+
+def run_once(
+    experiment: str,
+    config: Config,
+    scene: Scene,
+    cut: str,
+    attack: Callable[[], Outcome],
+    *,
+    identity: Mapping[str, Any],
+    label: str = "",
+) -> dict[str, Any]:
+    """Reads the record of a run that is finished, or attacks and writes it.
+
+    Args:
+      experiment: its name.
+      config, scene: of it.
+      cut: where the network is split.
+      attack: attacks `scene.images(config)`; called only if the run is not finished.
+      identity: the attack's own settings, which make it another run when they change.
+      label: the attack's own part of the folder's name.
+
+    Returns:
+      The record as it was written, and its `path`.
+    """
+    dataset, target, defense = scene.dataset, scene.target, defenses.NONE
+    identity = {
+        "experiment": experiment,
+        "dataset": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
+        "target": target.fingerprint,
+        "split": cut,
+        "method": config.method,
+        "seed": config.seed,
+        "defense": defense.describe(),
+        "releases": 1,
+        "num_images": config.num_images,
+        **identity,
+    }
+    label = f"{dataset.name}-{cut}-{config.method}{label}-n{config.num_images}-s{config.seed}"
+    folder = records.run_dir(config.workdir, experiment, identity, label=label)
+    path = str(folder / records.RECORD_NAME)
+    finished = (folder / records.IMAGES_NAME).is_file() and records.read(folder)
+    if finished and not config.rerun:
+        return {**finished, "path": path}
+    found = attack()
+    images = scene.images(config)
+    record = {
+        "experiment": experiment,
+        **evaluation.target_fields(target, dataset),
+        "split": cut,
+        "method": config.method,
+        "attacker_knowledge": found.knowledge,
+        "surrogate": found.surrogate,
+        "seed": config.seed,
+        "num_images": config.num_images,
+        "defense": defense.describe(),
+        "releases": 1,
+        "accuracy": scene.accuracy,
+        "accuracy_undefended": scene.accuracy,
+        "paper": evaluation.paper_fields(experiment, dataset.name, cut),
+        "fit_s": found.fit_seconds,
+        "compile_s": found.compile_seconds,
+        "attack_s": found.seconds,
+        "images_per_s": config.num_images / found.seconds,
+        **found.fields,
+        **records.environment(),
+        "config": identity,
+        "config_hash": records.config_hash(identity),
+        **evaluation.quality_fields(images, found.images),
+    }
+    evaluation.write_run(folder, record, images, found.images)
+    written = records.read(folder)
+    assert written is not None
+    return {**written, "path": path}
