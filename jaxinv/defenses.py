@@ -1,7 +1,8 @@
-"""Defences as values, and `Release`: the only thing that crosses the wire. JAX.
+"""Defences as values, and the release: the only thing that crosses the wire. JAX.
 
 A defence is a randomised map of one example, applied to the input or to the features on the edge.
-Whatever is measured, usability or privacy, is measured on the same release.
+Whatever is measured, usability or privacy, is measured on the same release. An attacker sees it as
+a `Release` of images it does not know, and may call it as a `Query` with images of its own.
 """
 
 import dataclasses
@@ -50,6 +51,25 @@ NONE = Defense("none", "feature", 0.0, _unchanged)
 """No defence: features cross the wire as they are."""
 
 
+Query = Callable[[Array, Array], Array]
+"""`(keys [B], images [B, H, W, C] in unit space) -> features [B, ...]`: the release as a function.
+
+Pure. An image's key decides what a randomised defence draws for it, so the same key and image are
+the same query. This is all that a black-box attacker is given of a network.
+"""
+
+
+def query_function(edge: Network, params: Params, defense: Defense = NONE) -> Query:
+    """The release as a black-box attacker may call it.
+
+    Args:
+      edge: the part of the network on the device.
+      params: its parameters.
+      defense: what the device does against attackers.
+    """
+    return partial(_release, edge, defense, edge.select(params))
+
+
 class Release:
     """What the cloud receives for a batch of inputs: input defence, edge, feature defence.
 
@@ -84,6 +104,10 @@ class Release:
 @partial(jax.jit, static_argnums=(0, 1))
 def _released(edge, defense, params, key, indices, images):
     keys = jax.vmap(partial(jax.random.fold_in, key))(indices)
+    return _release(edge, defense, params, keys, images)
+
+
+def _release(edge: Network, defense: Defense, params: Params, keys: Array, images: Array) -> Array:
     defend = jax.vmap(defense.apply)
     if defense.site == "input":
         return edge.apply(params, defend(keys, images))

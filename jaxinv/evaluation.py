@@ -91,10 +91,13 @@ def write_joint_grid(path: Path, written: list[dict[str, Any]]) -> None:
 
 
 def row_label(record: Mapping[str, Any]) -> str:
-    """A run in two short lines: the split, and the mean quality."""
+    """A run in two short lines: the split (and the budget of queries), and the mean quality."""
+    name = record["split"]
+    if "num_queries" in record:
+        name += f", {record['num_queries']:,} queries"
     if record["diverged"] == record["num_images"]:
-        return f"{record['split']}\ndiverged"
-    return f"{record['split']}\n{record['psnr_mean']:.1f} dB / {record['ssim_mean']:.3f}"
+        return f"{name}\ndiverged"
+    return f"{name}\n{record['psnr_mean']:.1f} dB / {record['ssim_mean']:.3f}"
 
 
 def grid_title(written: list[dict[str, Any]] | list[Mapping[str, Any]]) -> str:
@@ -127,5 +130,7 @@ def table_row(record: Mapping[str, Any]) -> str:
         f"{record['split']:<10}{quality}{record['exact_fraction']:<8.1%}{beside:<15}"
         f"{record['compile_s']:>10.1f}{record['attack_s']:>10.1f}{record['images_per_s']:>10.1f}"
     )
+    if "queries" in record:
+        row += f"  ({record['queries']:,} queries)"
     some = 0 < record["diverged"] < record["num_images"]
     return row + (f"  ({record['diverged']} diverged, not in the means)" if some else "")

@@ -166,6 +166,78 @@ def convergence_curves(
     _save(figure, path)
 
 
+def query_curves(
+    path: str | Path,
+    curves: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    title: str | None = None,
+) -> None:
+    """Draws PSNR and SSIM against the number of queries that an attacker may ask.
+
+    Args:
+      path: the PNG to write, whole or not at all.
+      curves: for each split, in the order of the network, lists of one length: `queries`, rising,
+        and `psnr_mean`, `psnr_low`, `psnr_high` (dB) and the same of `ssim`: means and their
+        intervals. What is not finite (or None) is left out.
+      title: drawn above everything.
+
+    Raises:
+      UserError: the file cannot be written.
+      ValueError: there is no split.
+    """
+    if not curves:
+        raise ValueError("Expected at least one split.")
+    figure = _new_figure(8, 3.8)
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    panels = figure.subplots(1, 2)
+    colours = _colours(len(curves))
+    lines = {}
+    for axes, quantity, label in zip(panels, ("psnr", "ssim"), ("PSNR (dB)", "SSIM"), strict=True):
+        _style(axes)
+        axes.set(xscale="log", xlabel="queries that the attacker may ask", ylabel=label)
+        for colour, (name, curve) in zip(colours, curves.items(), strict=True):
+            mean, low, high = (
+                np.array(curve[f"{quantity}_{what}"], float) for what in ("mean", "low", "high")
+            )
+            kept = np.isfinite(mean)
+            queries = np.asarray(curve["queries"], float)[kept]
+            (line,) = axes.plot(
+                queries, mean[kept], color=colour, marker="o", markersize=4, linewidth=1.5
+            )
+            axes.fill_between(queries, low[kept], high[kept], color=colour, alpha=0.2, linewidth=0)
+            lines[name] = line
+        _name_queries(axes, [number for curve in curves.values() for number in curve["queries"]])
+    _legend(figure, lines, title)
+    _save(figure, path)
+
+
+def _colours(count: int) -> list[Any]:
+    """As many colours: told apart while they are few, else in an order of their own."""
+    if count <= len(_PALETTE):
+        return list(_PALETTE[:count])
+    from matplotlib import colormaps
+
+    return list(colormaps["viridis"](np.linspace(0, 0.95, count)))
+
+
+def _name_queries(axes: Axes, queries: Sequence[float]) -> None:
+    """Numbers below a logarithmic axis where there are points, as far as there is room."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+    shown: list[float] = []
+    low, high = min(queries), max(queries)
+    for number in sorted(set(queries)):
+        if not shown or np.log(number / shown[-1]) > np.log(high / low) / 8:
+            shown.append(number)
+    axes.xaxis.set_major_locator(FixedLocator(shown))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _brief(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _brief(number: float) -> str:
+    return f"{number / 1000:g}k" if number >= 10_000 else f"{number:g}"
+
+
 def _check_shapes(table: Sequence[tuple[str, np.ndarray]]) -> None:
     shape = table[0][1].shape
     if len(shape) != 4 or not shape[0] or shape[3] not in (1, 3):

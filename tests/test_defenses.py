@@ -1,11 +1,13 @@
 """The release: what crosses the wire, whatever is asked for with it."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinv.defenses import NONE, Defense, Release
+from jaxinv.defenses import NONE, Defense, Release, query_function
 from jaxinv.networks import lenet5, sequence
 
 SITES = ["input", "feature"]
@@ -82,3 +84,24 @@ def test_an_input_defence_comes_before_the_edge():
     halve = Defense("halve", "input", 1.0, lambda key, x: x / 2)
     expected = jax.jit(EDGE.apply)(PARAMS, IMAGES / 2)
     np.testing.assert_allclose(release(halve)[np.arange(8)], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_query_is_a_release_of_ones_own_images(noise):
+    """With the key that the release has for an image, a query draws the same."""
+    query = jax.jit(query_function(EDGE, PARAMS, noise))
+    places = np.arange(8)
+
+    def ask(chosen, images):
+        keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(1)))(jnp.asarray(chosen))
+        return query(keys, images)
+
+    whole = release(noise)[places]
+    np.testing.assert_allclose(ask(places, IMAGES), whole, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(ask(places[5:], IMAGES[5:]), whole[5:], rtol=1e-5, atol=1e-5)
+    assert np.abs(ask(places[1:2], IMAGES[:1])[0] - whole[0]).max() > 0.1 * LEVEL
+
+
+def test_without_a_defence_a_query_does_not_depend_on_the_key():
+    query = jax.jit(query_function(EDGE, PARAMS))
+    keys = jax.random.split(jax.random.key(2), 16)
+    np.testing.assert_array_equal(query(keys[:8], IMAGES), query(keys[8:], IMAGES))

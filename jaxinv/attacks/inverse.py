@@ -7,7 +7,8 @@ for 2 x 2, and its shape follows from the shapes of what goes in and of the imag
 import dataclasses
 import os
 from collections.abc import Callable
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -16,20 +17,25 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxinv import targets
+from jaxinv.attacks.queries import Pool, checkpoint_path, make_pool
+from jaxinv.defenses import Query
 from jaxinv.networks import Params
 from jaxinv.networks.convolution import conv_general_dilated
 from jaxinv.training import fit
 
-VERSION = 1
+VERSION = 2
 """Of the networks and their training: what was trained by another is not gone on with."""
 
 STEPS = 2000
 """Of training, unless told otherwise."""
 
+NUM_QUERIES = 100_000
+"""That an attacker may ask for an inverse map, unless told otherwise."""
+
 _BATCH_SIZE, _LEARNING_RATE = 32, 3e-3
 _LINEAR_FEATURES = 4096  # up to so many features, the best linear map is part of an inverse map
 _LEAST_ERROR = 1e-4  # mean square below which an error hardly counts
+_SAMPLE = 500  # queries whose features tell their scale
 _SLICE = 500  # images at once where nothing is learned
 
 
@@ -102,12 +108,14 @@ class Learned:
       params: of it.
       seconds: wall time of the training.
       compile_seconds: wall time of compiling it.
+      queries: different ones that it took.
     """
 
     apply: Callable[..., Array]
     params: Any
     seconds: float
     compile_seconds: float
+    queries: int = 0
 
     def __call__(self, *inputs: Any) -> np.ndarray:
         """Estimates N images, slice by slice; each input is indexed `[N, ...]`."""
@@ -120,11 +128,55 @@ class Learned:
         return np.concatenate(slices)[:size]
 
 
-def fit_inverse(
-    query: Callable[[Array], Array],
+class Keys(NamedTuple):
+    """What an attacker's randomness is for, in white-box and in black-box attacks alike."""
+
+    curvature: Array
+    inverse: Array
+    correction: Array
+
+
+def split_key(key: Array) -> Keys:
+    """An attacker's keys. Attackers of one key train one inverse map, which they can share."""
+    return Keys(*jax.random.split(key, 3))
+
+
+def learn(
+    query: Query,
     images: np.ndarray,
     *,
     key: Array,
+    num_queries: int = NUM_QUERIES,
+    steps: int = STEPS,
+    folder: Path | None = None,
+    label: str = "edge",
+) -> Learned:
+    """`fit_inverse`, kept: what was trained is read, and gone on with where it was killed.
+
+    Args:
+      query, images, key, num_queries, steps: as for `fit_inverse`.
+      folder: where it is kept, named by all that it depends on. None keeps nothing.
+      label: of the edge, for people.
+    """
+    pool = _pool(query, images, num_queries, key)
+    checkpoint = checkpoint_path(folder, label, "inverse", pool, steps=steps, version=VERSION)
+    return fit_inverse(
+        query,
+        images,
+        key=key,
+        num_queries=num_queries,
+        steps=steps,
+        checkpoint=checkpoint,
+        description=f"inverse map {label}",
+    )
+
+
+def fit_inverse(
+    query: Query,
+    images: np.ndarray,
+    *,
+    key: Array,
+    num_queries: int = NUM_QUERIES,
     steps: int = STEPS,
     checkpoint: str | os.PathLike[str] | None = None,
     description: str = "inverse map",
@@ -133,21 +185,23 @@ def fit_inverse(
 
     Mean squared error in pixel space. The best linear map, where features are few enough for it,
     is found first (ridge regression); the network adds to it, and a sigmoid bounds the sum. Half of
-    the images of a step are zoomed and shifted a little.
+    the images of a step are zoomed and shifted a little, as far as there are queries for that.
 
     Args:
-      query: `images [B, H, W, C] -> features [B, ...]`, pure.
+      query: the release, as a function.
       images: `[N, H, W, C]`, the attacker's.
-      key: of the initial parameters, the order of images and their jitter.
+      key: of the initial parameters, the order of images, their jitter, and a defence's draws.
+      num_queries: different queries, at most; fewer than N use the first images alone.
       steps: of training, about: epochs are whole.
       checkpoint: file to write after every epoch and to go on from where it exists.
       description: shown before the progress bar.
     """
-    key_init, key_fit = jax.random.split(key)
+    pool = _pool(query, images, num_queries, key)
+    key_init, key_fit = (jax.random.fold_in(key, number) for number in (1, 2))
     shape = images.shape[1:]
-    sample = in_slices(query, images[:_SLICE])
+    sample = pool.features(_SAMPLE)
     network = Estimator(shape, _width(shape))
-    linear = _ridge(query, images) if sample[0].size <= _LINEAR_FEATURES else None
+    linear = _ridge(pool) if sample[0].size <= _LINEAR_FEATURES else None
     center, spread = jnp.float32(sample.mean()), jnp.float32(sample.std() + 1e-6)
 
     def estimate(params: Params, features: Array) -> Array:
@@ -163,16 +217,18 @@ def fit_inverse(
             inputs.append(logits)
         return nn.sigmoid(logits + _apply(network, params, inputs))
 
-    def loss(params: Params, batch: Array, key: Array):
-        key_choice, key_augment = jax.random.split(key)
-        moved = targets.augment(key_augment, batch, mirror=False)
-        some = jax.random.bernoulli(key_choice, shape=(len(batch), 1, 1, 1))
-        batch = jnp.where(some, moved, batch)
-        return jnp.mean((estimate(params, query(batch)) - batch) ** 2), {}
+    def loss(params: Params, batch: tuple[Array, Array], key: Array):
+        features, wanted = pool.draw(key, *batch)
+        return jnp.mean((estimate(params, features) - wanted) ** 2), {}
 
     inputs = [sample[:1]] + ([] if linear is None else [images[:1]])
     params = jax.jit(network.init)(key_init, inputs)["params"]
-    return _fit(loss, params, images, estimate, key_fit, steps, checkpoint, description)
+    learned = _fit(loss, params, pool.batch, estimate, key_fit, steps, checkpoint, description)
+    return dataclasses.replace(learned, queries=pool.size)
+
+
+def _pool(query: Query, images: np.ndarray, num_queries: int, key: Array) -> Pool:
+    return make_pool(query, images, num_queries, jax.random.fold_in(key, 0))
 
 
 def fit_correction(
@@ -251,26 +307,23 @@ def _width(image_shape: tuple[int, ...]) -> int:
     return 24 + 8 * image_shape[-1]
 
 
-def in_slices(query: Callable[[Array], Array], images: np.ndarray) -> np.ndarray:
-    """Applies a pure function to N images, slice by slice."""
-    run = jax.jit(query)
-    return np.concatenate(
-        [np.asarray(run(images[i : i + _SLICE])) for i in range(0, len(images), _SLICE)]
-    )
-
-
-def _ridge(query: Callable[[Array], Array], images: np.ndarray) -> tuple[Array, Array]:
+def _ridge(pool: Pool) -> tuple[Array, Array]:
     """The linear map from features to images of least square error: `[M, D]` and `[D]`."""
 
     @jax.jit
-    def moments(batch: Array) -> tuple[Array, Array]:
-        features = query(batch).reshape(len(batch), -1)
+    def moments(batch: Array, places: Array) -> tuple[Array, Array]:
+        features, _ = pool.ask(batch, places, jnp.zeros_like(places))
+        features = features.reshape(len(batch), -1)
         known = jnp.concatenate([features, jnp.ones((len(batch), 1))], axis=1)
         return known.T @ known, known.T @ batch.reshape(len(batch), -1)
 
+    images, places = pool.batch
     parts = [
-        [np.asarray(moment, np.float64) for moment in moments(images[begin : begin + _SLICE])]
-        for begin in range(0, len(images), _SLICE)
+        [
+            np.asarray(moment, np.float64)
+            for moment in moments(images[i : i + _SLICE], places[i : i + _SLICE])
+        ]
+        for i in range(0, len(images), _SLICE)
     ]
     gram, cross = (np.sum(moment, axis=0) for moment in zip(*parts, strict=True))
     gram += 1e-3 * np.trace(gram) / len(gram) * np.eye(len(gram))

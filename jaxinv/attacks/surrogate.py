@@ -19,16 +19,15 @@ from jax import Array
 
 from jaxinv import checkpoints, defenses, metrics, records
 from jaxinv.attacks import inverse, priors, whitebox
+from jaxinv.attacks.queries import FEWEST_IMAGES, divide
 from jaxinv.attacks.whitebox import Estimate, Features, Settings, Stage
 from jaxinv.errors import UsageError, UserError
 from jaxinv.networks import Network, Params
 
-_HELD_OUT, _MOST_HELD_OUT = 0.1, 2000  # share of the images, and number
 # What an attack's trials may cost: this number of activations of the edge, within bounds of images.
 _TRIAL_ACTIVATIONS, _TRIAL_IMAGES = 3_000_000, (8, 32)
 _CORRECTION_ACTIVATIONS, _CORRECTION_IMAGES = 40_000_000, (200, 4000)
 _CORRECTIONS = 2  # rounds of them
-_FEWEST = 20  # images
 _SOLVED = 60.0  # dB at which there is nothing left to learn
 # Where the weight of the total variation may end, and the prior's beside it.
 _ENDS = (1e-1, 1e-2, 1e-3, 1e-5, 1e-7)
@@ -87,8 +86,10 @@ def learn(
     """
     if method not in METHODS:
         raise UsageError(f"method={method}: expected one of {', '.join(METHODS)}.")
-    if len(images) < _FEWEST:
-        raise UserError(f"{len(images)} surrogate images: {method} needs {_FEWEST} to learn from.")
+    if len(images) < FEWEST_IMAGES:
+        raise UserError(
+            f"{len(images)} surrogate images: {method} needs {FEWEST_IMAGES} to learn from."
+        )
     return _Learner(edge, params, images, key, overrides or {}, fit_steps, folder).learn(method)
 
 
@@ -113,10 +114,11 @@ class _Learner:
         self._edge, self._params, self._overrides = edge, edge.select(params), dict(overrides)
         key_data = jax.random.key_data(key)
         self._fit_steps, self._folder, self._seconds = fit_steps, folder, 0.0
-        self._key_curvature, self._key_inverse, self._key_correction = jax.random.split(key, 3)
-        held = min(max(1, int(_HELD_OUT * len(images))), _MOST_HELD_OUT)
+        self._keys = inverse.split_key(key)
+        # As a black-box attacker divides them, so that the two can share an inverse map.
+        self._taught, rest, self._num_queries = divide(images, inverse.NUM_QUERIES)
+        held = len(rest)
         trial = min(self._affordable(_TRIAL_ACTIVATIONS, _TRIAL_IMAGES), -(-held // 2))
-        self._taught, rest = images[: len(images) - held], images[len(images) - held :]
         self._held, self._trial = rest[: held - trial], rest[held - trial :]
         # The features stand for the layers, which cannot be hashed.
         behaviour = edge.apply(self._params, images[:2])
@@ -148,7 +150,7 @@ class _Learner:
 
     def _map(self) -> tuple[tuple[Stage, ...], tuple[float, ...]]:
         self._curvature = priors.mean_curvature(
-            self._edge, self._params, self._taught, self._key_curvature
+            self._edge, self._params, self._taught, self._keys.curvature
         )
         mean = self._taught.mean(axis=0)
         self._covariance = priors.second_moment(self._taught - mean)
@@ -161,13 +163,14 @@ class _Learner:
         settings = dataclasses.replace(whitebox.hybrid_settings(), **self._overrides)
         inverse_map = self._trained(
             partial(
-                inverse.fit_inverse,
-                partial(self._edge.apply, self._params),
+                inverse.learn,
+                defenses.query_function(self._edge, self._params),
                 self._taught,
-                key=self._key_inverse,
+                key=self._keys.inverse,
+                num_queries=self._num_queries,
                 steps=self._fit_steps,
-                checkpoint=self._checkpoint("inverse"),
-                description=f"inverse map {self._edge.cuts[-1]}",
+                folder=self._folder,
+                label=self._edge.cuts[-1],
             )
         )
 
@@ -216,7 +219,7 @@ class _Learner:
                 images,
                 [found, inverse_map(features)],
                 features[everything],
-                key=jax.random.fold_in(self._key_correction, number),
+                key=jax.random.fold_in(self._keys.correction, number),
                 steps=self._fit_steps,
                 checkpoint=self._checkpoint(
                     f"correction{number}-{records.config_hash({'stages': led_to})}"

@@ -1,0 +1,191 @@
+"""Black-box attack: the cloud may query the edge with images of its own, and learns to invert it.
+
+Reconstructs test images from the features that cross the wire at each --split, by an inverse
+network (He, Zhang & Lee 2021, Eq. 2), and compares them with the originals. The attack is handed a
+function to query and nothing else of the network. Each split, and each of several --num_queries, is
+a run of its own: record.json, images.npz and grid.png in <workdir>/blackbox/<run>/. With several
+--num_queries, quality is drawn against them, too.
+
+  python experiments/blackbox.py --split=conv1 --num_queries=785
+  python experiments/blackbox.py --split=relu2,pool2
+  python experiments/blackbox.py --split=relu2 --num_queries=300,1000,3000,10000,30000,100000
+  python experiments/blackbox.py --split=conv1,relu2 --method=paper --num_images=1000
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+
+from jaxinv import cli, defenses, figures, runs
+from jaxinv.attacks import blackbox, inverse
+from jaxinv.errors import UsageError
+
+EXPERIMENT = "blackbox"
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum(
+    "method",
+    "strong",
+    list(blackbox.METHODS),
+    "paper: the authors' decoder (transposed convolutions, Adam with AMSGrad), which queries each "
+    "image once. strong: exact recovery from a query for each value of an image where the edge is "
+    "affine; elsewhere ridge regression and a residual network, with jittered images among the "
+    "queries. What it trains is shared with whitebox.py --method=hybrid.",
+)
+flags.DEFINE_list(
+    "num_queries",
+    None,
+    "Different queries that the attacker may ask: one number or a comma list. By default "
+    f"{inverse.NUM_QUERIES} for strong, every surrogate image once for paper.",
+)
+cli.define_count(
+    "fit_steps",
+    None,
+    f"Steps of training. By default {inverse.STEPS} for strong, {blackbox.PAPER_STEPS} for paper.",
+)
+flags.DEFINE_enum(
+    "surrogate",
+    "attacker",
+    ["attacker", "same"],
+    "Images to query with: the attacker's own, or the target's training images.",
+)
+cli.common_flags(num_images=100, splits="relu2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(runs.Config):
+    """A black-box experiment, over one or several cuts and budgets.
+
+    Attributes:
+      method: of `blackbox.METHODS`.
+      num_queries: budgets; none is the method's own.
+      fit_steps: of training; None is the method's own.
+    """
+
+    split: tuple[str, ...] = ("relu2",)
+    method: str = "strong"
+    num_queries: tuple[int, ...] = ()
+    fit_steps: int | None = None
+
+
+def run(config: Config) -> list[dict[str, Any]]:
+    """Runs what is not finished yet, one after another; returns all records with their `path`."""
+    for number in config.num_queries:
+        blackbox.settings(config.method, 0, number)
+    scene = runs.load(config)
+    budgets = config.num_queries or (None,)
+    attacks = [
+        partial(_run_one, config, scene, cut, number)
+        for cut, number in product(scene.cuts, budgets)
+    ]
+    finished = runs.run_all(EXPERIMENT, config, scene, attacks)
+    if len(budgets) > 1:
+        path = runs.joint_path("queries", EXPERIMENT, config, scene, finished)
+        figures.query_curves(path, _curves(finished), title=_title(finished[0]))
+        print(f"Quality against queries: {path}")
+    return finished
+
+
+def parse_budgets(texts: Sequence[str] | None) -> tuple[int, ...]:
+    """Numbers of queries, in the order given and without repeats; none where none is given.
+
+    Raises:
+      UsageError: something is no positive number.
+    """
+    for text in texts or ():
+        if not text.strip().isdecimal() or not 0 < int(text) < 2**31:
+            raise UsageError(
+                f"--num_queries={','.join(texts or ())}: expected positive numbers below 2^31, "
+                "one or several with commas between."
+            )
+    if texts is not None and not texts:
+        raise UsageError("--num_queries is empty; expected one number or several.")
+    return tuple(dict.fromkeys(int(text) for text in texts or ()))
+
+
+def _run_one(
+    config: Config, scene: runs.Scene, cut: str, num_queries: int | None
+) -> dict[str, Any]:
+    available = len(scene.dataset.surrogate(config.surrogate))
+    number, steps = blackbox.settings(config.method, available, num_queries, config.fit_steps)
+    identity = {"surrogate": config.surrogate, "num_queries": number, "fit_steps": steps}
+    return runs.run_once(
+        EXPERIMENT,
+        config,
+        scene,
+        cut,
+        partial(_attack, config, scene, cut, number, steps),
+        identity=identity,
+        label=f"-q{number}",
+    )
+
+
+def _attack(
+    config: Config, scene: runs.Scene, cut: str, num_queries: int, fit_steps: int
+) -> runs.Outcome:
+    edge, _ = scene.target.network.split(cut)
+    params, defense = scene.target.params, defenses.NONE
+    key_release, key_learn = jax.random.split(jax.random.key(config.seed))
+    found = blackbox.invert(
+        config.method,
+        defenses.query_function(edge, params, defense),
+        defenses.Release(edge, params, scene.images(config), defense, key_release),
+        scene.surrogate_images(config),
+        key=key_learn,
+        num_queries=num_queries,
+        fit_steps=fit_steps,
+        folder=Path(config.workdir) / "learned",
+        label=cut,
+    )
+    fields = {
+        "num_queries": num_queries,
+        "queries": found.queries,
+        "way": found.way,
+        "fit_steps": fit_steps,
+        "held_out_psnr": found.held_out_psnr,
+    }
+    return runs.Outcome(
+        found.images,
+        blackbox.KNOWLEDGE,
+        config.surrogate,
+        found.fit_seconds,
+        found.compile_seconds,
+        found.seconds,
+        fields,
+    )
+
+
+def _curves(finished: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """Split -> what `figures.query_curves` draws, fewest queries first."""
+    curves: dict[str, dict[str, list[float]]] = {}
+    for record in sorted(finished, key=lambda record: record["num_queries"]):
+        curve = curves.setdefault(record["split"], {})
+        curve.setdefault("queries", []).append(record["num_queries"])
+        for name in ("psnr", "ssim"):
+            low, high = record[f"{name}_ci"]
+            values = {"mean": record[f"{name}_mean"], "low": low, "high": high}
+            for what, value in values.items():
+                curve.setdefault(f"{name}_{what}", []).append(value)
+    return {split: curves[split] for split in dict.fromkeys(row["split"] for row in finished)}
+
+
+def _title(record: dict[str, Any]) -> str:
+    return (
+        f"Black-box, {record['method']}, {record['dataset']}: means of {record['num_images']:,} "
+        "test images, 95% intervals"
+    )
+
+
+def main() -> Path:
+    config = runs.from_flags(Config, num_queries=parse_budgets(FLAGS.num_queries))
+    return Path(run(config)[-1]["path"])
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,234 @@
+"""Black-box reconstruction: an inverse network (He, Zhang & Lee 2021, Eq. 2). JAX.
+
+The attacker may query the release with images of its own, and sees the features to be inverted. It
+is given nothing else: neither layers nor parameters, and no constant of the network's.
+"""
+
+import time
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from jaxinv import metrics
+from jaxinv.attacks import affine, inverse
+from jaxinv.attacks.decoders import Decoder
+from jaxinv.attacks.inverse import Learned
+from jaxinv.attacks.queries import (
+    FEWEST_IMAGES,
+    checkpoint_path,
+    divide,
+    in_slices,
+    make_pool,
+)
+from jaxinv.attacks.solvers import amsgrad
+from jaxinv.attacks.whitebox import Features
+from jaxinv.defenses import Query
+from jaxinv.errors import UsageError, UserError
+from jaxinv.networks import Params
+from jaxinv.training import fit
+
+METHODS = ("paper", "strong")
+KNOWLEDGE = "answers to queries of the release; surrogate images"
+FEWEST_QUERIES = 20
+
+VERSION = 1
+"""Of the authors' decoders and their training here."""
+
+PAPER_STEPS = 56_250
+"""30 epochs of the authors' 60,000 images; the rate is halved after each third."""
+
+_PAPER_BATCH, _PAPER_RATE, _PAPER_EPS = 32, 1e-3, 1e-3
+_FIRST = 500  # rows with which an estimator is compiled
+
+
+class Reconstruction(NamedTuple):
+    """What an attack returns.
+
+    Attributes:
+      images: `[N, H, W, C]` NumPy, in unit space but not clipped to it.
+      way: how they were found: "affine", "inverse map" or "decoder".
+      queries: different ones that were asked.
+      held_out_psnr: mean in dB on the attacker's own images that taught nothing; None if there were
+        no queries for that, or no need.
+      fit_seconds: wall time of querying and learning, compilation included.
+      compile_seconds, seconds: wall time of compiling and running what was learned.
+    """
+
+    images: np.ndarray
+    way: str
+    queries: int
+    held_out_psnr: float | None
+    fit_seconds: float
+    compile_seconds: float
+    seconds: float
+
+
+def invert(
+    method: str,
+    query: Query,
+    features: Features,
+    images: np.ndarray,
+    *,
+    key: Array,
+    num_queries: int | None = None,
+    fit_steps: int | None = None,
+    folder: Path | None = None,
+    label: str = "edge",
+) -> Reconstruction:
+    """Reconstructs the inputs of an edge from what it released.
+
+    Args:
+      method: "paper", the authors' decoder, which is asked each image once; or "strong", exact
+        recovery where the edge is affine, else an inverse map (`inverse.learn`).
+      query: the release, as a function.
+      features: `[N, ...]`, what crossed the wire, as an array or a `Release`.
+      images: `[M, H, W, C]` in unit space, the attacker's own.
+      key: of all randomness.
+      num_queries: different queries, at most; by default the method's own number.
+      fit_steps: of training; by default the method's own number.
+      folder: keeps what is trained, named by all that it depends on: it is read where it is
+        complete, and gone on with where its training was killed. None keeps nothing.
+      label: of the edge, for people.
+
+    Raises:
+      UsageError: there is no such method, or too few queries are allowed.
+      UserError: there are too few images.
+    """
+    number, steps = settings(method, len(images), num_queries, fit_steps)
+    if len(images) < FEWEST_IMAGES:
+        raise UserError(
+            f"{len(images)} surrogate images: {method} needs {FEWEST_IMAGES} to learn from."
+        )
+    began, tried = time.perf_counter(), affine.Attempt(None, 0, 0)
+    keys = inverse.split_key(key)
+    # A black-box attacker has no other use for this one.
+    key_affine, key_held = jax.random.split(keys.correction)
+    if method == "strong":
+        first = features[np.arange(1)]
+        tried = affine.ask(query, first, images.shape[1:], key=key_affine, num_queries=number)
+        if tried.matrix is not None:
+            solving = time.perf_counter()
+            found = affine.solve(tried.matrix, features, images.shape[1:])
+            if found is not None:
+                seconds = time.perf_counter() - solving
+                fit_seconds = solving - began
+                return Reconstruction(found, "affine", tried.queries, None, fit_seconds, 0, seconds)
+    left = number - tried.impulses
+    if left < FEWEST_QUERIES:
+        raise UsageError(
+            f"--num_queries={number}: the edge takes {tried.impulses} to be found not affine; "
+            f"expected at least {tried.impulses + FEWEST_QUERIES}, or fewer than {tried.impulses}."
+        )
+    # Probes are saved on images held out, so that the map is the one of a white-box attacker, too.
+    taught, held, size = divide(images, left)
+    train = inverse.learn if method == "strong" else learn_decoder
+    learned = train(
+        query,
+        taught,
+        key=keys.inverse,
+        num_queries=size,
+        steps=steps,
+        folder=folder,
+        label=label,
+    )
+    held = held[: max(0, left - size - tried.probes)]
+    quality = _held_out_psnr(learned, query, held, key_held)
+    # Time of training counts even if it was before a kill, or for another attack.
+    elapsed = time.perf_counter() - began
+    fit_seconds = max(elapsed, learned.seconds + learned.compile_seconds)
+    began = time.perf_counter()
+    learned(features[np.arange(min(_FIRST, len(features)))])
+    compiled = time.perf_counter()
+    return Reconstruction(
+        learned(features),
+        "inverse map" if method == "strong" else "decoder",
+        tried.queries + learned.queries + len(held),
+        quality,
+        fit_seconds,
+        compiled - began,
+        time.perf_counter() - compiled,
+    )
+
+
+def settings(
+    method: str, num_images: int, num_queries: int | None = None, fit_steps: int | None = None
+) -> tuple[int, int]:
+    """The number of queries and of steps that a method takes, where none is given its own.
+
+    Raises:
+      UsageError: there is no such method, or too few queries are allowed.
+    """
+    if method not in METHODS:
+        raise UsageError(f"--method={method}: expected one of {', '.join(METHODS)}.")
+    if num_queries is not None and num_queries < FEWEST_QUERIES:
+        raise UsageError(f"--num_queries={num_queries}: expected at least {FEWEST_QUERIES}.")
+    if method == "paper":
+        return num_queries or num_images, fit_steps or PAPER_STEPS
+    return num_queries or inverse.NUM_QUERIES, fit_steps or inverse.STEPS
+
+
+def _held_out_psnr(learned: Learned, query: Query, images: np.ndarray, key: Array) -> float | None:
+    """Mean PSNR in dB on images that taught nothing, one query each; None without images."""
+    if not len(images):
+        return None
+
+    def answer(images: Array, places: Array) -> Array:
+        return query(jax.vmap(lambda place: jax.random.fold_in(key, place))(places), images)
+
+    features = in_slices(answer, images, np.arange(len(images)))
+    return float(np.nan_to_num(metrics.evaluate(images, learned(features)).psnr, nan=0.0).mean())
+
+
+def learn_decoder(
+    query: Query,
+    images: np.ndarray,
+    *,
+    key: Array,
+    num_queries: int,
+    steps: int = PAPER_STEPS,
+    folder: Path | None = None,
+    label: str = "edge",
+) -> Learned:
+    """Trains a decoder as the authors did; see `inverse.learn` for the arguments.
+
+    Mean squared error in normalised pixels, of which the attacker knows its own images' mean and
+    standard deviation; Adam with AMSGrad; each image queried once.
+    """
+    images = images[:num_queries]
+    keys = [jax.random.fold_in(key, number) for number in range(3)]
+    pool = make_pool(query, images, len(images), keys[0])
+    mean, std = (
+        jnp.asarray(value, jnp.float32).reshape(1, 1, 1, -1)
+        for value in (images.mean((0, 1, 2)), images.std((0, 1, 2)) + 1e-6)
+    )
+    decoder = Decoder(images.shape[1:])
+
+    def estimate(params: Params, features: Array) -> Array:
+        return cast(Array, decoder.apply({"params": params}, features)) * std + mean
+
+    def loss(params: Params, batch: tuple[Array, Array], key: Array):
+        del key
+        features, wanted = pool.ask(*batch, jnp.zeros_like(batch[1]))
+        return jnp.mean(((estimate(params, features) - wanted) / std) ** 2), {}
+
+    batch_size = min(_PAPER_BATCH, len(images))
+    epochs = max(1, round(steps / (len(images) // batch_size)))
+    third = max(1, epochs * (len(images) // batch_size) // 3)
+    rate = optax.piecewise_constant_schedule(_PAPER_RATE, {third: 0.5, 2 * third: 0.5})
+    trained = fit(
+        loss,
+        jax.jit(decoder.init)(keys[1], pool.features(1))["params"],
+        pool.batch,
+        optimizer=optax.chain(amsgrad(1.0, eps=_PAPER_EPS), optax.scale_by_schedule(rate)),
+        epochs=epochs,
+        batch_size=batch_size,
+        key=keys[2],
+        checkpoint=checkpoint_path(folder, label, "decoder", pool, steps=steps, version=VERSION),
+        description=f"decoder {label}",
+    )
+    return Learned(estimate, trained.params, trained.seconds, trained.compile_seconds, pool.size)

@@ -1,0 +1,143 @@
+"""What a black-box attacker asks: a fixed number of queries, made of its own images. JAX.
+
+The queries are not stored. Each is a function of the key, of the image's place and of the number of
+its variant, so that it can be made again in any step of any training, and counts once.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxinv import checkpoints, targets
+from jaxinv.defenses import Query
+
+FEWEST_IMAGES = 20
+"""With fewer there is nothing to learn from."""
+
+_HELD_OUT, _MOST_HELD_OUT = 0.1, 2000  # share of the images, and number
+_MOST_ASKED = 0.1  # share of the queries that may be asked of images held out
+_BEHAVIOUR = 8  # queries that tell one edge from another
+_SLICE = 500  # images at once where nothing is learned
+
+
+class Pool(NamedTuple):
+    """A number of queries: images as they are and, beyond those, zoomed and shifted a little.
+
+    Attributes:
+      query: answers them.
+      images: `[N, H, W, C]`, the attacker's; no more than there are queries.
+      size: number of queries in all. Image i has `size // N` of them, the first images one more;
+        its first is the image itself.
+      key: of the jitter, and of what a defence draws.
+    """
+
+    query: Query
+    images: np.ndarray
+    size: int
+    key: Array
+
+    @property
+    def batch(self) -> tuple[np.ndarray, np.ndarray]:
+        """The images and their places, to be shuffled and cut into batches by a fit."""
+        return self.images, np.arange(len(self.images), dtype=np.int32)
+
+    def ask(self, images: Array, places: Array, numbers: Array) -> tuple[Array, Array]:
+        """Queries.
+
+        Args:
+          images: `[B, H, W, C]`, of the pool.
+          places: `[B]`, of them in the pool.
+          numbers: `[B]`, of their variants; 0 is the image itself.
+
+        Returns:
+          Features `[B, ...]` and the images that they are of, `[B, H, W, C]`.
+        """
+        keys = jax.vmap(jax.random.split)(jax.vmap(self._key)(places, numbers))
+        if self.size > len(self.images):
+            moved = jax.vmap(_jitter)(keys[:, 0], images)
+            images = jnp.where((numbers == 0)[:, None, None, None], images, moved)
+        return self.query(keys[:, 1], images), images
+
+    def draw(self, key: Array, images: Array, places: Array) -> tuple[Array, Array]:
+        """`ask` for a variant of each image: half of them as they are, half one of the others."""
+        key_some, key_number = jax.random.split(key)
+        others = self.count(places) - 1
+        number = 1 + jax.random.randint(key_number, places.shape, 0, jnp.maximum(others, 1))
+        some = jax.random.bernoulli(key_some, shape=places.shape) & (others > 0)
+        return self.ask(images, places, jnp.where(some, number, 0))
+
+    def count(self, places: Any) -> Any:
+        """How many variants images have, with the image itself: `[B]`."""
+        each, more = divmod(self.size, len(self.images))
+        return each + (places < more)
+
+    def features(self, count: int | None = None) -> np.ndarray:
+        """Features `[count, ...]` of the first images as they are; of all by default."""
+        run = jax.jit(lambda images, places: self.ask(images, places, jnp.zeros_like(places))[0])
+        images, places = (array[:count] for array in self.batch)
+        return in_slices(run, images, places)
+
+    def _key(self, place: Array, number: Array) -> Array:
+        return jax.random.fold_in(jax.random.fold_in(self.key, place), number)
+
+
+class Division(NamedTuple):
+    """How an attacker divides its images and its queries.
+
+    Attributes:
+      taught: `[N, H, W, C]`, what it learns from.
+      held: images held out, to tell how good what it learned is.
+      asked: number of queries for learning; what is left may be asked of images held out.
+    """
+
+    taught: np.ndarray
+    held: np.ndarray
+    asked: int
+
+
+def divide(images: np.ndarray, num_queries: int) -> Division:
+    """Holds the last images out, and a part of the queries for them."""
+    held = min(max(1, int(_HELD_OUT * len(images))), _MOST_HELD_OUT)
+    taught, rest = images[: len(images) - held], images[len(images) - held :]
+    return Division(taught, rest, num_queries - min(held, int(_MOST_ASKED * num_queries)))
+
+
+def make_pool(query: Query, images: np.ndarray, size: int, key: Array) -> Pool:
+    """A pool of at most `size` queries of the first images."""
+    return Pool(query, images[:size], size, key)
+
+
+def checkpoint_path(
+    folder: Path | None, label: str, kind: str, pool: Pool, **settings: int
+) -> Path | None:
+    """Where what is trained on a pool is kept, named by all that it depends on; None: nowhere.
+
+    The answers to a few queries stand for the edge, of which a black-box attacker sees no more.
+    """
+    if folder is None:
+        return None
+    known = {
+        "features": pool.features(_BEHAVIOUR),
+        "images": pool.images,
+        "key": jax.random.key_data(pool.key),
+        "size": pool.size,
+        **settings,
+    }
+    return folder / f"{label}-{checkpoints.fingerprint(known)}-{kind}.safetensors"
+
+
+def in_slices(function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
+    """Applies a pure function to N examples, slice by slice; each array is `[N, ...]`."""
+    run = jax.jit(function)
+    size = len(arrays[0])
+    parts = [run(*(array[i : i + _SLICE] for array in arrays)) for i in range(0, size, _SLICE)]
+    return np.concatenate([np.asarray(part) for part in parts])
+
+
+def _jitter(key: Array, image: Array) -> Array:
+    return targets.augment(key, image[None], mirror=False)[0]
