@@ -23,27 +23,40 @@ def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[s
     """Per-image quality and its summary; diverged images are counted and in no mean.
 
     Args:
-      originals, reconstructions: `[N, H, W, C]` in unit space.
+      originals: `[N, H, W, C]` in unit space.
+      reconstructions: `[N, H, W, C]`, or `[S, N, H, W, C]` by S attackers that differ in nothing
+        but their seeds: then the quality of an image is the mean over them.
 
     Returns:
       `psnr [N]` and `psnr_mean`, `_std`, `_median`, `_ci` (95% bootstrap interval of the mean), the
-      same for `ssim`, `exact_fraction` and `diverged`, the number of non-finite images.
+      same for `ssim`, `exact_fraction` and `diverged`, the number of non-finite images (for any
+      attacker). Of several attackers also `psnr_by_seed [S]`, the mean of each, and
+      `psnr_seed_std`, their standard deviation; and the same for `ssim`.
     """
-    quality = metrics.evaluate(originals, reconstructions)
+    several = reconstructions.ndim == originals.ndim + 1
+    tries = reconstructions if several else reconstructions[None]
+    qualities = [metrics.evaluate(originals, found) for found in tries]
+    quality = metrics.Quality(*(np.stack(values) for values in zip(*qualities, strict=True)))
+    diverged = quality.diverged.any(axis=0)
     fields: dict[str, Any] = {}
     for name, values in (("psnr", quality.psnr), ("ssim", quality.ssim)):
-        summary = metrics.summarise(values)
+        # NaN where an attacker diverged.
+        summary = metrics.summarise(values.mean(axis=0))
         fields |= {
             f"{name}_mean": summary.mean,
             f"{name}_std": summary.std,
             f"{name}_median": summary.median,
             f"{name}_ci": [summary.low, summary.high],
         }
+        if several:
+            by_seed = np.array([metrics.summarise(row).mean for row in values])
+            spread = float(by_seed.std(ddof=min(1, len(by_seed) - 1)))
+            fields |= {f"{name}_by_seed": by_seed, f"{name}_seed_std": spread}
     return fields | {
         "exact_fraction": float(quality.exact.mean()),
-        "diverged": int(quality.diverged.sum()),
-        "psnr": quality.psnr,
-        "ssim": quality.ssim,
+        "diverged": int(diverged.sum()),
+        "psnr": quality.psnr.mean(axis=0),
+        "ssim": quality.ssim.mean(axis=0),
     }
 
 

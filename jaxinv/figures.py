@@ -187,6 +187,50 @@ def query_curves(
     """
     if not curves:
         raise ValueError("Expected at least one split.")
+    along = {name: np.asarray(curve["queries"], float) for name, curve in curves.items()}
+    figure, panels = _quality_panels(curves, along, title)
+    for axes in panels:
+        axes.set(xscale="log", xlabel="queries that the attacker may ask")
+        _name_queries(axes, [number for queries in along.values() for number in queries])
+    _save(figure, path)
+
+
+def split_curves(
+    path: str | Path,
+    splits: Sequence[str],
+    curves: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    title: str | None = None,
+) -> None:
+    """Draws PSNR and SSIM against the split (Fig. 15 of the paper).
+
+    Args:
+      path: the PNG to write, whole or not at all.
+      splits: names of layers, in order.
+      curves: for each attacker, lists as long: `psnr_mean`, `psnr_low`, `psnr_high` (dB) and the
+        same of `ssim`. What is not finite (or None) is left out.
+      title: drawn above everything.
+
+    Raises:
+      UserError: the file cannot be written.
+      ValueError: there is no attacker.
+    """
+    if not curves:
+        raise ValueError("Expected at least one attacker.")
+    places = np.arange(len(splits), dtype=float)
+    figure, panels = _quality_panels(curves, dict.fromkeys(curves, places), title)
+    for axes in panels:
+        axes.set_xticks(places, splits, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_xlabel("split: the last layer on the edge")
+    _save(figure, path)
+
+
+def _quality_panels(
+    curves: Mapping[str, Mapping[str, Sequence[float]]],
+    along: Mapping[str, np.ndarray],
+    title: str | None,
+) -> tuple[Figure, Sequence[Axes]]:
+    """PSNR on the left, SSIM on the right: means, and bands from low to high, against `along`."""
     figure = _new_figure(8, 3.8)
     figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
     panels = figure.subplots(1, 2)
@@ -194,21 +238,20 @@ def query_curves(
     lines = {}
     for axes, quantity, label in zip(panels, ("psnr", "ssim"), ("PSNR (dB)", "SSIM"), strict=True):
         _style(axes)
-        axes.set(xscale="log", xlabel="queries that the attacker may ask", ylabel=label)
+        axes.set_ylabel(label)
         for colour, (name, curve) in zip(colours, curves.items(), strict=True):
             mean, low, high = (
                 np.array(curve[f"{quantity}_{what}"], float) for what in ("mean", "low", "high")
             )
             kept = np.isfinite(mean)
-            queries = np.asarray(curve["queries"], float)[kept]
+            x = along[name][kept]
             (line,) = axes.plot(
-                queries, mean[kept], color=colour, marker="o", markersize=4, linewidth=1.5
+                x, mean[kept], color=colour, marker="o", markersize=4, linewidth=1.5
             )
-            axes.fill_between(queries, low[kept], high[kept], color=colour, alpha=0.2, linewidth=0)
+            axes.fill_between(x, low[kept], high[kept], color=colour, alpha=0.2, linewidth=0)
             lines[name] = line
-        _name_queries(axes, [number for curve in curves.values() for number in curve["queries"]])
     _legend(figure, lines, title)
-    _save(figure, path)
+    return figure, panels
 
 
 def _colours(count: int) -> list[Any]:

@@ -67,7 +67,8 @@ class Outcome(NamedTuple):
     """What an attack hands over for its record.
 
     Attributes:
-      images: reconstructions `[N, H, W, C]`, in unit space but not clipped to it.
+      images: reconstructions `[N, H, W, C]`, in unit space but not clipped to it; or `[S, N, H, W,
+        C]`, by attackers that differ in their seeds: the first one's are shown and kept.
       knowledge: what the attacker knows, in words.
       surrogate: which images it learned from, or "none".
       fit_seconds, compile_seconds, seconds: wall time of learning, of compiling, of the attack.
@@ -219,7 +220,8 @@ def run_once(
         "config_hash": records.config_hash(identity),
         **evaluation.quality_fields(images, found.images),
     }
-    evaluation.write_run(folder, record, images, found.images)
+    shown = found.images[0] if found.images.ndim == images.ndim + 1 else found.images
+    evaluation.write_run(folder, record, images, shown)
     written = records.read(folder)
     assert written is not None
     return {**written, "path": path}

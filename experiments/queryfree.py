@@ -1,0 +1,165 @@
+"""Query-free attack: the cloud knows its own layers only, and may not query the edge.
+
+Trains shadow edges from the cloud's layers and labelled images, and reconstructs test images from
+the features that cross the wire at each --split with their help (He, Zhang & Lee 2021, Eqs. 3-5).
+Shadows of several seeds are trained at once: a record has the mean of their quality, each one's,
+and that of their joint answer. Each split is a run of its own: record.json, images.npz and grid.png
+in <workdir>/queryfree/<run>/; several share the pictures of the paper's Figs. 14 and 15.
+
+  python experiments/queryfree.py --split=conv1,relu2
+  python experiments/queryfree.py --split=all --method=paper
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+
+from jaxinv import cli, defenses, evaluation, figures, runs
+from jaxinv.attacks import queryfree
+
+EXPERIMENT = "queryfree"
+_LEAST_STREAM = 500  # images; with fewer left, the stream is of those that are attacked, too
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum(
+    "method",
+    "strong",
+    list(queryfree.METHODS),
+    "paper: shadows trained by cross-entropy alone, inverted by rMLE with the authors' settings. "
+    "strong: the shadows must also meet the class means of a stream of features that the cloud was "
+    "sent; they are inverted by maps trained on pairs of theirs.",
+)
+cli.define_count("num_shadows", 3, "Shadows to train, which differ in their seeds.")
+cli.define_count("shadow_steps", None, "Steps of training them; by default the method's number.")
+cli.define_count("fit_steps", queryfree.FIT_STEPS, "Steps of training each inverse map of strong.")
+cli.define_count(
+    "num_stream",
+    9000,
+    "Features that strong learns from, at most: of the test images behind those that are attacked.",
+)
+flags.DEFINE_enum(
+    "surrogate",
+    "attacker",
+    ["attacker", "same"],
+    "Labelled images that the attacker has: its own, or the target's training images.",
+)
+cli.common_flags(num_images=100, splits="conv1")
+
+
+@dataclass(frozen=True)
+class Config(runs.Config):
+    """A query-free experiment, over one or several cuts.
+
+    Attributes:
+      method: a key of `queryfree.METHODS`.
+      num_shadows, shadow_steps, fit_steps, num_stream: as the flags.
+    """
+
+    method: str = "strong"
+    num_shadows: int = 3
+    shadow_steps: int | None = None
+    fit_steps: int = queryfree.FIT_STEPS
+    num_stream: int = 9000
+
+
+def run(config: Config) -> list[dict[str, Any]]:
+    """Runs what is not finished yet, cut by cut, and returns all records with their `path`."""
+    scene = runs.load(config)
+    attacks = [partial(_run_cut, config, scene, cut) for cut in scene.cuts]
+    finished = runs.run_all(EXPERIMENT, config, scene, attacks)
+    if len(finished) > 1:
+        path = runs.joint_path("splits", EXPERIMENT, config, scene, finished)
+        splits = [record["split"] for record in finished]
+        figures.split_curves(path, splits, _curves(finished), title=evaluation.grid_title(finished))
+        print(f"Quality by split: {path}")
+    return finished
+
+
+def _curves(finished: list[dict[str, Any]]) -> dict[str, dict[str, list[float | None]]]:
+    """What `figures.split_curves` draws: a shadow alone, over the range of seeds, and all."""
+    alone: dict[str, list[float | None]] = {}
+    joint: dict[str, list[float | None]] = {}
+    for name in ("psnr", "ssim"):
+        for what, extreme in (("low", min), ("high", max)):
+            alone[f"{name}_{what}"] = [
+                _extreme(row[f"{name}_by_seed"], extreme) for row in finished
+            ]
+            joint[f"{name}_{what}"] = [row["joint"][f"{name}_mean"] for row in finished]
+        alone[f"{name}_mean"] = [row[f"{name}_mean"] for row in finished]
+        joint[f"{name}_mean"] = joint[f"{name}_low"]
+    return {"a shadow alone: mean, range over seeds": alone, "their joint answer": joint}
+
+
+def _extreme(values: list[float | None], extreme: Callable[[list[float]], float]) -> float | None:
+    """Of those shadows that did not diverge."""
+    finite = [value for value in values if value is not None]
+    return extreme(finite) if finite else None
+
+
+def _run_cut(config: Config, scene: runs.Scene, cut: str) -> dict[str, Any]:
+    recipe = queryfree.RECIPES[config.method]
+    identity: dict[str, Any] = {
+        "surrogate": config.surrogate,
+        "num_shadows": config.num_shadows,
+        "shadow_steps": config.shadow_steps or recipe.steps,
+    }
+    if config.method == "strong":
+        identity |= {"fit_steps": config.fit_steps, "num_stream": config.num_stream}
+    attack = partial(_attack, config, scene, cut)
+    return runs.run_once(EXPERIMENT, config, scene, cut, attack, identity=identity)
+
+
+def _attack(config: Config, scene: runs.Scene, cut: str) -> runs.Outcome:
+    edge, cloud = scene.target.network.split(cut)
+    params, images = scene.target.params, scene.images(config)
+    keys = jax.random.split(jax.random.key(config.seed), 3)
+    release = defenses.Release(edge, params, images, defenses.NONE, keys[0])
+    rest = scene.dataset.test[config.num_images :][: config.num_stream]
+    attacked = len(rest) < min(_LEAST_STREAM, config.num_stream)
+    if attacked:
+        rest = scene.dataset.test[: config.num_stream]
+    stream = defenses.Release(edge, params, rest.images, defenses.NONE, keys[1])
+    found = queryfree.invert(
+        config.method,
+        cloud,
+        params,
+        release,
+        scene.dataset.surrogate(config.surrogate),
+        key=keys[2],
+        stream=stream,
+        seeds=config.num_shadows,
+        shadow_steps=config.shadow_steps,
+        fit_steps=config.fit_steps,
+        folder=Path(config.workdir) / "learned",
+        label=cut,
+    )
+    fields: dict[str, Any] = {
+        "num_shadows": config.num_shadows,
+        "shadow_layers": list(found.shadows.network.cuts),
+        "shadow_accuracy": list(found.shadows.accuracy),
+        "joint": evaluation.quality_fields(images, found.joint),
+    }
+    if config.method == "strong":
+        fields |= {"num_stream": len(rest), "stream_is_attacked": attacked}
+    return runs.Outcome(
+        found.images,
+        queryfree.METHODS[config.method],
+        config.surrogate,
+        found.fit_seconds,
+        found.compile_seconds,
+        found.seconds,
+        fields,
+    )
+
+
+def main() -> Path:
+    return Path(run(runs.from_flags(Config))[-1]["path"])
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,173 @@
+"""Query-free reconstruction: shadows stand in for the edge (He, Zhang & Lee 2021, Eqs. 3-5). JAX.
+
+The attacker runs the cloud and has labelled images of the same kind. It may not query the edge and
+knows nothing of its layers. What it was sent is what it inverts; `strong` also learns from a stream
+of what it was sent before.
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax import Array
+
+from jaxinv import defenses
+from jaxinv.attacks import inverse, shadow, whitebox
+from jaxinv.attacks.queries import FEWEST_IMAGES, divide
+from jaxinv.attacks.shadow import Recipe, Shadows
+from jaxinv.attacks.whitebox import Features
+from jaxinv.data import Samples
+from jaxinv.errors import UsageError, UserError
+from jaxinv.networks import Network, Params
+
+METHODS = {
+    "paper": "the cloud's layers and parameters; labelled surrogate images; the sign of features",
+    "strong": "the cloud's layers and parameters; labelled surrogate images; a stream of features",
+}
+"""What `invert` offers, and what each knows."""
+
+RECIPES = {
+    "paper": Recipe(steps=1875, batch_size=32, cross_entropy=1.0, authors=True),
+    "strong": Recipe(steps=600, batch_size=256, cross_entropy=0.1, means=10.0),
+}
+
+FIT_STEPS = 1000
+"""Of training each inverse map of `strong`, unless told otherwise."""
+
+_SEEN = 500  # features and images that tell of all
+
+
+class Reconstruction(NamedTuple):
+    """What an attack returns.
+
+    Attributes:
+      images: `[S, N, H, W, C]` NumPy, by each of S shadows, in unit space but not clipped to it.
+      joint: `[N, H, W, C]` NumPy, the mean over the shadows.
+      shadows: what they are.
+      fit_seconds: wall time of all training, compilation included.
+      compile_seconds, seconds: wall time of compiling and running the attack itself.
+    """
+
+    images: np.ndarray
+    joint: np.ndarray
+    shadows: Shadows
+    fit_seconds: float
+    compile_seconds: float
+    seconds: float
+
+
+def invert(
+    method: str,
+    cloud: Network,
+    cloud_params: Params,
+    features: Features,
+    samples: Samples,
+    *,
+    key: Array,
+    stream: Features | None = None,
+    network: Network | None = None,
+    seeds: int = 3,
+    shadow_steps: int | None = None,
+    fit_steps: int = FIT_STEPS,
+    folder: Path | None = None,
+    label: str = "edge",
+) -> Reconstruction:
+    """Reconstructs the inputs of an edge from what the cloud received of it.
+
+    Args:
+      method: "paper", shadows trained by cross-entropy alone and inverted by rMLE with the authors'
+        settings; or "strong", shadows that also meet the stream's class means, inverted by maps
+        that were trained on pairs of theirs.
+      cloud: the part of the network that the attacker runs; returns one logit a class.
+      cloud_params: its parameters; those of other layers are ignored.
+      features: `[N, *cloud.input_shape]`, what is to be inverted.
+      samples: images and labels of the attacker's own.
+      key: of all randomness.
+      stream: `[L, *cloud.input_shape]`, what the cloud was sent besides; for strong.
+      network: of a shadow; by default `shadow.design` makes it.
+      seeds: number of shadows.
+      shadow_steps: of training them; by default the method's own number.
+      fit_steps: of training each inverse map; for strong.
+      folder: keeps what is trained, named by all that it depends on: it is read where it is
+        complete, and gone on with where its training was killed. None keeps nothing.
+      label: of the edge, for people.
+
+    Raises:
+      UsageError: there is no such method.
+      UserError: there are too few images, or no shadow fits.
+    """
+    if method not in METHODS:
+        raise UsageError(f"method={method}: expected one of {', '.join(METHODS)}.")
+    if len(samples) < FEWEST_IMAGES:
+        raise UserError(
+            f"{len(samples)} surrogate images: {method} needs {FEWEST_IMAGES} to learn from."
+        )
+    recipe = RECIPES[method]
+    if shadow_steps:
+        recipe = dataclasses.replace(recipe, steps=shadow_steps)
+    key_shadows, key_maps = jax.random.split(key)
+    began = time.perf_counter()
+    network = network or _design(cloud, features, samples)
+    seen = None
+    if recipe.means:
+        if stream is None:
+            raise UserError(f"{method} learns from a stream of features, and got none.")
+        seen = shadow.observe(cloud, cloud_params, stream)
+    shadows = shadow.fit(
+        cloud,
+        cloud_params,
+        samples,
+        network=network,
+        recipe=recipe,
+        seeds=seeds,
+        key=key_shadows,
+        stream=seen,
+        folder=folder,
+        label=label,
+    )
+    taught = divide(samples.images, inverse.NUM_QUERIES).taught
+    found, earlier, compile_seconds, seconds = [], shadows.seconds, 0.0, 0.0
+    for number, params in enumerate(shadows.params):
+        if method == "paper":
+            one = whitebox.invert(network, params, features, paper_settings(network))
+            compile_seconds, seconds = compile_seconds + one.compile_seconds, seconds + one.seconds
+            found.append(one.images)
+            continue
+        learned = inverse.learn(
+            defenses.query_function(network, params),
+            taught,
+            key=jax.random.fold_in(key_maps, number),
+            steps=fit_steps,
+            folder=folder,
+            label=f"{label}-shadow{number}",
+        )
+        earlier += learned.seconds
+        began_one = time.perf_counter()
+        found.append(learned(features))
+        seconds += time.perf_counter() - began_one
+    images = np.stack(found)
+    fit_seconds = max(time.perf_counter() - began - seconds - compile_seconds, earlier)
+    joint = np.clip(images, 0, 1).mean(axis=0)
+    return Reconstruction(images, joint, shadows, fit_seconds, compile_seconds, seconds)
+
+
+def paper_settings(network: Network) -> whitebox.Settings:
+    """How the authors invert a shadow: as they do an edge, in 500 large steps, lambda 2."""
+    settings = whitebox.paper_settings(network, network.cuts[-1])
+    return dataclasses.replace(settings, steps=500, learning_rate=0.1, tv_weight=2.0, tv_start=2.0)
+
+
+def _design(cloud: Network, features: Features, samples: Samples) -> Network:
+    """A shadow, from what the attacker has seen of features, and the colours of its images."""
+    seen = features[np.arange(min(_SEEN, len(features)))]
+    images = samples[:_SEEN].images
+    return shadow.design(
+        images.shape[1:],
+        cloud.input_shape,
+        rectified=bool((seen >= 0).all()),
+        mean=images.mean(axis=(0, 1, 2)).tolist(),
+        std=(images.std(axis=(0, 1, 2)) + 1e-3).tolist(),
+    )

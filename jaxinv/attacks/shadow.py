@@ -1,0 +1,358 @@
+"""Shadow edges, for an attacker who neither knows the edge nor may query it (Eqs. 3-5). JAX.
+
+The attacker holds the cloud's layers, which stay as they are, and labelled images of its own. A
+shadow edge is trained so that the cloud classifies what it makes of those images. What the cloud is
+sent while it serves tells more: the mean of the features that it takes for a class must be the mean
+of what the shadow makes of that class.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from jaxinv import checkpoints, targets
+from jaxinv.attacks.solvers import amsgrad
+from jaxinv.data import Samples
+from jaxinv.errors import UserError
+from jaxinv.networks import Layer, Network, Params, max_pool, sequence
+from jaxinv.training import fit as fit_loop
+
+VERSION = 1
+"""Of the shadows and their training: what was trained by another is not gone on with."""
+
+_SLICE = 500  # images at once where nothing is learned
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How shadows are trained.
+
+    Attributes:
+      steps: of training, about: epochs are whole.
+      batch_size: images a step, for each shadow.
+      cross_entropy: weight of the classification error under the frozen cloud (Eq. 5).
+      means: weight of the squared distance between class means of shadow and stream, in units of
+        the stream's variance. Needs a stream.
+      authors: whether to train as the authors' program does, Adam with AMSGrad, rate and eps 1e-3;
+        otherwise one cycle of AdamW, clipped.
+      learning_rate: at the peak of that cycle.
+    """
+
+    steps: int
+    batch_size: int
+    cross_entropy: float
+    means: float = 0.0
+    authors: bool = False
+    learning_rate: float = 3e-3
+
+
+class Shadows(NamedTuple):
+    """Shadow edges that differ in their seeds.
+
+    Attributes:
+      network: of all of them, an edge.
+      params: of each.
+      accuracy: of each, followed by the cloud, on images that taught none of them.
+      seconds: wall time of the training.
+      compile_seconds: wall time of compiling it.
+    """
+
+    network: Network
+    params: tuple[Params, ...]
+    accuracy: tuple[float, ...]
+    seconds: float
+    compile_seconds: float
+
+
+class Stream(NamedTuple):
+    """What a cloud knows of the features that it was sent.
+
+    Attributes:
+      means: `[K, M]`, of the flattened features that it takes for each of K classes.
+      counts: `[K]`, how many those are.
+      scale: standard deviation of all features.
+    """
+
+    means: np.ndarray
+    counts: np.ndarray
+    scale: float
+
+
+def observe(cloud: Network, params: Params, features: Any) -> Stream:
+    """Sums up a stream of features, labelled by the cloud's own predictions.
+
+    Args:
+      cloud: the part of the network that the attacker runs; returns one logit a class.
+      params: its parameters.
+      features: `[N, *cloud.input_shape]`, by index: an array or a `defenses.Release`.
+    """
+    own = cloud.select(params)
+    classify = jax.jit(lambda features: cloud.apply(own, features))
+    (classes,) = cloud.output_shape
+    sums, counts = np.zeros((classes, int(np.prod(cloud.input_shape)))), np.zeros(classes)
+    total, squares = 0.0, 0.0
+    for begin in range(0, len(features), _SLICE):
+        rows = np.arange(begin, min(begin + _SLICE, len(features)))
+        part = np.asarray(features[rows])
+        labels = np.asarray(classify(part)).argmax(-1)
+        flat = part.reshape(len(part), -1).astype(np.float64)
+        np.add.at(sums, labels, flat)
+        np.add.at(counts, labels, 1)
+        total, squares = total + flat.sum(), squares + (flat**2).sum()
+    size = len(features) * sums.shape[1]
+    scale = float(np.sqrt(max(squares / size - (total / size) ** 2, 1e-12)))
+    means = sums / np.maximum(counts, 1)[:, None]
+    return Stream(means.astype(np.float32), counts.astype(np.float32), scale)
+
+
+def design(
+    image_shape: Sequence[int],
+    feature_shape: Sequence[int],
+    *,
+    rectified: bool,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Network:
+    """An edge that maps images of one shape to features of another, made by what shows from there.
+
+    Convolutions of 3 x 3, pairs where the authors' target has one of 5 x 5, if the height of the
+    features tells of borders that were cut off; of 5 x 5 where it is that of the image or was only
+    halved, and there pairs of 3 x 3 are usual. Max-pooling where the size asks for it, a dense
+    layer where features have no place. At their cuts these are the authors' shadows.
+
+    Args:
+      image_shape: `(H, W, C)`.
+      feature_shape: `(h, w, c)` or `(M,)`.
+      rectified: whether features are never negative.
+      mean, std: per channel, of the attacker's images.
+    """
+    height, width, _ = image_shape
+    spatial = len(feature_shape) == 3
+    goal = feature_shape[0] if spatial else -(-height // 8)
+    channels = feature_shape[-1] if spatial else 32
+    ratio = height / goal
+    if spatial and ratio == width / feature_shape[1] and ratio in (1, 2, 4, 8, 16, 32):
+        layers = _padded(int(np.log2(ratio)), channels, rectified)
+    else:
+        layers = _cropped(height, goal, channels, rectified or not spatial)
+    if not spatial:
+        (size,) = feature_shape
+        layers += [("flatten", lambda x: x.reshape(len(x), -1)), ("dense", nn.Dense(size))]
+        layers += [("rectify", nn.relu)] if rectified else []
+    network = sequence(layers, image_shape, mean=mean, std=std)
+    if network.output_shape != tuple(feature_shape):
+        raise UserError(
+            f"No shadow maps images {tuple(image_shape)} to features {tuple(feature_shape)}; "
+            f"the nearest makes {network.output_shape}: give one of your own."
+        )
+    return network
+
+
+def _padded(halvings: int, channels: int, rectified: bool) -> list[tuple[str, Any]]:
+    """Layers that keep the border: 5 x 5 convolutions between poolings, or a 3 x 3 pair."""
+    if not halvings and not rectified:
+        return [("conv0", nn.Conv(16, (3, 3))), ("conv1", nn.Conv(channels, (3, 3)))]
+    layers: list[tuple[str, Any]] = []
+    for number in range(halvings + 1):
+        filters = channels if number == halvings else max(16, min(64 << number, channels))
+        layers.append((f"conv{number}", nn.Conv(filters, (5, 5))))
+        if number < halvings or rectified:
+            layers.append((f"relu{number}", nn.relu))
+        if number < halvings:
+            layers.append((f"pool{number}", max_pool))
+    return layers
+
+
+def _cropped(size: int, goal: int, channels: int, rectified: bool) -> list[tuple[str, Any]]:
+    """Layers that lose the border: 3 x 3 convolutions, in pairs before each pooling."""
+    filters: list[int] = []
+    pools: list[int] = []
+    while size > goal + 1:
+        pooled = (size - 4) // 2
+        if pooled >= goal:
+            filters += [8 if not filters else 16, 16]
+            pools.append(len(filters))
+            size = pooled
+        else:
+            filters.append(8 if not filters else 16)
+            size -= 2
+    if filters:
+        filters[-1] = channels
+    layers: list[tuple[str, Any]] = []
+    for number, count in enumerate(filters, start=1):
+        layers.append((f"conv{number}", nn.Conv(count, (3, 3), padding="VALID")))
+        if number in pools or (number == len(filters) and rectified):
+            layers.append((f"relu{number}", nn.relu))
+        if number in pools:
+            layers.append((f"pool{number}", max_pool))
+    return layers
+
+
+def fit(
+    cloud: Network,
+    cloud_params: Params,
+    samples: Samples,
+    *,
+    network: Network,
+    recipe: Recipe,
+    seeds: int,
+    key: Array,
+    stream: Stream | None = None,
+    folder: Path | None = None,
+    label: str = "edge",
+) -> Shadows:
+    """Trains shadow edges, which differ in their seeds, in one compiled program.
+
+    The cloud's parameters are constants of the program: they do not move.
+
+    Args:
+      cloud: the part of the network that the attacker runs; returns one logit a class.
+      cloud_params: its parameters.
+      samples: images and labels of the attacker's; the last tenth only measures the accuracy.
+      network: of a shadow, from images to what the cloud takes.
+      recipe: the settings.
+      seeds: how many shadows to train; each sees the images in an order of its own.
+      key: of the initial parameters and those orders.
+      stream: what the cloud was sent, if the recipe weighs its class means.
+      folder: keeps what is trained, named by all that it depends on: it is read where it is
+        complete, and gone on with where its training was killed. None keeps nothing.
+      label: of the edge, for people.
+
+    Raises:
+      UserError: the shadow does not make what the cloud takes, or a needed stream is missing.
+    """
+    if network.output_shape != cloud.input_shape:
+        raise UserError(
+            f"The shadow makes features {network.output_shape}, the cloud takes "
+            f"{cloud.input_shape}."
+        )
+    if recipe.means and stream is None:
+        raise UserError("A recipe that weighs class means needs a stream of features.")
+    held = max(1, len(samples) // 10)
+    taught, rest = samples[: len(samples) - held], samples[len(samples) - held :]
+    own = cloud.select(cloud_params)
+    batch_size = max(2, min(recipe.batch_size, len(taught) // seeds))
+
+    def loss_of_one(params: Params, images: Array, labels: Array) -> Array:
+        features = network.apply(params, images)
+        logits = cloud.apply(own, features)
+        error = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        total = recipe.cross_entropy * error
+        if recipe.means:
+            assert stream is not None
+            total += recipe.means * class_mean_distance(features, labels, stream)
+        return total
+
+    def loss(params: Params, batch: dict[str, Array], key: Array):
+        del key
+        images = batch["pixels"].astype(jnp.float32) / 255
+        images = images.reshape(seeds, batch_size, *images.shape[1:])
+        losses = for_each(loss_of_one, params, images, batch["labels"].reshape(seeds, batch_size))
+        # The sum: the gradient of a shadow must not depend on how many there are.
+        return losses.sum(), {}
+
+    checkpoint = None
+    if folder is not None:
+        # Outputs stand for the layers, which cannot be hashed.
+        some = jnp.asarray(taught[:8].images)
+        known = {
+            "cloud": cloud.apply(own, network.apply(network.init(key), some)),
+            "cloud_params": own,
+            "shadow": network.apply(network.init(key), some),
+            "pixels": samples.pixels,
+            "labels": samples.labels,
+            "key": jax.random.key_data(key),
+            "stream": None if stream is None else stream.means,
+            "recipe": np.array([repr(recipe), str(seeds), str(VERSION)]),
+        }
+        name = f"{label}-{checkpoints.fingerprint(known)}-shadows.safetensors"
+        checkpoint = folder / name
+    key_init, key_fit = jax.random.split(key)
+    params = jax.vmap(network.init)(jax.random.split(key_init, seeds))
+    together = seeds * batch_size
+    per_epoch = len(taught) // together
+    epochs = max(1, round(recipe.steps / per_epoch))
+    done = fit_loop(
+        loss,
+        params,
+        {"pixels": np.asarray(taught.pixels), "labels": taught.labels},
+        optimizer=_optimizer(recipe, epochs * per_epoch),
+        epochs=epochs,
+        batch_size=together,
+        key=key_fit,
+        checkpoint=checkpoint,
+        description=f"shadows {label}",
+    )
+    each = tuple(jax.tree.map(lambda leaf, i=i: leaf[i], done.params) for i in range(seeds))
+    accuracy = tuple(_accuracy(network, shadow, cloud, own, rest) for shadow in each)
+    return Shadows(network, each, accuracy, done.seconds, done.compile_seconds)
+
+
+def class_mean_distance(features: Array, labels: Array, stream: Stream) -> Array:
+    """Squared distance between a batch's class means and a stream's, a value and class.
+
+    The square of a batch's error would count its own sampling noise. The errors of the two halves
+    of the batch are independent, so their product has the right mean.
+
+    Args:
+      features: `[B, ...]`, what a shadow made.
+      labels: `[B]`, of the images.
+      stream: the means to be met.
+
+    Returns:
+      A scalar, in units of the stream's variance; it may be negative.
+    """
+    flat = features.reshape(len(features), -1) / stream.scale
+    half = len(flat) // 2
+    errors, present = [], jnp.asarray(stream.counts) > 0
+    for part in (slice(half), slice(half, 2 * half)):
+        members = jax.nn.one_hot(labels[part], len(stream.counts))
+        count = members.sum(axis=0)
+        means = members.T @ flat[part] / jnp.maximum(count, 1)[:, None]
+        errors.append(means - stream.means / stream.scale)
+        present &= count > 0
+    product = jnp.sum(errors[0] * errors[1], axis=1) * present
+    return product.sum() / (flat.shape[1] * jnp.maximum(present.sum(), 1))
+
+
+def for_each(function: Callable[..., Array], *stacked: Any) -> Array:
+    """`function` of each row of trees of arrays, in one program: `[S, ...]`.
+
+    `jax.vmap` on accelerators. On CPU one after the other: a convolution whose kernels are mapped
+    leaves the fast path, and its `canonical` form cannot be mapped at all.
+    """
+    if jax.default_backend() != "cpu":
+        return jax.vmap(function)(*stacked)
+    return jax.lax.map(lambda rows: function(*rows), stacked)
+
+
+def _optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
+    """The same for each shadow by itself, in parameters `[S, ...]`."""
+    if recipe.authors:
+        one = amsgrad(1e-3, eps=1e-3)
+    else:
+        schedule = optax.cosine_onecycle_schedule(steps, recipe.learning_rate)
+        one = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule))
+    return optax.GradientTransformation(jax.vmap(one.init), jax.vmap(one.update))
+
+
+def _accuracy(
+    network: Network, shadow: Params, cloud: Network, cloud_params: Params, samples: Samples
+) -> float:
+    """Share of samples that the cloud classifies rightly behind a shadow."""
+    joined = Network(
+        {
+            "shadow": Layer(lambda key, x: {}, lambda _, x: network.apply(shadow, x)),
+            "cloud": Layer(lambda key, x: {}, lambda _, x: cloud.apply(cloud_params, x)),
+        },
+        network.input_shape,
+    )
+    return targets.accuracy(joined, {}, samples)
