@@ -7,6 +7,7 @@ import pytest
 
 from jaxinv.attacks import inverse
 from jaxinv.attacks.inverse import Estimator, Learned, from_quarters, to_quarters
+from jaxinv.attacks.queries import make_pool
 from jaxinv.training import Fit
 
 SHAPE = (7, 6, 1)
@@ -36,6 +37,11 @@ def squares(images):
     return jnp.concatenate([images, images**2], axis=-1)
 
 
+def asked(edge):
+    """An edge without a defence, as a query."""
+    return lambda keys, images: edge(images)
+
+
 @pytest.fixture
 def untrained(monkeypatch):
     """Training leaves the parameters as they were at first."""
@@ -57,7 +63,7 @@ def _small():
 def learn(checkpoint):
     images = smooth_images(200)
     return inverse.fit_inverse(
-        affine, images, key=jax.random.key(0), steps=STEPS, checkpoint=checkpoint
+        asked(affine), images, key=jax.random.key(0), steps=STEPS, checkpoint=checkpoint
     )
 
 
@@ -151,7 +157,8 @@ def ridge(images):
 
 def test_ridge_is_regularised_least_squares():
     images = smooth_images(1200)  # more than two slices
-    weights, offset = inverse._ridge(affine, images)
+    pool = make_pool(asked(affine), images, 5000, jax.random.key(0))
+    weights, offset = inverse._ridge(pool)
     expected = ridge(images)
     np.testing.assert_allclose(weights, expected[:-1], atol=1e-5)
     np.testing.assert_allclose(offset, expected[-1], atol=1e-4)
@@ -159,7 +166,7 @@ def test_ridge_is_regularised_least_squares():
 
 def test_an_inverse_map_begins_with_the_linear_map_alone(untrained):
     images = smooth_images(300)
-    learned = inverse.fit_inverse(affine, images, key=jax.random.key(0))
+    learned = inverse.fit_inverse(asked(affine), images, key=jax.random.key(0))
     features = affine(images[:20])
     weights = ridge(images)
     guess = np.column_stack([np.asarray(features), np.ones(20)]) @ weights
@@ -170,7 +177,7 @@ def test_an_inverse_map_begins_with_the_linear_map_alone(untrained):
 def test_beyond_so_many_features_an_inverse_map_begins_grey(untrained, monkeypatch):
     monkeypatch.setattr(inverse, "_LINEAR_FEATURES", 2 * SIZE - 1)
     images = smooth_images(30)
-    learned = inverse.fit_inverse(squares, images, key=jax.random.key(0))
+    learned = inverse.fit_inverse(asked(squares), images, key=jax.random.key(0))
     np.testing.assert_array_equal(learned(np.asarray(squares(images))), np.full((30, *SHAPE), 0.5))
 
 
@@ -237,9 +244,29 @@ def test_many_images_are_estimated_slice_by_slice(monkeypatch):
     assert traced == [(10, 3, 2, 1), (4, 3, 2, 1)]
 
 
-def test_in_slices_is_as_at_once(monkeypatch):
-    images = smooth_images(10)
-    expected = inverse.in_slices(affine, images)
-    np.testing.assert_allclose(expected, affine(images), rtol=1e-5)
-    monkeypatch.setattr(inverse, "_SLICE", 4)
-    np.testing.assert_allclose(inverse.in_slices(affine, images), expected, rtol=1e-5)
+def test_with_few_queries_only_the_first_images_teach(untrained):
+    images = smooth_images(200)
+    features = np.asarray(affine(images[:20]))
+    key = jax.random.key(0)
+    few = inverse.fit_inverse(asked(affine), images, key=key, num_queries=60)
+    first = inverse.fit_inverse(asked(affine), images[:60], key=key, num_queries=60)
+    assert few.queries == first.queries == 60
+    np.testing.assert_allclose(few(features), first(features), atol=1e-5)
+
+
+def test_an_inverse_map_learns_what_a_defence_leaves():
+    """Behind noise it is trained on noisy features, and the same noise for the same query."""
+    images, others = smooth_images(200), smooth_images(100, seed=1)
+
+    def noisy(keys, images):
+        draws = jax.vmap(lambda key: 3 * jax.random.normal(key, (FEATURES,)))(keys)
+        return affine(images) + draws
+
+    key = jax.random.key(0)
+    features = np.asarray(noisy(jax.random.split(jax.random.key(1), 100), others))
+    informed, naive = (
+        inverse.fit_inverse(query, images, key=key, num_queries=2000, steps=STEPS)
+        for query in (noisy, asked(affine))
+    )
+    errors = [np.mean((learned(features) - others) ** 2) for learned in (informed, naive)]
+    assert errors[0] < 0.9 * errors[1]

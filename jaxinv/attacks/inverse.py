@@ -183,9 +183,9 @@ def fit_inverse(
 ) -> Learned:
     """Trains a map from features to images (Eq. 2) on pairs that it queries.
 
-    Mean squared error in pixel space. The best linear map, where features are few enough for it,
-    is found first (ridge regression); the network adds to it, and a sigmoid bounds the sum. Half of
-    the images of a step are zoomed and shifted a little, as far as there are queries for that.
+    The best linear map, where features are few enough for it, is found first (ridge regression);
+    the network adds to it, and a sigmoid bounds the sum. A part of the images of a step are zoomed
+    and shifted a little, as far as there are queries for that.
 
     Args:
       query: the release, as a function.
@@ -219,7 +219,7 @@ def fit_inverse(
 
     def loss(params: Params, batch: tuple[Array, Array], key: Array):
         features, wanted = pool.draw(key, *batch)
-        return jnp.mean((estimate(params, features) - wanted) ** 2), {}
+        return _log_error(estimate(params, features), wanted), {}
 
     inputs = [sample[:1]] + ([] if linear is None else [images[:1]])
     params = jax.jit(network.init)(key_init, inputs)["params"]
@@ -243,8 +243,7 @@ def fit_correction(
 ) -> Learned:
     """Trains a map from what an attack found to what it should have found.
 
-    The logarithm of the mean squared error, which is what PSNR measures, so that images which are
-    nearly right count as well; the network adds to the first of the images found.
+    The network adds to the first of the images found.
 
     Args:
       originals: `[N, H, W, C]`, the attacker's own.
@@ -271,8 +270,7 @@ def fit_correction(
     def loss(params: Params, batch: tuple[Array, list[Array]], key: Array):
         del key
         wanted, given = batch
-        errors = jnp.mean((estimate(params, *given) - wanted) ** 2, axis=(1, 2, 3))
-        return jnp.mean(jnp.log(errors + _LEAST_ERROR)), {}
+        return _log_error(estimate(params, *given), wanted), {}
 
     params = jax.jit(network.init)(key_init, [value[:1] for value in (*found, features)])["params"]
     data = (originals, [*found, features])
@@ -297,6 +295,15 @@ def _fit(loss, params, data, estimate, key, steps, checkpoint, description) -> L
         description=description,
     )
     return Learned(estimate, trained.params, trained.seconds, trained.compile_seconds)
+
+
+def _log_error(found: Array, wanted: Array) -> Array:
+    """Mean over images of the logarithm of their mean squared error in pixels.
+
+    It is what PSNR measures, so that images which are nearly right count as well.
+    """
+    errors = jnp.mean((found - wanted) ** 2, axis=(1, 2, 3))
+    return jnp.mean(jnp.log(errors + _LEAST_ERROR))
 
 
 def _apply(network: Estimator, params: Params, inputs: list[Array]) -> Array:

@@ -20,6 +20,7 @@ FEWEST_IMAGES = 20
 """With fewer there is nothing to learn from."""
 
 _HELD_OUT, _MOST_HELD_OUT = 0.1, 2000  # share of the images, and number
+_MOVED = 0.25  # share of a training's images that are zoomed and shifted
 _MOST_ASKED = 0.1  # share of the queries that may be asked of images held out
 _BEHAVIOUR = 8  # queries that tell one edge from another
 _SLICE = 500  # images at once where nothing is learned
@@ -64,11 +65,11 @@ class Pool(NamedTuple):
         return self.query(keys[:, 1], images), images
 
     def draw(self, key: Array, images: Array, places: Array) -> tuple[Array, Array]:
-        """`ask` for a variant of each image: half of them as they are, half one of the others."""
+        """`ask` for a variant of each image: most of them as they are, some one of the others."""
         key_some, key_number = jax.random.split(key)
         others = self.count(places) - 1
         number = 1 + jax.random.randint(key_number, places.shape, 0, jnp.maximum(others, 1))
-        some = jax.random.bernoulli(key_some, shape=places.shape) & (others > 0)
+        some = jax.random.bernoulli(key_some, _MOVED, places.shape) & (others > 0)
         return self.ask(images, places, jnp.where(some, number, 0))
 
     def count(self, places: Any) -> Any:

@@ -51,7 +51,7 @@ class Recipe:
     cross_entropy: float
     means: float = 0.0
     authors: bool = False
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-2
 
 
 class Shadows(NamedTuple):
