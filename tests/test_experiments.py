@@ -174,13 +174,58 @@ def test_hybrid_learns_once_and_tells_its_stages(scripts, first):
     assert {(stage["steps"], stage["cg_steps"]) for stage in record["stages"]} == {(1, 2)}
     learned = scripts.folder / "results" / "learned"
     kept = {file: file.stat().st_mtime_ns for file in learned.iterdir()}
-    assert any("conv2" in file.name and "inverse" in file.name for file in kept)
+    (inverse_map,) = (file for file in kept if "inverse" in file.name)
+    assert "conv2" in inverse_map.name
     again = json.loads(scripts.record_of("whitebox", *flags, "--rerun").read_text())
     assert {file: file.stat().st_mtime_ns for file in learned.iterdir()} == kept
     assert again["psnr"] == pytest.approx(record["psnr"], abs=0.05)
+    # A black-box attacker would train the same inverse map.
+    scripts.record_of("blackbox", "--split=conv2", *FLAGS, "--fit_steps=10")
+    assert {file: file.stat().st_mtime_ns for file in learned.iterdir()} == kept
 
 
-@pytest.mark.parametrize("script", ["whitebox", "train_target", "convergence"])
+def test_black_box_runs_keep_to_their_budgets_and_are_drawn(scripts, first):
+    flags = ("--split=conv1,relu2", *FLAGS, "--num_queries=785,30,120", "--fit_steps=5")
+    done = scripts.run("blackbox", *flags)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    folder = scripts.folder / "results" / "blackbox"
+    written = {}
+    for path in folder.glob("*-q*-n8-s0-*/record.json"):
+        record = json.loads(path.read_text())
+        assert record.keys() >= records.REQUIRED_KEYS | records.REQUIRED_ATTACK_KEYS
+        written[record["split"], record["num_queries"]] = record
+    exact = written["conv1", 785]
+    assert exact["queries"] == 785
+    assert exact["way"] == "affine"
+    assert exact["psnr_mean"] == 100
+    for key in (("conv1", 30), ("conv1", 120), ("relu2", 30), ("relu2", 120), ("relu2", 785)):
+        record = written[key]
+        assert record["way"] == "inverse map"
+        assert record["queries"] == key[1]
+        assert record["fit_s"] > 0
+        assert "queries" in record["attacker_knowledge"]
+        assert record["surrogate"] == "attacker"
+        assert record["held_out_psnr"] == pytest.approx(record["psnr_mean"], abs=4)
+    assert written["relu2", 785]["paper"] == {"psnr": 20.81, "ssim": 0.8}
+    assert written["relu2", 785]["psnr_mean"] > written["relu2", 30]["psnr_mean"]
+    (picture,) = folder.glob("queries-*.png")
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
+    before = picture.stat().st_mtime_ns, finished(scripts.folder, "blackbox")
+    scripts.record_of("blackbox", *flags)
+    assert finished(scripts.folder, "blackbox") == before[1]
+
+
+def test_the_authors_decoder_from_the_command_line(scripts, first):
+    flags = ("--split=relu2", *FLAGS, "--method=paper", "--fit_steps=60", "--surrogate=same")
+    record = json.loads(scripts.record_of("blackbox", *flags).read_text())
+    assert record["way"] == "decoder"
+    assert record["surrogate"] == "same"
+    assert record["num_queries"] == record["queries"] == 3000
+
+
+@pytest.mark.parametrize("script", ["whitebox", "blackbox", "train_target", "convergence"])
 def test_help_lists_the_flags(scripts, script):
     done = scripts.run(script, "--help")
     assert done.returncode == 0
@@ -197,6 +242,7 @@ def test_help_lists_the_flags(scripts, script):
             "--surrogate",
             "--fit_steps",
         ],
+        "blackbox": ["--split", "--method", "--num_queries", "--fit_steps", "--surrogate"],
         "convergence": ["--split", "--method", "--num_images", "--steps", "--surrogate"],
         "train_target": ["--epochs", "--batch_size", "--learning_rate"],
     }
@@ -280,6 +326,37 @@ def test_a_mistake_gets_one_clear_line(scripts, mistakes, name):
     assert line.startswith("whitebox.py: error: ")
     for word in words:
         assert word.replace("{tmp}", str(scripts.folder)) in line
+
+
+BLACK_BOX_MISTAKES = {
+    "few queries": (["--num_queries=5"], ["--num_queries=5", "at least 20"]),
+    "no number of queries": (["--num_queries=x"], ["--num_queries=x", "positive numbers"]),
+    "one of them is no number": (["--num_queries=100,-3"], ["--num_queries=100,-3", "positive"]),
+    "empty queries": (["--num_queries="], ["--num_queries is empty"]),
+    "unknown method": (["--method=map"], ["--method=map", "strong"]),
+    "no steps": (["--fit_steps=0"], ["--fit_steps=0", "range"]),
+    "unknown surrogate": (["--surrogate=mine"], ["--surrogate=mine", "attacker"]),
+}
+
+
+@pytest.fixture(scope="module")
+def black_box_mistakes(scripts, first):
+    def make(mistake):
+        return scripts.run("blackbox", *FLAGS, *mistake[0])
+
+    with ThreadPoolExecutor(4) as pool:
+        made = pool.map(make, BLACK_BOX_MISTAKES.values())
+        return dict(zip(BLACK_BOX_MISTAKES, made, strict=True))
+
+
+@pytest.mark.parametrize("name", BLACK_BOX_MISTAKES)
+def test_a_mistake_in_a_black_box_run_gets_one_clear_line(black_box_mistakes, name):
+    done = black_box_mistakes[name]
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("blackbox.py: error: ")
+    for word in BLACK_BOX_MISTAKES[name][1]:
+        assert word in line
 
 
 def finished(folder, experiment="whitebox"):

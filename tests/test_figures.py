@@ -219,6 +219,43 @@ def test_convergence_of_too_few_or_too_many_attacks_is_refused(tmp_path, number)
     assert not list(tmp_path.iterdir())
 
 
+def quality(count, *, scale=1.0):
+    """A split's curve, as `query_curves` takes it."""
+    mean = scale * np.linspace(10, 20, count)
+    curve = {"queries": [100 * 3**i for i in range(count)]}
+    for name, values in (("psnr", mean), ("ssim", mean / 25)):
+        curve |= {f"{name}_mean": values, f"{name}_low": 0.9 * values, f"{name}_high": 1.1 * values}
+    return curve
+
+
+@pytest.mark.parametrize("number", [1, 3, 11])
+def test_query_curves_have_both_measures_and_a_line_a_split(tmp_path, number):
+    path = tmp_path / "queries.png"
+    curves = {f"layer{i}": quality(5, scale=1 - 0.05 * i) for i in range(number)}
+    figures.query_curves(path, curves, title="title")
+    page = decoded(path)
+    assert page.shape[:2] == (570, 1200)
+    orange = figures._PALETTE[0]
+    if number <= len(figures._PALETTE):
+        colour = tuple(int(orange[i : i + 2], 16) for i in (1, 3, 5))
+        for columns in (slice(0, 600), slice(600, None)):
+            assert count_of(page[120:, columns], colour) > 100
+
+
+def test_query_curves_leave_out_what_diverged(tmp_path):
+    curve = quality(3)
+    for name in ("psnr", "ssim"):
+        for what in ("mean", "low", "high"):
+            curve[f"{name}_{what}"] = [None, *curve[f"{name}_{what}"][1:]]
+    figures.query_curves(tmp_path / "queries.png", {"relu2": curve})
+    assert decoded(tmp_path / "queries.png").size
+
+
+def test_query_curves_of_nothing_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least one"):
+        figures.query_curves(tmp_path / "queries.png", {})
+
+
 def test_matplotlib_waits_for_the_first_picture():
     code = "import sys, jaxinv.figures; assert 'matplotlib' not in sys.modules"
     root = jaxinv.__path__[0] + "/.."
