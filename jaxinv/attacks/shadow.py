@@ -8,6 +8,7 @@ of what the shadow makes of that class.
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -259,24 +260,22 @@ def fit(
         # The sum: the gradient of a shadow must not depend on how many there are.
         return losses.sum(), {}
 
+    key_init, key_fit = jax.random.split(key)
+    params = jax.jit(jax.vmap(network.init))(jax.random.split(key_init, seeds))
     checkpoint = None
     if folder is not None:
-        # Outputs stand for the layers, which cannot be hashed.
-        some = jnp.asarray(taught[:8].images)
+        some = {"images": taught[:8].images, "cloud_params": own}
         known = {
-            "cloud": cloud.apply(own, network.apply(network.init(key), some)),
+            # Outputs stand for the layers, which cannot be hashed.
+            "outputs": _outputs(network, cloud, jax.tree.map(lambda leaf: leaf[0], params), **some),
             "cloud_params": own,
-            "shadow": network.apply(network.init(key), some),
             "pixels": samples.pixels,
             "labels": samples.labels,
             "key": jax.random.key_data(key),
             "stream": None if stream is None else stream.means,
             "recipe": np.array([repr(recipe), str(seeds), str(VERSION)]),
         }
-        name = f"{label}-{checkpoints.fingerprint(known)}-shadows.safetensors"
-        checkpoint = folder / name
-    key_init, key_fit = jax.random.split(key)
-    params = jax.vmap(network.init)(jax.random.split(key_init, seeds))
+        checkpoint = folder / f"{label}-{checkpoints.fingerprint(known)}-shadows.safetensors"
     together = seeds * batch_size
     per_epoch = len(taught) // together
     epochs = max(1, round(recipe.steps / per_epoch))
@@ -294,6 +293,12 @@ def fit(
     each = tuple(jax.tree.map(lambda leaf, i=i: leaf[i], done.params) for i in range(seeds))
     accuracy = tuple(_accuracy(network, shadow, cloud, own, rest) for shadow in each)
     return Shadows(network, each, accuracy, done.seconds, done.compile_seconds)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _outputs(network, cloud, params, images, cloud_params):
+    features = network.apply(params, images)
+    return features, cloud.apply(cloud_params, features)
 
 
 def class_mean_distance(features: Array, labels: Array, stream: Stream) -> Array:
