@@ -39,6 +39,33 @@ def test_quality_fields_of_nothing_but_diverged_images(attacked):
     assert fields["exact_fraction"] == 0
 
 
+def test_the_quality_over_seeds_is_the_mean_of_each_image(attacked):
+    originals, found = attacked
+    worse = np.clip(found + 0.1, 0, 1)
+    fields = evaluation.quality_fields(originals, np.stack([found, worse]))
+    alone = [evaluation.quality_fields(originals, one) for one in (found, worse)]
+    for name in ("psnr", "ssim"):
+        np.testing.assert_allclose(fields[name], np.mean([one[name] for one in alone], axis=0))
+        means = [one[f"{name}_mean"] for one in alone]
+        np.testing.assert_allclose(fields[f"{name}_by_seed"], means)
+        assert fields[f"{name}_mean"] == pytest.approx(np.mean(means))
+        assert fields[f"{name}_seed_std"] == pytest.approx(np.std(means, ddof=1))
+        assert f"{name}_by_seed" not in alone[0]
+    assert fields["exact_fraction"] == pytest.approx(0.125)
+
+
+def test_an_image_that_diverged_for_one_seed_is_in_no_mean(attacked):
+    originals, found = attacked
+    broken = found.copy()
+    broken[2] = np.inf
+    fields = evaluation.quality_fields(originals, np.stack([found, broken]))
+    assert fields["diverged"] == 1
+    assert not np.isfinite(fields["psnr"][2])
+    rest = np.asarray(fields["psnr"])[[0, 1, 3]]
+    assert fields["psnr_mean"] == pytest.approx(rest.mean())
+    assert np.isfinite(fields["psnr_by_seed"]).all()
+
+
 RECORD = {
     "experiment": "whitebox",
     "dataset": "mnist",

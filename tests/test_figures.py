@@ -256,6 +256,19 @@ def test_query_curves_of_nothing_are_refused(tmp_path):
         figures.query_curves(tmp_path / "queries.png", {})
 
 
+def test_split_curves_have_both_measures_and_a_line_an_attacker(tmp_path):
+    path = tmp_path / "splits.png"
+    curves = {"alone": quality(4), "joint": quality(4, scale=1.2)}
+    figures.split_curves(path, ["conv1", "relu1", "relu2", "fc1"], curves, title="title")
+    page = decoded(path)
+    for colour in figures._PALETTE[:2]:
+        rgb = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+        for columns in (slice(0, 600), slice(600, None)):
+            assert count_of(page[120:, columns], rgb) > 100
+    with pytest.raises(ValueError, match="at least one"):
+        figures.split_curves(path, ["conv1"], {})
+
+
 def test_matplotlib_waits_for_the_first_picture():
     code = "import sys, jaxinv.figures; assert 'matplotlib' not in sys.modules"
     root = jaxinv.__path__[0] + "/.."
