@@ -7,8 +7,10 @@ The package reads in the order that data flow:
 * `targets`: trained networks: shipped, found or trained here. `training` is the fit loop.
 * `defenses`: what the device does about it; `Release` is all that crosses the wire.
 * `attacks.whitebox`: regularised maximum likelihood over whole batches (He, Zhang & Lee 2021).
+* `attacks.blackbox`: inverse networks, for an attacker that may query.
+* `attacks.queryfree`: shadow edges, for one that may not.
 * `metrics`, `evaluation`, `paper`: quality per image, its summary, and the paper's numbers beside.
-* `records`, `figures`: what a run leaves behind.
+* `records`, `figures`, `runs`: what a run leaves behind, and how scripts get there.
 
 Importing it imports none of them: each is imported by name, and is as light as it can be.
 """
