@@ -152,6 +152,12 @@ def test_a_budget_that_is_gone_is_a_users_mistake():
         attack("strong", bent, num_queries=SIZE + 1)
 
 
+def test_probes_are_within_the_budget_where_few_images_are_held_out(count):
+    counting = count(bent)
+    found = attack("strong", counting, observed(bent), images=IMAGES[:24], num_queries=200)
+    assert len(counting) <= found.queries == 200
+
+
 @pytest.mark.parametrize(("number", "queries"), [(None, 60), (25, 25), (1000, 60)])
 def test_the_authors_decoder_asks_each_image_once(number, queries, count):
     counting = count(rectified)

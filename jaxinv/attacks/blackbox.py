@@ -6,7 +6,7 @@ is given nothing else: neither layers nor parameters, and no constant of the net
 
 import time
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -104,20 +104,19 @@ def invert(
         raise UserError(
             f"{len(images)} surrogate images: {method} needs {FEWEST_IMAGES} to learn from."
         )
-    began, tried = time.perf_counter(), affine.Attempt(None, 0, 0)
+    began, tried, shape = time.perf_counter(), affine.Attempt(None, 0, 0), images.shape[1:]
     keys = inverse.split_key(key)
     # A black-box attacker has no other use for this one.
     key_affine, key_held = jax.random.split(keys.correction)
     if method == "strong":
         first = features[np.arange(1)]
-        tried = affine.ask(query, first, images.shape[1:], key=key_affine, num_queries=number)
-        if tried.matrix is not None:
-            solving = time.perf_counter()
-            found = affine.solve(tried.matrix, features, images.shape[1:])
-            if found is not None:
-                seconds = time.perf_counter() - solving
-                fit_seconds = solving - began
-                return Reconstruction(found, "affine", tried.queries, None, fit_seconds, 0, seconds)
+        tried = affine.ask(query, first, shape, key=key_affine, num_queries=number)
+    if tried.matrix is not None:
+        asked = time.perf_counter()
+        found = affine.solve(tried.matrix, features, shape)
+        if found is not None:
+            seconds = time.perf_counter() - asked
+            return Reconstruction(found, "affine", tried.queries, None, asked - began, 0.0, seconds)
     left = number - tried.impulses
     if left < FEWEST_QUERIES:
         raise UsageError(
@@ -126,8 +125,8 @@ def invert(
         )
     # Probes are saved on images held out, so that the map is the one of a white-box attacker, too.
     taught, held, size = divide(images, left)
-    train = inverse.learn if method == "strong" else learn_decoder
-    learned = train(
+    size = min(size, left - tried.probes)
+    learned = (inverse.learn if method == "strong" else learn_decoder)(
         query,
         taught,
         key=keys.inverse,
@@ -136,23 +135,23 @@ def invert(
         folder=folder,
         label=label,
     )
-    held = held[: max(0, left - size - tried.probes)]
+    held = held[: left - size - tried.probes]
     quality = _held_out_psnr(learned, query, held, key_held)
     # Time of training counts even if it was before a kill, or for another attack.
     elapsed = time.perf_counter() - began
     fit_seconds = max(elapsed, learned.seconds + learned.compile_seconds)
+    way = "inverse map" if method == "strong" else "decoder"
+    queries = tried.queries + learned.queries + len(held)
+    return Reconstruction(*_timed(learned, features, way, queries, quality, fit_seconds))
+
+
+def _timed(learned: Learned, features: Features, *fields: Any) -> tuple[Any, ...]:
+    """The fields of a `Reconstruction`; what was learned is compiled first, and then run."""
     began = time.perf_counter()
     learned(features[np.arange(min(_FIRST, len(features)))])
     compiled = time.perf_counter()
-    return Reconstruction(
-        learned(features),
-        "inverse map" if method == "strong" else "decoder",
-        tried.queries + learned.queries + len(held),
-        quality,
-        fit_seconds,
-        compiled - began,
-        time.perf_counter() - compiled,
-    )
+    found = learned(features)
+    return found, *fields, compiled - began, time.perf_counter() - compiled
 
 
 def settings(
