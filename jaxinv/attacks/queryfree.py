@@ -37,6 +37,7 @@ RECIPES = {
 FIT_STEPS = 1000
 """Of training each inverse map of `strong`, unless told otherwise."""
 
+_WIDTHS = {"paper": 8, "strong": 16}  # more filters than needed are found more easily
 _SEEN = 500  # features and images that tell of all
 
 
@@ -110,7 +111,7 @@ def invert(
         recipe = dataclasses.replace(recipe, steps=shadow_steps)
     key_shadows, key_maps = jax.random.split(key)
     began = time.perf_counter()
-    network = network or _design(cloud, features, samples)
+    network = network or _design(cloud, features, samples, _WIDTHS[method])
     seen = None
     if recipe.means:
         if stream is None:
@@ -160,7 +161,7 @@ def paper_settings(network: Network) -> whitebox.Settings:
     return dataclasses.replace(settings, steps=500, learning_rate=0.1, tv_weight=2.0, tv_start=2.0)
 
 
-def _design(cloud: Network, features: Features, samples: Samples) -> Network:
+def _design(cloud: Network, features: Features, samples: Samples, width: int) -> Network:
     """A shadow, from what the attacker has seen of features, and the colours of its images."""
     seen = features[np.arange(min(_SEEN, len(features)))]
     images = samples[:_SEEN].images
@@ -170,4 +171,5 @@ def _design(cloud: Network, features: Features, samples: Samples) -> Network:
         rectified=bool((seen >= 0).all()),
         mean=images.mean(axis=(0, 1, 2)).tolist(),
         std=(images.std(axis=(0, 1, 2)) + 1e-3).tolist(),
+        width=width,
     )

@@ -121,6 +121,7 @@ def design(
     rectified: bool,
     mean: Sequence[float],
     std: Sequence[float],
+    width: int = 8,
 ) -> Network:
     """An edge that maps images of one shape to features of another, made by what shows from there.
 
@@ -134,6 +135,7 @@ def design(
       feature_shape: `(h, w, c)` or `(M,)`.
       rectified: whether features are never negative.
       mean, std: per channel, of the attacker's images.
+      width: filters of the first layer where borders are cut off; the authors have 8.
     """
     height, width, _ = image_shape
     spatial = len(feature_shape) == 3
@@ -143,7 +145,7 @@ def design(
     if spatial and ratio == width / feature_shape[1] and ratio in (1, 2, 4, 8, 16, 32):
         layers = _padded(int(np.log2(ratio)), channels, rectified)
     else:
-        layers = _cropped(height, goal, channels, rectified or not spatial)
+        layers = _cropped(height, goal, channels, rectified or not spatial, width)
     if not spatial:
         (size,) = feature_shape
         layers += [("flatten", lambda x: x.reshape(len(x), -1)), ("dense", nn.Dense(size))]
@@ -172,18 +174,20 @@ def _padded(halvings: int, channels: int, rectified: bool) -> list[tuple[str, An
     return layers
 
 
-def _cropped(size: int, goal: int, channels: int, rectified: bool) -> list[tuple[str, Any]]:
+def _cropped(
+    size: int, goal: int, channels: int, rectified: bool, width: int
+) -> list[tuple[str, Any]]:
     """Layers that lose the border: 3 x 3 convolutions, in pairs before each pooling."""
     filters: list[int] = []
     pools: list[int] = []
     while size > goal + 1:
         pooled = (size - 4) // 2
         if pooled >= goal:
-            filters += [8 if not filters else 16, 16]
+            filters += [16 if filters else width, 16]
             pools.append(len(filters))
             size = pooled
         else:
-            filters.append(8 if not filters else 16)
+            filters.append(16 if filters else width)
             size -= 2
     if filters:
         filters[-1] = channels
