@@ -137,12 +137,12 @@ def design(
       mean, std: per channel, of the attacker's images.
       width: filters of the first layer where borders are cut off; the authors have 8.
     """
-    height, width, _ = image_shape
+    height, columns, _ = image_shape
     spatial = len(feature_shape) == 3
     goal = feature_shape[0] if spatial else -(-height // 8)
     channels = feature_shape[-1] if spatial else 32
     ratio = height / goal
-    if spatial and ratio == width / feature_shape[1] and ratio in (1, 2, 4, 8, 16, 32):
+    if spatial and ratio == columns / feature_shape[1] and ratio in (1, 2, 4, 8, 16, 32):
         layers = _padded(int(np.log2(ratio)), channels, rectified)
     else:
         layers = _cropped(height, goal, channels, rectified or not spatial, width)
@@ -260,7 +260,8 @@ def fit(
         del key
         images = batch["pixels"].astype(jnp.float32) / 255
         images = images.reshape(seeds, batch_size, *images.shape[1:])
-        losses = for_each(loss_of_one, params, images, batch["labels"].reshape(seeds, batch_size))
+        labels = batch["labels"].reshape(seeds, batch_size)
+        losses = losses_of_each(loss_of_one, params, (images, labels))
         # The sum: the gradient of a shadow must not depend on how many there are.
         return losses.sum(), {}
 
@@ -332,15 +333,41 @@ def class_mean_distance(features: Array, labels: Array, stream: Stream) -> Array
     return product.sum() / (flat.shape[1] * jnp.maximum(present.sum(), 1))
 
 
-def for_each(function: Callable[..., Array], *stacked: Any) -> Array:
-    """`function` of each row of trees of arrays, in one program: `[S, ...]`.
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def losses_of_each(loss: Callable[..., Array], params: Any, data: tuple[Any, ...]) -> Array:
+    """A loss for each row of parameters and data, in one program: `[S]`.
 
-    `jax.vmap` on accelerators. On CPU one after the other: a convolution whose kernels are mapped
-    leaves the fast path, and its `canonical` form cannot be mapped at all.
+    `jax.vmap` on accelerators. On CPU one row after the other: a convolution whose kernels are
+    mapped leaves the fast path, and its `canonical` form cannot be mapped at all. There the
+    gradient of a row is taken with its loss, so that no row's activations are kept for later.
+
+    Args:
+      loss: `(params, *data) -> scalar`, of one row.
+      params: a tree of arrays `[S, ...]`, for which there is a gradient.
+      data: trees of arrays `[S, ...]`, for which there is none.
     """
-    if jax.default_backend() != "cpu":
-        return jax.vmap(function)(*stacked)
-    return jax.lax.map(lambda rows: function(*rows), stacked)
+    return _losses_and_gradients(loss, params, data)[0]
+
+
+def _losses_and_gradients(loss, params, data):
+    def one(rows):
+        return jax.value_and_grad(loss)(*rows)
+
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(one, (params, *data))
+    return jax.vmap(one)((params, *data))
+
+
+def _losses_backward(loss, gradients, cotangents):
+    del loss
+
+    def scaled(leaf: Array) -> Array:
+        return leaf * cotangents.reshape(-1, *(1,) * (leaf.ndim - 1))
+
+    return jax.tree.map(scaled, gradients), None
+
+
+losses_of_each.defvjp(_losses_and_gradients, _losses_backward)
 
 
 def _optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
