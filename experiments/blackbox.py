@@ -114,7 +114,12 @@ def _run_one(
 ) -> dict[str, Any]:
     available = len(scene.dataset.surrogate(config.surrogate))
     number, steps = blackbox.settings(config.method, available, num_queries, config.fit_steps)
-    identity = {"surrogate": config.surrogate, "num_queries": number, "fit_steps": steps}
+    identity = {
+        "surrogate": config.surrogate,
+        "num_queries": number,
+        "fit_steps": steps,
+        "version": inverse.VERSION if config.method == "strong" else blackbox.VERSION,
+    }
     return runs.run_once(
         EXPERIMENT,
         config,

@@ -102,11 +102,10 @@ def _extreme(values: list[float | None], extreme: Callable[[list[float]], float]
 
 
 def _run_cut(config: Config, scene: runs.Scene, cut: str) -> dict[str, Any]:
-    recipe = queryfree.RECIPES[config.method]
     identity: dict[str, Any] = {
         "surrogate": config.surrogate,
         "num_shadows": config.num_shadows,
-        "shadow_steps": config.shadow_steps or recipe.steps,
+        **queryfree.settings(config.method, config.shadow_steps),
     }
     if config.method == "strong":
         identity |= {"fit_steps": config.fit_steps, "num_stream": config.num_stream}
@@ -127,7 +126,7 @@ def _attack(config: Config, scene: runs.Scene, cut: str) -> runs.Outcome:
     found = queryfree.invert(
         config.method,
         cloud,
-        params,
+        cloud.select(params),
         release,
         scene.dataset.surrogate(config.surrogate),
         key=keys[2],

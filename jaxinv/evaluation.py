@@ -31,7 +31,7 @@ def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[s
       `psnr [N]` and `psnr_mean`, `_std`, `_median`, `_ci` (95% bootstrap interval of the mean), the
       same for `ssim`, `exact_fraction` and `diverged`, the number of non-finite images (for any
       attacker). Of several attackers also `psnr_by_seed [S]`, the mean of each, and
-      `psnr_seed_std`, their standard deviation; and the same for `ssim`.
+      `psnr_seed_std`, their standard deviation (NaN of one); and the same for `ssim`.
     """
     several = reconstructions.ndim == originals.ndim + 1
     tries = reconstructions if several else reconstructions[None]
@@ -50,7 +50,7 @@ def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[s
         }
         if several:
             by_seed = np.array([metrics.summarise(row).mean for row in values])
-            spread = float(by_seed.std(ddof=min(1, len(by_seed) - 1)))
+            spread = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else float("nan")
             fields |= {f"{name}_by_seed": by_seed, f"{name}_seed_std": spread}
     return fields | {
         "exact_fraction": float(quality.exact.mean()),
@@ -108,6 +108,8 @@ def row_label(record: Mapping[str, Any]) -> str:
     name = record["split"]
     if "num_queries" in record:
         name += f", {record['num_queries']:,} queries"
+    if "num_shadows" in record:
+        name += f", first of {record['num_shadows']}"
     if record["diverged"] == record["num_images"]:
         return f"{name}\ndiverged"
     return f"{name}\n{record['psnr_mean']:.1f} dB / {record['ssim_mean']:.3f}"
@@ -145,5 +147,8 @@ def table_row(record: Mapping[str, Any]) -> str:
     )
     if "queries" in record:
         row += f"  ({record['queries']:,} queries)"
+    if record.get("psnr_seed_std") is not None:
+        row += f"  (+- {record['psnr_seed_std']:.2f} over {len(record['psnr_by_seed'])} seeds"
+        row += f"; jointly {record['joint']['psnr_mean']:.2f})"
     some = 0 < record["diverged"] < record["num_images"]
     return row + (f"  ({record['diverged']} diverged, not in the means)" if some else "")

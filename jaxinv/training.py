@@ -25,6 +25,8 @@ from jaxinv.progress import Progress
 
 Batch = Any
 Metrics = Mapping[str, Array]
+_SECONDS_UNSAVED = 5.0  # of training, that a kill may cost
+
 Loss = Callable[[Any, Batch, Array], tuple[Array, Metrics]]
 
 
@@ -71,7 +73,8 @@ def fit(
       batch_size: examples a step; at most N.
       key: of all randomness.
       on_epoch: `params -> numbers` to add to the epoch's row of the history.
-      checkpoint: file to write after every epoch and to go on from where it exists.
+      checkpoint: file to go on from where it exists, and to write: after the first epoch and the
+        last, and between them after those that end some seconds after it was written before.
       description: shown before the progress bar.
 
     Raises:
@@ -89,6 +92,9 @@ def fit(
     if checkpoint is not None and Path(checkpoint).is_file():
         state, history, seconds = _resume(checkpoint, state)
     first_epoch = len(history)
+    if first_epoch >= epochs:
+        return Fit(state[0], history, seconds, 0.0)
+    written = -np.inf
     shape = jax.eval_shape(
         lambda p: loss(p, jax.tree.map(lambda a: a[:batch_size], data), key)[1], params
     )
@@ -117,10 +123,31 @@ def fit(
                 raise UserError(f"{description}: the loss is not finite after epoch {epoch + 1}.")
             row |= on_epoch(state[0]) if on_epoch else {}
             history.append(row)
-            if checkpoint is not None:
+            due = epoch + 1 == epochs or time.monotonic() - written > _SECONDS_UNSAVED
+            if checkpoint is not None and due:
                 metadata = {"history": json.dumps(history), "seconds": str(seconds)}
                 checkpoints.save(checkpoint, state, metadata=metadata)
+                written = time.monotonic()
     return Fit(state[0], history, seconds, compile_seconds)
+
+
+def whole_epochs(steps: int, size: int, batch_size: int) -> tuple[int, int]:
+    """As many epochs as come nearest to a number of steps, and the steps that these have.
+
+    Args:
+      steps: wanted.
+      size: number of examples.
+      batch_size: examples a step; the last, incomplete batch of an epoch is left out.
+    """
+    each = size // min(batch_size, size)
+    epochs = max(1, round(steps / each))
+    return epochs, epochs * each
+
+
+def one_cycle(steps: int, learning_rate: float) -> optax.GradientTransformation:
+    """AdamW, its rate rising to `learning_rate` and falling again; gradients clipped to norm 1."""
+    schedule = optax.cosine_onecycle_schedule(steps, learning_rate)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule))
 
 
 def _resume(path: str | os.PathLike[str], like: Any) -> tuple[Any, list[dict[str, float]], float]:

@@ -104,7 +104,7 @@ def test_there_is_a_shadow_for_every_cut_and_it_is_another_network(make_network)
         assert kernels(made) != kernels(own)
         last = [name for name in made.cuts if "conv" in name or "dense" in name][-1]
         behind = made.cuts[made.cuts.index(last) + 1 :]
-        assert bool(behind) == rectified
+        assert any("relu" in name or "rect" in name for name in behind) == rectified
 
 
 def test_the_authors_shadow_at_relu2():
@@ -127,9 +127,13 @@ def test_the_authors_shadow_at_relu22():
     assert params["conv1"]["kernel"].shape == (5, 5, 64, 128)
 
 
-def test_features_that_no_shadow_makes():
-    with pytest.raises(UserError, match="No shadow"):
-        shadow.design((28, 28, 1), (40, 40, 2), rectified=False, **COLOURS[1])
+@pytest.mark.parametrize(
+    "features", [(40, 40, 2), (1, 1, 64), (15, 15, 3), (23, 27, 2), (49, 16), (7, 7, 4, 2), (5,)]
+)
+def test_features_of_any_shape_have_a_shadow(features):
+    for rectified in (False, True):
+        made = shadow.design((28, 28, 1), features, rectified=rectified, **COLOURS[1])
+        assert made.output_shape == features
 
 
 def test_a_stream_is_summed_up_by_what_the_cloud_takes_it_for(cloud, monkeypatch):
@@ -227,6 +231,29 @@ def test_losses_and_gradients_are_those_of_each_row():
         value, own = jax.value_and_grad(loss)(row, data[0][i], data[1][i])
         assert float(found[i]) == pytest.approx(float(value), rel=1e-6)
         np.testing.assert_allclose(gradient["w"][i], weights[i] * own["w"], rtol=1e-5)
+
+
+def test_a_shadow_does_not_depend_on_how_many_there_are(cloud):
+    alone, three = fitted(cloud, PLAIN, seeds=1), fitted(cloud, PLAIN, seeds=3)
+    for one, other in zip(
+        jax.tree.leaves(alone.params[0]), jax.tree.leaves(three.params[0]), strict=True
+    ):
+        # A single one would be clipped otherwise if the norm were that of all.
+        np.testing.assert_allclose(one, other, atol=0.02)
+
+
+def test_there_may_be_more_shadows_than_images_for_a_batch_each(cloud):
+    network, params = cloud
+    found = shadow.fit(
+        network,
+        params,
+        samples(20),
+        network=linear_shadow(),
+        recipe=PLAIN,
+        seeds=12,
+        key=key(),
+    )
+    assert len(found.params) == 12
 
 
 def test_accuracy_is_that_of_shadow_and_cloud_on_images_that_taught_nothing(cloud):

@@ -6,7 +6,7 @@ is given nothing else: neither layers nor parameters, and no constant of the net
 
 import time
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from jaxinv.attacks import affine, inverse
 from jaxinv.attacks.decoders import Decoder
 from jaxinv.attacks.inverse import Learned
 from jaxinv.attacks.queries import (
-    FEWEST_IMAGES,
+    check_images,
     checkpoint_path,
     divide,
     in_slices,
@@ -28,9 +28,9 @@ from jaxinv.attacks.queries import (
 from jaxinv.attacks.solvers import amsgrad
 from jaxinv.attacks.whitebox import Features
 from jaxinv.defenses import Query
-from jaxinv.errors import UsageError, UserError
+from jaxinv.errors import UsageError
 from jaxinv.networks import Params
-from jaxinv.training import fit
+from jaxinv.training import fit, whole_epochs
 
 METHODS = ("paper", "strong")
 KNOWLEDGE = "answers to queries of the release; surrogate images"
@@ -52,7 +52,7 @@ class Reconstruction(NamedTuple):
     Attributes:
       images: `[N, H, W, C]` NumPy, in unit space but not clipped to it.
       way: how they were found: "affine", "inverse map" or "decoder".
-      queries: different ones that were asked.
+      queries: different ones that may have been asked, at most: a training draws from its pool.
       held_out_psnr: mean in dB on the attacker's own images that taught nothing; None if there were
         no queries for that, or no need.
       fit_seconds: wall time of querying and learning, compilation included.
@@ -100,10 +100,7 @@ def invert(
       UserError: there are too few images.
     """
     number, steps = settings(method, len(images), num_queries, fit_steps)
-    if len(images) < FEWEST_IMAGES:
-        raise UserError(
-            f"{len(images)} surrogate images: {method} needs {FEWEST_IMAGES} to learn from."
-        )
+    check_images(method, len(images))
     began, tried, shape = time.perf_counter(), affine.Attempt(None, 0, 0), images.shape[1:]
     keys = inverse.split_key(key)
     # A black-box attacker has no other use for this one.
@@ -142,16 +139,10 @@ def invert(
     fit_seconds = max(elapsed, learned.seconds + learned.compile_seconds)
     way = "inverse map" if method == "strong" else "decoder"
     queries = tried.queries + learned.queries + len(held)
-    return Reconstruction(*_timed(learned, features, way, queries, quality, fit_seconds))
-
-
-def _timed(learned: Learned, features: Features, *fields: Any) -> tuple[Any, ...]:
-    """The fields of a `Reconstruction`; what was learned is compiled first, and then run."""
-    began = time.perf_counter()
-    learned(features[np.arange(min(_FIRST, len(features)))])
-    compiled = time.perf_counter()
-    found = learned(features)
-    return found, *fields, compiled - began, time.perf_counter() - compiled
+    found, compile_seconds, seconds = learned.timed(features)
+    return Reconstruction(
+        found, way, queries, quality, fit_seconds, compile_seconds=compile_seconds, seconds=seconds
+    )
 
 
 def settings(
@@ -180,7 +171,7 @@ def _held_out_psnr(learned: Learned, query: Query, images: np.ndarray, key: Arra
         return query(jax.vmap(lambda place: jax.random.fold_in(key, place))(places), images)
 
     features = in_slices(answer, images, np.arange(len(images)))
-    return float(np.nan_to_num(metrics.evaluate(images, learned(features)).psnr, nan=0.0).mean())
+    return metrics.summarise(metrics.evaluate(images, learned(features)).psnr).mean
 
 
 def learn_decoder(
@@ -216,8 +207,8 @@ def learn_decoder(
         return jnp.mean(((estimate(params, features) - wanted) / std) ** 2), {}
 
     batch_size = min(_PAPER_BATCH, len(images))
-    epochs = max(1, round(steps / (len(images) // batch_size)))
-    third = max(1, epochs * (len(images) // batch_size) // 3)
+    epochs, taken = whole_epochs(steps, len(images), batch_size)
+    third = max(1, taken // 3)
     rate = optax.piecewise_constant_schedule(_PAPER_RATE, {third: 0.5, 2 * third: 0.5})
     trained = fit(
         loss,

@@ -6,6 +6,7 @@ for 2 x 2, and its shape follows from the shapes of what goes in and of the imag
 
 import dataclasses
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -14,14 +15,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 
 from jaxinv.attacks.queries import Pool, checkpoint_path, make_pool
 from jaxinv.defenses import Query
 from jaxinv.networks import Params
 from jaxinv.networks.convolution import conv_general_dilated
-from jaxinv.training import fit
+from jaxinv.training import fit, one_cycle, whole_epochs
 
 VERSION = 3
 """Of the networks and their training: what was trained by another is not gone on with."""
@@ -108,7 +108,7 @@ class Learned:
       params: of it.
       seconds: wall time of the training.
       compile_seconds: wall time of compiling it.
-      queries: different ones that it took.
+      queries: different ones that its training may have asked, at most.
     """
 
     apply: Callable[..., Array]
@@ -126,6 +126,14 @@ class Learned:
             rows = np.minimum(np.arange(begin, begin + min(_SLICE, size)), size - 1)
             slices.append(np.asarray(run(self.params, *(value[rows] for value in inputs))))
         return np.concatenate(slices)[:size]
+
+    def timed(self, features: Any) -> tuple[np.ndarray, float, float]:
+        """Estimates of features, and the seconds of compiling and of running that."""
+        began = time.perf_counter()
+        self(features[np.arange(min(_SLICE, len(features)))])
+        compiled = time.perf_counter()
+        images = self(features)
+        return images, compiled - began, time.perf_counter() - compiled
 
 
 class Keys(NamedTuple):
@@ -279,15 +287,12 @@ def fit_correction(
 
 def _fit(loss, params, data, estimate, key, steps, checkpoint, description) -> Learned:
     size = len(jax.tree.leaves(data)[0])
-    epochs = max(1, round(steps * _BATCH_SIZE / size))
-    steps = epochs * (size // min(_BATCH_SIZE, size))
-    schedule = optax.cosine_onecycle_schedule(steps, _LEARNING_RATE)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule))
+    epochs, steps = whole_epochs(steps, size, _BATCH_SIZE)
     trained = fit(
         loss,
         params,
         data,
-        optimizer=optimizer,
+        optimizer=one_cycle(steps, _LEARNING_RATE),
         epochs=epochs,
         batch_size=_BATCH_SIZE,
         key=key,
@@ -325,14 +330,12 @@ def _ridge(pool: Pool) -> tuple[Array, Array]:
         return known.T @ known, known.T @ batch.reshape(len(batch), -1)
 
     images, places = pool.batch
-    parts = [
-        [
-            np.asarray(moment, np.float64)
-            for moment in moments(images[i : i + _SLICE], places[i : i + _SLICE])
-        ]
-        for i in range(0, len(images), _SLICE)
-    ]
-    gram, cross = (np.sum(moment, axis=0) for moment in zip(*parts, strict=True))
-    gram += 1e-3 * np.trace(gram) / len(gram) * np.eye(len(gram))
+    gram: Any = 0.0
+    cross: Any = 0.0
+    for i in range(0, len(images), _SLICE):
+        squares, products = moments(images[i : i + _SLICE], places[i : i + _SLICE])
+        gram += np.asarray(squares, np.float64)
+        cross += np.asarray(products, np.float64)
+    gram[np.diag_indices(len(gram))] += 1e-3 * np.trace(gram) / len(gram)
     weights = np.linalg.solve(gram, cross).astype(np.float32)
     return jnp.asarray(weights[:-1]), jnp.asarray(weights[-1])

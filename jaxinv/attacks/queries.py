@@ -15,6 +15,7 @@ from jax import Array
 
 from jaxinv import checkpoints, targets
 from jaxinv.defenses import Query
+from jaxinv.errors import UserError
 
 FEWEST_IMAGES = 20
 """With fewer there is nothing to learn from."""
@@ -106,6 +107,16 @@ def divide(images: np.ndarray, num_queries: int) -> Division:
     held = min(max(1, int(_HELD_OUT * len(images))), _MOST_HELD_OUT)
     taught, rest = images[: len(images) - held], images[len(images) - held :]
     return Division(taught, rest, num_queries - min(held, int(_MOST_ASKED * num_queries)))
+
+
+def check_images(method: str, count: int) -> None:
+    """Checks that there are images enough to learn from.
+
+    Raises:
+      UserError: there are not.
+    """
+    if count < FEWEST_IMAGES:
+        raise UserError(f"{count} surrogate images: {method} needs {FEWEST_IMAGES} to learn from.")
 
 
 def make_pool(query: Query, images: np.ndarray, size: int, key: Array) -> Pool:

@@ -8,7 +8,7 @@ of what it was sent before.
 import dataclasses
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from jax import Array
 
 from jaxinv import defenses
 from jaxinv.attacks import inverse, shadow, whitebox
-from jaxinv.attacks.queries import FEWEST_IMAGES, divide
+from jaxinv.attacks.queries import check_images, divide
 from jaxinv.attacks.shadow import Recipe, Shadows
 from jaxinv.attacks.whitebox import Features
 from jaxinv.data import Samples
@@ -46,7 +46,7 @@ class Reconstruction(NamedTuple):
 
     Attributes:
       images: `[S, N, H, W, C]` NumPy, by each of S shadows, in unit space but not clipped to it.
-      joint: `[N, H, W, C]` NumPy, the mean over the shadows.
+      joint: `[N, H, W, C]` NumPy, the mean over the shadows that did not diverge.
       shadows: what they are.
       fit_seconds: wall time of all training, compilation included.
       compile_seconds, seconds: wall time of compiling and running the attack itself.
@@ -102,10 +102,7 @@ def invert(
     """
     if method not in METHODS:
         raise UsageError(f"method={method}: expected one of {', '.join(METHODS)}.")
-    if len(samples) < FEWEST_IMAGES:
-        raise UserError(
-            f"{len(samples)} surrogate images: {method} needs {FEWEST_IMAGES} to learn from."
-        )
+    check_images(method, len(samples))
     recipe = RECIPES[method]
     if shadow_steps:
         recipe = dataclasses.replace(recipe, steps=shadow_steps)
@@ -139,13 +136,33 @@ def invert(
             _by_map(network, params, features, samples, key_map, fit_steps, folder, name)
         )
     images = np.stack([answer.images for answer in answers])
-    training = shadows.seconds + sum(answer.fit_seconds for answer in answers)
+    training = shadows.seconds + shadows.compile_seconds
+    training += sum(answer.fit_seconds for answer in answers)
     compiling = sum(answer.compile_seconds for answer in answers)
     running = sum(answer.seconds for answer in answers)
     # Training that was done before a kill counts as well.
     fit_seconds = max(time.perf_counter() - began - compiling - running, training)
-    joint = np.clip(images, 0, 1).mean(axis=0)
+    joint = _mean_of_finite(np.clip(images, 0, 1))
     return Reconstruction(images, joint, shadows, fit_seconds, compiling, running)
+
+
+def settings(method: str, shadow_steps: int | None = None) -> dict[str, Any]:
+    """What decides a method's result beside the arguments of `invert`, for a configuration."""
+    recipe = RECIPES[method]
+    return {
+        "shadow_steps": shadow_steps or recipe.steps,
+        "recipe": repr(recipe),
+        "width": _WIDTHS[method],
+        "versions": [shadow.VERSION, inverse.VERSION],
+    }
+
+
+def _mean_of_finite(images: np.ndarray) -> np.ndarray:
+    """The mean over shadows, `[S, N, ...]` to `[N, ...]`; what diverged is left out, if not all."""
+    finite = np.isfinite(images).all(axis=tuple(range(2, images.ndim)), keepdims=True)
+    total = np.where(finite, images, 0).sum(axis=0)
+    count = finite.sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
 
 
 class _Answer(NamedTuple):
@@ -180,9 +197,9 @@ def _by_map(
         folder=folder,
         label=label,
     )
-    began = time.perf_counter()
-    images = learned(features)
-    return _Answer(images, learned.seconds, 0.0, time.perf_counter() - began)
+    images, compile_seconds, seconds = learned.timed(features)
+    fit_seconds = learned.seconds + learned.compile_seconds
+    return _Answer(images, fit_seconds, compile_seconds, seconds)
 
 
 def paper_settings(network: Network) -> whitebox.Settings:

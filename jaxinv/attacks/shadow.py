@@ -25,6 +25,7 @@ from jaxinv.data import Samples
 from jaxinv.errors import UserError
 from jaxinv.networks import Layer, Network, Params, max_pool, sequence
 from jaxinv.training import fit as fit_loop
+from jaxinv.training import one_cycle, whole_epochs
 
 VERSION = 1
 """Of the shadows and their training: what was trained by another is not gone on with."""
@@ -146,17 +147,17 @@ def design(
         layers = _padded(int(np.log2(ratio)), channels, rectified)
     else:
         layers = _cropped(height, goal, channels, rectified or not spatial, width)
-    if not spatial:
-        (size,) = feature_shape
-        layers += [("flatten", lambda x: x.reshape(len(x), -1)), ("dense", nn.Dense(size))]
-        layers += [("rectify", nn.relu)] if rectified else []
     network = sequence(layers, image_shape, mean=mean, std=std)
-    if network.output_shape != tuple(feature_shape):
-        raise UserError(
-            f"No shadow maps images {tuple(image_shape)} to features {tuple(feature_shape)}; "
-            f"the nearest makes {network.output_shape}: give one of your own."
-        )
-    return network
+    if network.output_shape == tuple(feature_shape):
+        return network
+    # Any other shape is reached by a dense layer.
+    layers += [
+        ("flatten", lambda x: x.reshape(len(x), -1)),
+        ("dense", nn.Dense(int(np.prod(feature_shape)))),
+        *([("rectify", nn.relu)] if rectified else []),
+        ("shape", lambda x: x.reshape(len(x), *feature_shape)),
+    ]
+    return sequence(layers, image_shape, mean=mean, std=std)
 
 
 def _padded(halvings: int, channels: int, rectified: bool) -> list[tuple[str, Any]]:
@@ -180,7 +181,7 @@ def _cropped(
     """Layers that lose the border: 3 x 3 convolutions, in pairs before each pooling."""
     filters: list[int] = []
     pools: list[int] = []
-    while size > goal + 1:
+    while size > goal + 1 and size > 2:
         pooled = (size - 4) // 2
         if pooled >= goal:
             filters += [16 if filters else width, 16]
@@ -244,7 +245,7 @@ def fit(
     held = max(1, len(samples) // 10)
     taught, rest = samples[: len(samples) - held], samples[len(samples) - held :]
     own = cloud.select(cloud_params)
-    batch_size = max(2, min(recipe.batch_size, len(taught) // seeds))
+    batch_size = min(recipe.batch_size, len(taught))
 
     def loss_of_one(params: Params, images: Array, labels: Array) -> Array:
         features = network.apply(params, images)
@@ -258,15 +259,18 @@ def fit(
 
     def loss(params: Params, batch: dict[str, Array], key: Array):
         del key
-        images = batch["pixels"].astype(jnp.float32) / 255
-        images = images.reshape(seeds, batch_size, *images.shape[1:])
-        labels = batch["labels"].reshape(seeds, batch_size)
+        images, labels = (jnp.moveaxis(batch[name], 1, 0) for name in ("pixels", "labels"))
+        images = images.astype(jnp.float32) / 255
         losses = losses_of_each(loss_of_one, params, (images, labels))
         # The sum: the gradient of a shadow must not depend on how many there are.
         return losses.sum(), {}
 
-    key_init, key_fit = jax.random.split(key)
-    params = jax.jit(jax.vmap(network.init))(jax.random.split(key_init, seeds))
+    key_init, key_order, key_fit = jax.random.split(key, 3)
+    each_key = jax.vmap(jax.random.fold_in, (None, 0))
+    params = jax.jit(jax.vmap(network.init))(each_key(key_init, jnp.arange(seeds)))
+    # A shadow's images come in an order of its own, however many others are trained with it.
+    shuffle = partial(jax.random.permutation, x=len(taught))
+    order = np.asarray(jax.vmap(shuffle)(each_key(key_order, jnp.arange(seeds)))).T
     checkpoint = None
     if folder is not None:
         some = {"images": taught[:8].images, "cloud_params": own}
@@ -277,20 +281,18 @@ def fit(
             "pixels": samples.pixels,
             "labels": samples.labels,
             "key": jax.random.key_data(key),
-            "stream": None if stream is None else stream.means,
+            "stream": stream,
             "recipe": np.array([repr(recipe), str(seeds), str(VERSION)]),
         }
         checkpoint = folder / f"{label}-{checkpoints.fingerprint(known)}-shadows.safetensors"
-    together = seeds * batch_size
-    per_epoch = len(taught) // together
-    epochs = max(1, round(recipe.steps / per_epoch))
+    epochs, steps = whole_epochs(recipe.steps, len(taught), batch_size)
     done = fit_loop(
         loss,
         params,
-        {"pixels": np.asarray(taught.pixels), "labels": taught.labels},
-        optimizer=_optimizer(recipe, epochs * per_epoch),
+        {"pixels": np.asarray(taught.pixels)[order], "labels": taught.labels[order]},
+        optimizer=_optimizer(recipe, steps),
         epochs=epochs,
-        batch_size=together,
+        batch_size=batch_size,
         key=key_fit,
         checkpoint=checkpoint,
         description=f"shadows {label}",
@@ -372,11 +374,7 @@ losses_of_each.defvjp(_losses_and_gradients, _losses_backward)
 
 def _optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
     """The same for each shadow by itself, in parameters `[S, ...]`."""
-    if recipe.authors:
-        one = amsgrad(1e-3, eps=1e-3)
-    else:
-        schedule = optax.cosine_onecycle_schedule(steps, recipe.learning_rate)
-        one = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule))
+    one = amsgrad(1e-3, eps=1e-3) if recipe.authors else one_cycle(steps, recipe.learning_rate)
     return optax.GradientTransformation(jax.vmap(one.init), jax.vmap(one.update))
 
 

@@ -19,9 +19,9 @@ from jax import Array
 
 from jaxinv import checkpoints, defenses, metrics, records
 from jaxinv.attacks import inverse, priors, whitebox
-from jaxinv.attacks.queries import FEWEST_IMAGES, divide
+from jaxinv.attacks.queries import check_images, divide
 from jaxinv.attacks.whitebox import Estimate, Features, Settings, Stage
-from jaxinv.errors import UsageError, UserError
+from jaxinv.errors import UsageError
 from jaxinv.networks import Network, Params
 
 # What an attack's trials may cost: this number of activations of the edge, within bounds of images.
@@ -86,10 +86,7 @@ def learn(
     """
     if method not in METHODS:
         raise UsageError(f"method={method}: expected one of {', '.join(METHODS)}.")
-    if len(images) < FEWEST_IMAGES:
-        raise UserError(
-            f"{len(images)} surrogate images: {method} needs {FEWEST_IMAGES} to learn from."
-        )
+    check_images(method, len(images))
     return _Learner(edge, params, images, key, overrides or {}, fit_steps, folder).learn(method)
 
 
