@@ -1,0 +1,123 @@
+"""What the scripts that attack have in common, without a script: flags, and runs done once."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from absl import flags
+
+from jaxinv import data, records, runs, targets
+from jaxinv.networks import lenet5
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(runs.Config):
+    depth: int = 3
+
+
+@pytest.fixture
+def scene():
+    """Random images, and a target that nobody trained."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (12, 28, 28, 1), dtype=np.uint8)
+    samples = data.Samples(pixels, np.zeros(12, np.int32))
+    dataset = data.Dataset("random", "nowhere", "f" * 12, 10, samples, samples, samples)
+    target = targets.Target(lenet5(), {}, "nowhere", "e" * 12, {})
+    return runs.Scene(dataset, target, 0.5, ["conv1", "relu2"])
+
+
+class Attack:
+    """Counts how often it is called, and returns the originals, or several tries at them."""
+
+    def __init__(self, scene, config, seeds=None):
+        images = scene.images(config)
+        self.found = images if seeds is None else np.stack([images] * seeds)
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        return runs.Outcome(self.found, "nothing", "none", 1.0, 2.0, 3.0, {"more": self.calls})
+
+
+def run(scene, config, attack, *, cut="relu2", identity=None):
+    return runs.run_once("test", config, scene, cut, attack, identity=identity or {"depth": 3})
+
+
+def config_in(tmp_path, **options):
+    return Config(method="magic", workdir=str(tmp_path), num_images=5, **options)
+
+
+def test_a_run_is_done_once_and_again_when_it_is_asked_for(tmp_path, scene):
+    config = config_in(tmp_path)
+    attack = Attack(scene, config)
+    first = run(scene, config, attack)
+    assert run(scene, config, attack) == first
+    assert attack.calls == 1
+    again = run(scene, dataclasses.replace(config, rerun=True), attack)
+    assert attack.calls == again["more"] == 2
+    assert again["path"] == first["path"]
+
+
+def test_a_record_has_what_every_attack_has(tmp_path, scene):
+    config = config_in(tmp_path)
+    record = run(scene, config, Attack(scene, config))
+    assert record.keys() >= records.REQUIRED_KEYS | records.REQUIRED_ATTACK_KEYS
+    assert record["psnr_mean"] == 100
+    assert record["exact_fraction"] == 1
+    assert record["images_per_s"] == pytest.approx(5 / 3)
+    assert (record["fit_s"], record["compile_s"], record["attack_s"]) == (1, 2, 3)
+    assert record["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"num_images": 6}, {"method": "other"}, {"cut": "conv1"}, {"depth": 4}]
+)
+def test_what_decides_a_run_names_it(tmp_path, scene, change):
+    change = dict(change)
+    cut, depth = change.pop("cut", "relu2"), change.pop("depth", 3)
+    config = config_in(tmp_path)
+    first = run(scene, config, Attack(scene, config))
+    config = dataclasses.replace(config, **change)
+    other = run(scene, config, Attack(scene, config), cut=cut, identity={"depth": depth})
+    assert other["path"] != first["path"]
+    assert other["config_hash"] != first["config_hash"]
+
+
+def test_of_several_seeds_the_first_is_kept_and_all_are_measured(tmp_path, scene):
+    config = config_in(tmp_path)
+    attack = Attack(scene, config, seeds=3)
+    attack.found[1] = 0
+    attack.found[2] = np.nan
+    record = run(scene, config, attack)
+    assert len(record["psnr_by_seed"]) == 3
+    assert record["psnr_by_seed"][0] == 100
+    assert record["psnr_by_seed"][2] is None
+    assert record["diverged"] == 5
+    with np.load(record["path"].replace("record.json", "images.npz")) as images:
+        np.testing.assert_array_equal(images["reconstructions"], images["originals"])
+
+
+def test_every_cut_gets_a_line_and_several_a_picture(tmp_path, scene, capsys):
+    config = config_in(tmp_path)
+    attacks = [
+        lambda cut=cut: run(scene, config, Attack(scene, config), cut=cut) for cut in scene.cuts
+    ]
+    finished = runs.run_all("test", config, scene, attacks)
+    out = capsys.readouterr().out.splitlines()
+    assert [record["split"] for record in finished] == ["conv1", "relu2"]
+    assert out[2].startswith("conv1") and out[3].startswith("relu2")
+    (picture,) = (tmp_path / "test").glob("grid-random-magic-*.png")
+    assert str(picture) in out[4]
+
+
+def test_a_configuration_comes_from_the_flags_of_its_names(monkeypatch):
+    values = flags.FlagValues()
+    for field in dataclasses.fields(Config):
+        flags.DEFINE_string(field.name, f"<{field.name}>", "", flag_values=values)
+    flags.DEFINE_list("split", "a,b", "", flag_values=values, allow_override=True)
+    values.mark_as_parsed()
+    monkeypatch.setattr(runs.flags, "FLAGS", values)
+    config = runs.from_flags(Config, depth=7)
+    assert config.depth == 7
+    assert config.split == ("a", "b")
+    assert config.dataset == "<dataset>"
