@@ -47,7 +47,8 @@ flags.DEFINE_list(
 cli.define_count(
     "fit_steps",
     None,
-    f"Steps of training. By default {inverse.STEPS} for strong, {blackbox.PAPER_STEPS} for paper.",
+    f"Steps of training, to whole epochs. By default {inverse.STEPS} for strong, "
+    f"{blackbox.PAPER_STEPS} for paper.",
 )
 flags.DEFINE_enum(
     "surrogate",
@@ -155,10 +156,11 @@ def _attack(
         "fit_steps": fit_steps,
         "held_out_psnr": found.held_out_psnr,
     }
+    exact = found.way == "affine"
     return runs.Outcome(
         found.images,
-        blackbox.KNOWLEDGE,
-        config.surrogate,
+        blackbox.KNOWLEDGE_OF_ANSWERS if exact else blackbox.KNOWLEDGE,
+        "none" if exact else config.surrogate,
         found.fit_seconds,
         found.compile_seconds,
         found.seconds,

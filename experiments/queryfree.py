@@ -35,8 +35,18 @@ flags.DEFINE_enum(
     "sent; they are inverted by maps trained on pairs of theirs.",
 )
 cli.define_count("num_shadows", 3, "Shadows to train, which differ in their seeds.")
-cli.define_count("shadow_steps", None, "Steps of training them; by default the method's number.")
-cli.define_count("fit_steps", queryfree.FIT_STEPS, "Steps of training each inverse map of strong.")
+cli.define_count(
+    "shadow_steps",
+    None,
+    "Steps of training them, to whole epochs. By default "
+    + ", ".join(f"{recipe.steps} for {name}" for name, recipe in queryfree.RECIPES.items())
+    + ".",
+)
+cli.define_count(
+    "fit_steps",
+    queryfree.FIT_STEPS,
+    "Steps of training each inverse map of strong, to whole epochs.",
+)
 cli.define_count(
     "num_stream",
     9000,

@@ -65,7 +65,9 @@ flags.DEFINE_enum(
     "Neither paper nor tv learns from images.",
 )
 cli.define_count(
-    "fit_steps", inverse.STEPS, "Steps of training the inverse map of hybrid, and each correction."
+    "fit_steps",
+    inverse.STEPS,
+    "Steps of training the inverse map of hybrid, and each correction, to whole epochs.",
 )
 cli.define_count("chunk", None, "Images attacked at once; by default what is fast here.")
 cli.common_flags(num_images=100, splits="conv1")

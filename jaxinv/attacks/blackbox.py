@@ -33,6 +33,7 @@ from jaxinv.networks import Params
 from jaxinv.training import fit, whole_epochs
 
 METHODS = ("paper", "strong")
+KNOWLEDGE_OF_ANSWERS = "answers to queries of the release; no images"
 KNOWLEDGE = "answers to queries of the release; surrogate images"
 FEWEST_QUERIES = 20
 
