@@ -147,12 +147,13 @@ def test_a_stream_is_summed_up_by_what_the_cloud_takes_it_for(cloud, monkeypatch
         assert seen.counts[number] == len(members) > 0
         np.testing.assert_allclose(seen.means[number], members.mean(0), rtol=1e-4, atol=1e-5)
     assert seen.scale == pytest.approx(features.std(), rel=1e-5)
+    np.testing.assert_allclose(seen.spread, features.std(axis=0), rtol=1e-4)
 
 
 def test_class_mean_distance_is_unbiased():
     rng = np.random.default_rng(0)
     truth = np.array([[1.0, -1.0], [0.0, 2.0]], np.float32)
-    stream = Stream(truth + 0.5, np.ones(2, np.float32), 2.0)
+    stream = Stream(truth + 0.5, np.ones(2, np.float32), 2.0, np.ones(2))
     labels = np.tile([0, 1], 8).astype(np.int32)
     draws = truth[labels] + 3 * rng.normal(size=(4000, 16, 2)).astype(np.float32)
     of_one = partial(shadow.class_mean_distance, labels=jnp.asarray(labels), stream=stream)
@@ -165,7 +166,7 @@ def test_class_mean_distance_is_unbiased():
 
 
 def test_classes_that_are_missing_do_not_count():
-    stream = Stream(np.zeros((3, 2), np.float32), np.array([1, 1, 0], np.float32), 1.0)
+    stream = Stream(np.zeros((3, 2)), np.array([1, 1, 0], np.float32), 1.0, np.ones(2))
     features = jnp.ones((4, 2))
     some = shadow.class_mean_distance(features, jnp.array([0, 2, 0, 1]), stream)
     assert float(some) == pytest.approx(1.0)
@@ -194,6 +195,21 @@ def test_class_means_of_the_stream_make_a_shadow_the_edge(cloud):
 
     assert error(shadows["plain"]) > 0.5
     assert error(shadows["strong"]) < 0.2
+
+
+def test_calibrated_channels_vary_as_the_streams_do(cloud):
+    images = samples().images
+    seen = shadow.observe(*cloud, 3 * edge(images))
+    seen.spread[2] = 0  # a dead one
+    plain = fitted(cloud, PLAIN)
+    found = shadow.calibrated(plain, images, seen)
+    for params, before in zip(found.params, plain.params, strict=True):
+        made = np.asarray(found.network.apply(params, images))
+        own = np.asarray(plain.network.apply(before, images))
+        alive = np.arange(6) != 2
+        np.testing.assert_allclose(made.std(axis=0)[alive], seen.spread[alive], rtol=1e-4)
+        np.testing.assert_array_equal(made[:, 2], own[:, 2])
+    assert found.network.output_shape == plain.network.output_shape
 
 
 def test_the_clouds_weights_do_not_move():

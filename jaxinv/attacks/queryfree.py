@@ -80,8 +80,8 @@ def invert(
 
     Args:
       method: "paper", shadows trained by cross-entropy alone and inverted by rMLE with the authors'
-        settings; or "strong", shadows that also meet the stream's class means, inverted by maps
-        that were trained on pairs of theirs.
+        settings; or "strong", shadows that also meet the stream's class means and the spread of its
+        channels, inverted by maps that were trained on pairs of theirs.
       cloud: the part of the network that the attacker runs; returns one logit a class.
       cloud_params: its parameters; those of other layers are ignored.
       features: `[N, *cloud.input_shape]`, what is to be inverted.
@@ -126,6 +126,9 @@ def invert(
         folder=folder,
         label=label,
     )
+    if seen is not None:
+        shadows = shadow.calibrated(shadows, samples.images, seen)
+        network = shadows.network
     answers = []
     for number, params in enumerate(shadows.params):
         if method == "paper":

@@ -3,7 +3,7 @@
 The attacker holds the cloud's layers, which stay as they are, and labelled images of its own. A
 shadow edge is trained so that the cloud classifies what it makes of those images. What the cloud is
 sent while it serves tells more: the mean of the features that it takes for a class must be the mean
-of what the shadow makes of that class.
+of what the shadow makes of that class, and channels must vary as much.
 """
 
 import dataclasses
@@ -30,6 +30,8 @@ from jaxinv.training import one_cycle, whole_epochs
 VERSION = 1
 """Of the shadows and their training: what was trained by another is not gone on with."""
 
+_SCALE = "scale"  # the name of the layer that calibrates a shadow
+_TAUGHT = ("means", "counts", "scale")  # what training learns of a stream
 _SLICE = 500  # images at once where nothing is learned
 
 
@@ -81,11 +83,13 @@ class Stream(NamedTuple):
       means: `[K, M]`, of the flattened features that it takes for each of K classes.
       counts: `[K]`, how many those are.
       scale: standard deviation of all features.
+      spread: `[c]`, that of each channel (of each feature, where they have no place).
     """
 
     means: np.ndarray
     counts: np.ndarray
     scale: float
+    spread: np.ndarray
 
 
 def observe(cloud: Network, params: Params, features: Any) -> Stream:
@@ -100,19 +104,43 @@ def observe(cloud: Network, params: Params, features: Any) -> Stream:
     classify = jax.jit(lambda features: cloud.apply(own, features))
     (classes,) = cloud.output_shape
     sums, counts = np.zeros((classes, int(np.prod(cloud.input_shape)))), np.zeros(classes)
-    total, squares = 0.0, 0.0
+    moments = _Moments()
     for begin in range(0, len(features), _SLICE):
         rows = np.arange(begin, min(begin + _SLICE, len(features)))
         part = np.asarray(features[rows])
         labels = np.asarray(classify(part)).argmax(-1)
-        flat = part.reshape(len(part), -1).astype(np.float64)
-        np.add.at(sums, labels, flat)
+        np.add.at(sums, labels, part.reshape(len(part), -1).astype(np.float64))
         np.add.at(counts, labels, 1)
-        total, squares = total + flat.sum(), squares + (flat**2).sum()
-    size = len(features) * sums.shape[1]
-    scale = float(np.sqrt(max(squares / size - (total / size) ** 2, 1e-12)))
+        moments.add(part)
     means = sums / np.maximum(counts, 1)[:, None]
-    return Stream(means.astype(np.float32), counts.astype(np.float32), scale)
+    return Stream(
+        means.astype(np.float32), counts.astype(np.float32), moments.scale, moments.spread
+    )
+
+
+class _Moments:
+    """Standard deviations of features that come in parts, `[B, ..., c]`."""
+
+    def __init__(self):
+        self._count, self._sum, self._squares = 0, np.zeros(1), np.zeros(1)
+
+    def add(self, features: np.ndarray) -> None:
+        flat = features.reshape(-1, features.shape[-1]).astype(np.float64)
+        self._count += len(flat)
+        self._sum = self._sum + flat.sum(axis=0)
+        self._squares = self._squares + (flat**2).sum(axis=0)
+
+    @property
+    def spread(self) -> np.ndarray:
+        """`[c]`, of each channel."""
+        variance = self._squares / self._count - (self._sum / self._count) ** 2
+        return np.sqrt(np.maximum(variance, 0)).astype(np.float32)
+
+    @property
+    def scale(self) -> float:
+        """Of all of them."""
+        mean = self._sum.mean() / self._count
+        return float(np.sqrt(max(self._squares.mean() / self._count - mean**2, 1e-12)))
 
 
 def design(
@@ -281,7 +309,7 @@ def fit(
             "pixels": samples.pixels,
             "labels": samples.labels,
             "key": jax.random.key_data(key),
-            "stream": stream,
+            "stream": stream and {name: getattr(stream, name) for name in _TAUGHT},
             "recipe": np.array([repr(recipe), str(seeds), str(VERSION)]),
         }
         checkpoint = folder / f"{label}-{checkpoints.fingerprint(known)}-shadows.safetensors"
@@ -300,6 +328,33 @@ def fit(
     each = tuple(jax.tree.map(lambda leaf, i=i: leaf[i], done.params) for i in range(seeds))
     accuracy = tuple(_accuracy(network, shadow, cloud, own, rest) for shadow in each)
     return Shadows(network, each, accuracy, done.seconds, done.compile_seconds)
+
+
+def calibrated(shadows: Shadows, images: np.ndarray, stream: Stream) -> Shadows:
+    """Shadows whose channels vary as much as the stream's: their last layer scales each.
+
+    Args:
+      shadows: trained ones.
+      images: `[N, H, W, C]`, the attacker's.
+      stream: what the cloud was sent.
+    """
+    run = jax.jit(shadows.network.apply)
+    layers = {**shadows.network.layers, _SCALE: Layer(lambda key, x: {}, _scale)}
+    params = []
+    for own in shadows.params:
+        moments = _Moments()
+        for begin in range(0, len(images), _SLICE):
+            moments.add(np.asarray(run(own, images[begin : begin + _SLICE])))
+        # A channel that is dead in one of the two is left as it is.
+        alive = (moments.spread > 0) & (stream.spread > 0)
+        factor = np.where(alive, stream.spread / np.where(alive, moments.spread, 1), 1)
+        params.append({**own, _SCALE: {"factor": jnp.asarray(factor, jnp.float32)}})
+    network = dataclasses.replace(shadows.network, layers=layers)
+    return shadows._replace(network=network, params=tuple(params))
+
+
+def _scale(params: Params, x: Array) -> Array:
+    return x * params["factor"].reshape(*(1,) * (x.ndim - 1), -1)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
