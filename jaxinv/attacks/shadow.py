@@ -377,17 +377,16 @@ def class_mean_distance(features: Array, labels: Array, stream: Stream) -> Array
     Returns:
       A scalar, in units of the stream's variance; it may be negative.
     """
-    flat = features.reshape(len(features), -1) / stream.scale
-    half = len(flat) // 2
-    errors, present = [], jnp.asarray(stream.counts) > 0
-    for part in (slice(half), slice(half, 2 * half)):
-        members = jax.nn.one_hot(labels[part], len(stream.counts))
-        count = members.sum(axis=0)
-        means = members.T @ flat[part] / jnp.maximum(count, 1)[:, None]
-        errors.append(means - stream.means / stream.scale)
-        present &= count > 0
+    half = len(features) // 2
+    flat = features[: 2 * half].reshape(2, half, -1) / stream.scale
+    members = jax.nn.one_hot(labels[: 2 * half].reshape(2, half), len(stream.counts))
+    counts = members.sum(axis=1)
+    # Both halves in one product: one by one, XLA's CPU backend (jaxlib 0.10) crashes at some sizes.
+    means = jnp.einsum("hbk,hbm->hkm", members, flat) / jnp.maximum(counts, 1)[..., None]
+    errors = means - (stream.means / stream.scale)[None]
+    present = (counts > 0).all(axis=0) & (jnp.asarray(stream.counts) > 0)
     product = jnp.sum(errors[0] * errors[1], axis=1) * present
-    return product.sum() / (flat.shape[1] * jnp.maximum(present.sum(), 1))
+    return product.sum() / (flat.shape[-1] * jnp.maximum(present.sum(), 1))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
