@@ -225,42 +225,41 @@ def test_the_authors_decoder_from_the_command_line(scripts, first):
     assert record["num_queries"] == record["queries"] == 3000
 
 
-def test_query_free_runs_report_every_shadow_and_are_drawn(scripts, first):
-    flags = ("--split=relu2,fc1", *FLAGS, "--num_shadows=2", "--shadow_steps=3", "--fit_steps=3")
-    done = scripts.run("queryfree", *flags)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    folder = scripts.folder / "results" / "queryfree"
-    for path in folder.glob("*/record.json"):
-        record = json.loads(path.read_text())
-        assert record.keys() >= records.REQUIRED_KEYS | records.REQUIRED_ATTACK_KEYS
-        assert "stream" in record["attacker_knowledge"]
-        assert record["num_stream"] == 992
-        assert not record["stream_is_attacked"]
-        assert len(record["psnr_by_seed"]) == len(record["shadow_accuracy"]) == 2
-        assert record["psnr_mean"] == pytest.approx(np.mean(record["psnr_by_seed"]), rel=1e-4)
-        assert record["psnr_mean"] == pytest.approx(np.mean(record["psnr"]), rel=1e-4)
-        assert record["psnr_seed_std"] >= 0
-        assert record["joint"]["psnr_mean"] > record["psnr_mean"]
-        assert len(record["joint"]["psnr"]) == 8
-        with np.load(path.with_name("images.npz")) as images:
-            assert images["reconstructions"].shape == (8, 28, 28, 1)
-    (picture,) = folder.glob("splits-*.png")
-    with Image.open(picture) as image:
-        assert image.format == "PNG"
-    before = finished(scripts.folder, "queryfree")
-    assert len(before) == 2
-    scripts.record_of("queryfree", *flags)
-    assert finished(scripts.folder, "queryfree") == before
+def test_query_free_runs_report_every_shadow(scripts, first):
+    flags = ("--split=fc3", *FLAGS, "--num_shadows=2", "--shadow_steps=3", "--fit_steps=3")
+    path = scripts.record_of("queryfree", *flags)
+    record = json.loads(path.read_text())
+    assert record.keys() >= records.REQUIRED_KEYS | records.REQUIRED_ATTACK_KEYS
+    assert "stream" in record["attacker_knowledge"]
+    assert record["num_stream"] == 992
+    assert not record["stream_is_attacked"]
+    assert len(record["psnr_by_seed"]) == len(record["shadow_accuracy"]) == 2
+    assert record["psnr_mean"] == pytest.approx(np.mean(record["psnr_by_seed"]), rel=1e-4)
+    assert record["psnr_mean"] == pytest.approx(np.mean(record["psnr"]), rel=1e-4)
+    assert record["psnr_seed_std"] >= 0
+    assert len(record["joint"]["psnr"]) == 8
+    with np.load(path.with_name("images.npz")) as images:
+        assert images["reconstructions"].shape == (8, 28, 28, 1)
+    before = path.stat().st_mtime_ns
+    assert scripts.record_of("queryfree", *flags) == path
+    assert path.stat().st_mtime_ns == before
 
 
 def test_the_authors_query_free_attack_from_the_command_line(scripts, first):
-    flags = ("--split=conv1", *FLAGS, "--method=paper", "--num_shadows=1", "--shadow_steps=30")
-    record = json.loads(scripts.record_of("queryfree", *flags, "--surrogate=same").read_text())
+    flags = ("--split=conv1,fc1", *FLAGS, "--method=paper", "--num_shadows=1", "--shadow_steps=3")
+    done = scripts.run("queryfree", *flags, "--surrogate=same")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    folder = scripts.folder / "results" / "queryfree"
+    (path,) = folder.glob("*-conv1-paper-*/record.json")
+    record = json.loads(path.read_text())
     assert record["paper"] == {"psnr": 17.86, "ssim": 0.64}
     assert record["surrogate"] == "same"
     assert "stream" not in record["attacker_knowledge"]
     assert record["psnr_seed_std"] is None
+    (picture,) = folder.glob("splits-*.png")
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
 
 
 SCRIPTS = ["whitebox", "blackbox", "queryfree", "train_target", "convergence"]
