@@ -30,7 +30,7 @@ METHODS = {
 """What `invert` offers, and what each knows."""
 
 RECIPES = {
-    "paper": Recipe(steps=1875, batch_size=32, cross_entropy=1.0, authors=True),
+    "paper": Recipe(steps=5625, batch_size=32, cross_entropy=1.0, authors=True),
     "strong": Recipe(steps=600, batch_size=256, cross_entropy=0.1, means=10.0),
 }
 
