@@ -79,7 +79,7 @@ def test_a_shadow_is_designed_by_what_was_seen(monkeypatch):
     for features, rectified in ((np.zeros((3, 6)), True), (-np.ones((3, 6)), False)):
         with pytest.raises(UserError, match="enough"):
             queryfree.invert(
-                "paper", CLOUD, {}, features.astype("f"), samples(), key=jax.random.key(0)
+                "strong", CLOUD, {}, features.astype("f"), samples(), key=jax.random.key(0)
             )
         assert seen[-1][:2] == ((4, 4, 1), (6,))
         assert seen[-1][2]["rectified"] is rectified

@@ -108,7 +108,7 @@ def invert(
         recipe = dataclasses.replace(recipe, steps=shadow_steps)
     key_shadows, key_maps = jax.random.split(key)
     began = time.perf_counter()
-    network = network or _design(cloud, features, samples, _WIDTHS[method])
+    network = network or _design(cloud, features, samples, method)
     seen = None
     if recipe.means:
         if stream is None:
@@ -211,15 +211,19 @@ def paper_settings(network: Network) -> whitebox.Settings:
     return dataclasses.replace(settings, steps=500, learning_rate=0.1, tv_weight=2.0, tv_start=2.0)
 
 
-def _design(cloud: Network, features: Features, samples: Samples, width: int) -> Network:
+def _design(cloud: Network, features: Features, samples: Samples, method: str) -> Network:
     """A shadow, from what the attacker has seen of features, and the colours of its images."""
     seen = features[np.arange(min(_SEEN, len(features)))]
     images = samples[:_SEEN].images
+    mean, std = images.mean(axis=(0, 1, 2)), images.std(axis=(0, 1, 2)) + 1e-3
+    if method == "paper" and images.shape[-1] == 1:
+        # The authors' constants for grey images: lambda is in units of normalised pixels.
+        mean, std = np.array([0.5]), np.array([0.5])
     return shadow.design(
         images.shape[1:],
         cloud.input_shape,
         rectified=bool((seen >= 0).all()),
-        mean=images.mean(axis=(0, 1, 2)).tolist(),
-        std=(images.std(axis=(0, 1, 2)) + 1e-3).tolist(),
-        width=width,
+        mean=mean.tolist(),
+        std=std.tolist(),
+        width=_WIDTHS[method],
     )

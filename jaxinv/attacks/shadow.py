@@ -339,7 +339,8 @@ def calibrated(shadows: Shadows, images: np.ndarray, stream: Stream) -> Shadows:
       stream: what the cloud was sent.
     """
     run = jax.jit(shadows.network.apply)
-    layers = {**shadows.network.layers, _SCALE: Layer(lambda key, x: {}, _scale)}
+    scaling = Layer(lambda key, x: {"factor": jnp.ones(x.shape[-1])}, _scale)
+    layers = {**shadows.network.layers, _SCALE: scaling}
     params = []
     for own in shadows.params:
         moments = _Moments()
