@@ -31,8 +31,8 @@ def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[s
       `psnr [N]` and `psnr_mean`, `_std`, `_median`, `_ci` (95% bootstrap interval of the mean), the
       same for `ssim`, `exact_fraction` and `diverged`, the number of non-finite images (for any
       attacker). Of several attackers also `psnr_by_seed [S]`, the mean of each over what did not
-      diverge for it, and
-      `psnr_seed_std`, their standard deviation (NaN of one); and the same for `ssim`.
+      diverge for it, and `psnr_seed_std`, their standard deviation (NaN of one); and the same for
+      `ssim`.
     """
     several = reconstructions.ndim == originals.ndim + 1
     tries = reconstructions if several else reconstructions[None]
