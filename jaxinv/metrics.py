@@ -21,6 +21,7 @@ _WINDOW = 11  # pixels, the side of SSIM's Gaussian window
 _SIGMA = 1.5  # pixels
 _RESAMPLES = 2000
 _UNIT_SPACE_SLACK = 1e-4  # what normalising and back costs in float32, with room to spare
+_TIE = 1e-6  # correlations that differ by less are equal: it is what float32 leaves of duplicates
 
 
 class Quality(NamedTuple):
@@ -89,6 +90,73 @@ def summarise(values: ArrayLike) -> Summary:
     )
 
 
+def reidentified(
+    reconstructions: ArrayLike, gallery: ArrayLike, *, chunk_size: int = 250
+) -> np.ndarray:
+    """Whether each reconstruction tells its original among many images: top-1 retrieval.
+
+    Reconstruction i is of gallery[i]. Among all images of the gallery, the one that correlates most
+    with it (Pearson, over all pixel values of an image) is taken for its original, whatever its
+    brightness and contrast. Chance is 1/G. An image whose correlation is as high as the highest
+    counts as found, so that duplicates in the gallery are one image.
+
+    Args:
+      reconstructions: `[N, H, W, C]`, clipped to unit space here. One that has a non-finite pixel
+        or is constant is never right.
+      gallery: `[G, H, W, C]` in unit space, G >= N: the originals first, in the same order, then
+        any others.
+      chunk_size: reconstructions compared at once. The last chunk is padded, so that any N runs the
+        same compiled program.
+
+    Returns:
+      `[N]` bool.
+
+    Raises:
+      ValueError: the shapes are not those, or the gallery is smaller or not in unit space.
+    """
+    reconstructions = np.asarray(reconstructions, np.float32)
+    gallery = np.asarray(gallery, np.float32)
+    _check_gallery(reconstructions, gallery)
+    count = len(reconstructions)
+    known, distinct = _standardise(gallery)
+    chunks = [np.zeros(0, bool)]
+    for start in range(0, count, chunk_size):
+        chunk = _pad(reconstructions[start : start + chunk_size], chunk_size)
+        places = np.minimum(np.arange(start, start + chunk_size), len(gallery) - 1)
+        chunks.append(np.asarray(_is_best(chunk, known, distinct, places)))
+    return np.concatenate(chunks)[:count]
+
+
+@jax.jit
+def _is_best(
+    reconstructions: jax.Array, known: jax.Array, distinct: jax.Array, places: jax.Array
+) -> jax.Array:
+    """`[B]`: whether images `[B, H, W, C]` correlate most with those at their places `[B]`."""
+    finite = jnp.isfinite(reconstructions).all(axis=(1, 2, 3))  # clipping would hide an inf
+    standard, varied = _standardise(jnp.clip(reconstructions, 0.0, 1.0))
+    correlations = jnp.matmul(standard, known.T, precision="highest")
+    own = jnp.take_along_axis(correlations, places[:, None], axis=1)[:, 0]
+    best = own >= correlations.max(axis=1) - _TIE
+    return best & finite & varied & distinct[places]
+
+
+@jax.jit
+def _standardise(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Images as rows `[N, H * W * C]` of mean 0 and length 1, and whether each varies at all `[N]`.
+
+    The product of two such rows is their images' correlation. A constant image's row is zero.
+    """
+    rows = images.reshape(len(images), -1)
+    varied = rows.max(axis=1) > rows.min(axis=1)
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    # Divided by the largest first: squares of the smallest differences would be zero.
+    largest = jnp.abs(centred).max(axis=1, keepdims=True)
+    scaled = centred / jnp.where(largest > 0, largest, 1)
+    length = jnp.linalg.norm(scaled, axis=1, keepdims=True)
+    standard = scaled / jnp.where(length > 0, length, 1)
+    return jnp.where(varied[:, None], standard, 0), varied
+
+
 @jax.jit
 def _compare(originals: jax.Array, reconstructions: jax.Array) -> tuple[jax.Array, ...]:
     """The fields of `Quality`, in order, for one chunk `[chunk_size, H, W, C]`."""
@@ -135,8 +203,26 @@ def _check(originals: np.ndarray, reconstructions: np.ndarray) -> None:
         raise UserError(
             f"SSIM needs images of at least {_WINDOW}x{_WINDOW} pixels, got {height}x{width}."
         )
-    if not np.all(np.abs(originals - 0.5) <= 0.5 + _UNIT_SPACE_SLACK):
-        raise ValueError("Expected originals in unit space [0, 1].")
+    _check_unit_space(originals, "originals")
+
+
+def _check_gallery(reconstructions: np.ndarray, gallery: np.ndarray) -> None:
+    if gallery.ndim != 4 or gallery.shape[1:] != reconstructions.shape[1:]:
+        raise ValueError(
+            "Expected reconstructions [N, H, W, C] and a gallery [G, H, W, C] of one image shape, "
+            f"got {reconstructions.shape} and {gallery.shape}."
+        )
+    if len(reconstructions) > len(gallery):
+        raise ValueError(
+            "Expected a gallery that begins with the original of each reconstruction, got "
+            f"{len(reconstructions)} reconstructions and {len(gallery)} images."
+        )
+    _check_unit_space(gallery, "a gallery")
+
+
+def _check_unit_space(images: np.ndarray, what: str) -> None:
+    if not np.all(np.abs(images - 0.5) <= 0.5 + _UNIT_SPACE_SLACK):
+        raise ValueError(f"Expected {what} in unit space [0, 1].")
 
 
 def _pad(images: np.ndarray, size: int) -> np.ndarray:
