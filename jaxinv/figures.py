@@ -6,9 +6,10 @@ any process. matplotlib is imported when the first picture is drawn.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,6 +29,11 @@ _MARGIN = 18  # pixels around everything, and between the labels and the images
 _FRAME = 208  # grey level of the line around a cell, for images as white as the page
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#666666"  # told apart by colour-blind eyes
 _PALETTE = (_ORANGE, _BLUE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_SITES: dict[str, dict[str, Any]] = {  # how lines are drawn, by where a defence stands
+    "feature": {"marker": "o", "linestyle": "-"},
+    "input": {"marker": "o", "linestyle": "--", "markerfacecolor": "white"},
+}
+_CLAIM = "#999999"  # of lines that the paper draws
 
 
 def reconstruction_grid(
@@ -225,6 +231,229 @@ def split_curves(
     _save(figure, path)
 
 
+def tradeoff_curves(
+    path: str | Path,
+    panels: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
+    *,
+    title: str | None = None,
+    claims: tuple[float | None, float | None] = (0.25, 0.95),
+) -> None:
+    """Draws accuracy against SSIM and PSNR of what is reconstructed (Figs. 9, 10, 13 of the paper).
+
+    A column of panels for each attacker, the SSIM above the PSNR; a line for each defence, in the
+    colour of its kind, solid where it is applied to the feature and dashed where to the input; a
+    marker for each level, with thin bars for the intervals. The ends of a line are labelled with
+    their level, and points between them where there is room.
+
+    Args:
+      path: the PNG to write, whole or not at all.
+      panels: for each attacker, and there for each defence, "<kind>, feature" or "<kind>, input",
+        lists of one length: `level`, `accuracy`, `accuracy_low`, `accuracy_high` (shares),
+        `ssim_mean`, `ssim_low`, `ssim_high` and the same of `psnr` (dB): means and their intervals.
+        What is not finite (or None) is left out.
+      title: drawn above everything.
+      claims: what the paper claims, as grey lines: the SSIM at which an image tells nothing, and an
+        accuracy (a share) that is good enough. None draws no such line.
+
+    Raises:
+      UserError: the file cannot be written.
+      ValueError: there is no defence, or one whose name tells no site.
+    """
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    if not names:
+        raise ValueError("Expected at least one attacker and one defence.")
+    kinds = list(dict.fromkeys(_kind_and_site(name)[0] for name in names))
+    colours = dict(zip(kinds, _colours(len(kinds)), strict=True))
+    figure = _new_figure(max(8, 5 * len(panels)), 8)
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    if title:
+        figure.suptitle(title, fontsize=10, parse_math=False)
+    table = figure.subplots(2, len(panels), sharex="row", sharey=True, squeeze=False)
+    for axes in table[:, 0]:
+        axes.set_ylabel("accuracy (%)")
+    drawn: list[tuple[Axes, list[_Line], list[Line2D]]] = []
+    for column, (attacker, curves) in zip(table.T, panels.items(), strict=True):
+        column[0].set_title(attacker, fontsize=10, parse_math=False)
+        for axes, quantity, label in zip(
+            column, ("ssim", "psnr"), ("SSIM", "PSNR (dB)"), strict=True
+        ):
+            _style(axes)
+            axes.set_xlabel(f"{label} of the reconstructions")
+            claimed = _draw_claims(axes, claims[0] if quantity == "ssim" else None, claims[1])
+            lines = []
+            for name, curve in curves.items():
+                kind, site = _kind_and_site(name)
+                lines.append(_draw_tradeoff(axes, curve, quantity, colours[kind], site))
+            drawn.append((axes, lines, claimed))
+    _name_tradeoffs(figure, table[0, 0], colours, names, claims)
+    # Labels are placed in pixels: nothing may move once they are.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes, lines, claimed in drawn:
+        _label_levels(figure, axes, lines, claimed)
+    _save(figure, path)
+
+
+class _Line(NamedTuple):
+    """What was drawn of one defence: points `[L, 2]`, in data coordinates, and levels `[L]`."""
+
+    points: np.ndarray
+    levels: np.ndarray
+    colour: Any
+
+
+def _kind_and_site(name: str) -> tuple[str, str]:
+    kind, _, site = name.rpartition(", ")
+    if not kind or site not in _SITES:
+        raise ValueError(f"Expected '<kind>, feature' or '<kind>, input', got {name!r}.")
+    return kind, site
+
+
+def _draw_tradeoff(
+    axes: Axes, curve: Mapping[str, Sequence[float]], quantity: str, colour: Any, site: str
+) -> _Line:
+    """Draws the levels of one defence, and their intervals both ways."""
+    levels = np.array(curve["level"], float)
+    x = np.array([curve[f"{quantity}_{what}"] for what in ("mean", "low", "high")], float)
+    y = 100 * np.array([curve[f"accuracy{what}"] for what in ("", "_low", "_high")], float)
+    kept = np.isfinite(x[0]) & np.isfinite(y[0])
+    levels, x, y = levels[kept], x[:, kept], y[:, kept]
+    bars = {"fmt": "none", "ecolor": colour, "elinewidth": 0.7, "alpha": 0.6}
+    axes.errorbar(x[0], y[0], xerr=_reach(x), yerr=_reach(y), **bars)
+    axes.plot(x[0], y[0], color=colour, linewidth=1.3, markersize=4, **_SITES[site])
+    return _Line(np.stack([x[0], y[0]], axis=1), levels, colour)
+
+
+def _reach(values: np.ndarray) -> np.ndarray:
+    """How far bars reach below and above means, `[2, L]`, of means, lows and highs `[3, L]`."""
+    mean, low, high = values
+    return np.nan_to_num(np.maximum([mean - low, high - mean], 0))
+
+
+def _draw_claims(axes: Axes, quality: float | None, accuracy: float | None) -> list[Line2D]:
+    style: dict[str, Any] = {"color": _CLAIM, "linewidth": 0.9, "zorder": 1}
+    lines = [] if quality is None else [axes.axvline(quality, **style)]
+    return lines if accuracy is None else [*lines, axes.axhline(100 * accuracy, **style)]
+
+
+def _name_tradeoffs(
+    figure: Figure,
+    axes: Axes,
+    colours: Mapping[str, Any],
+    names: Sequence[str],
+    claims: tuple[float | None, float | None],
+) -> None:
+    """The legend, of one row or two: kinds by colour, sites by style, what the paper claims."""
+
+    def line(**style: Any) -> Line2D:
+        return axes.plot([], [], **{"linewidth": 1.3, "markersize": 4, **style})[0]
+
+    kinds = {kind: line(color=colour, linewidth=3) for kind, colour in colours.items()}
+    present = {_kind_and_site(name)[1] for name in names}
+    sites = {
+        f"on the {site}": line(color=_GREY, **style)
+        for site, style in _SITES.items()
+        if site in present
+    }
+    claimed = {}
+    if claims[0] is not None:
+        name = f'SSIM {claims[0]:g}: "no useful information", says the paper'
+        claimed[name] = line(color=_CLAIM, linewidth=0.9)
+    if claims[1] is not None:
+        claimed[f"accuracy {100 * claims[1]:g}%"] = line(color=_CLAIM, linewidth=0.9)
+    groups = [group for group in (kinds, sites, claimed) if group]
+    rows = min(2, max(map(len, groups)))
+    lines: dict[str, Line2D] = {}
+    for group in groups:
+        lines |= group
+        # A legend is filled column by column: none may hold lines of two groups.
+        while len(lines) % rows:
+            lines[" " * (1 + len(lines))] = line(linestyle="none")
+    _legend(figure, lines, None, below=True, ncols=len(lines) // rows)
+
+
+def _label_levels(
+    figure: Figure, axes: Axes, lines: Sequence[_Line], claims: Sequence[Line2D]
+) -> None:
+    """Writes levels beside their points: at the ends of lines, and elsewhere if nothing is covered.
+
+    The figure is laid out already. Several lines that begin at one point share its label.
+    """
+    from matplotlib.patheffects import withStroke
+
+    lines = [line for line in lines if len(line.points)]
+    pixels = [axes.transData.transform(line.points) for line in lines]
+    claimed = [line.get_transform().transform(line.get_xydata()) for line in claims]
+    covered = np.concatenate([np.zeros((0, 2)), *map(_along, [*pixels, *claimed])])
+    frame = axes.get_window_extent().get_points()
+    taken = np.zeros((0, 2, 2))  # middles and half sizes
+    named: list[tuple[str, np.ndarray]] = []
+    for number, place, is_end in _label_order([len(line.levels) for line in lines]):
+        content, point = f"{lines[number].levels[place]:g}", pixels[number][place]
+        if any(content == other and np.hypot(*(point - at)) < 8 for other, at in named):
+            continue
+        text = _write(figure, content, 6.5)
+        half = np.array(_size(text)) / 2 + 1
+        middle = _room(point, half, frame, taken, covered, most_covered=len(covered) * is_end)
+        if middle is None:
+            text.remove()
+            continue
+        text.set(x=middle[0], y=middle[1], ha="center", va="center", color=lines[number].colour)
+        text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
+        taken = np.concatenate([taken, [[middle, half]]])
+        named.append((content, point))
+
+
+def _label_order(lengths: Sequence[int]) -> list[tuple[int, int, bool]]:
+    """(line, point, whether it ends the line), the ends of all lines first."""
+    every = [
+        (number, place, place in (0, length - 1))
+        for number, length in enumerate(lengths)
+        for place in range(length)
+    ]
+    return sorted(every, key=lambda label: not label[2])
+
+
+def _room(
+    point: np.ndarray,
+    half: np.ndarray,
+    frame: np.ndarray,
+    taken: np.ndarray,
+    covered: np.ndarray,
+    *,
+    most_covered: int,
+) -> np.ndarray | None:
+    """Where beside a point a label hides least, and no other label; None if there is no room.
+
+    Args:
+      point: `[2]`, all in pixels.
+      half: `[2]`, of the label's width and height.
+      frame: `[2, 2]`, lower left and upper right corner that the label stays within.
+      taken: `[T, 2, 2]`, middles and half sizes of other labels.
+      covered: `[M, 2]`, what is drawn, as points.
+      most_covered: how many of those may be hidden.
+    """
+    around = [(x, y) for x in (1, -1, 0) for y in (1, -1, 0) if x or y]
+    middles = point + np.concatenate([np.array(around) * (half + gap) for gap in (6, 10)])
+    inside = (middles - half >= frame[0]).all(1) & (middles + half <= frame[1]).all(1)
+    apart = (np.abs(middles[:, None] - taken[:, 0]) >= half + taken[:, 1]).any(2).all(1)
+    hidden = (np.abs(middles[:, None] - covered) <= half).all(2).sum(1)
+    allowed = inside & apart & (hidden <= most_covered)
+    if not allowed.any():
+        return None
+    return middles[np.where(allowed, hidden, np.inf).argmin()]
+
+
+def _along(points: np.ndarray) -> np.ndarray:
+    """Points `[M, 2]` every other pixel along the line through points `[L, 2]`, and its markers."""
+    markers = points[:, None] + np.array([(x, y) for x in (-3, 0, 3) for y in (-3, 0, 3)])
+    parts = [markers.reshape(-1, 2)]
+    for start, stop in itertools.pairwise(points):
+        share = np.linspace(0, 1, 2 + int(np.hypot(*(stop - start)) / 2))[:, None]
+        parts.append(start + share * (stop - start))
+    return np.concatenate(parts)
+
+
 def _quality_panels(
     curves: Mapping[str, Mapping[str, Sequence[float]]],
     along: Mapping[str, np.ndarray],
@@ -392,13 +621,20 @@ def _tick(axes: Axes, x: ArrayLike, y: ArrayLike, colour: str) -> Line2D:
     return ticks
 
 
-def _legend(figure: Figure, lines: Mapping[str, Line2D], title: str | None) -> None:
-    """Names lines in a row above everything, below the title."""
+def _legend(
+    figure: Figure,
+    lines: Mapping[str, Line2D],
+    title: str | None,
+    *,
+    below: bool = False,
+    ncols: int | None = None,
+) -> None:
+    """Names lines in rows above everything, below the title; or below everything."""
     legend = figure.legend(
         list(lines.values()),
         list(lines),
-        loc="outside upper center",
-        ncols=min(5, len(lines)),
+        loc="outside lower center" if below else "outside upper center",
+        ncols=ncols or min(5, len(lines)),
         fontsize=9,
         frameon=False,
         title=title,

@@ -269,6 +269,119 @@ def test_split_curves_have_both_measures_and_a_line_an_attacker(tmp_path):
         figures.split_curves(path, ["conv1"], {})
 
 
+def tradeoff(count, *, scale=1.0, **more):
+    """A defence's curve, as `tradeoff_curves` takes it."""
+    accuracy, ssim = np.linspace(0.99, 0.5, count), scale * np.linspace(0.9, 0.2, count)
+    curve = {"level": np.arange(count) / 10, "accuracy": accuracy}
+    curve |= {"accuracy_low": accuracy - 0.01, "accuracy_high": accuracy + 0.01}
+    for name, values in (("ssim", ssim), ("psnr", 30 * ssim)):
+        curve |= {f"{name}_mean": values, f"{name}_low": 0.9 * values, f"{name}_high": 1.1 * values}
+    return {**curve, **more}
+
+
+BLUE, ORANGE, CLAIM = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x99, 0x99, 0x99)
+
+
+def test_tradeoffs_have_both_measures_and_a_column_an_attacker(tmp_path):
+    path = tmp_path / "tradeoff.png"
+    two = {"dropout, feature": tradeoff(10), "noise, input": tradeoff(5, scale=0.7)}
+    panels = {"paper": two, "adaptive": {"dropout, feature": tradeoff(10)}}
+    figures.tradeoff_curves(path, panels, title=r"$\no such formula$")
+    page = decoded(path)
+    assert page.shape == (1200, 1500, 3)
+    border = np.concatenate([page[:6], page[-6:]]), np.concatenate([page[:, :6], page[:, -6:]])
+    assert all((edge == 255).all() for edge in border)
+    for rows in (slice(60, 550), slice(600, 1050)):
+        for columns, present in ((slice(0, 750), True), (slice(750, None), False)):
+            assert count_of(page[rows, columns], ORANGE) > 100
+            assert (count_of(page[rows, columns], BLUE) > 100) == present
+
+
+@pytest.mark.parametrize(
+    "panels",
+    [
+        {"adaptive": {"dropout, feature": tradeoff(1)}},
+        {"adaptive": {"dropout, input": tradeoff(0)}},
+        {"adaptive": {r"$\no such formula$, input": tradeoff(3)}, r"$\neither$": {}},
+        {"adaptive": {"noise, input": tradeoff(3, psnr_mean=[None] * 3, ssim_mean=[np.nan] * 3)}},
+        {"adaptive": {"noise, input": tradeoff(2, accuracy_low=[None] * 2, ssim_low=[None] * 2)}},
+        {str(a): {f"kind {i}, input": tradeoff(9) for i in range(9)} for a in range(3)},
+    ],
+)
+def test_tradeoffs_draw_what_there_is(tmp_path, panels):
+    path = tmp_path / "tradeoff.png"
+    figures.tradeoff_curves(path, panels)
+    page = decoded(path)
+    border = np.concatenate([page[:6], page[-6:]]), np.concatenate([page[:, :6], page[:, -6:]])
+    assert all((edge == 255).all() for edge in border)
+
+
+def test_a_defence_of_the_input_is_dashed(tmp_path):
+    def oranges(site):
+        path = tmp_path / "tradeoff.png"
+        figures.tradeoff_curves(path, {"paper": {f"dropout, {site}": tradeoff(3)}})
+        return count_of(decoded(path), ORANGE)
+
+    assert oranges("input") < 0.9 * oranges("feature")
+
+
+def test_the_papers_claims_are_lines_across_the_panels(tmp_path):
+    def lines(claims):
+        """How many rows and columns are grey, mostly."""
+        path = tmp_path / "tradeoff.png"
+        curves = {"dropout, feature": tradeoff(3)}
+        figures.tradeoff_curves(path, {"paper": curves}, claims=claims)
+        grey = (np.abs(decoded(path).astype(int) - CLAIM) < 40).all(axis=2)
+        return [
+            int((grey.mean(axis=axis) > share).sum()) > 0 for axis, share in ((1, 0.6), (0, 0.3))
+        ]
+
+    assert lines((0.25, 0.95)) == [True, True]
+    assert lines((0.25, None)) == [False, True]
+    assert lines((None, 0.95)) == [True, False]
+    assert lines((None, None)) == [False, False]
+
+
+@pytest.mark.parametrize("panels", [{}, {"paper": {}}])
+def test_tradeoffs_of_nothing_are_refused(tmp_path, panels):
+    with pytest.raises(ValueError, match="at least one"):
+        figures.tradeoff_curves(tmp_path / "tradeoff.png", panels)
+
+
+@pytest.mark.parametrize("name", ["dropout", "dropout, cloud", ", input"])
+def test_a_defence_must_tell_its_site(tmp_path, name):
+    with pytest.raises(ValueError, match="<kind>, input"):
+        figures.tradeoff_curves(tmp_path / "tradeoff.png", {"paper": {name: tradeoff(3)}})
+
+
+def test_labels_cover_neither_each_other_nor_what_is_drawn():
+    frame, half = np.array([[0.0, 0], [100, 100]]), np.array([8.0, 5])
+    taken, covered = np.zeros((0, 2, 2)), figures._along(np.array([[50.0, 0], [50, 100]]))
+    point = np.array([50.0, 50])
+    for _ in range(20):
+        middle = figures._room(point, half, frame, taken, covered, most_covered=0)
+        if middle is None:
+            break
+        assert not (np.abs(covered - middle) <= half).all(axis=1).any()
+        assert not (np.abs(taken[:, 0] - middle) < half + taken[:, 1]).all(axis=1).any()
+        taken = np.concatenate([taken, [[middle, half]]])
+    assert 2 <= len(taken) < 20
+    corner = figures._room(np.array([100.0, 100]), half, frame, taken[:0], covered, most_covered=0)
+    assert (corner + half <= 100).all()
+
+
+def test_an_end_of_a_line_is_labelled_even_where_that_hides_something():
+    frame, half = np.array([[0.0, 0], [100, 100]]), np.array([8.0, 5])
+    taken, covered = np.zeros((0, 2, 2)), np.stack(np.meshgrid(*[np.arange(101.0)] * 2), -1)
+    place = (np.array([50.0, 50]), half, frame, taken, covered.reshape(-1, 2))
+    assert figures._room(*place, most_covered=0) is None
+    assert figures._room(*place, most_covered=10**6) is not None
+
+
+def test_ends_of_lines_are_labelled_first():
+    assert [place[:2] for place in figures._label_order([3, 1])] == [(0, 0), (0, 2), (1, 0), (0, 1)]
+
+
 def test_matplotlib_waits_for_the_first_picture():
     code = "import sys, jaxinv.figures; assert 'matplotlib' not in sys.modules"
     root = jaxinv.__path__[0] + "/.."
