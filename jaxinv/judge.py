@@ -31,6 +31,7 @@ STEPS = 1500
 
 _BATCH_SIZE = 64
 _LEARNING_RATE = 3e-3  # at the peak of the cycle
+_CONVOLUTIONS = 3
 _NUM_TESTED = 2000  # images that its accuracy is measured on
 _SEED = 0
 _SLICE = 500  # images at once where nothing is learned
@@ -114,7 +115,7 @@ def design(image_shape: tuple[int, int, int], num_classes: int) -> Network:
     """
     size, channels = min(image_shape[:2]), image_shape[-1]
     layers: list[tuple[str, Any]] = []
-    for number in (1, 2, 3):
+    for number in range(1, _CONVOLUTIONS + 1):
         filters = _width(channels) << (number - 1)
         conv = nn.Conv(filters, (3, 3), kernel_init=nn.initializers.he_normal())
         layers += [(f"conv{number}", conv), (f"relu{number}", nn.relu)]
