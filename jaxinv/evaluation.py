@@ -11,11 +11,12 @@ from zipfile import BadZipFile
 import numpy as np
 
 from jaxinv import figures, metrics, paper, records
-from jaxinv.data import Dataset
+from jaxinv.data import Dataset, Samples
 from jaxinv.errors import UserError
 from jaxinv.targets import Target
 
 GRID_NAME = "grid.png"
+_GALLERY = 1000  # test images that a reconstruction is looked for among
 _KEPT_IMAGES = 64  # in images.npz, from the first
 
 
@@ -61,6 +62,30 @@ def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[s
     }
 
 
+def reidentification_fields(reconstructions: np.ndarray, test: Samples) -> dict[str, Any]:
+    """How often a reconstruction tells its original among test images (`metrics.reidentified`).
+
+    Args:
+      reconstructions: `[N, H, W, C]`, or `[S, N, H, W, C]`, of the first N test images; not more
+        than the first 1,000 are looked at.
+      test: the test split.
+
+    Returns:
+      `reid_top1`, a share; `reid_ci`, its 95% bootstrap interval over images; and `reid_gallery`,
+      among how many images.
+    """
+    gallery = test[:_GALLERY].images
+    several = reconstructions.ndim == gallery.ndim + 1
+    tries = reconstructions if several else reconstructions[None]
+    found = [metrics.reidentified(images[:_GALLERY], gallery) for images in tries]
+    summary = metrics.summarise(np.mean(found, axis=0))
+    return {
+        "reid_top1": summary.mean,
+        "reid_ci": [summary.low, summary.high],
+        "reid_gallery": len(gallery),
+    }
+
+
 def target_fields(target: Target, dataset: Dataset) -> dict[str, Any]:
     """What a record says of the data and of the network that was attacked."""
     return {
@@ -90,7 +115,9 @@ def write_run(
     records.write(folder, record, images=images)
 
 
-def write_joint_grid(path: Path, written: list[dict[str, Any]]) -> None:
+def write_joint_grid(
+    path: Path, written: list[dict[str, Any]], *, title: str | None = None
+) -> None:
     """Draws one row a record (the paper's Fig. 3), from what the runs left behind."""
     rows = []
     for record in written:
@@ -101,12 +128,14 @@ def write_joint_grid(path: Path, written: list[dict[str, Any]]) -> None:
                 rows.append((row_label(record), images["reconstructions"]))
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise UserError(f"{path_images} is damaged: --rerun makes it anew.") from error
-    figures.reconstruction_grid(path, originals, rows, title=grid_title(written))
+    figures.reconstruction_grid(path, originals, rows, title=title or grid_title(written))
 
 
 def row_label(record: Mapping[str, Any]) -> str:
     """A run in two short lines: the split (and the budget of queries), and the mean quality."""
     name = record["split"]
+    if record["defense"]["kind"] != "none" or "threat_model" in record:
+        name = f"{level_text(record['defense'])}, {record['method']}"
     if "num_queries" in record:
         name += f", {record['num_queries']:,} queries"
     if "num_shadows" in record:
@@ -114,6 +143,12 @@ def row_label(record: Mapping[str, Any]) -> str:
     if record["diverged"] == record["num_images"]:
         return f"{name}\ndiverged"
     return f"{name}\n{record['psnr_mean']:.1f} dB / {record['ssim_mean']:.3f}"
+
+
+def level_text(defense: Mapping[str, Any]) -> str:
+    """A defence's level as flags spell it: `0.6`, or of several steps `0.2+0.3`."""
+    level = defense["level"]
+    return "+".join(f"{value:g}" for value in (level if isinstance(level, list) else [level]))
 
 
 def grid_title(written: list[dict[str, Any]] | list[Mapping[str, Any]]) -> str:
@@ -125,14 +160,14 @@ def grid_title(written: list[dict[str, Any]] | list[Mapping[str, Any]]) -> str:
     )
 
 
-TABLE_HEADER = (
+_TABLE_HEADER = (
     f"{'split':<10}{'PSNR dB [95% interval]':<26}{'SSIM':<8}{'exact':<8}"
     f"{'paper dB/SSIM':<15}{'compile s':>10}{'attack s':>10}{'images/s':>10}"
 )
 
 
 def table_row(record: Mapping[str, Any]) -> str:
-    """A run as a line below `TABLE_HEADER`."""
+    """A run as a line of `TABLE`."""
     psnr, ssim = record["psnr_mean"], record["ssim_mean"]
     if record["diverged"] == record["num_images"]:
         quality = f"{'diverged':<26}{'-':<8}"
@@ -153,3 +188,7 @@ def table_row(record: Mapping[str, Any]) -> str:
         row += f"; jointly {record['joint']['psnr_mean']:.2f})"
     some = 0 < record["diverged"] < record["num_images"]
     return row + (f"  ({record['diverged']} diverged, not in the means)" if some else "")
+
+
+TABLE = (_TABLE_HEADER, table_row)
+"""A header and the line of a record, of undefended runs."""

@@ -248,7 +248,7 @@ def tradeoff_curves(
     Args:
       path: the PNG to write, whole or not at all.
       panels: for each attacker, and there for each defence, "<kind>, feature" or "<kind>, input",
-        lists of one length: `level`, `accuracy`, `accuracy_low`, `accuracy_high` (shares),
+        lists of one length: `level` (texts), `accuracy`, `accuracy_low`, `accuracy_high` (shares),
         `ssim_mean`, `ssim_low`, `ssim_high` and the same of `psnr` (dB): means and their intervals.
         What is not finite (or None) is left out.
       title: drawn above everything.
@@ -313,7 +313,7 @@ def _draw_tradeoff(
     axes: Axes, curve: Mapping[str, Sequence[float]], quantity: str, colour: Any, site: str
 ) -> _Line:
     """Draws the levels of one defence, and their intervals both ways."""
-    levels = np.array(curve["level"], float)
+    levels = np.array(curve["level"], object)
     x = np.array([curve[f"{quantity}_{what}"] for what in ("mean", "low", "high")], float)
     y = 100 * np.array([curve[f"accuracy{what}"] for what in ("", "_low", "_high")], float)
     kept = np.isfinite(x[0]) & np.isfinite(y[0])
@@ -389,7 +389,7 @@ def _label_levels(
     taken = np.zeros((0, 2, 2))  # middles and half sizes
     named: list[tuple[str, np.ndarray]] = []
     for number, place, is_end in _label_order([len(line.levels) for line in lines]):
-        content, point = f"{lines[number].levels[place]:g}", pixels[number][place]
+        content, point = str(lines[number].levels[place]), pixels[number][place]
         if any(content == other and np.hypot(*(point - at)) < 8 for other, at in named):
             continue
         text = _write(figure, content, 6.5)

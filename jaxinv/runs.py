@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from absl import flags
 
-from jaxinv import cli, data, defenses, evaluation, records, targets
+from jaxinv import cli, data, evaluation, records, targets
+from jaxinv.defenses import NONE, Defense
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +69,12 @@ class Outcome(NamedTuple):
 
     Attributes:
       images: reconstructions `[N, H, W, C]`, in unit space but not clipped to it; or `[S, N, H, W,
-        C]`, by attackers that differ in their seeds: the first one's are shown and kept.
+        C]`, by attackers that differ in their seeds, or of several releases: the first one's are
+        shown and kept.
       knowledge: what the attacker knows, in words.
       surrogate: which images it learned from, or "none".
       fit_seconds, compile_seconds, seconds: wall time of learning, of compiling, of the attack.
-      fields: more of the record.
+      fields: more of the record, or in place of what it would say: of a defence the accuracy.
     """
 
     images: np.ndarray
@@ -115,6 +117,9 @@ def run_all(
     config: Config,
     scene: Scene,
     attacks: Iterable[Callable[[], dict[str, Any]]],
+    *,
+    table: tuple[str, Callable[[Mapping[str, Any]], str]] = evaluation.TABLE,
+    grid: bool = True,
 ) -> list[dict[str, Any]]:
     """Makes records in turn and prints a line for each; several share a picture, too.
 
@@ -122,20 +127,23 @@ def run_all(
       experiment: its name.
       config, scene: of it.
       attacks: functions that call `run_once` and return what it does.
+      table: its header, and the line of a record.
+      grid: whether there is such a picture.
     """
+    header, row = table
     dataset, target = scene.dataset, scene.target
     print(
         f"{dataset.name} ({dataset.source}), {config.num_images} test images, "
         f"method {config.method}, target {scene.accuracy:.2%} ({target.source}), "
         f"{records.environment()['device']}"
     )
-    print(evaluation.TABLE_HEADER)
+    print(header)
     finished = []
     for attack in attacks:
         record = attack()
-        print(evaluation.table_row(record), flush=True)
+        print(row(record), flush=True)
         finished.append(record)
-    if len(finished) > 1:
+    if grid and len(finished) > 1:
         path = joint_path("grid", experiment, config, scene, finished)
         evaluation.write_joint_grid(path, finished)
         print(f"All splits in one picture: {path}")
@@ -160,6 +168,9 @@ def run_once(
     *,
     identity: Mapping[str, Any],
     label: str = "",
+    method: str | None = None,
+    defense: Defense = NONE,
+    releases: int = 1,
 ) -> dict[str, Any]:
     """Reads the record of a run that is finished, or attacks and writes it.
 
@@ -170,25 +181,28 @@ def run_once(
       attack: attacks `scene.images(config)`; called only if the run is not finished.
       identity: the attack's own settings, which make it another run when they change.
       label: the attack's own part of the folder's name.
+      method: how it attacks; by default the configuration's.
+      defense: what it attacks against.
+      releases: of each image, that it sees.
 
     Returns:
       The record as it was written, and its `path`.
     """
-    dataset, target, defense = scene.dataset, scene.target, defenses.NONE
+    dataset, target, method = scene.dataset, scene.target, method or config.method
     identity = {
         "experiment": experiment,
         "dataset": dataset.name,
         "data_fingerprint": dataset.fingerprint,
         "target": target.fingerprint,
         "split": cut,
-        "method": config.method,
+        "method": method,
         "seed": config.seed,
         "defense": defense.describe(),
-        "releases": 1,
+        "releases": releases,
         "num_images": config.num_images,
         **identity,
     }
-    label = f"{dataset.name}-{cut}-{config.method}{label}-n{config.num_images}-s{config.seed}"
+    label = f"{dataset.name}-{cut}-{method}{label}-n{config.num_images}-s{config.seed}"
     folder = records.run_dir(config.workdir, experiment, identity, label=label)
     path = str(folder / records.RECORD_NAME)
     finished = (folder / records.IMAGES_NAME).is_file() and records.read(folder)
@@ -200,13 +214,13 @@ def run_once(
         "experiment": experiment,
         **evaluation.target_fields(target, dataset),
         "split": cut,
-        "method": config.method,
+        "method": method,
         "attacker_knowledge": found.knowledge,
         "surrogate": found.surrogate,
         "seed": config.seed,
         "num_images": config.num_images,
         "defense": defense.describe(),
-        "releases": 1,
+        "releases": releases,
         "accuracy": scene.accuracy,
         "accuracy_undefended": scene.accuracy,
         "paper": evaluation.paper_fields(experiment, dataset.name, cut),
@@ -219,6 +233,7 @@ def run_once(
         "config": identity,
         "config_hash": records.config_hash(identity),
         **evaluation.quality_fields(images, found.images),
+        **evaluation.reidentification_fields(found.images, dataset.test),
     }
     shown = found.images[0] if found.images.ndim == images.ndim + 1 else found.images
     evaluation.write_run(folder, record, images, shown)

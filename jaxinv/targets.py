@@ -188,6 +188,29 @@ def accuracy(network: Network, params: Params, samples: Samples, *, batch_size: 
     return correct / len(samples)
 
 
+def correct(cloud: Network, params: Params, features: Any, labels: np.ndarray) -> np.ndarray:
+    """Which features a cloud classifies rightly, `[N]` bool.
+
+    Args:
+      cloud: returns one logit a class.
+      params: its parameters.
+      features: `[N, *cloud.input_shape]`, by index: an array or a `defenses.Release`.
+      labels: `[N]`.
+    """
+    size, rows = len(labels), 500
+    found = []
+    for begin in range(0, size, rows):
+        # The last slice is filled up, so that one program does for all.
+        part = features[np.minimum(np.arange(begin, begin + min(rows, size)), size - 1)]
+        found.append(np.asarray(_classify(cloud, cloud.select(params), part)))
+    return np.concatenate(found)[:size] == labels
+
+
+@partial(jax.jit, static_argnums=0)
+def _classify(cloud: Network, params: Params, features: Array) -> Array:
+    return cloud.apply(params, features).argmax(-1)
+
+
 @partial(jax.jit, static_argnums=0)
 def _predict(network: Network, params: Params, pixels: Array) -> Array:
     return network.apply(params, pixels.astype(jnp.float32) / 255).argmax(-1)

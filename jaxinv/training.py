@@ -150,6 +150,43 @@ def one_cycle(steps: int, learning_rate: float) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule))
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def losses_of_each(loss: Callable[..., Array], params: Any, data: tuple[Any, ...]) -> Array:
+    """A loss for each row of parameters and data, in one program: `[S]`.
+
+    `jax.vmap` on accelerators. On CPU one row after the other: a convolution whose kernels are
+    mapped leaves the fast path, and its `canonical` form cannot be mapped at all. There the
+    gradient of a row is taken with its loss, so that no row's activations are kept for later.
+
+    Args:
+      loss: `(params, *data) -> scalar`, of one row.
+      params: a tree of arrays `[S, ...]`, for which there is a gradient.
+      data: trees of arrays `[S, ...]`, for which there is none.
+    """
+    return _losses_and_gradients(loss, params, data)[0]
+
+
+def _losses_and_gradients(loss, params, data):
+    def one(rows):
+        return jax.value_and_grad(loss)(*rows)
+
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(one, (params, *data))
+    return jax.vmap(one)((params, *data))
+
+
+def _losses_backward(loss, gradients, cotangents):
+    del loss
+
+    def scaled(leaf: Array) -> Array:
+        return leaf * cotangents.reshape(-1, *(1,) * (leaf.ndim - 1))
+
+    return jax.tree.map(scaled, gradients), None
+
+
+losses_of_each.defvjp(_losses_and_gradients, _losses_backward)
+
+
 def _resume(path: str | os.PathLike[str], like: Any) -> tuple[Any, list[dict[str, float]], float]:
     state, metadata = checkpoints.load(path, like)
     history = json.loads(metadata.get("history", "[]"))

@@ -5,7 +5,6 @@ for 2 x 2, and its shape follows from the shapes of what goes in and of the imag
 """
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from jaxinv.networks import Params
 from jaxinv.networks.convolution import conv_general_dilated
 from jaxinv.training import fit, one_cycle, whole_epochs
 
-VERSION = 4
+VERSION = 5
 """Of the networks and their training: what was trained by another is not gone on with."""
 
 STEPS = 2000
@@ -109,6 +108,7 @@ class Learned:
       seconds: wall time of the training.
       compile_seconds: wall time of compiling it.
       queries: different ones that its training may have asked, at most.
+      given: what `apply` takes behind the inputs.
     """
 
     apply: Callable[..., Array]
@@ -116,6 +116,11 @@ class Learned:
     seconds: float
     compile_seconds: float
     queries: int = 0
+    given: tuple[Array, ...] = ()
+
+    def of(self, which: int) -> "Learned":
+        """The one for a member of the family that this was trained for."""
+        return dataclasses.replace(self, given=(jnp.int32(which),))
 
     def __call__(self, *inputs: Any) -> np.ndarray:
         """Estimates N images, slice by slice; each input is indexed `[N, ...]`."""
@@ -124,7 +129,8 @@ class Learned:
         for begin in range(0, size, _SLICE):
             # The last slice is filled up, so that one program does for all.
             rows = np.minimum(np.arange(begin, begin + min(_SLICE, size)), size - 1)
-            slices.append(np.asarray(run(self.params, *(value[rows] for value in inputs))))
+            given = (*(value[rows] for value in inputs), *self.given)
+            slices.append(np.asarray(run(self.params, *given)))
         return np.concatenate(slices)[:size]
 
     def timed(self, features: Any) -> tuple[np.ndarray, float, float]:
@@ -156,38 +162,9 @@ def learn(
     key: Array,
     num_queries: int = NUM_QUERIES,
     steps: int = STEPS,
+    family: int = 0,
     folder: Path | None = None,
     label: str = "edge",
-) -> Learned:
-    """`fit_inverse`, kept: what was trained is read, and gone on with where it was killed.
-
-    Args:
-      query, images, key, num_queries, steps: as for `fit_inverse`.
-      folder: where it is kept, named by all that it depends on. None keeps nothing.
-      label: of the edge, for people.
-    """
-    pool = _pool(query, images, num_queries, key)
-    checkpoint = checkpoint_path(folder, label, "inverse", pool, steps=steps, version=VERSION)
-    return fit_inverse(
-        query,
-        images,
-        key=key,
-        num_queries=num_queries,
-        steps=steps,
-        checkpoint=checkpoint,
-        description=f"inverse map {label}",
-    )
-
-
-def fit_inverse(
-    query: Query,
-    images: np.ndarray,
-    *,
-    key: Array,
-    num_queries: int = NUM_QUERIES,
-    steps: int = STEPS,
-    checkpoint: str | os.PathLike[str] | None = None,
-    description: str = "inverse map",
 ) -> Learned:
     """Trains a map from features to images (Eq. 2) on pairs that it queries.
 
@@ -195,48 +172,88 @@ def fit_inverse(
     the network adds to it, and a sigmoid bounds the sum. A part of the images of a step are zoomed
     and shifted a little, as far as there are queries for that.
 
+    For a family of defences one network serves all: it is told which one it sees, and adds to the
+    linear map of that one. Every step has as many pairs of each.
+
     Args:
       query: the release, as a function.
       images: `[N, H, W, C]`, the attacker's.
       key: of the initial parameters, the order of images, their jitter, and a defence's draws.
-      num_queries: different queries, at most; fewer than N use the first images alone.
+      num_queries: different queries, at most (of each of a family); fewer than N use the first
+        images alone.
       steps: of training, about: epochs are whole.
-      checkpoint: file to write after every epoch and to go on from where it exists.
-      description: shown before the progress bar.
+      family: how many defences the query stands for; `Learned.of` chooses among them. 0 where it
+        is the query of one.
+      folder: keeps what is trained, named by all that it depends on: it is read where it is
+        complete, and gone on with where its training was killed. None keeps nothing.
+      label: of the edge, for people.
     """
-    pool = _pool(query, images, num_queries, key)
+    pool = make_pool(query, images, num_queries, jax.random.fold_in(key, 0), family)
     key_init, key_fit = (jax.random.fold_in(key, number) for number in (1, 2))
     shape = images.shape[1:]
-    sample = pool.features(_SAMPLE)
+    members: list[tuple[int, ...]] = [(which,) for which in range(family)] or [()]
+    each = -(-_SAMPLE // len(members))
+    sample = np.concatenate([pool.features(each, *which) for which in members])
     network = Estimator(shape, _width(shape))
-    linear = _ridge(pool) if sample[0].size <= _LINEAR_FEATURES else None
+    linear = None
+    if sample[0].size <= _LINEAR_FEATURES:
+        linear = _stacked([_ridge(pool, *which) for which in members])
     center, spread = jnp.float32(sample.mean()), jnp.float32(sample.std() + 1e-6)
 
-    def estimate(params: Params, features: Array) -> Array:
+    def estimate(params: Params, features: Array, *which: Array) -> Array:
         inputs = [(features - center) / spread]
         logits: Any = 0.0
         if linear is not None:
-            weight, offset = linear
-            guess = (features.reshape(len(features), -1) @ weight + offset[None]).reshape(
-                -1, *shape
-            )
+            guess = _linear(linear, features.reshape(len(features), -1), *which)
             # A sigmoid of this slope follows the linear map where it is between black and white.
-            logits = 5 * (guess - 0.5)
+            logits = 5 * (guess.reshape(-1, *shape) - 0.5)
             inputs.append(logits)
+        for one in which:
+            inputs.append(jax.nn.one_hot(jnp.broadcast_to(one, len(features)), family))
         return nn.sigmoid(logits + _apply(network, params, inputs))
 
     def loss(params: Params, batch: tuple[Array, Array], key: Array):
-        features, wanted = pool.draw(key, *batch)
-        return _log_error(estimate(params, features), wanted), {}
+        which = (jnp.arange(len(batch[1])) % family,) if family else ()
+        features, wanted = pool.draw(key, *batch, *which)
+        return _log_error(estimate(params, features, *which), wanted), {}
 
     inputs = [sample[:1]] + ([] if linear is None else [images[:1]])
+    inputs += [np.zeros((1, family), np.float32)] if family else []
     params = jax.jit(network.init)(key_init, inputs)["params"]
-    learned = _fit(loss, params, pool.batch, estimate, key_fit, steps, checkpoint, description)
+    batch_size = _BATCH_SIZE
+    if family:
+        batch_size = family * max(1, min(-(-_BATCH_SIZE // family), len(pool.images) // family))
+    learned = _fit(
+        loss,
+        params,
+        pool.batch,
+        estimate,
+        key_fit,
+        steps,
+        checkpoint_path(
+            folder, label, "inverse", pool, steps=steps, version=VERSION, family=family
+        ),
+        f"inverse map {label}",
+        batch_size,
+    )
     return dataclasses.replace(learned, queries=pool.size)
 
 
-def _pool(query: Query, images: np.ndarray, num_queries: int, key: Array) -> Pool:
-    return make_pool(query, images, num_queries, jax.random.fold_in(key, 0))
+def _stacked(maps: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+    weights, offsets = zip(*maps, strict=True)
+    return jnp.stack(weights), jnp.stack(offsets)
+
+
+def _linear(maps: tuple[Array, Array], features: Array, which: Array | None = None) -> Array:
+    """Linear maps `[L, M, D]`, `[L, D]` of features `[B, M]`: one for all, or each in its turn."""
+    weights, offsets = maps
+    if which is None or not which.ndim:
+        chosen = 0 if which is None else which
+        return features @ weights[chosen] + offsets[chosen]
+    # Rows come in the order of the family, again and again: a product for each member.
+    rows = features.reshape(-1, len(weights), features.shape[1])
+    found = jnp.einsum("glm,lmd->gld", rows, weights) + offsets
+    return found.reshape(len(features), -1)
 
 
 def fit_correction(
@@ -245,8 +262,9 @@ def fit_correction(
     features: np.ndarray,
     *,
     key: Array,
+    which: np.ndarray | None = None,
     steps: int = STEPS,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: Path | None = None,
     description: str = "correction",
 ) -> Learned:
     """Trains a map from what an attack found to what it should have found.
@@ -257,6 +275,8 @@ def fit_correction(
       originals: `[N, H, W, C]`, the attacker's own.
       found: images `[N, H, W, C]`: those to be corrected, and others that may help.
       features: `[N, ...]`, what was attacked.
+      which: `[N, L]`, ones where an image is of a member of a family, for a network that serves all
+        of it; it then takes such an array behind the features. None for one.
       key: of the initial parameters and the order of images.
       steps: of training, about: epochs are whole.
       checkpoint: file to write after every epoch and to go on from where it exists.
@@ -268,11 +288,13 @@ def fit_correction(
 
     center, spread = jnp.float32(features.mean()), jnp.float32(features.std() + 1e-6)
 
-    def estimate(params: Params, first: Array, *others: Array) -> Array:
+    count = len(found)
+
+    def estimate(params: Params, *given: Array) -> Array:
         # Differences are small; the network sees them enlarged.
-        *images, seen = others
-        inputs = [first - 0.5, *(10 * (first - other) for other in images)]
-        inputs.append((seen - center) / spread)
+        first, *others = given[:count]
+        inputs = [first - 0.5, *(10 * (first - other) for other in others)]
+        inputs += [(given[count] - center) / spread, *given[count + 1 :]]
         return first + _apply(network, params, inputs)
 
     def loss(params: Params, batch: tuple[Array, list[Array]], key: Array):
@@ -280,21 +302,24 @@ def fit_correction(
         wanted, given = batch
         return _log_error(estimate(params, *given), wanted), {}
 
-    params = jax.jit(network.init)(key_init, [value[:1] for value in (*found, features)])["params"]
-    data = (originals, [*found, features])
+    given = [*found, features] + ([] if which is None else [which])
+    params = jax.jit(network.init)(key_init, [value[:1] for value in given])["params"]
+    data = (originals, given)
     return _fit(loss, params, data, estimate, key_fit, steps, checkpoint, description)
 
 
-def _fit(loss, params, data, estimate, key, steps, checkpoint, description) -> Learned:
+def _fit(
+    loss, params, data, estimate, key, steps, checkpoint, description, batch_size=_BATCH_SIZE
+) -> Learned:
     size = len(jax.tree.leaves(data)[0])
-    epochs, steps = whole_epochs(steps, size, _BATCH_SIZE)
+    epochs, steps = whole_epochs(steps, size, batch_size)
     trained = fit(
         loss,
         params,
         data,
         optimizer=one_cycle(steps, _LEARNING_RATE),
         epochs=epochs,
-        batch_size=_BATCH_SIZE,
+        batch_size=batch_size,
         key=key,
         checkpoint=checkpoint,
         description=description,
@@ -319,12 +344,13 @@ def _width(image_shape: tuple[int, ...]) -> int:
     return 24 + 8 * image_shape[-1]
 
 
-def _ridge(pool: Pool) -> tuple[Array, Array]:
+def _ridge(pool: Pool, *which: int) -> tuple[Array, Array]:
     """The linear map from features to images of least square error: `[M, D]` and `[D]`."""
 
     @jax.jit
     def moments(batch: Array, places: Array) -> tuple[Array, Array]:
-        features, _ = pool.ask(batch, places, jnp.zeros_like(places))
+        every = (jnp.full_like(places, number) for number in which)
+        features, _ = pool.ask(batch, places, jnp.zeros_like(places), *every)
         features = features.reshape(len(batch), -1)
         known = jnp.concatenate([features, jnp.ones((len(batch), 1))], axis=1)
         return known.T @ known, known.T @ batch.reshape(len(batch), -1)
@@ -336,6 +362,8 @@ def _ridge(pool: Pool) -> tuple[Array, Array]:
         squares, products = moments(images[i : i + _SLICE], places[i : i + _SLICE])
         gram += np.asarray(squares, np.float64)
         cross += np.asarray(products, np.float64)
-    gram[np.diag_indices(len(gram))] += 1e-3 * np.trace(gram) / len(gram)
+    # The more features there are beside images, the less a fit to these says of others.
+    strength = max(1e-3, 0.03 * (len(gram) / len(images)) ** 2)
+    gram[np.diag_indices(len(gram))] += strength * np.trace(gram) / len(gram)
     weights = np.linalg.solve(gram, cross).astype(np.float32)
     return jnp.asarray(weights[:-1]), jnp.asarray(weights[-1])

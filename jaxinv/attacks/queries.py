@@ -21,6 +21,7 @@ FEWEST_IMAGES = 20
 """With fewer there is nothing to learn from."""
 
 _HELD_OUT, _MOST_HELD_OUT = 0.1, 2000  # share of the images, and number
+_EVERY = 4  # variants of an image, of which one is moved, where answers are random
 _MOVED = 0.25  # share of a training's images that are zoomed and shifted
 _MOST_ASKED = 0.1  # share of the queries that may be asked of images held out
 _BEHAVIOUR = 8  # queries that tell one edge from another
@@ -36,51 +37,65 @@ class Pool(NamedTuple):
       size: number of queries in all. Image i has `size // N` of them, the first images one more;
         its first is the image itself.
       key: of the jitter, and of what a defence draws.
+      randomised: whether the same image has another answer with another key. If so most variants of
+        an image are the image itself, each with a key of its own; some are moved.
     """
 
     query: Query
     images: np.ndarray
     size: int
     key: Array
+    randomised: bool = False
 
     @property
     def batch(self) -> tuple[np.ndarray, np.ndarray]:
         """The images and their places, to be shuffled and cut into batches by a fit."""
         return self.images, np.arange(len(self.images), dtype=np.int32)
 
-    def ask(self, images: Array, places: Array, numbers: Array) -> tuple[Array, Array]:
+    def ask(
+        self, images: Array, places: Array, numbers: Array, *which: Array
+    ) -> tuple[Array, Array]:
         """Queries.
 
         Args:
           images: `[B, H, W, C]`, of the pool.
           places: `[B]`, of them in the pool.
           numbers: `[B]`, of their variants; 0 is the image itself.
+          which: `[B]`, for the query of a family.
 
         Returns:
           Features `[B, ...]` and the images that they are of, `[B, H, W, C]`.
         """
         keys = jax.vmap(jax.random.split)(jax.vmap(self._key)(places, numbers))
         if self.size > len(self.images):
+            still = numbers % _EVERY != 1 if self.randomised else numbers == 0
             moved = jax.vmap(_jitter)(keys[:, 0], images)
-            images = jnp.where((numbers == 0)[:, None, None, None], images, moved)
-        return self.query(keys[:, 1], images), images
+            images = jnp.where(still[:, None, None, None], images, moved)
+        return self.query(keys[:, 1], images, *which), images
 
-    def draw(self, key: Array, images: Array, places: Array) -> tuple[Array, Array]:
-        """`ask` for a variant of each image: most of them as they are, some one of the others."""
+    def draw(self, key: Array, images: Array, places: Array, *which: Array) -> tuple[Array, Array]:
+        """`ask` for a variant of each image: most of them as they are, some moved."""
         key_some, key_number = jax.random.split(key)
+        if self.randomised:
+            number = jax.random.randint(key_number, places.shape, 0, self.count(places))
+            return self.ask(images, places, number, *which)
         others = self.count(places) - 1
         number = 1 + jax.random.randint(key_number, places.shape, 0, jnp.maximum(others, 1))
         some = jax.random.bernoulli(key_some, _MOVED, places.shape) & (others > 0)
-        return self.ask(images, places, jnp.where(some, number, 0))
+        return self.ask(images, places, jnp.where(some, number, 0), *which)
 
     def count(self, places: Any) -> Any:
         """How many variants images have, with the image itself: `[B]`."""
         each, more = divmod(self.size, len(self.images))
         return each + (places < more)
 
-    def features(self, count: int | None = None) -> np.ndarray:
+    def features(self, count: int | None = None, *which: int) -> np.ndarray:
         """Features `[count, ...]` of the first images as they are; of all by default."""
-        run = jax.jit(lambda images, places: self.ask(images, places, jnp.zeros_like(places))[0])
+
+        def run(images: Array, places: Array) -> Array:
+            every = (jnp.full_like(places, number) for number in which)
+            return self.ask(images, places, jnp.zeros_like(places), *every)[0]
+
         images, places = (array[:count] for array in self.batch)
         return in_slices(run, images, places)
 
@@ -119,13 +134,30 @@ def check_images(method: str, count: int) -> None:
         raise UserError(f"{count} surrogate images: {method} needs {FEWEST_IMAGES} to learn from.")
 
 
-def make_pool(query: Query, images: np.ndarray, size: int, key: Array) -> Pool:
-    """A pool of at most `size` queries of the first images."""
-    return Pool(query, images[:size], size, key)
+def make_pool(query: Query, images: np.ndarray, size: int, key: Array, family: int = 0) -> Pool:
+    """A pool of at most `size` queries of the first images.
+
+    Args:
+      query: answers them.
+      images: `[N, H, W, C]`.
+      size: number of queries, at most.
+      key: of the pool.
+      family: how many the query stands for, if it is that of a family.
+    """
+    image = images[:1]
+
+    @jax.jit
+    def answer(key: Array) -> Array:
+        which = (jnp.full(1, family - 1),) if family else ()
+        return query(key[None], image, *which)
+
+    # Any attacker can see this: the same image, asked twice.
+    first, second = (np.asarray(answer(each)) for each in jax.random.split(key))
+    return Pool(query, images[:size], size, key, bool((first != second).any()))
 
 
 def checkpoint_path(
-    folder: Path | None, label: str, kind: str, pool: Pool, **settings: int
+    folder: Path | None, label: str, kind: str, pool: Pool, *, family: int = 0, **settings: int
 ) -> Path | None:
     """Where what is trained on a pool is kept, named by all that it depends on; None: nowhere.
 
@@ -134,7 +166,8 @@ def checkpoint_path(
     if folder is None:
         return None
     known = {
-        "features": pool.features(_BEHAVIOUR),
+        "features": [pool.features(_BEHAVIOUR, which) for which in range(family)]
+        or pool.features(_BEHAVIOUR),
         "images": pool.images,
         "key": jax.random.key_data(pool.key),
         "size": pool.size,

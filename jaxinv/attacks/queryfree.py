@@ -20,6 +20,7 @@ from jaxinv.attacks.queries import check_images, divide
 from jaxinv.attacks.shadow import Recipe, Shadows
 from jaxinv.attacks.whitebox import Features
 from jaxinv.data import Samples
+from jaxinv.defenses import NONE, Defense, Query
 from jaxinv.errors import UsageError, UserError
 from jaxinv.networks import Network, Params
 
@@ -30,7 +31,7 @@ METHODS = {
 """What `invert` offers, and what each knows."""
 
 RECIPES = {
-    "paper": Recipe(steps=5625, batch_size=32, cross_entropy=1.0, authors=True),
+    "paper": Recipe(steps=5625, batch_size=32, cross_entropy=1.0, authors=True, longer=2),
     "strong": Recipe(steps=600, batch_size=256, cross_entropy=0.1, means=10.0),
 }
 
@@ -69,6 +70,8 @@ def invert(
     *,
     key: Array,
     stream: Features | None = None,
+    defense: Defense = NONE,
+    releases: int = 1,
     network: Network | None = None,
     seeds: int = 3,
     shadow_steps: int | None = None,
@@ -88,6 +91,8 @@ def invert(
       samples: images and labels of the attacker's own.
       key: of all randomness.
       stream: `[L, *cloud.input_shape]`, what the cloud was sent besides; for strong.
+      defense: that strong knows to stand behind the edge; paper does not ask.
+      releases: of one input, which features and stream combine.
       network: of a shadow; by default `shadow.design` makes it.
       seeds: number of shadows.
       shadow_steps: of training them; by default the method's own number.
@@ -103,12 +108,13 @@ def invert(
     if method not in METHODS:
         raise UsageError(f"method={method}: expected one of {', '.join(METHODS)}.")
     check_images(method, len(samples))
-    recipe = RECIPES[method]
-    if shadow_steps:
-        recipe = dataclasses.replace(recipe, steps=shadow_steps)
+    recipe, known = RECIPES[method], defense if method == "strong" else NONE
+    rectified = bool((features[np.arange(min(_SEEN, len(features)))] >= 0).all())
+    steps = shadow_steps or recipe.steps * (recipe.longer if rectified else 1)
+    recipe = dataclasses.replace(recipe, steps=steps)
     key_shadows, key_maps = jax.random.split(key)
     began = time.perf_counter()
-    network = network or _design(cloud, features, samples, method)
+    network = network or _design(cloud, rectified, samples, method)
     seen = None
     if recipe.means:
         if stream is None:
@@ -123,21 +129,21 @@ def invert(
         seeds=seeds,
         key=key_shadows,
         stream=seen,
+        defense=known,
         folder=folder,
         label=label,
     )
     if seen is not None:
-        shadows = shadow.calibrated(shadows, samples.images, seen)
+        shadows = shadow.calibrated(shadows, samples.images, seen, known)
         network = shadows.network
     answers = []
     for number, params in enumerate(shadows.params):
         if method == "paper":
             answers.append(_by_rmle(network, params, features))
             continue
+        query = defenses.query_function(network, params, known, releases=releases)
         key_map, name = jax.random.fold_in(key_maps, number), f"{label}-shadow{number}"
-        answers.append(
-            _by_map(network, params, features, samples, key_map, fit_steps, folder, name)
-        )
+        answers.append(_by_map(query, features, samples, key_map, fit_steps, folder, name))
     images = np.stack([answer.images for answer in answers])
     training = shadows.seconds + shadows.compile_seconds
     training += sum(answer.fit_seconds for answer in answers)
@@ -183,8 +189,7 @@ def _by_rmle(network: Network, params: Params, features: Features) -> _Answer:
 
 
 def _by_map(
-    network: Network,
-    params: Params,
+    query: Query,
     features: Features,
     samples: Samples,
     key: Array,
@@ -193,7 +198,7 @@ def _by_map(
     label: str,
 ) -> _Answer:
     learned = inverse.learn(
-        defenses.query_function(network, params),
+        query,
         divide(samples.images, inverse.NUM_QUERIES).taught,
         key=key,
         steps=steps,
@@ -211,9 +216,8 @@ def paper_settings(network: Network) -> whitebox.Settings:
     return dataclasses.replace(settings, steps=500, learning_rate=0.1, tv_weight=2.0, tv_start=2.0)
 
 
-def _design(cloud: Network, features: Features, samples: Samples, method: str) -> Network:
+def _design(cloud: Network, rectified: bool, samples: Samples, method: str) -> Network:
     """A shadow, from what the attacker has seen of features, and the colours of its images."""
-    seen = features[np.arange(min(_SEEN, len(features)))]
     images = samples[:_SEEN].images
     mean, std = images.mean(axis=(0, 1, 2)), images.std(axis=(0, 1, 2)) + 1e-3
     if method == "paper" and images.shape[-1] == 1:
@@ -222,7 +226,7 @@ def _design(cloud: Network, features: Features, samples: Samples, method: str) -
     return shadow.design(
         images.shape[1:],
         cloud.input_shape,
-        rectified=bool((seen >= 0).all()),
+        rectified=rectified,
         mean=mean.tolist(),
         std=std.tolist(),
         width=_WIDTHS[method],

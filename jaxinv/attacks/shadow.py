@@ -7,7 +7,7 @@ of what the shadow makes of that class, and channels must vary as much.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,13 +19,14 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxinv import checkpoints, targets
+from jaxinv import checkpoints, defenses, targets
 from jaxinv.attacks.solvers import amsgrad
 from jaxinv.data import Samples
+from jaxinv.defenses import NONE, Defense
 from jaxinv.errors import UserError
 from jaxinv.networks import Layer, Network, Params, max_pool, sequence
 from jaxinv.training import fit as fit_loop
-from jaxinv.training import one_cycle, whole_epochs
+from jaxinv.training import losses_of_each, one_cycle, whole_epochs
 
 VERSION = 1
 """Of the shadows and their training: what was trained by another is not gone on with."""
@@ -48,6 +49,8 @@ class Recipe:
       authors: whether to train as the authors' program does, Adam with AMSGrad, rate and eps 1e-3;
         otherwise one cycle of AdamW, clipped.
       learning_rate: at the peak of that cycle.
+      longer: how many times as many steps shadows take whose features are rectified: they are
+        deeper.
     """
 
     steps: int
@@ -56,6 +59,7 @@ class Recipe:
     means: float = 0.0
     authors: bool = False
     learning_rate: float = 1e-2
+    longer: int = 1
 
 
 class Shadows(NamedTuple):
@@ -240,6 +244,7 @@ def fit(
     seeds: int,
     key: Array,
     stream: Stream | None = None,
+    defense: Defense = NONE,
     folder: Path | None = None,
     label: str = "edge",
 ) -> Shadows:
@@ -256,6 +261,7 @@ def fit(
       seeds: how many shadows to train; each sees the images in an order of its own.
       key: of the initial parameters and those orders.
       stream: what the cloud was sent, if the recipe weighs its class means.
+      defense: that the attacker knows to stand behind the edge: its shadow stands there, too.
       folder: keeps what is trained, named by all that it depends on: it is read where it is
         complete, and gone on with where its training was killed. None keeps nothing.
       label: of the edge, for people.
@@ -275,8 +281,10 @@ def fit(
     own = cloud.select(cloud_params)
     batch_size = min(recipe.batch_size, len(taught))
 
-    def loss_of_one(params: Params, images: Array, labels: Array) -> Array:
-        features = network.apply(params, images)
+    release = defenses.release_function(network, defense)
+
+    def loss_of_one(params: Params, images: Array, labels: Array, key: Array) -> Array:
+        features = release(params, jax.random.split(key, len(images)), images)
         logits = cloud.apply(own, features)
         error = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         total = recipe.cross_entropy * error
@@ -286,10 +294,9 @@ def fit(
         return total
 
     def loss(params: Params, batch: dict[str, Array], key: Array):
-        del key
         images, labels = (jnp.moveaxis(batch[name], 1, 0) for name in ("pixels", "labels"))
         images = images.astype(jnp.float32) / 255
-        losses = losses_of_each(loss_of_one, params, (images, labels))
+        losses = losses_of_each(loss_of_one, params, (images, labels, jax.random.split(key, seeds)))
         # The sum: the gradient of a shadow must not depend on how many there are.
         return losses.sum(), {}
 
@@ -311,6 +318,7 @@ def fit(
             "key": jax.random.key_data(key),
             "stream": stream and {name: getattr(stream, name) for name in _TAUGHT},
             "recipe": np.array([repr(recipe), str(seeds), str(VERSION)]),
+            **({"defense": np.array([repr(defense.describe())])} if defense.steps else {}),
         }
         checkpoint = folder / f"{label}-{checkpoints.fingerprint(known)}-shadows.safetensors"
     epochs, steps = whole_epochs(recipe.steps, len(taught), batch_size)
@@ -330,22 +338,27 @@ def fit(
     return Shadows(network, each, accuracy, done.seconds, done.compile_seconds)
 
 
-def calibrated(shadows: Shadows, images: np.ndarray, stream: Stream) -> Shadows:
+def calibrated(
+    shadows: Shadows, images: np.ndarray, stream: Stream, defense: Defense = NONE
+) -> Shadows:
     """Shadows whose channels vary as much as the stream's: their last layer scales each.
 
     Args:
       shadows: trained ones.
       images: `[N, H, W, C]`, the attacker's.
       stream: what the cloud was sent.
+      defense: that the attacker knows to stand behind the edge.
     """
-    run = jax.jit(shadows.network.apply)
+    run = jax.jit(defenses.release_function(shadows.network, defense))
+    keys = jax.random.split(jax.random.key(0), _SLICE)
     scaling = Layer(lambda key, x: {"factor": jnp.ones(x.shape[-1])}, _scale)
     layers = {**shadows.network.layers, _SCALE: scaling}
     params = []
     for own in shadows.params:
         moments = _Moments()
         for begin in range(0, len(images), _SLICE):
-            moments.add(np.asarray(run(own, images[begin : begin + _SLICE])))
+            part = images[begin : begin + _SLICE]
+            moments.add(np.asarray(run(own, keys[: len(part)], part)))
         # A channel that is dead in one of the two is left as it is.
         alive = (moments.spread > 0) & (stream.spread > 0)
         factor = np.where(alive, stream.spread / np.where(alive, moments.spread, 1), 1)
@@ -388,43 +401,6 @@ def class_mean_distance(features: Array, labels: Array, stream: Stream) -> Array
     present = (counts > 0).all(axis=0) & (jnp.asarray(stream.counts) > 0)
     product = jnp.sum(errors[0] * errors[1], axis=1) * present
     return product.sum() / (flat.shape[-1] * jnp.maximum(present.sum(), 1))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def losses_of_each(loss: Callable[..., Array], params: Any, data: tuple[Any, ...]) -> Array:
-    """A loss for each row of parameters and data, in one program: `[S]`.
-
-    `jax.vmap` on accelerators. On CPU one row after the other: a convolution whose kernels are
-    mapped leaves the fast path, and its `canonical` form cannot be mapped at all. There the
-    gradient of a row is taken with its loss, so that no row's activations are kept for later.
-
-    Args:
-      loss: `(params, *data) -> scalar`, of one row.
-      params: a tree of arrays `[S, ...]`, for which there is a gradient.
-      data: trees of arrays `[S, ...]`, for which there is none.
-    """
-    return _losses_and_gradients(loss, params, data)[0]
-
-
-def _losses_and_gradients(loss, params, data):
-    def one(rows):
-        return jax.value_and_grad(loss)(*rows)
-
-    if jax.default_backend() == "cpu":
-        return jax.lax.map(one, (params, *data))
-    return jax.vmap(one)((params, *data))
-
-
-def _losses_backward(loss, gradients, cotangents):
-    del loss
-
-    def scaled(leaf: Array) -> Array:
-        return leaf * cotangents.reshape(-1, *(1,) * (leaf.ndim - 1))
-
-    return jax.tree.map(scaled, gradients), None
-
-
-losses_of_each.defvjp(_losses_and_gradients, _losses_backward)
 
 
 def _optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:

@@ -115,7 +115,7 @@ class _Learner:
         # As a black-box attacker divides them, so that the two can share an inverse map.
         self._taught, rest, self._num_queries = divide(images, inverse.NUM_QUERIES)
         held = len(rest)
-        trial = min(self._affordable(_TRIAL_ACTIVATIONS, _TRIAL_IMAGES), -(-held // 2))
+        trial = min(affordable(edge, _TRIAL_ACTIVATIONS, _TRIAL_IMAGES), -(-held // 2))
         self._held, self._trial = rest[: held - trial], rest[held - trial :]
         # The features stand for the layers, which cannot be hashed.
         behaviour = edge.apply(self._params, images[:2])
@@ -139,11 +139,6 @@ class _Learner:
                 attack, qualities = learned
         elapsed = time.perf_counter() - began
         return Lesson(attack, self._seconds + elapsed, qualities)
-
-    def _affordable(self, activations: int, bounds: tuple[int, int]) -> int:
-        """How many images may be attacked for a lesson, a compromise with its cost."""
-        each = max(1, sum(math.prod(shape) for shape in self._edge.shapes.values()))
-        return max(bounds[0], min(bounds[1], activations // each))
 
     def _map(self) -> tuple[tuple[Stage, ...], tuple[float, ...]]:
         self._curvature = priors.mean_curvature(
@@ -176,7 +171,7 @@ class _Learner:
             return inverse_map(features)
 
         # Corrections learn from attacks on images that taught; their errors are taken on others.
-        count = self._affordable(_CORRECTION_ACTIVATIONS, _CORRECTION_IMAGES)
+        count = affordable(self._edge, _CORRECTION_ACTIVATIONS, _CORRECTION_IMAGES)
         taught, held = self._taught[:count], self._held[: max(1, count // 4)]
         errors = from_features(self._release(self._held), None) - self._held
         estimate: Estimate = from_features
@@ -306,6 +301,12 @@ class _Learner:
     def _checkpoint(self, name: str) -> Path | None:
         file = f"{self._edge.cuts[-1]}-{self._name}-{name}.safetensors"
         return self._folder / file if self._folder else None
+
+
+def affordable(edge: Network, activations: int, bounds: tuple[int, int]) -> int:
+    """How many images may be attacked for a lesson, a compromise with its cost, within bounds."""
+    each = max(1, sum(math.prod(shape) for shape in edge.shapes.values()))
+    return max(bounds[0], min(bounds[1], activations // each))
 
 
 def _variance(blocks: np.ndarray) -> float:

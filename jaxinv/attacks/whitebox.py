@@ -15,11 +15,13 @@ import numpy as np
 import optax
 from jax import Array
 
+from jaxinv import defenses
 from jaxinv.attacks import objectives
 from jaxinv.attacks.objectives import Objective
 from jaxinv.attacks.optimize import MakeObjective, Snapshot, chunk_size, minimize
 from jaxinv.attacks.priors import Gaussian
 from jaxinv.attacks.solvers import FirstOrder, Lbfgs, LevenbergMarquardt, Solver, amsgrad
+from jaxinv.defenses import Structure
 from jaxinv.networks import Network, Params
 from jaxinv.paper import code_lambda
 
@@ -52,6 +54,8 @@ class Settings:
       scale: "sum" is Eq. 1 as it is printed; "mean" divides the data term by the number of features
         and the total variation by the number of vertical neighbours; "relative" divides the data
         term by the squared length of the features and the total variation by the number of pixels.
+        A data term in standard deviations of a defence's noise is always divided by the number of
+        features.
     """
 
     solver: Literal["amsgrad", "adam", "lbfgs", "lm"]
@@ -100,11 +104,14 @@ class Stage:
       estimate: `(features, found) -> images [N, H, W, C]`: where to start, and the prior's mean,
         from the features and from what the stage before has found (None at the first). Without it
         the start is the prior's mean, or grey.
+      structure: of the defence that the attacker knows to be at the features, whose residual takes
+        the place of Eq. 1a; its levels are an argument of `run_stage`. Empty for none.
     """
 
     settings: Settings
     prior: Gaussian | None = None
     estimate: Estimate | None = None
+    structure: Structure = ()
 
 
 class Reconstruction(NamedTuple):
@@ -182,6 +189,7 @@ def run_stage(
     means: np.ndarray | None,
     weights: np.ndarray,
     *,
+    levels: np.ndarray | None = None,
     chunk: int | None = None,
     watch: Callable[[Snapshot], None] | None = None,
     watch_every: int = 1,
@@ -193,6 +201,8 @@ def run_stage(
       stage: what to run; its `estimate` and its settings' weights are not used.
       means: `[N, H, W, C]`, what its `estimate` returned; None if it has none.
       weights: `[N, 2, 2]`, for each image, as `Settings.weights`.
+      levels: `[N, P]`, of each step of the stage's structure for each image, as combined releases
+        have them; None where it has none.
     """
     settings = stage.settings
     mean, std = _coordinates(edge, settings)
@@ -205,9 +215,14 @@ def run_stage(
         grey = 0.5 if settings.space == "unit" else mean
         start = np.broadcast_to(np.float32(grey), (len(features), *edge.input_shape))
     found = minimize(
-        _objective(edge, dataclasses.replace(settings, **_NO_WEIGHTS), bool(weights[..., 0].any())),
+        _objective(
+            edge,
+            dataclasses.replace(settings, **_NO_WEIGHTS),
+            bool(weights[..., 0].any()),
+            stage.structure,
+        ),
         {"edge": edge.select(params), "prior": stage.prior},
-        _Inputs(features, weights, means),
+        _Inputs(features, weights, means, levels),
         (start - mean) / std,
         _solver(settings),
         steps=settings.steps,
@@ -226,13 +241,17 @@ class _Inputs(NamedTuple):
     features: Features
     weights: np.ndarray
     means: np.ndarray | None
+    levels: np.ndarray | None
 
     def __len__(self) -> int:
         return len(self.features)
 
     def __getitem__(self, indices: Any) -> Any:
         rows = {"features": self.features[indices], "weights": self.weights[indices]}
-        return rows if self.means is None else rows | {"mean": self.means[indices]}
+        for name, values in (("mean", self.means), ("levels", self.levels)):
+            if values is not None:
+                rows[name] = values[indices]
+        return rows
 
 
 # Weights are arguments of the compiled program, so settings that differ in them alone share it.
@@ -263,9 +282,12 @@ def _solver(settings: Settings) -> Solver:
 
 
 @functools.lru_cache(maxsize=64)
-def _objective(edge: Network, settings: Settings, has_tv: bool) -> MakeObjective:
+def _objective(
+    edge: Network, settings: Settings, has_tv: bool, structure: Structure
+) -> MakeObjective:
     mean, std = _coordinates(edge, settings)
     before = edge.before_rectifier() if settings.hinge else None
+    noisy = defenses.is_noisy(structure)
     height, width, channels = edge.input_shape
     count = {"sum": 1, "mean": (height - 1) * width * channels, "relative": height * width}
 
@@ -280,12 +302,13 @@ def _objective(edge: Network, settings: Settings, has_tv: bool) -> MakeObjective
 
         def residual(z: Array) -> Array:
             x = z * std + mean
-            if before is None:
-                difference = objectives.difference(edge.apply(params["edge"], x), observed)
-            else:
-                features = before.apply(params["edge"], x)
-                difference = objectives.rectified_difference(features, observed)
-            return difference * scale
+            features = (before or edge).apply(params["edge"], x)
+            if structure:
+                clean = jnp.maximum(features, 0) if before else features
+                left = defenses.residual(structure, features, clean, observed, inputs["levels"])
+                return left.reshape(len(observed), -1) * scale
+            compare = objectives.rectified_difference if before else objectives.difference
+            return compare(features, observed) * scale
 
         def penalty(z: Array) -> Array:
             if not has_tv:
@@ -293,7 +316,8 @@ def _objective(edge: Network, settings: Settings, has_tv: bool) -> MakeObjective
             variation = objectives.total_variation(z, beta=settings.beta, eps=settings.tv_eps)
             return tv_weight / count[settings.scale] * variation
 
-        scale = _data_scale(observed, settings)
+        # Noise has a scale of its own.
+        scale = _data_scale(observed, "mean" if noisy else settings.scale)
         prior = params["prior"]
         prior_mean = inputs.get("mean", 0.0 if prior is None else prior.mean[None])
         return Objective(
@@ -310,12 +334,12 @@ def _objective(edge: Network, settings: Settings, has_tv: bool) -> MakeObjective
     return make
 
 
-def _data_scale(observed: Array, settings: Settings) -> Array:
+def _data_scale(observed: Array, kind: str) -> Array:
     """What the residual is multiplied by, `[B, 1]` or `[1, 1]`: the root of the term's scale."""
     flat = observed.reshape(len(observed), -1)
-    if settings.scale == "sum":
+    if kind == "sum":
         return jnp.ones((1, 1))
-    if settings.scale == "mean":
+    if kind == "mean":
         return jnp.full((1, 1), flat.shape[1] ** -0.5)
     return (jnp.sum(flat**2, axis=1, keepdims=True) + 1e-12) ** -0.5
 

@@ -137,12 +137,22 @@ class Network:
 
     def apply(self, params: Params, x: Array) -> Array:
         """Maps `[N, *input_shape]` to `[N, *output_shape]`; it ignores other layers' params."""
-        if self.mean is not None:
-            shape = (1,) * len(self.input_shape) + (-1,)
-            x = (x - jnp.asarray(self.mean).reshape(shape)) / jnp.asarray(self.std).reshape(shape)
+        x = self.normalize(x)
         for name, layer in self.layers.items():
             x = layer.apply(params.get(name, {}), x)
         return x
+
+    def normalize(self, x: Array) -> Array:
+        """The first step, of inputs `[N, *input_shape]`."""
+        if self.mean is None:
+            return x
+        shape = (1,) * len(self.input_shape) + (-1,)
+        return (x - jnp.asarray(self.mean).reshape(shape)) / jnp.asarray(self.std).reshape(shape)
+
+    @property
+    def without_normalization(self) -> "Network":
+        """The network behind its first step."""
+        return dataclasses.replace(self, mean=None, std=None)
 
     def select(self, params: Params) -> dict[str, Params]:
         """The parameters of this network's own layers, out of a larger network's."""

@@ -1,0 +1,141 @@
+"""Targets that learn to live with a defence: trained on with it in the loop. JAX.
+
+A deployer would do so: the cloud alone, or edge and cloud together. Some defences consist of it
+(`Mechanism.penalty`). All levels of one defence are trained in one compiled program.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from jaxinv import checkpoints, defenses
+from jaxinv.data import Samples
+from jaxinv.defenses import Defense
+from jaxinv.networks import Network, Params
+from jaxinv.targets import augment
+from jaxinv.training import fit, losses_of_each, one_cycle, whole_epochs
+
+VERSION = 1
+"""Of the training: what was trained by another is not gone on with."""
+
+STEPS = 1500
+"""Of training, unless told otherwise."""
+
+Part = Literal["cloud", "both"]
+PARTS: tuple[Part, ...] = ("cloud", "both")
+
+_BATCH_SIZE, _LEARNING_RATE = 64, 1e-3
+
+
+class Retrained(NamedTuple):
+    """Targets, one for each defence.
+
+    Attributes:
+      params: of the whole network, for each.
+      seconds: wall time of the training.
+      compile_seconds: wall time of compiling it.
+    """
+
+    params: tuple[Params, ...]
+    seconds: float
+    compile_seconds: float
+
+
+def retrain(
+    network: Network,
+    params: Params,
+    cut: str,
+    family: Sequence[Defense],
+    samples: Samples,
+    *,
+    part: Part,
+    key: Array,
+    steps: int = STEPS,
+    folder: Path | None = None,
+) -> Retrained:
+    """Trains a target on behind each of several defences that differ in their levels alone.
+
+    Args:
+      network: the whole target.
+      params: its parameters, where training starts.
+      cut: where the defences stand.
+      family: the defences.
+      samples: images and labels of the target's own part.
+      part: whether the cloud alone is trained, or edge and cloud.
+      key: of the order of images and of what the defences draw.
+      steps: of training, about: epochs are whole.
+      folder: keeps what is trained, named by all that it depends on: it is read where it is
+        complete, and gone on with where its training was killed. None keeps nothing.
+    """
+    edge, cloud = network.split(cut)
+    own = (cloud if part == "cloud" else network).select(params)
+    release = defenses.release_family(edge, family)
+    # Several steps count as one defence; what is trained in has one level.
+    weights = jnp.asarray([defense.steps[-1].level if defense.steps else 0.0 for defense in family])
+    penalties = [mechanism.penalty for mechanism, _ in family[0].structure if mechanism.penalty]
+    colour = network.input_shape[-1] > 1
+
+    def loss_of_one(trained: Params, images: Array, labels: Array, key: Array, which: Array):
+        everything = {**params, **trained}
+        keys = jax.random.split(key, len(images))
+        features = release(everything, keys, images, jnp.broadcast_to(which, len(images)))
+        logits = cloud.apply(everything, features)
+        total = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        for penalty in penalties:
+            total += weights[which] * penalty(images, features)
+        return total
+
+    count = len(family)
+
+    def loss(trained: Params, batch: dict[str, Array], key: Array):
+        key_images, key_draws = jax.random.split(key)
+        images = batch["pixels"].astype(jnp.float32) / 255
+        images = augment(key_images, images) if colour else images
+        same = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), (images, batch["labels"])
+        )
+        rows = (*same, jax.random.split(key_draws, count), jnp.arange(count))
+        # The sum: the gradient of one must not depend on how many there are.
+        return losses_of_each(loss_of_one, trained, rows).sum(), {}
+
+    start = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), own)
+    batch_size = min(_BATCH_SIZE, len(samples))
+    epochs, steps = whole_epochs(steps, len(samples), batch_size)
+    optimizer = one_cycle(steps, _LEARNING_RATE)
+    checkpoint = None
+    if folder is not None:
+        known = {
+            "params": params,
+            # What it makes of some images stands for the layers, which cannot be hashed.
+            "logits": network.apply(params, jnp.asarray(samples[:8].images)),
+            "pixels": samples.pixels,
+            "labels": samples.labels,
+            "key": jax.random.key_data(key),
+            "family": np.array([repr(defense.describe()) for defense in family]),
+            "recipe": np.array([cut, part, str(steps), str(VERSION)]),
+        }
+        checkpoint = folder / f"{cut}-{checkpoints.fingerprint(known)}-retrained.safetensors"
+    done = fit(
+        loss,
+        start,
+        {"pixels": np.asarray(samples.pixels), "labels": samples.labels},
+        optimizer=optax.GradientTransformation(
+            jax.vmap(optimizer.init), jax.vmap(optimizer.update)
+        ),
+        epochs=epochs,
+        batch_size=batch_size,
+        key=key,
+        checkpoint=checkpoint,
+        description=f"retraining {cut}",
+    )
+
+    def row(number: int) -> dict[str, Any]:
+        return {**params, **jax.tree.map(lambda leaf: leaf[number], done.params)}
+
+    return Retrained(tuple(map(row, range(count))), done.seconds, done.compile_seconds)

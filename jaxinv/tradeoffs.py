@@ -1,0 +1,488 @@
+"""Defences judged: accuracy, and what is left to attackers, on the same releases. NumPy.
+
+A `Deployment` is a defence at all its levels, at one cut, with the targets that live with it. An
+`Attacker` is one threat model and method against it, who attacks all levels when one is asked for.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxinv import data, evaluation, judge, metrics, retraining, runs, targets
+from jaxinv.attacks import adaptive, blackbox, inverse, queryfree, whitebox
+from jaxinv.attacks.queries import divide
+from jaxinv.defenses import (
+    MECHANISMS,
+    SITES,
+    Defense,
+    Joined,
+    Mechanism,
+    Release,
+    clipped_gaussian,
+    median_norm,
+    query_family,
+    query_function,
+)
+from jaxinv.errors import UsageError
+from jaxinv.networks import Params
+
+THREAT_MODELS = ("whitebox", "blackbox", "queryfree")
+ATTACKERS = ("paper", "adaptive")
+KINDS = (*MECHANISMS, "clip")
+SAFE_SSIM, SAFE_REID = 0.25, 0.1  # below both, a defence is said to hold
+
+_PAPER_STEPS = 500  # of rMLE, with which the authors' program attacks defences
+_NORM_IMAGES = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(runs.Config):
+    """A study of defences, over one or several cuts.
+
+    Attributes:
+      defense, site, level, attacker, threat_model, releases, draws, retrain, retrain_steps,
+        fit_steps, shadow_steps: as the flags; no level is each defence's own.
+    """
+
+    split: tuple[str, ...] = ("relu2",)
+    num_images: int = 200
+    defense: tuple[str, ...] = ("dropout",)
+    site: tuple[str, ...] = ("feature",)
+    level: tuple[str, ...] | None = None
+    attacker: tuple[str, ...] = ATTACKERS
+    threat_model: tuple[str, ...] = ("whitebox",)
+    releases: int = 1
+    draws: int = 2
+    retrain: str = "none"
+    retrain_steps: int = retraining.STEPS
+    fit_steps: int | None = None
+    shadow_steps: int | None = None
+
+
+class Choice(NamedTuple):
+    """A defence as flags name it: kinds and sites, as many, and levels of each."""
+
+    kinds: tuple[str, ...]
+    sites: tuple[str, ...]
+    levels: tuple[tuple[float, ...], ...] | None
+
+
+def choices(config: Config) -> list[Choice]:
+    """Every defence at every site, checked.
+
+    Raises:
+      UsageError: something is unknown, out of range, or does not fit together.
+    """
+    _check("attacker", config.attacker, ATTACKERS)
+    _check("threat_model", config.threat_model, THREAT_MODELS)
+    if not config.defense or not config.site or config.level == ():
+        raise UsageError("--defense, --site and --level: expected at least one each.")
+    found = []
+    for defense, site in itertools.product(config.defense, config.site):
+        kinds, sites = tuple(defense.strip().split("+")), tuple(site.strip().split("+"))
+        _check("defense", kinds, KINDS)
+        _check("site", sites, SITES)
+        if len(sites) not in (1, len(kinds)):
+            raise UsageError(f"--site={site}: expected one site, or one for each of {defense}.")
+        sites = sites * len(kinds) if len(sites) == 1 else sites
+        levels = None
+        if config.level is not None:
+            levels = tuple(dict.fromkeys(_level(text, len(kinds)) for text in config.level))
+        elif len(kinds) > 1:
+            raise UsageError(f"--level is missing: {defense} has none of its own.")
+        choice = Choice(kinds, sites, levels)
+        _family(choice, lambda kind, site: 1.0)
+        found.append(choice)
+    return list(dict.fromkeys(found))
+
+
+def _check(flag: str, values: Sequence[str], allowed: Sequence[str]) -> None:
+    for value in values:
+        if value not in allowed:
+            raise UsageError(f"--{flag}={value}: expected {', '.join(allowed)}.")
+    if not values:
+        raise UsageError(f"--{flag} is empty: expected {', '.join(allowed)}.")
+
+
+def _level(text: str, count: int) -> tuple[float, ...]:
+    parts = text.strip().split("+")
+    try:
+        numbers = tuple(float(part) for part in parts)
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        wanted = "a number" if count == 1 else f"{count} numbers with + between"
+        raise UsageError(f"--level={text}: expected {wanted}.")
+    return numbers
+
+
+def _family(choice: Choice, norm: Callable[[str, str], float]) -> list[Defense]:
+    """The defences of a choice, which differ in their levels; `norm` is asked for clipping."""
+    mechanisms = [_mechanism(*each, norm) for each in zip(choice.kinds, choice.sites, strict=True)]
+    levels = choice.levels or tuple((level,) for level in mechanisms[0].sweep)
+    family = []
+    for row in levels:
+        defense = Defense()
+        for mechanism, site, level in zip(mechanisms, choice.sites, row, strict=True):
+            try:
+                defense += mechanism.at(site, level)  # type: ignore[arg-type]
+            except UsageError as error:
+                raise UsageError(f"--{error}") from None
+        family.append(defense)
+    return family
+
+
+def _mechanism(kind: str, site: str, norm: Callable[[str, str], float]) -> Mechanism:
+    return clipped_gaussian(norm(kind, site)) if kind == "clip" else MECHANISMS[kind]
+
+
+class Deployment:
+    """A defence at all its levels, and the target that lives with it at each."""
+
+    def __init__(self, config: Config, scene: runs.Scene, cut: str, choice: Choice):
+        network, params = scene.target.network, scene.target.params
+        self.cut, self.edge, self.cloud = cut, *network.split(cut)
+        own = scene.dataset.target
+
+        def norm(kind: str, site: str) -> float:
+            return median_norm(self.edge, params, own[:_NORM_IMAGES].images, site)  # type: ignore[arg-type]
+
+        self.choice, self.family = choice, _family(choice, norm)
+        trained_in = any(mechanism.penalty for mechanism, _ in self.family[0].structure)
+        self.retrain = "both" if trained_in else config.retrain
+        random = any(defense.is_random for defense in self.family)
+        self.draws = config.draws if random else 1
+        self._config, self._scene = config, scene
+        self._key_release, self.key_learn, self._key_train = jax.random.split(
+            jax.random.key(config.seed), 3
+        )
+
+    @property
+    def name(self) -> str:
+        """For people: `dropout, feature`."""
+        return f"{'+'.join(self.choice.kinds)}, {'+'.join(dict.fromkeys(self.choice.sites))}"
+
+    @functools.cached_property
+    def params(self) -> list[Params]:
+        """Of the whole target, for each level."""
+        target = self._scene.target
+        if self.retrain == "none":
+            return [target.params] * len(self.family)
+        trained = retraining.retrain(
+            target.network,
+            target.params,
+            self.cut,
+            self.family,
+            self._scene.dataset.target,
+            part=self.retrain,  # type: ignore[arg-type]
+            key=self._key_train,
+            steps=self._config.retrain_steps,
+            folder=Path(self._config.workdir) / "learned",
+        )
+        return list(trained.params)
+
+    @property
+    def same_edge(self) -> bool:
+        """Whether the edge is the same at all levels."""
+        return self.retrain != "both"
+
+    def releases(self, number: int, images: np.ndarray, count: int = 1) -> list[Release]:
+        """What crosses the wire of images at a level, one `Release` for each draw."""
+        keys = [self._key_release] + [
+            jax.random.fold_in(self._key_release, draw) for draw in range(1, self.draws)
+        ]
+        params, defense = self.params[number], self.family[number]
+        return [Release(self.edge, params, images, defense, key, releases=count) for key in keys]
+
+    @functools.cache  # noqa: B019
+    def correct(self, number: int) -> np.ndarray:
+        """Which test images the cloud classifies rightly at a level, `[draws, N]` bool."""
+        test = self._scene.dataset.test
+        return np.stack(
+            [
+                targets.correct(self.cloud, self.params[number], release, test.labels)
+                for release in self.releases(number, test.images)
+            ]
+        )
+
+    def accuracy(self, number: int) -> dict[str, Any]:
+        """What a record says of the accuracy at a level."""
+        summary = metrics.summarise(self.correct(number).mean(axis=0))
+        return {"accuracy": summary.mean, "accuracy_ci": [summary.low, summary.high]}
+
+
+class Found(NamedTuple):
+    """What an attacker made of one level: `[draws, N, H, W, C]`, how, and wall times in seconds."""
+
+    images: np.ndarray
+    fields: dict[str, Any]
+    fit_seconds: float
+    compile_seconds: float
+    seconds: float
+
+
+class Attacker:
+    """One attacker of one defence at all its levels, who attacks them all when one is asked for."""
+
+    def __init__(
+        self, config: Config, scene: runs.Scene, deployment: Deployment, threat: str, method: str
+    ):
+        self._config, self._scene, self.deployment = config, scene, deployment
+        self.threat, self.method = threat, method
+
+    @property
+    def knowledge(self) -> str:
+        known = {
+            ("whitebox", "paper"): whitebox.KNOWLEDGE,
+            ("whitebox", "adaptive"): adaptive.KNOWLEDGE,
+            ("blackbox", "paper"): blackbox.KNOWLEDGE,
+            (
+                "blackbox",
+                "adaptive",
+            ): f"{blackbox.KNOWLEDGE}; the level of their defence",
+            ("queryfree", "paper"): queryfree.METHODS["paper"],
+            ("queryfree", "adaptive"): f"{queryfree.METHODS['strong']}; the defence and its level",
+        }
+        return known[self.threat, self.method]
+
+    @property
+    def learns(self) -> bool:
+        """Whether it learns from images."""
+        return (self.threat, self.method) != ("whitebox", "paper")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides its result beside what every run has."""
+        config, deployment = self._config, self.deployment
+        known: dict[str, Any] = {"threat_model": self.threat, "draws": deployment.draws}
+        if deployment.retrain != "none":
+            # Levels are trained together.
+            known |= {
+                "retrain": deployment.retrain,
+                "retrain_steps": config.retrain_steps,
+                "retrain_version": retraining.VERSION,
+                "levels": deployment.choice.levels,
+            }
+        if not self.learns:
+            return known | {"steps": _PAPER_STEPS}
+        known |= {"surrogate": config.surrogate, "fit_steps": config.fit_steps}
+        if self.threat == "queryfree":
+            method = "paper" if self.method == "paper" else "strong"
+            return known | queryfree.settings(method, config.shadow_steps)
+        if self.method == "paper":
+            return known | {"version": blackbox.VERSION}
+        levels = [defense.levels.tolist() for defense in deployment.family]
+        return known | {"levels": levels, "versions": [adaptive.VERSION, inverse.VERSION]}
+
+    @functools.cached_property
+    def found(self) -> list[Found]:
+        """Of every level."""
+        images = self._scene.images(self._config)
+        count = len(self.deployment.family)
+        seen = [
+            self.deployment.releases(number, images, self._config.releases)
+            for number in range(count)
+        ]
+        if self.deployment.same_edge and self.threat != "queryfree":
+            return self._attack(range(count), seen)
+        return [self._attack([number], [part])[0] for number, part in enumerate(seen)]
+
+    def _attack(self, numbers: Sequence[int], seen: list[list[Release]]) -> list[Found]:
+        """Attacks levels together that have one edge."""
+        deployment, config = self.deployment, self._config
+        features: list[Any] = [Joined(draws) for draws in seen]
+        family = [deployment.family[number] for number in numbers]
+        params = deployment.params[numbers[0]]
+        folder = Path(config.workdir) / "learned"
+        shape = (deployment.draws, config.num_images, *self._scene.dataset.image_shape)
+        shared: dict[str, Any] = {
+            "key": deployment.key_learn,
+            "folder": folder,
+            "label": deployment.cut,
+        }
+        steps: dict[str, Any] = {"fit_steps": config.fit_steps} if config.fit_steps else {}
+
+        def split(
+            images: list[np.ndarray],
+            fields: list[dict[str, Any]],
+            fit: float,
+            compiling: float,
+            running: float,
+        ) -> list[Found]:
+            # Levels that were attacked together share the time.
+            each = len(images)
+            return [
+                Found(own.reshape(shape), more, fit, compiling / each, running / each)
+                for own, more in zip(images, fields, strict=True)
+            ]
+
+        if self.threat == "whitebox" and self.method == "paper":
+            settings = dataclasses.replace(
+                whitebox.paper_settings(self._scene.target.network, deployment.cut),
+                steps=_PAPER_STEPS,
+            )
+            found = whitebox.invert(deployment.edge, params, Joined(features), settings)
+            images = np.split(found.images, len(numbers))
+            return split(images, [{}] * len(numbers), 0.0, found.compile_seconds, found.seconds)
+        if self.threat == "whitebox":
+            attack = adaptive.learn(
+                deployment.edge,
+                params,
+                self._scene.surrogate_images(config),
+                family,
+                releases=config.releases,
+                **steps,
+                **shared,
+            )
+            refound = attack.invert(features)
+            fields = [
+                {"way": way, "held_out_psnr": quality}
+                for way, quality in zip(refound.ways, attack.quality, strict=True)
+            ]
+            return split(
+                refound.images, fields, attack.fit_seconds, refound.compile_seconds, refound.seconds
+            )
+        if self.threat == "blackbox" and self.method == "paper":
+            return self._by_decoder(params, family, features, split, steps, shared)
+        if self.threat == "blackbox":
+            return self._by_map(params, family, features, split)
+        return self._by_shadow(params, family, features, split, steps, shared, numbers)
+
+    def _by_decoder(self, params, family, features, split, steps, shared) -> list[Found]:
+        found = []
+        for defense, own in zip(family, features, strict=True):
+            answer = blackbox.invert(
+                "paper",
+                query_function(
+                    self.deployment.edge, params, defense, releases=self._config.releases
+                ),
+                own,
+                self._scene.surrogate_images(self._config),
+                **steps,
+                **shared,
+            )
+            found += split(
+                [answer.images],
+                [{"queries": answer.queries}],
+                answer.fit_seconds,
+                answer.compile_seconds,
+                answer.seconds,
+            )
+        return found
+
+    def _by_map(self, params, family, features, split) -> list[Found]:
+        """The map that the adaptive white-box attacker starts from, and shares."""
+        config, deployment = self._config, self.deployment
+        taught, _, num_queries = divide(self._scene.surrogate_images(config), inverse.NUM_QUERIES)
+        learned = inverse.learn(
+            query_family(deployment.edge, params, family, releases=config.releases),
+            taught,
+            key=inverse.split_key(deployment.key_learn).inverse,
+            num_queries=num_queries,
+            steps=config.fit_steps or adaptive.FIT_STEPS,
+            family=len(family),
+            folder=Path(config.workdir) / "learned",
+            label=deployment.cut,
+        )
+        answers = [learned.of(number).timed(own) for number, own in enumerate(features)]
+        images, compiling, running = zip(*answers, strict=True)
+        fields = [{"queries": learned.queries}] * len(family)
+        fit = learned.seconds + learned.compile_seconds
+        return split(list(images), fields, fit, sum(compiling), sum(running))
+
+    def _by_shadow(self, params, family, features, split, steps, shared, numbers) -> list[Found]:
+        """A shadow's answers; of several, their joint one."""
+        config, deployment, dataset = self._config, self.deployment, self._scene.dataset
+        method = "paper" if self.method == "paper" else "strong"
+        (number,) = numbers
+        rest = dataset.test[config.num_images :][:9000]
+        stream = None
+        if len(rest):
+            stream = deployment.releases(number, rest.images, config.releases)[0]
+        answer = queryfree.invert(
+            method,
+            deployment.cloud,
+            deployment.cloud.select(params),
+            features[0],
+            dataset.surrogate(config.surrogate),
+            stream=features[0] if stream is None else stream,
+            defense=family[0],
+            releases=config.releases,
+            shadow_steps=config.shadow_steps,
+            **steps,
+            **shared,
+        )
+        fields = [{"shadow_accuracy": list(answer.shadows.accuracy)}]
+        return split(
+            [answer.joint], fields, answer.fit_seconds, answer.compile_seconds, answer.seconds
+        )
+
+
+def judged(config: Config, scene: runs.Scene, images: np.ndarray) -> dict[str, Any]:
+    """Whether an independent classifier still sees the class in reconstructions `[S, N, ...]`."""
+    trained = _judge(_Same(scene.dataset), Path(config.workdir) / "learned")
+    labels = scene.dataset.test.labels[: config.num_images]
+    right = np.mean([trained.correct(own, labels) for own in images], axis=0)
+    summary = metrics.summarise(right)
+    return {
+        "judge_accuracy": summary.mean,
+        "judge_ci": [summary.low, summary.high],
+        "judge_accuracy_originals": trained.accuracy,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Same:
+    """A dataset as an argument of a cache: the same if its content is."""
+
+    dataset: data.Dataset = dataclasses.field(compare=False)
+
+    def __hash__(self) -> int:
+        return hash(self.dataset.fingerprint)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.dataset.fingerprint == self.dataset.fingerprint
+
+
+@functools.lru_cache(maxsize=1)
+def _judge(same: _Same, folder: Path) -> judge.Judge:
+    return judge.find(same.dataset, folder)
+
+
+def protection(finished: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each split and defence, the least loss of accuracy at which every attacker is held.
+
+    Held is: below `SAFE_SSIM` and `SAFE_REID`, by the strongest of those that attacked. Rows have
+    `split`, `defense` ("kind, site"), and `loss`, `level` and the strongest attacker's `ssim` and
+    `reid` there, or None for all of these where no level holds.
+    """
+    groups: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
+    for record in finished:
+        defense = record["defense"]
+        group = (record["split"], f"{defense['kind']}, {defense['site']}")
+        levels = groups.setdefault(group, {})
+        levels.setdefault(evaluation.level_text(defense), []).append(record)
+    rows = []
+    for (split, name), levels in groups.items():
+        held = []
+        for level, records in levels.items():
+            ssim = max(_worst(record["ssim_mean"]) for record in records)
+            reid = max(_worst(record["reid_top1"]) for record in records)
+            loss = records[0]["accuracy_undefended"] - records[0]["accuracy"]
+            if ssim < SAFE_SSIM and reid < SAFE_REID:
+                held.append({"loss": loss, "level": level, "ssim": ssim, "reid": reid})
+        best = min(held, key=lambda row: row["loss"], default=None)
+        nothing = dict.fromkeys(("loss", "level", "ssim", "reid"))
+        rows.append({"split": split, "defense": name, **(best or nothing)})
+    return rows
+
+
+def _worst(value: float | None) -> float:
+    """Of what diverged there is no value: an attacker who has nothing."""
+    return 0.0 if value is None else value
