@@ -261,9 +261,11 @@ run_experiment() { # name, flags
 }
 
 run_tests() { # pytest arguments
-  ensure_environment test pytest skimage
+  ensure_environment test pytest skimage xdist
   cd -- "$root"
-  exec "$python" -m pytest "$@"
+  # A process for each core, but no more than memory has room for. The tests of a file share what is
+  # expensive, so they stay together. Arguments that are given come later and win: -n 0 is one.
+  exec "$python" -m pytest -n logical --maxprocesses=4 --dist=loadfile "$@"
 }
 
 verb=${1:-help}

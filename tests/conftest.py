@@ -9,21 +9,25 @@ import shutil
 import tempfile
 from pathlib import Path
 
+# Each process that runs tests has a cache of its own: JAX does not write entries in one step, and
+# what another process reads meanwhile is half a program.
 _CACHE = tempfile.mkdtemp(prefix="jaxinv-tests-")
 os.environ["JAXINV_CACHE"] = _CACHE
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(_CACHE) / "jax")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+# Most of the time goes into compiling programs that run once, on little data. Without any
+# optimisation, though, those that train a target take longer than is won.
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')}"
+# Several processes share an accelerator, if there is one.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.pop("TFDS_DATA_DIR", None)
 
 import jax  # noqa: E402
-import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _session_cache():
+def pytest_unconfigure():
     """Everything that is cached by the session goes with it."""
-    yield
     shutil.rmtree(_CACHE, ignore_errors=True)

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
+from datasets import write_tfds
 from PIL import Image
 
-from jaxinv import _decode, checkpoints, records
+from jaxinv import _decode, checkpoints, data, records
 from jaxinv.networks import lenet5
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,6 +92,21 @@ class First(NamedTuple):
 
 
 @pytest.fixture(scope="module")
+def few(scripts):
+    """Flags for a prepared MNIST of few digits, from which attacks learn in seconds.
+
+    Its target is the shipped one.
+    """
+    digits = data.load("mnist_5k", announce=lambda line: None)
+    train, test = (
+        (samples.pixels[:count], samples.labels[:count])
+        for samples, count in ((digits.target, 900), (digits.test, 520))
+    )
+    write_tfds(scripts.folder / "few", "mnist", train, test, num_classes=10)
+    return ("--dataset=mnist", f"--data_dir={scripts.folder / 'few'}", "--num_images=8")
+
+
+@pytest.fixture(scope="module")
 def first(scripts):
     """The first run in an empty folder: it trains the target, too."""
     done = scripts.run("whitebox", "--split=conv1", *FLAGS)
@@ -139,17 +155,18 @@ def test_the_embedded_digits_are_announced_on_the_first_line(scripts, first):
 
 
 def test_the_same_command_reads_what_is_finished(scripts, first):
-    before = first.path.stat().st_mtime_ns
-    assert scripts.record_of("whitebox", "--split=Conv1", *FLAGS) == first.path
-    assert first.path.stat().st_mtime_ns == before
-    assert scripts.record_of("whitebox", "--split=conv1", *FLAGS, "--rerun") == first.path
-    assert first.path.stat().st_mtime_ns != before
+    path = scripts.record_of("whitebox", "--split=conv1", *FAST)
+    before = path.stat().st_mtime_ns
+    assert scripts.record_of("whitebox", "--split=Conv1", *FAST) == path
+    assert path.stat().st_mtime_ns == before
+    assert scripts.record_of("whitebox", "--split=conv1", *FAST, "--rerun") == path
+    assert path.stat().st_mtime_ns != before
 
 
 def test_a_run_without_its_images_is_done_again(scripts, first):
-    images = first.path.with_name("images.npz")
+    images = scripts.record_of("whitebox", "--split=conv1", *FAST).with_name("images.npz")
     images.unlink()
-    scripts.record_of("whitebox", "--split=conv1", *FLAGS)
+    scripts.record_of("whitebox", "--split=conv1", *FAST)
     assert images.is_file()
 
 
@@ -165,8 +182,8 @@ def test_other_settings_are_another_run(scripts, first):
     assert set(record["solver_steps"]) == {50}
 
 
-def test_hybrid_learns_once_and_tells_its_stages(scripts, first):
-    flags = ("--split=conv2", *FLAGS, "--method=hybrid", "--steps=1", "--cg_steps=2")
+def test_hybrid_learns_once_and_tells_its_stages(scripts, few):
+    flags = ("--split=conv2", *few, "--method=hybrid", "--steps=1", "--cg_steps=2")
     flags = (*flags, "--fit_steps=10")
     path = scripts.record_of("whitebox", *flags)
     record = json.loads(path.read_text())
@@ -180,12 +197,12 @@ def test_hybrid_learns_once_and_tells_its_stages(scripts, first):
     assert {file: file.stat().st_mtime_ns for file in learned.iterdir()} == kept
     assert again["psnr"] == pytest.approx(record["psnr"], abs=0.05)
     # A black-box attacker would train the same inverse map.
-    scripts.record_of("blackbox", "--split=conv2", *FLAGS, "--fit_steps=10")
+    scripts.record_of("blackbox", "--split=conv2", *few, "--fit_steps=10")
     assert {file: file.stat().st_mtime_ns for file in learned.iterdir()} == kept
 
 
-def test_black_box_runs_keep_to_their_budgets_and_are_drawn(scripts, first):
-    flags = ("--split=conv1,relu2", *FLAGS, "--num_queries=785,30,120", "--fit_steps=5")
+def test_black_box_runs_keep_to_their_budgets_and_are_drawn(scripts, few):
+    flags = ("--split=conv1,relu2", *few, "--num_queries=785,30,120", "--fit_steps=5")
     done = scripts.run("blackbox", *flags)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -217,21 +234,21 @@ def test_black_box_runs_keep_to_their_budgets_and_are_drawn(scripts, first):
     assert finished(scripts.folder, "blackbox") == before[1]
 
 
-def test_the_authors_decoder_from_the_command_line(scripts, first):
-    flags = ("--split=relu2", *FLAGS, "--method=paper", "--fit_steps=60", "--surrogate=same")
+def test_the_authors_decoder_from_the_command_line(scripts, few):
+    flags = ("--split=relu2", *few, "--method=paper", "--fit_steps=60", "--surrogate=same")
     record = json.loads(scripts.record_of("blackbox", *flags).read_text())
     assert record["way"] == "decoder"
     assert record["surrogate"] == "same"
-    assert record["num_queries"] == record["queries"] == 3000
+    assert record["num_queries"] == record["queries"] == 600  # images of the target
 
 
-def test_query_free_runs_report_every_shadow(scripts, first):
-    flags = ("--split=fc3", *FLAGS, "--num_shadows=2", "--shadow_steps=3", "--fit_steps=3")
+def test_query_free_runs_report_every_shadow(scripts, few):
+    flags = ("--split=fc3", *few, "--num_shadows=2", "--shadow_steps=3", "--fit_steps=3")
     path = scripts.record_of("queryfree", *flags)
     record = json.loads(path.read_text())
     assert record.keys() >= records.REQUIRED_KEYS | records.REQUIRED_ATTACK_KEYS
     assert "stream" in record["attacker_knowledge"]
-    assert record["num_stream"] == 992
+    assert record["num_stream"] == 512  # test images that are not attacked
     assert not record["stream_is_attacked"]
     assert len(record["psnr_by_seed"]) == len(record["shadow_accuracy"]) == 2
     assert record["psnr_mean"] == pytest.approx(np.mean(record["psnr_by_seed"]), rel=1e-4)
@@ -245,8 +262,8 @@ def test_query_free_runs_report_every_shadow(scripts, first):
     assert path.stat().st_mtime_ns == before
 
 
-def test_the_authors_query_free_attack_from_the_command_line(scripts, first):
-    flags = ("--split=conv1,fc1", *FLAGS, "--method=paper", "--num_shadows=1", "--shadow_steps=3")
+def test_the_authors_query_free_attack_from_the_command_line(scripts, few):
+    flags = ("--split=conv1,fc1", *few, "--method=paper", "--num_shadows=1", "--shadow_steps=3")
     done = scripts.run("queryfree", *flags, "--surrogate=same")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
