@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from jaxinv import evaluation, metrics, records
+from jaxinv.data import Samples
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,7 @@ RECORD = {
     "dataset": "mnist",
     "method": "tv",
     "split": "relu2",
+    "defense": {"kind": "none", "site": "feature", "level": 0.0},
     "num_images": 4,
     "diverged": 0,
     "psnr_mean": 21.234,
@@ -93,11 +95,12 @@ ALL_DIVERGED = {
 
 
 def test_a_table_row_stands_below_its_header():
-    row = evaluation.table_row(RECORD)
+    header, line = evaluation.TABLE
+    row = line(RECORD)
     cells = ["relu2", "21.23 [20.10, 22.90]", "0.8765", "25.0%", "15.10/0.60"]
     titles = ["split", "PSNR", "SSIM", "exact", "paper"]
     for cell, title in zip(cells, titles, strict=True):
-        assert row.index(cell) == evaluation.TABLE_HEADER.index(title)
+        assert row.index(cell) == header.index(title)
     assert row.split()[-3:] == ["1.5", "2.5", "1.6"]
     assert "diverged" not in row
 
@@ -117,6 +120,44 @@ def test_a_table_row_says_what_diverged():
 def test_row_label():
     assert evaluation.row_label(RECORD) == "relu2\n21.2 dB / 0.877"
     assert evaluation.row_label(ALL_DIVERGED) == "relu2\ndiverged"
+    defense = {"kind": "dropout+gaussian", "site": "feature", "level": [0.2, 1.0]}
+    assert evaluation.row_label({**RECORD, "defense": defense}) == "0.2+1, tv\n21.2 dB / 0.877"
+    # In a study of defences, an undefended run is one of the levels.
+    undefended = {**RECORD, "threat_model": "whitebox"}
+    assert evaluation.row_label(undefended) == "0, tv\n21.2 dB / 0.877"
+
+
+@pytest.mark.parametrize(
+    ("level", "text"), [(0.0, "0"), (0.6, "0.6"), (8.0, "8"), ([0.2, 3.0], "0.2+3")]
+)
+def test_a_level_is_written_as_flags_spell_it(level, text):
+    assert evaluation.level_text({"level": level}) == text
+
+
+def test_reidentification_is_among_the_test_images_and_over_tries():
+    rng = np.random.default_rng(0)
+    test = Samples(rng.integers(0, 256, (30, 16, 16, 1), dtype=np.uint8), np.zeros(30, np.int32))
+    found = test.images[:10].copy()
+    found[5:] = test.images[20:25]
+    fields = evaluation.reidentification_fields(found, test)
+    assert fields["reid_top1"] == 0.5
+    assert fields["reid_gallery"] == 30
+    low, high = fields["reid_ci"]
+    assert 0 < low < 0.5 < high < 1
+    several = evaluation.reidentification_fields(np.stack([found, test.images[:10]]), test)
+    assert several["reid_top1"] == 0.75
+    nothing = evaluation.reidentification_fields(np.full_like(found, np.nan), test)
+    assert nothing["reid_top1"] == 0
+
+
+def test_reidentification_looks_at_so_many_images(monkeypatch):
+    monkeypatch.setattr(evaluation, "_GALLERY", 8)
+    rng = np.random.default_rng(0)
+    test = Samples(rng.integers(0, 256, (30, 16, 16, 1), dtype=np.uint8), np.zeros(30, np.int32))
+    found = test.images[:20].copy()
+    found[8:] = 0
+    fields = evaluation.reidentification_fields(found, test)
+    assert (fields["reid_top1"], fields["reid_gallery"]) == (1, 8)
 
 
 @pytest.mark.parametrize(

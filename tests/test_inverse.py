@@ -60,18 +60,18 @@ def _small():
         yield
 
 
-def learn(checkpoint):
+def learn(folder):
     images = smooth_images(200)
-    return inverse.fit_inverse(
-        asked(affine), images, key=jax.random.key(0), steps=STEPS, checkpoint=checkpoint
+    return inverse.learn(
+        asked(affine), images, key=jax.random.key(0), steps=STEPS, folder=folder, label="affine"
     )
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, _small):
-    """An inverse map of a few images, and its checkpoint."""
-    checkpoint = tmp_path_factory.mktemp("trained") / "inverse.safetensors"
-    return learn(checkpoint), checkpoint
+    """An inverse map of a few images, and where it is kept."""
+    folder = tmp_path_factory.mktemp("trained")
+    return learn(folder), folder
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 4, 1), (3, 4, 7, 2), (1, 1, 1, 1)])
@@ -166,7 +166,7 @@ def test_ridge_is_regularised_least_squares():
 
 def test_an_inverse_map_begins_with_the_linear_map_alone(untrained):
     images = smooth_images(300)
-    learned = inverse.fit_inverse(asked(affine), images, key=jax.random.key(0))
+    learned = inverse.learn(asked(affine), images, key=jax.random.key(0))
     features = affine(images[:20])
     weights = ridge(images)
     guess = np.column_stack([np.asarray(features), np.ones(20)]) @ weights
@@ -177,7 +177,7 @@ def test_an_inverse_map_begins_with_the_linear_map_alone(untrained):
 def test_beyond_so_many_features_an_inverse_map_begins_grey(untrained, monkeypatch):
     monkeypatch.setattr(inverse, "_LINEAR_FEATURES", 2 * SIZE - 1)
     images = smooth_images(30)
-    learned = inverse.fit_inverse(asked(squares), images, key=jax.random.key(0))
+    learned = inverse.learn(asked(squares), images, key=jax.random.key(0))
     np.testing.assert_array_equal(learned(np.asarray(squares(images))), np.full((30, *SHAPE), 0.5))
 
 
@@ -202,9 +202,11 @@ def test_an_inverse_map_of_a_few_images_beats_the_mean_image(trained):
 
 
 def test_a_finished_inverse_map_is_read_from_its_checkpoint(trained):
-    first, checkpoint = trained
+    first, folder = trained
+    (checkpoint,) = folder.iterdir()
+    assert checkpoint.name.startswith("affine-")
     written = checkpoint.stat().st_mtime_ns
-    again = learn(checkpoint)
+    again = learn(folder)
     assert checkpoint.stat().st_mtime_ns == written  # no epoch ended
     assert again.seconds == pytest.approx(first.seconds)
     jax.tree.map(np.testing.assert_array_equal, again.params, first.params)
@@ -248,8 +250,8 @@ def test_with_few_queries_only_the_first_images_teach(untrained):
     images = smooth_images(200)
     features = np.asarray(affine(images[:20]))
     key = jax.random.key(0)
-    few = inverse.fit_inverse(asked(affine), images, key=key, num_queries=60)
-    first = inverse.fit_inverse(asked(affine), images[:60], key=key, num_queries=60)
+    few = inverse.learn(asked(affine), images, key=key, num_queries=60)
+    first = inverse.learn(asked(affine), images[:60], key=key, num_queries=60)
     assert few.queries == first.queries == 60
     np.testing.assert_allclose(few(features), first(features), atol=1e-5)
 
@@ -265,8 +267,55 @@ def test_an_inverse_map_learns_what_a_defence_leaves():
     key = jax.random.key(0)
     features = np.asarray(noisy(jax.random.split(jax.random.key(1), 100), others))
     informed, naive = (
-        inverse.fit_inverse(query, images, key=key, num_queries=2000, steps=STEPS)
+        inverse.learn(query, images, key=key, num_queries=2000, steps=STEPS)
         for query in (noisy, asked(affine))
     )
     errors = [np.mean((learned(features) - others) ** 2) for learned in (informed, naive)]
     assert errors[0] < 0.9 * errors[1]
+
+
+FACTORS = (1.0, 0.3, 0.0)  # what a member of the family leaves of the features
+
+
+def dimmed(keys, images, which):
+    """A family of edges of one input: features, weaker and noisier from one to the next."""
+    draws = jax.vmap(lambda key: 0.1 * jax.random.normal(key, (FEATURES,)))(keys)
+    return jnp.asarray(FACTORS)[which][:, None] * affine(images) + draws
+
+
+def of_member(number):
+    return lambda keys, images: dimmed(keys, images, jnp.full(len(images), number))
+
+
+def test_one_map_serves_a_family_and_each_member_begins_with_its_own_linear_map(untrained):
+    images = smooth_images(300)
+    learned = inverse.learn(dimmed, images, key=jax.random.key(0), family=3)
+    assert learned.queries == 100_000
+    pool = make_pool(
+        dimmed, images, inverse.NUM_QUERIES, jax.random.fold_in(jax.random.key(0), 0), 3
+    )
+    keys = jax.random.split(jax.random.key(5), 20)
+    for number in range(3):
+        weights, offset = inverse._ridge(pool, number)
+        features = np.asarray(of_member(number)(keys, images[:20]))
+        expected = 1 / (1 + np.exp(-5 * (features @ weights + offset - 0.5)))
+        found = learned.of(number)(features).reshape(20, SIZE)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+    first, second = (learned.of(number)(features) for number in (0, 1))
+    assert np.abs(first - second).max() > 0.01
+
+
+def test_a_map_of_a_family_is_worth_what_each_member_leaves():
+    images, others = smooth_images(300), smooth_images(100, seed=1)
+    learned = inverse.learn(dimmed, images, key=jax.random.key(0), steps=STEPS, family=3)
+    keys = jax.random.split(jax.random.key(5), 100)
+    guess = np.mean((images.mean(0) - others) ** 2)
+    errors = []
+    for number in range(3):
+        found = learned.of(number)(np.asarray(of_member(number)(keys, others)))
+        errors.append(np.mean((found - others) ** 2) / guess)
+    assert errors[0] < 0.25
+    assert errors[0] < errors[1] < errors[2]
+    assert errors[2] == pytest.approx(1, abs=0.2)  # nothing is left of the features
+    mistaken = learned.of(0)(np.asarray(of_member(1)(keys, others)))
+    assert np.mean((mistaken - others) ** 2) > 1.5 * errors[1] * guess

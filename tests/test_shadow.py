@@ -231,24 +231,6 @@ def test_the_clouds_weights_do_not_move():
     assert any(not np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_losses_and_gradients_are_those_of_each_row():
-    rng = np.random.default_rng(0)
-    params = {"w": rng.normal(size=(3, 4)).astype("f")}
-    data = (rng.normal(size=(3, 5, 4)).astype("f"), np.arange(3.0, dtype="f"))
-
-    def loss(row, x, offset):
-        return jnp.mean((x @ row["w"] - offset) ** 2)
-
-    weights = jnp.array([1.0, 2.0, -3.0])
-    found = shadow.losses_of_each(loss, params, data)
-    gradient = jax.grad(lambda p: shadow.losses_of_each(loss, p, data) @ weights)(params)
-    for i in range(3):
-        row = {"w": params["w"][i]}
-        value, own = jax.value_and_grad(loss)(row, data[0][i], data[1][i])
-        assert float(found[i]) == pytest.approx(float(value), rel=1e-6)
-        np.testing.assert_allclose(gradient["w"][i], weights[i] * own["w"], rtol=1e-5)
-
-
 def test_a_shadow_does_not_depend_on_how_many_there_are(cloud):
     alone, three = fitted(cloud, PLAIN, seeds=1), fitted(cloud, PLAIN, seeds=3)
     for one, other in zip(

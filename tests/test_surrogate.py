@@ -105,7 +105,7 @@ def test_weights_that_were_chosen_do_best_on_the_trial_images(monkeypatch):
 
 
 def test_behind_an_affine_edge_hybrid_has_nothing_to_add(monkeypatch):
-    monkeypatch.delattr(inverse, "fit_inverse")
+    monkeypatch.delattr(inverse, "learn")
     edge, params, images, attacked = attacker("conv1")
     lesson = surrogate.learn("hybrid", edge, params, images, key=key())
     assert len(lesson.stages) == 1

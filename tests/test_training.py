@@ -201,3 +201,21 @@ def test_the_checkpoint_of_another_model(tmp_path):
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(UserError, match="truncated"):
         fit(checkpoint=path)
+
+
+def test_losses_and_gradients_are_those_of_each_row():
+    rng = np.random.default_rng(0)
+    params = {"w": rng.normal(size=(3, 4)).astype("f")}
+    data = (rng.normal(size=(3, 5, 4)).astype("f"), np.arange(3.0, dtype="f"))
+
+    def loss(row, x, offset):
+        return jnp.mean((x @ row["w"] - offset) ** 2)
+
+    weights = jnp.array([1.0, 2.0, -3.0])
+    found = training.losses_of_each(loss, params, data)
+    gradient = jax.grad(lambda p: training.losses_of_each(loss, p, data) @ weights)(params)
+    for i in range(3):
+        row = {"w": params["w"][i]}
+        value, own = jax.value_and_grad(loss)(row, data[0][i], data[1][i])
+        assert float(found[i]) == pytest.approx(float(value), rel=1e-6)
+        np.testing.assert_allclose(gradient["w"][i], weights[i] * own["w"], rtol=1e-5)
