@@ -533,6 +533,13 @@ class Release:
         args = (self._params, self._key, places, chosen, jnp.asarray(levels))
         return np.asarray(_released(*static, *args))
 
+    def inputs(self) -> np.ndarray:
+        """What went into the edge the first time: defended images `[N, H, W, C]`, in unit space."""
+        places = jnp.arange(len(self), dtype=jnp.int32)
+        levels = np.broadcast_to(self._defense.levels, (len(self), len(self._defense.steps)))
+        args = (self._key, places, jnp.asarray(self._images), jnp.asarray(levels))
+        return np.asarray(_inputs(self._edge, self._defense.structure, *args))
+
 
 class Joined:
     """Features of several batches as of one, by index: `[N1 + N2 + ..., ...]`."""
@@ -556,6 +563,14 @@ class Joined:
                 rows = np.empty((len(indices), *found.shape[1:]), found.dtype)
             rows[mine] = found
         return rows
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _inputs(edge, structure, key, indices, images, levels):
+    keys = jax.vmap(partial(jax.random.fold_in, key))(indices)
+    if all(site == "feature" for _, site in structure):
+        return images
+    return edge.denormalize(_defended("input", structure, keys, edge.normalize(images), levels))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -592,21 +607,23 @@ def _release(
 
 
 def _release_once(edge, structure, params, keys, images, levels) -> Array:
-    def defend(site: Site, x: Array) -> Array:
-        for number, (mechanism, place) in enumerate(structure):
-            if place == site:
-                own = keys
-                if len(structure) > 1:
-                    own = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-                x = jax.vmap(mechanism.apply)(own, x, levels[:, number])
-        return x
-
     if any(site == "input" for _, site in structure):
-        normalized = defend("input", edge.normalize(images))
+        normalized = _defended("input", structure, keys, edge.normalize(images), levels)
         features = edge.without_normalization.apply(params, normalized)
     else:
         features = edge.apply(params, images)
-    return defend("feature", features)
+    return _defended("feature", structure, keys, features, levels)
+
+
+def _defended(site: Site, structure: Structure, keys: Array, x: Array, levels: Array) -> Array:
+    """The steps at one site, of a batch."""
+    for number, (mechanism, place) in enumerate(structure):
+        if place == site:
+            own = keys
+            if len(structure) > 1:
+                own = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+            x = jax.vmap(mechanism.apply)(own, x, levels[:, number])
+    return x
 
 
 # --- What an attacker makes of it ---------------------------------------------------------------

@@ -5,8 +5,13 @@ of any defence, that they can run it on images of their own. An inverse map is t
 releases; it is where rMLE with the right likelihood starts, with the distribution of its errors as
 prior; a correction learns from what that makes of the attacker's images. What serves best is chosen
 on images of the attacker's that taught nothing.
+
+Behind a defence at the input rMLE looks for what went into the edge, the defended input, whose
+distribution about the map's answer is known from the attacker's images; the correction learns what
+the image was.
 """
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,23 +26,25 @@ from jaxinv.attacks import inverse, priors, whitebox
 from jaxinv.attacks.queries import check_images, divide
 from jaxinv.attacks.surrogate import affordable
 from jaxinv.attacks.whitebox import Features
-from jaxinv.defenses import Defense
+from jaxinv.defenses import Defense, Release
 from jaxinv.networks import Network, Params
 
 VERSION = 1
 """Of what is learned here: runs of another are not read."""
 
-FIT_STEPS = 2000
-"""Of training the inverse map, and half as many of the correction, unless told otherwise."""
+FIT_STEPS = 1000
+"""Of training the inverse map, and as many of the correction, unless told otherwise."""
 
 KNOWLEDGE = "the edge's layers and parameters; the defence and its level; surrogate images"
 
 WAYS = ("inverse map", "rMLE", "correction")
 
 # Weights of the total variation and of the prior at the end, to choose from. Where the data term
-# is in standard deviations its mean is about 1, and so the prior's weight.
+# is in standard deviations its mean is about 1, and so the prior's weight. Defended inputs are not
+# smooth.
 _NOISY = ((0.1, 3.0), (0.1, 1.0), (0.03, 0.3), (0.3, 0.3), (0.01, 0.1))
 _EXACT = ((0.03, 0.03), (0.01, 0.01), (0.01, 0.001), (1e-3, 3e-5), (1e-5, 3e-7), (1e-3, 1e-3))
+_INPUT = ((0.0, 0.1), (0.0, 0.01), (0.0, 0.001))
 _TRIALS, _HELD = 24, 400  # images of each level: to choose by, and to tell errors by
 _TRIAL_ACTIVATIONS = 3_000_000
 _TAUGHT_ACTIVATIONS, _TAUGHT = 40_000_000, (200, 4000)  # of attacks that a correction learns from
@@ -72,6 +79,8 @@ class Attack:
         self._edge, self._params = edge, edge.select(params)
         self._family, self._releases, self._label = list(family), releases, label
         self._levels = np.stack([defense.combined(releases) for defense in family])
+        self._structure = family[0].structure
+        self._at_input = any(site == "input" for _, site in self._structure)
         keys = inverse.split_key(key)
         self._key_release, key_correction = jax.random.split(keys.correction)
         taught, held, num_queries = divide(images, inverse.NUM_QUERIES)
@@ -91,11 +100,12 @@ class Attack:
         self._correction: inverse.Learned | None = None
         seen = self._release([trial] * len(family), 0)
         found = [self._mapped(seen)]
-        if all(site == "feature" for _, site in family[0].structure):
+        # The mean of what several inputs led to is of no single one.
+        if releases == 1 or not self._at_input:
             self._prepare(taught, rest[:_HELD], keys.curvature)
             found.append(self._choose(seen, found[0], trial))
             size = affordable(edge, _TAUGHT_ACTIVATIONS, _TAUGHT)
-            self._learn_correction(taught[:size], key_correction, fit_steps // 2, folder)
+            self._learn_correction(taught[:size], key_correction, fit_steps, folder)
             found.append(self._corrected(seen, found[0], found[1]))
         scores = np.array([self._scores(trial, images) for images in found])
         self.quality = [dict(zip(WAYS, row.tolist(), strict=False)) for row in scores.T]
@@ -124,11 +134,11 @@ class Attack:
         seconds = time.perf_counter() - began - compile_seconds
         return Reconstruction(images, self.ways, compile_seconds, seconds)
 
-    def _release(self, images: Sequence[np.ndarray], number: int) -> list[Features]:
+    def _release(self, images: Sequence[np.ndarray], number: int) -> list[Release]:
         """What each defence makes of images of one's own."""
         key = jax.random.fold_in(self._key_release, number)
         return [
-            defenses.Release(
+            Release(
                 self._edge,
                 self._params,
                 own,
@@ -144,8 +154,9 @@ class Attack:
 
     def _prepare(self, taught: np.ndarray, held: np.ndarray, key: Array) -> None:
         """The prior of the map's errors: one shape for all levels, a size for each."""
-        errors = self._mapped(self._release([held] * len(self._family), 1))
-        errors = errors.reshape(len(self._family), *held.shape) - held
+        seen = self._release([held] * len(self._family), 1)
+        wanted = np.stack([part.inputs() for part in seen])
+        errors = self._mapped(seen).reshape(wanted.shape) - wanted
         variances = (errors**2).mean(axis=(1, 2, 3, 4)) + 1e-6
         shaped = errors / np.sqrt(variances).reshape(-1, 1, 1, 1, 1)
         covariance = priors.second_moment(shaped.reshape(-1, *held.shape[1:])) * variances.mean()
@@ -156,16 +167,18 @@ class Attack:
 
     def _options(self) -> np.ndarray:
         """`[O, L, 2, 2]`: weights to choose from, for each level."""
-        noisy = defenses.is_noisy(self._family[0].structure)
+        noisy = defenses.is_noisy(self._structure)
         options = []
-        for tv, prior in _NOISY if noisy else _EXACT:
+        for tv, prior in _INPUT if self._at_input else _NOISY if noisy else _EXACT:
             # Where the likelihood is right from the start, so are the weights.
-            start = (tv, prior) if noisy else (max(tv, 0.1), max(prior, 0.03))
+            start = (tv, prior)
+            if not noisy:
+                start = (tv if self._at_input else max(tv, 0.1), max(prior, 0.03))
             rows = [np.array([start, (tv, prior)]) * [[1, size], [1, size]] for size in self._sizes]
             options.append(rows)
         return np.array(options, np.float32)
 
-    def _choose(self, seen: list[Features], means: np.ndarray, trial: np.ndarray) -> np.ndarray:
+    def _choose(self, seen: list[Release], means: np.ndarray, trial: np.ndarray) -> np.ndarray:
         """Chooses weights for each level; returns what they lead to, `[L N, H, W, C]`."""
         options = self._options()
         count = len(options)
@@ -186,8 +199,10 @@ class Attack:
         """rMLE of all levels in one batch; `weights [len(seen), 2, 2]`, the levels in turn."""
         sizes = [len(part) for part in seen]
         turns = len(seen) // len(self._family)
+        settings = dataclasses.replace(whitebox.hybrid_settings(), box=not self._at_input)
+        features_alone = any(site == "feature" for _, site in self._structure)
         stage = whitebox.Stage(
-            whitebox.hybrid_settings(), self._prior, structure=self._family[0].structure
+            settings, self._prior, structure=self._structure if features_alone else ()
         )
         found = whitebox.run_stage(
             self._edge,
@@ -222,7 +237,7 @@ class Attack:
         }
         self._correction = inverse.fit_correction(
             originals,
-            [refined, mapped],
+            [mapped, refined] if self._at_input else [refined, mapped],
             features,
             key=key,
             which=which,
@@ -237,7 +252,8 @@ class Attack:
     ) -> np.ndarray:
         assert self._correction is not None
         features: Any = defenses.Joined(seen)
-        return np.clip(self._correction(refined, mapped, features, self._which(seen)), 0, 1)
+        found = [mapped, refined] if self._at_input else [refined, mapped]
+        return np.clip(self._correction(*found, features, self._which(seen)), 0, 1)
 
     def _which(self, seen: Sequence[Features]) -> np.ndarray:
         return np.repeat(np.eye(len(seen), dtype=np.float32), [len(part) for part in seen], axis=0)

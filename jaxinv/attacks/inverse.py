@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from jax import Array
 
 from jaxinv.attacks.queries import Pool, checkpoint_path, make_pool
@@ -197,7 +198,7 @@ def learn(
     network = Estimator(shape, _width(shape))
     linear = None
     if sample[0].size <= _LINEAR_FEATURES:
-        linear = _stacked([_ridge(pool, *which) for which in members])
+        linear = _ridge(pool, family)
     center, spread = jnp.float32(sample.mean()), jnp.float32(sample.std() + 1e-6)
 
     def estimate(params: Params, features: Array, *which: Array) -> Array:
@@ -237,11 +238,6 @@ def learn(
         batch_size,
     )
     return dataclasses.replace(learned, queries=pool.size)
-
-
-def _stacked(maps: list[tuple[Array, Array]]) -> tuple[Array, Array]:
-    weights, offsets = zip(*maps, strict=True)
-    return jnp.stack(weights), jnp.stack(offsets)
 
 
 def _linear(maps: tuple[Array, Array], features: Array, which: Array | None = None) -> Array:
@@ -344,26 +340,34 @@ def _width(image_shape: tuple[int, ...]) -> int:
     return 24 + 8 * image_shape[-1]
 
 
-def _ridge(pool: Pool, *which: int) -> tuple[Array, Array]:
-    """The linear map from features to images of least square error: `[M, D]` and `[D]`."""
+def _ridge(pool: Pool, members: int = 0) -> tuple[Array, Array]:
+    """Linear maps from features to images of least square error: `[L, M, D]` and `[L, D]`.
+
+    For each of so many members of a family; without one, L is 1.
+    """
 
     @jax.jit
-    def moments(batch: Array, places: Array) -> tuple[Array, Array]:
-        every = (jnp.full_like(places, number) for number in which)
+    def moments(batch: Array, places: Array, *which: Array) -> tuple[Array, Array]:
+        every = (jnp.broadcast_to(number, places.shape) for number in which)
         features, _ = pool.ask(batch, places, jnp.zeros_like(places), *every)
         features = features.reshape(len(batch), -1)
         known = jnp.concatenate([features, jnp.ones((len(batch), 1))], axis=1)
         return known.T @ known, known.T @ batch.reshape(len(batch), -1)
 
-    images, places = pool.batch
-    gram: Any = 0.0
-    cross: Any = 0.0
-    for i in range(0, len(images), _SLICE):
-        squares, products = moments(images[i : i + _SLICE], places[i : i + _SLICE])
-        gram += np.asarray(squares, np.float64)
-        cross += np.asarray(products, np.float64)
-    # The more features there are beside images, the less a fit to these says of others.
-    strength = max(1e-3, 0.03 * (len(gram) / len(images)) ** 2)
-    gram[np.diag_indices(len(gram))] += strength * np.trace(gram) / len(gram)
-    weights = np.linalg.solve(gram, cross).astype(np.float32)
-    return jnp.asarray(weights[:-1]), jnp.asarray(weights[-1])
+    def solution(*which: Array) -> np.ndarray:
+        images, places = pool.batch
+        gram: Any = 0.0
+        cross: Any = 0.0
+        for i in range(0, len(images), _SLICE):
+            part = slice(i, i + _SLICE)
+            squares, products = moments(images[part], places[part], *which)
+            gram += np.asarray(squares, np.float64)
+            cross += np.asarray(products, np.float64)
+        # The more features there are beside images, the less a fit to these says of others.
+        strength = max(1e-3, 0.03 * (len(gram) / len(images)) ** 2)
+        gram[np.diag_indices(len(gram))] += strength * np.trace(gram) / len(gram)
+        return np.asarray(scipy.linalg.solve(gram, cross, assume_a="pos"), np.float32)
+
+    each: list[tuple[Array, ...]] = [(jnp.int32(which),) for which in range(members)] or [()]
+    weights = np.stack([solution(*which) for which in each])
+    return jnp.asarray(weights[:, :-1]), jnp.asarray(weights[:, -1])

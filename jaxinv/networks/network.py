@@ -149,6 +149,13 @@ class Network:
         shape = (1,) * len(self.input_shape) + (-1,)
         return (x - jnp.asarray(self.mean).reshape(shape)) / jnp.asarray(self.std).reshape(shape)
 
+    def denormalize(self, x: Array) -> Array:
+        """Undoes `normalize`."""
+        if self.mean is None:
+            return x
+        shape = (1,) * len(self.input_shape) + (-1,)
+        return x * jnp.asarray(self.std).reshape(shape) + jnp.asarray(self.mean).reshape(shape)
+
     @property
     def without_normalization(self) -> "Network":
         """The network behind its first step."""
