@@ -51,10 +51,10 @@ class Scripts:
             stderr=subprocess.PIPE,
         )
 
-    def run(self, script, *flags, cwd=None):
+    def run(self, script, *flags, cwd=None, timeout=120):
         with self.start(script, *flags, cwd=cwd) as process:
             try:
-                stdout, stderr = process.communicate(timeout=120)
+                stdout, stderr = process.communicate(timeout=timeout)
             finally:
                 process.kill()
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
@@ -279,7 +279,125 @@ def test_the_authors_query_free_attack_from_the_command_line(scripts, few):
         assert image.format == "PNG"
 
 
-SCRIPTS = ["whitebox", "blackbox", "queryfree", "train_target", "convergence"]
+class Study(NamedTuple):
+    """What a study of defences left behind."""
+
+    flags: tuple[str, ...]
+    done: subprocess.CompletedProcess
+    records: dict[tuple[str, float], dict]
+    paths: dict[tuple[str, float], Path]
+
+
+DEFENDED = ("--split=pool1", "--defense=dropout", "--level=0,.6", "--fit_steps=10")
+
+
+@pytest.fixture(scope="module")
+def study(scripts, few):
+    """Two levels, and the attackers of the authors and of ours."""
+    flags = (*DEFENDED, *few)
+    done = scripts.run("defenses", *flags, timeout=300)
+    assert done.returncode == 0, done.stderr
+    written, paths = {}, {}
+    for path in scripts.folder.glob("results/defenses/*-pool1-*/record.json"):
+        record = json.loads(path.read_text())
+        key = record["method"], record["defense"]["level"]
+        written[key], paths[key] = record, path
+    return Study(flags, done, written, paths)
+
+
+def test_a_study_of_defences_leaves_a_record_for_each_level_and_attacker(scripts, study):
+    assert study.done.stderr == ""
+    assert set(study.records) == {(m, level) for m in ("paper", "adaptive") for level in (0, 0.6)}
+    for (method, level), record in study.records.items():
+        assert record.keys() >= records.REQUIRED_KEYS | records.REQUIRED_ATTACK_KEYS
+        assert record["experiment"] == "defenses"
+        assert record["defense"] == {"kind": "dropout", "site": "feature", "level": level}
+        assert record["threat_model"] == "whitebox"
+        assert (record["releases"], record["draws"], record["retrain"]) == (1, 2, "none")
+        assert ("the defence and its level" in record["attacker_knowledge"]) == (
+            method == "adaptive"
+        )
+        assert record["surrogate"] == ("attacker" if method == "adaptive" else "none")
+        assert (record["fit_s"] > 0) == (method == "adaptive")
+        assert record["attack_s"] > 0
+        assert len(record["psnr"]) == len(record["ssim"]) == record["num_images"] == 8
+        assert len(record["psnr_by_seed"]) == 2
+        for name in ("accuracy", "reid_top1", "judge_accuracy", "judge_accuracy_originals"):
+            assert 0 <= record[name] <= 1
+        low, high = record["accuracy_ci"]
+        assert low <= record["accuracy"] <= high
+        path = study.paths[method, level]
+        with np.load(path.with_name("images.npz")) as images:
+            assert images["originals"].shape == images["reconstructions"].shape == (8, 28, 28, 1)
+        assert path.with_name("grid.png").is_file()
+    adaptive = study.records["adaptive", 0.6]
+    assert adaptive["held_out_psnr"][adaptive["way"]] == max(adaptive["held_out_psnr"].values())
+
+
+def test_defences_cost_accuracy_and_knowing_them_helps(study):
+    known = study.records
+    for method in ("paper", "adaptive"):
+        undefended, defended = known[method, 0], known[method, 0.6]
+        assert undefended["accuracy"] == undefended["accuracy_undefended"] > 0.95
+        assert defended["accuracy"] < undefended["accuracy"] - 0.02
+        assert defended["psnr_mean"] < undefended["psnr_mean"]
+    assert known["paper", 0.6]["accuracy"] == known["adaptive", 0.6]["accuracy"]
+    assert known["adaptive", 0.6]["psnr_mean"] > known["paper", 0.6]["psnr_mean"] + 3
+
+
+def test_a_study_of_defences_prints_a_table_a_verdict_and_pictures(scripts, study):
+    lines = study.done.stdout.splitlines()
+    header = next(i for i, line in enumerate(lines) if line.startswith("split"))
+    rows = [line.split() for line in lines[header + 1 : header + 5]]
+    assert [(row[3], row[5]) for row in rows] == [
+        ("0", "paper"),
+        ("0.6", "paper"),
+        ("0", "adaptive"),
+        ("0.6", "adaptive"),
+    ]
+    assert f"{study.records['adaptive', 0.6]['accuracy']:.4f}" in rows[3]
+    assert lines[-2].split(maxsplit=3)[:3] == ["pool1", "dropout,", "feature"]
+    assert scripts.folder / lines[-1] == study.paths["adaptive", 0.6]
+    for name in ("levels", "tradeoff"):
+        (picture,) = (scripts.folder / "results" / "defenses").glob(f"{name}-*.png")
+        with Image.open(picture) as image:
+            assert image.format == "PNG"
+        assert any(str(picture.name) in line for line in lines)
+
+
+def test_a_finished_study_of_defences_is_read(scripts, study):
+    before = finished(scripts.folder, "defenses")
+    again = scripts.run("defenses", *study.flags)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == study.done.stdout
+    assert finished(scripts.folder, "defenses") == before
+
+
+def test_other_attackers_of_a_composition_see_several_releases(scripts, few):
+    flags = ("--split=fc3", "--defense=dropout+gaussian", "--site=input+feature", *few)
+    flags = (*flags, "--level=.2+.3", "--releases=2", "--threat_model=blackbox,queryfree")
+    flags = (*flags, "--attacker=adaptive", "--fit_steps=5", "--shadow_steps=3")
+    done = scripts.run("defenses", *flags, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    paths = [*scripts.folder.glob("results/defenses/*-fc3-*/record.json")]
+    written = {r["threat_model"]: r for r in (json.loads(path.read_text()) for path in paths)}
+    assert set(written) == {"blackbox", "queryfree"}
+    for record in written.values():
+        assert record["defense"] == {
+            "kind": "dropout+gaussian",
+            "site": "input+feature",
+            "level": [0.2, 0.3],
+        }
+        assert record["releases"] == 2
+        assert record["accuracy"] < record["accuracy_undefended"]
+        assert "level" in record["attacker_knowledge"]
+    assert written["blackbox"]["accuracy"] == written["queryfree"]["accuracy"]
+    assert written["blackbox"]["queries"] > 0
+    assert len(written["queryfree"]["shadow_accuracy"]) >= 1
+
+
+SCRIPTS = ["whitebox", "blackbox", "queryfree", "train_target", "convergence", "defenses"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -301,6 +419,19 @@ def test_help_lists_the_flags(scripts, script):
         ],
         "blackbox": ["--split", "--method", "--num_queries", "--fit_steps", "--surrogate"],
         "queryfree": ["--split", "--num_shadows", "--shadow_steps", "--fit_steps", "--num_stream"],
+        "defenses": [
+            "--split",
+            "--defense",
+            "--site",
+            "--level",
+            "--attacker",
+            "--threat_model",
+            "--releases",
+            "--draws",
+            "--retrain",
+            "--retrain_steps",
+            "--num_images",
+        ],
         "convergence": ["--split", "--method", "--num_images", "--steps", "--surrogate"],
         "train_target": ["--epochs", "--batch_size", "--learning_rate"],
     }
@@ -414,6 +545,43 @@ def test_a_mistake_in_a_black_box_run_gets_one_clear_line(black_box_mistakes, na
     (line,) = done.stderr.splitlines()
     assert line.startswith("blackbox.py: error: ")
     for word in BLACK_BOX_MISTAKES[name][1]:
+        assert word in line
+
+
+DEFENCE_MISTAKES = {
+    "unknown defence": (["--defense=blur"], ["--defense=blur", "dropout", "clip"]),
+    "unknown site": (["--site=wire"], ["--site=wire", "input, feature"]),
+    "level out of range": (["--level=0,1"], ["--level=1", "dropout", "below 1"]),
+    "level in words": (["--level=much"], ["--level=much", "a number"]),
+    "empty level": (["--level="], ["--level"]),
+    "several without levels": (["--defense=dropout+gaussian"], ["--level is missing"]),
+    "unknown attacker": (["--attacker=strong"], ["--attacker=strong", "paper, adaptive"]),
+    "unknown threat model": (["--threat_model=grey"], ["--threat_model=grey", "blackbox"]),
+    "nopeek at the input": (["--defense=nopeek", "--site=input"], ["--site=input", "nopeek"]),
+    "no releases": (["--releases=0"], ["--releases=0", "range"]),
+    "no draws": (["--draws=0"], ["--draws=0", "range"]),
+    "unknown part": (["--retrain=edge"], ["--retrain=edge", "cloud"]),
+    "unknown split": (["--split=rellu2"], ["--split=rellu2", "did you mean relu2"]),
+}
+
+
+@pytest.fixture(scope="module")
+def defence_mistakes(scripts, few):
+    def make(mistake):
+        return scripts.run("defenses", *few, *mistake[0])
+
+    with ThreadPoolExecutor(4) as pool:
+        made = pool.map(make, DEFENCE_MISTAKES.values())
+        return dict(zip(DEFENCE_MISTAKES, made, strict=True))
+
+
+@pytest.mark.parametrize("name", DEFENCE_MISTAKES)
+def test_a_mistake_in_a_study_of_defences_gets_one_clear_line(defence_mistakes, name):
+    done = defence_mistakes[name]
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("defenses.py: error: ")
+    for word in DEFENCE_MISTAKES[name][1]:
         assert word in line
 
 
