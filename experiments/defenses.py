@@ -132,6 +132,7 @@ def _run_one(config: Config, scene: runs.Scene, attacker: Attacker, number: int)
             {
                 "threat_model": attacker.threat,
                 "draws": deployment.draws,
+                "level_units": deployment.units,
                 "retrain": deployment.retrain,
                 **deployment.accuracy(number),
                 **tradeoffs.judged(config, scene, found.images),

@@ -9,6 +9,9 @@ The package reads in the order that data flow:
 * `attacks.whitebox`: regularised maximum likelihood over whole batches (He, Zhang & Lee 2021).
 * `attacks.blackbox`: inverse networks, for an attacker that may query.
 * `attacks.queryfree`: shadow edges, for one that may not.
+* `attacks.adaptive`: white-box attackers who know the defence.
+* `tradeoffs`: a defence at all its levels, its accuracy, and what attackers make of it;
+  `retraining` for targets that learn to live with it, `judge` for what is still to be seen.
 * `metrics`, `evaluation`, `paper`: quality per image, its summary, and the paper's numbers beside.
 * `records`, `figures`, `runs`: what a run leaves behind, and how scripts get there.
 

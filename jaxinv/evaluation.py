@@ -26,7 +26,7 @@ def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[s
     Args:
       originals: `[N, H, W, C]` in unit space.
       reconstructions: `[N, H, W, C]`, or `[S, N, H, W, C]` by S attackers that differ in nothing
-        but their seeds: then the quality of an image is the mean over them.
+        but their seeds, or of S releases: then the quality of an image is the mean over them.
 
     Returns:
       `psnr [N]` and `psnr_mean`, `_std`, `_median`, `_ci` (95% bootstrap interval of the mean), the

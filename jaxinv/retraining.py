@@ -76,9 +76,12 @@ def retrain(
     edge, cloud = network.split(cut)
     own = (cloud if part == "cloud" else network).select(params)
     release = defenses.release_family(edge, family)
-    # Several steps count as one defence; what is trained in has one level.
-    weights = jnp.asarray([defense.steps[-1].level if defense.steps else 0.0 for defense in family])
-    penalties = [mechanism.penalty for mechanism, _ in family[0].structure if mechanism.penalty]
+    levels = jnp.stack([jnp.asarray(defense.levels) for defense in family])
+    penalties = [
+        (mechanism.penalty, number)
+        for number, (mechanism, _) in enumerate(family[0].structure)
+        if mechanism.penalty
+    ]
     colour = network.input_shape[-1] > 1
 
     def loss_of_one(trained: Params, images: Array, labels: Array, key: Array, which: Array):
@@ -87,8 +90,8 @@ def retrain(
         features = release(everything, keys, images, jnp.broadcast_to(which, len(images)))
         logits = cloud.apply(everything, features)
         total = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-        for penalty in penalties:
-            total += weights[which] * penalty(images, features)
+        for penalty, number in penalties:
+            total += levels[which, number] * penalty(images, features)
         return total
 
     count = len(family)

@@ -166,7 +166,13 @@ class Deployment:
     @property
     def name(self) -> str:
         """For people: `dropout, feature`."""
-        return f"{'+'.join(self.choice.kinds)}, {'+'.join(dict.fromkeys(self.choice.sites))}"
+        described = self.family[0].describe()
+        return f"{described['kind']}, {described['site']}"
+
+    @property
+    def units(self) -> list[str]:
+        """Of each step's level."""
+        return [mechanism.unit for mechanism, _ in self.family[0].structure]
 
     @functools.cached_property
     def params(self) -> list[Params]:
@@ -194,8 +200,9 @@ class Deployment:
 
     def releases(self, number: int, images: np.ndarray, count: int = 1) -> list[Release]:
         """What crosses the wire of images at a level, one `Release` for each draw."""
+        # Beyond the places of images, which are folded in, too.
         keys = [self._key_release] + [
-            jax.random.fold_in(self._key_release, draw) for draw in range(1, self.draws)
+            jax.random.fold_in(self._key_release, 2**31 + draw) for draw in range(1, self.draws)
         ]
         params, defense = self.params[number], self.family[number]
         return [Release(self.edge, params, images, defense, key, releases=count) for key in keys]
