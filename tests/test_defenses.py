@@ -131,6 +131,18 @@ def test_an_input_defence_comes_before_the_edge():
     np.testing.assert_allclose(released(halve), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("site", SITES)
+def test_the_inputs_of_a_release_are_what_went_into_the_edge(site):
+    both = DROPOUT.at(site, LEVEL) + GAUSSIAN.at(site, 0.1)
+    inputs = release(both, edge=PLAIN).inputs()
+    if site == "feature":
+        np.testing.assert_array_equal(inputs, IMAGES)
+    else:
+        features = PLAIN.apply({}, inputs)
+        np.testing.assert_allclose(features, released(both, edge=PLAIN), rtol=1e-4, atol=1e-5)
+        assert np.abs(inputs - IMAGES).max() > 0.1
+
+
 @pytest.mark.parametrize(
     ("defense", "releases"),
     [(GAUSSIAN.at("feature", LEVEL), 1), (DROPOUT.at("input", LEVEL), 2)],

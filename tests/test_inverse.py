@@ -158,7 +158,7 @@ def ridge(images):
 def test_ridge_is_regularised_least_squares():
     images = smooth_images(1200)  # more than two slices
     pool = make_pool(asked(affine), images, 5000, jax.random.key(0))
-    weights, offset = inverse._ridge(pool)
+    (weights,), (offset,) = inverse._ridge(pool)
     expected = ridge(images)
     np.testing.assert_allclose(weights, expected[:-1], atol=1e-5)
     np.testing.assert_allclose(offset, expected[-1], atol=1e-4)
@@ -295,8 +295,7 @@ def test_one_map_serves_a_family_and_each_member_begins_with_its_own_linear_map(
         dimmed, images, inverse.NUM_QUERIES, jax.random.fold_in(jax.random.key(0), 0), 3
     )
     keys = jax.random.split(jax.random.key(5), 20)
-    for number in range(3):
-        weights, offset = inverse._ridge(pool, number)
+    for number, (weights, offset) in enumerate(zip(*inverse._ridge(pool, 3), strict=True)):
         features = np.asarray(of_member(number)(keys, images[:20]))
         expected = 1 / (1 + np.exp(-5 * (features @ weights + offset - 0.5)))
         found = learned.of(number)(features).reshape(20, SIZE)

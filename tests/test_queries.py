@@ -105,6 +105,50 @@ def test_a_checkpoint_is_named_by_all_that_it_depends_on(tmp_path):
     assert checkpoint_path(None, "relu2", "inverse", None) is None
 
 
+def family(keys, images, which):
+    """Of three members, the last is noisy."""
+    noise = jax.vmap(lambda key: jax.random.normal(key, (6,)))(keys)
+    return (1 + which[:, None]) * sums(keys, images) + (which == 2)[:, None] * noise
+
+
+def test_a_pool_of_a_family_asks_each_member():
+    pool = make_pool(family, IMAGES, 40, jax.random.key(0), 3)
+    assert pool.randomised
+    assert not make_pool(
+        lambda *given: family(*given[:2], given[2] * 0), IMAGES, 40, jax.random.key(0), 3
+    ).randomised
+    for number in range(2):
+        expected = (1 + number) * IMAGES.sum((2, 3))
+        np.testing.assert_allclose(pool.features(None, number), expected, rtol=1e-5)
+    images, places = pool.batch
+    which = jnp.array([0, 1, 0, 1])
+    features, asked = pool.draw(jax.random.key(1), images, places, which)
+    expected = (1 + np.asarray(which))[:, None] * np.asarray(asked).sum((2, 3))
+    np.testing.assert_allclose(features, expected, rtol=1e-5)
+
+
+def test_where_answers_are_random_an_image_is_asked_again_and_again():
+    """With a key of its own each time; a part of the variants is moved."""
+    pool = make_pool(noisy, IMAGES, 40, jax.random.key(0))
+    asked, features = drawn(pool, times=400)
+    for place, image in enumerate(IMAGES):
+        as_it_is = (asked[:, place] == image).all((1, 2, 3))
+        assert as_it_is.mean() == pytest.approx(0.7, abs=0.08)  # of ten variants, seven
+        assert len(np.unique(features[as_it_is, place].round(4), axis=0)) == 7
+
+
+def test_a_checkpoint_is_named_by_the_family(tmp_path):
+    def path(query, count):
+        pool = make_pool(query, IMAGES, 11, jax.random.key(0), count)
+        return checkpoint_path(tmp_path, "relu2", "inverse", pool, family=count)
+
+    def other(keys, images, which):
+        return family(keys, images, which) + (which == 0)[:, None]
+
+    assert path(family, 3) == path(family, 3)
+    assert len({path(family, 3), path(family, 2), path(other, 3)}) == 3
+
+
 def test_in_slices_is_as_at_once(monkeypatch):
     x, y = np.arange(20.0).reshape(10, 2), np.arange(10.0)
 

@@ -8,6 +8,7 @@ import pytest
 from test_shadow import classify, edge, samples
 
 from jaxinv.attacks import inverse, queryfree
+from jaxinv.defenses import DROPOUT, NONE
 from jaxinv.errors import UsageError, UserError
 from jaxinv.networks import lenet5, sequence
 
@@ -86,6 +87,36 @@ def test_a_shadow_is_designed_by_what_was_seen(monkeypatch):
     colours = samples()[:500].images
     assert seen[0][2]["mean"] == pytest.approx([colours.mean()], rel=1e-5)
     assert seen[0][2]["std"] == pytest.approx([colours.std()], rel=0.01)
+
+
+@pytest.mark.parametrize("method", ["paper", "strong"])
+def test_strong_knows_the_defence_and_the_authors_train_longer_behind_a_rectifier(
+    monkeypatch, method
+):
+    asked = []
+
+    def fit(*args, recipe, defense, **options):
+        asked.append((recipe.steps, defense))
+        raise UserError("enough")
+
+    monkeypatch.setattr(queryfree.shadow, "fit", fit)
+    defense = DROPOUT.at("feature", 0.5)
+    for features in (np.zeros((3, 6), "f"), -np.ones((3, 6), "f")):
+        for steps in (None, 7):
+            with pytest.raises(UserError, match="enough"):
+                queryfree.invert(
+                    method,
+                    CLOUD,
+                    {},
+                    features,
+                    samples(),
+                    key=jax.random.key(0),
+                    stream=edge(IMAGES),
+                    defense=defense,
+                    shadow_steps=steps,
+                )
+    expected = {"paper": ([11250, 7, 5625, 7], NONE), "strong": ([600, 7, 600, 7], defense)}
+    assert asked == [(steps, expected[method][1]) for steps in expected[method][0]]
 
 
 def test_what_was_trained_is_kept(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from absl import flags
 
 from jaxinv import data, records, runs, targets
+from jaxinv.defenses import DROPOUT
 from jaxinv.networks import lenet5
 
 
@@ -39,8 +40,9 @@ class Attack:
         return runs.Outcome(self.found, "nothing", "none", 1.0, 2.0, 3.0, {"more": self.calls})
 
 
-def run(scene, config, attack, *, cut="relu2", identity=None):
-    return runs.run_once("test", config, scene, cut, attack, identity=identity or {"depth": 3})
+def run(scene, config, attack, *, cut="relu2", identity=None, **options):
+    identity = identity or {"depth": 3}
+    return runs.run_once("test", config, scene, cut, attack, identity=identity, **options)
 
 
 def config_in(tmp_path, **options):
@@ -81,6 +83,37 @@ def test_what_decides_a_run_names_it(tmp_path, scene, change):
     other = run(scene, config, Attack(scene, config), cut=cut, identity={"depth": depth})
     assert other["path"] != first["path"]
     assert other["config_hash"] != first["config_hash"]
+
+
+def test_a_defended_run_is_another_one(tmp_path, scene):
+    config = config_in(tmp_path)
+    asked = [
+        {},
+        {"method": "adaptive"},
+        {"releases": 4},
+        {"defense": DROPOUT.at("feature", 0.5)},
+        {"defense": DROPOUT.at("input", 0.5)},
+        {"defense": DROPOUT.at("feature", 0.6)},
+    ]
+    records = [run(scene, config, Attack(scene, config), **options) for options in asked]
+    assert len({record["path"] for record in records}) == len(asked)
+    assert [record["method"] for record in records] == ["magic", "adaptive"] + ["magic"] * 4
+    assert [record["releases"] for record in records[1:3]] == [1, 4]
+    assert records[0]["defense"] == {"kind": "none", "site": "feature", "level": 0.0}
+    assert records[4]["defense"] == {"kind": "dropout", "site": "input", "level": 0.5}
+    assert records[0]["accuracy_undefended"] == 0.5
+    assert (records[0]["reid_top1"], records[0]["reid_gallery"]) == (1, 12)
+
+
+def test_a_table_of_ones_own_and_no_picture(tmp_path, scene, capsys):
+    config = config_in(tmp_path)
+    attacks = [
+        lambda cut=cut: run(scene, config, Attack(scene, config), cut=cut) for cut in scene.cuts
+    ]
+    table = ("what", lambda record: f"<{record['split']}>")
+    runs.run_all("test", config, scene, attacks, table=table, grid=False)
+    assert capsys.readouterr().out.splitlines()[1:] == ["what", "<conv1>", "<relu2>"]
+    assert not list((tmp_path / "test").glob("*.png"))
 
 
 def test_of_several_seeds_the_first_is_kept_and_all_are_measured(tmp_path, scene):

@@ -11,6 +11,7 @@ import pytest
 from jaxinv.attacks import shadow
 from jaxinv.attacks.shadow import Recipe, Stream
 from jaxinv.data import Samples
+from jaxinv.defenses import GAUSSIAN
 from jaxinv.errors import UserError
 from jaxinv.networks import cifar_cnn, lenet5, sequence
 
@@ -287,3 +288,21 @@ def test_mistakes_are_named(cloud):
             seeds=1,
             key=key(),
         )
+
+
+def test_a_shadow_behind_a_defence_is_calibrated_and_kept_by_itself(cloud, tmp_path, monkeypatch):
+    """Its channels vary as the stream's, which is noisy, do behind the same noise."""
+    monkeypatch.setattr(shadow, "_SLICE", 250)
+    images = samples().images
+    defense = GAUSSIAN.at("feature", 2.0)
+    rng = np.random.default_rng(0)
+    noisy = edge(images) + rng.normal(0, 2, (600, 6)).astype("f")
+    seen = shadow.observe(*cloud, noisy)
+    behind = fitted(cloud, PLAIN, defense=defense, folder=tmp_path, seeds=1)
+    found = shadow.calibrated(behind, images, seen, defense)
+    own = np.asarray(behind.network.apply(behind.params[0], images))
+    factor = np.asarray(found.network.apply(found.params[0], images)) / own
+    expected = seen.spread / np.sqrt(own.std(axis=0) ** 2 + 2.0**2)
+    np.testing.assert_allclose(factor, np.broadcast_to(expected, factor.shape), rtol=0.1)
+    fitted(cloud, PLAIN, folder=tmp_path, seeds=1)
+    assert len(list(tmp_path.iterdir())) == 2

@@ -166,3 +166,13 @@ def test_accuracy_is_numpys(batch_size):
     labels = np.where(np.arange(7) < 5, predicted, (predicted + 1) % 3).astype(np.int32)
     result = targets.accuracy(network, params, Samples(data.pixels, labels), batch_size=batch_size)
     assert result == 5 / 7
+
+
+@pytest.mark.parametrize("count", [3, 500, 620])
+def test_which_features_are_classified_rightly(count):
+    cloud = networks.sequence([("double", lambda x: 2 * x)], (3,))
+    features = np.random.default_rng(0).normal(size=(count, 3)).astype("f")
+    labels = np.arange(count) % 3
+    found = targets.correct(cloud, {}, features, labels)
+    assert found.dtype == bool
+    np.testing.assert_array_equal(found, features.argmax(1) == labels)
