@@ -283,8 +283,10 @@ def dimmed(keys, images, which):
     return jnp.asarray(FACTORS)[which][:, None] * affine(images) + draws
 
 
-def of_member(number):
-    return lambda keys, images: dimmed(keys, images, jnp.full(len(images), number))
+def of_member(number, images):
+    """What one member makes of images."""
+    keys = jax.random.split(jax.random.key(5 + number), len(images))
+    return np.asarray(dimmed(keys, images, jnp.full(len(images), number)))
 
 
 def test_one_map_serves_a_family_and_each_member_begins_with_its_own_linear_map(untrained):
@@ -294,10 +296,11 @@ def test_one_map_serves_a_family_and_each_member_begins_with_its_own_linear_map(
     pool = make_pool(
         dimmed, images, inverse.NUM_QUERIES, jax.random.fold_in(jax.random.key(0), 0), 3
     )
-    keys = jax.random.split(jax.random.key(5), 20)
     for number, (weights, offset) in enumerate(zip(*inverse._ridge(pool, 3), strict=True)):
-        features = np.asarray(of_member(number)(keys, images[:20]))
-        expected = 1 / (1 + np.exp(-5 * (features @ weights + offset - 0.5)))
+        features = of_member(number, images[:20])
+        expected = 1 / (
+            1 + np.exp(-5 * (features @ np.asarray(weights) + np.asarray(offset) - 0.5))
+        )
         found = learned.of(number)(features).reshape(20, SIZE)
         np.testing.assert_allclose(found, expected, atol=1e-3)
     first, second = (learned.of(number)(features) for number in (0, 1))
@@ -307,14 +310,13 @@ def test_one_map_serves_a_family_and_each_member_begins_with_its_own_linear_map(
 def test_a_map_of_a_family_is_worth_what_each_member_leaves():
     images, others = smooth_images(300), smooth_images(100, seed=1)
     learned = inverse.learn(dimmed, images, key=jax.random.key(0), steps=STEPS, family=3)
-    keys = jax.random.split(jax.random.key(5), 100)
     guess = np.mean((images.mean(0) - others) ** 2)
     errors = []
     for number in range(3):
-        found = learned.of(number)(np.asarray(of_member(number)(keys, others)))
+        found = learned.of(number)(of_member(number, others))
         errors.append(np.mean((found - others) ** 2) / guess)
     assert errors[0] < 0.25
     assert errors[0] < errors[1] < errors[2]
     assert errors[2] == pytest.approx(1, abs=0.2)  # nothing is left of the features
-    mistaken = learned.of(0)(np.asarray(of_member(1)(keys, others)))
+    mistaken = learned.of(0)(of_member(1, others))
     assert np.mean((mistaken - others) ** 2) > 1.5 * errors[1] * guess
