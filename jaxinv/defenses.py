@@ -148,7 +148,7 @@ class Defense:
         levels = [step.level for step in self.steps]
         return {
             "kind": "+".join(step.mechanism.name for step in self.steps),
-            "site": "+".join(dict.fromkeys(step.site for step in self.steps)),
+            "site": "+".join(site for site in SITES if site in {step.site for step in self.steps}),
             "level": levels if len(levels) > 1 else levels[0],
         }
 
@@ -213,8 +213,8 @@ def _quantized(key: Array, x: Array, level: Array) -> Array:
     low, width = _cells(x, level)
     safe = jnp.where(width > 0, width, 1)
     rounded = low + jnp.round((x - low) / safe) * width
-    # The straight-through gradient: networks are trained through it.
-    rounded = x + jax.lax.stop_gradient(rounded - x)
+    # The straight-through gradient, of exactly these values: networks are trained through it.
+    rounded = jax.lax.stop_gradient(rounded) + (x - jax.lax.stop_gradient(x))
     return jnp.where(level > 0, rounded, x)
 
 
@@ -227,10 +227,15 @@ def _quantized_residual(before: Array, clean: Array, observed: Array, level: Arr
     return residual / jnp.maximum(noise, _LEAST_NOISE)
 
 
+def _kept(level: Array, size: int) -> Array:
+    """How many of so many are left, rounded up; float32 has 1 - 0.9 a little above 0.1."""
+    return jnp.ceil((1 - level) * size * (1 - 1e-6))
+
+
 def _pruned(key: Array, x: Array, level: Array) -> Array:
     del key
     sizes = jnp.abs(x).ravel()
-    kept = jnp.clip(jnp.ceil((1 - level) * sizes.size), 1, sizes.size).astype(jnp.int32)
+    kept = jnp.maximum(_kept(level, sizes.size), 1).astype(jnp.int32)
     least = jnp.sort(sizes)[sizes.size - kept]
     return jnp.where(jnp.abs(x) >= least, x, 0)
 
@@ -252,7 +257,7 @@ def _projected(key: Array, x: Array, level: Array) -> Array:
     signs = rng.choice([-1.0, 1.0], size).astype(np.float32)
     rank = rng.permutation(size)
     spectrum = jax.scipy.fft.dct(x.ravel() * signs, norm="ortho")
-    kept = jnp.where(rank < jnp.ceil((1 - level) * size), spectrum, 0)
+    kept = jnp.where(rank < _kept(level, size), spectrum, 0)
     projected = (jax.scipy.fft.idct(kept, norm="ortho") * signs).reshape(x.shape)
     return jnp.where(level > 0, projected, x)
 

@@ -32,6 +32,7 @@ _PALETTE = (_ORANGE, _BLUE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000
 _SITES: dict[str, dict[str, Any]] = {  # how lines are drawn, by where a defence stands
     "feature": {"marker": "o", "linestyle": "-"},
     "input": {"marker": "o", "linestyle": "--", "markerfacecolor": "white"},
+    "input+feature": {"marker": "s", "linestyle": ":", "markerfacecolor": "white"},
 }
 _CLAIM = "#999999"  # of lines that the paper draws
 
@@ -247,10 +248,10 @@ def tradeoff_curves(
 
     Args:
       path: the PNG to write, whole or not at all.
-      panels: for each attacker, and there for each defence, "<kind>, feature" or "<kind>, input",
-        lists of one length: `level` (texts), `accuracy`, `accuracy_low`, `accuracy_high` (shares),
-        `ssim_mean`, `ssim_low`, `ssim_high` and the same of `psnr` (dB): means and their intervals.
-        What is not finite (or None) is left out.
+      panels: for each attacker, and there for each defence, "<kind>, feature", "<kind>, input" or
+        "<kind>, input+feature", lists of one length: `level` (texts), `accuracy`, `accuracy_low`,
+        `accuracy_high` (shares), `ssim_mean`, `ssim_low`, `ssim_high` and the same of `psnr` (dB):
+        means and their intervals. What is not finite (or None) is left out.
       title: drawn above everything.
       claims: what the paper claims, as grey lines: the SSIM at which an image tells nothing, and an
         accuracy (a share) that is good enough. None draws no such line.
@@ -305,7 +306,7 @@ class _Line(NamedTuple):
 def _kind_and_site(name: str) -> tuple[str, str]:
     kind, _, site = name.rpartition(", ")
     if not kind or site not in _SITES:
-        raise ValueError(f"Expected '<kind>, feature' or '<kind>, input', got {name!r}.")
+        raise ValueError(f"Expected '<kind>, <one of {', '.join(_SITES)}>', got {name!r}.")
     return kind, site
 
 
@@ -351,7 +352,7 @@ def _name_tradeoffs(
     kinds = {kind: line(color=colour, linewidth=3) for kind, colour in colours.items()}
     present = {_kind_and_site(name)[1] for name in names}
     sites = {
-        f"on the {site}": line(color=_GREY, **style)
+        f"on the {site.replace('+', ' and ')}": line(color=_GREY, **style)
         for site, style in _SITES.items()
         if site in present
     }

@@ -115,8 +115,8 @@ def retrain(
     if folder is not None:
         known = {
             "params": params,
-            # What it makes of some images stands for the layers, which cannot be hashed.
-            "logits": network.apply(params, jnp.asarray(samples[:8].images)),
+            # What they make of some images stands for layers and defences, which cannot be hashed.
+            "behaviour": _behaviour(release, cloud, params, count, jnp.asarray(samples[:8].images)),
             "pixels": samples.pixels,
             "labels": samples.labels,
             "key": jax.random.key_data(key),
@@ -142,3 +142,15 @@ def retrain(
         return {**params, **jax.tree.map(lambda leaf: leaf[number], done.params)}
 
     return Retrained(tuple(map(row, range(count))), done.seconds, done.compile_seconds)
+
+
+def _behaviour(release: Any, cloud: Network, params: Params, count: int, images: Array) -> Any:
+    """Features of each of a family, and the logits, of a few images."""
+
+    @jax.jit
+    def behave(which: Array) -> tuple[Array, Array]:
+        keys = jax.random.split(jax.random.key(0), len(images))
+        features = release(params, keys, images, jnp.broadcast_to(which, len(images)))
+        return features, cloud.apply(params, features)
+
+    return [behave(jnp.int32(which)) for which in range(count)]

@@ -245,10 +245,10 @@ def _linear(maps: tuple[Array, Array], features: Array, which: Array | None = No
     weights, offsets = maps
     if which is None or not which.ndim:
         chosen = 0 if which is None else which
-        return features @ weights[chosen] + offsets[chosen]
+        return features @ weights[chosen] + offsets[chosen][None]
     # Rows come in the order of the family, again and again: a product for each member.
     rows = features.reshape(-1, len(weights), features.shape[1])
-    found = jnp.einsum("glm,lmd->gld", rows, weights) + offsets
+    found = jnp.einsum("glm,lmd->gld", rows, weights) + offsets[None]
     return found.reshape(len(features), -1)
 
 

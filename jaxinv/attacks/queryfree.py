@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -39,6 +40,7 @@ FIT_STEPS = 1000
 """Of training each inverse map of `strong`, unless told otherwise."""
 
 _WIDTHS = {"paper": 8, "strong": 16}  # more filters than needed are found more easily
+_FAR = 6.0  # standard deviations, which noise does not reach
 _SEEN = 500  # features and images that tell of all
 
 
@@ -109,7 +111,7 @@ def invert(
         raise UsageError(f"method={method}: expected one of {', '.join(METHODS)}.")
     check_images(method, len(samples))
     recipe, known = RECIPES[method], defense if method == "strong" else NONE
-    rectified = bool((features[np.arange(min(_SEEN, len(features)))] >= 0).all())
+    rectified = _look_rectified(features[np.arange(min(_SEEN, len(features)))], known)
     steps = shadow_steps or recipe.steps * (recipe.longer if rectified else 1)
     recipe = dataclasses.replace(recipe, steps=steps)
     key_shadows, key_maps = jax.random.split(key)
@@ -214,6 +216,17 @@ def paper_settings(network: Network) -> whitebox.Settings:
     """How the authors invert a shadow: as they do an edge, in 500 large steps, lambda 2."""
     settings = whitebox.paper_settings(network, network.cuts[-1])
     return dataclasses.replace(settings, steps=500, learning_rate=0.1, tv_weight=2.0, tv_start=2.0)
+
+
+def _look_rectified(seen: np.ndarray, defense: Defense) -> bool:
+    """Whether features are never negative, but for the noise of a defence that is known."""
+    if not defenses.is_noisy(defense.structure):
+        return bool((seen >= 0).all())
+    zeros = jnp.zeros_like(seen)
+    levels = jnp.broadcast_to(jnp.asarray(defense.levels), (len(seen), len(defense.steps)))
+    # In standard deviations, above what was observed.
+    below = defenses.residual(defense.structure, zeros, zeros, jnp.asarray(seen), levels)
+    return bool((below < _FAR).all())
 
 
 def _design(cloud: Network, rectified: bool, samples: Samples, method: str) -> Network:

@@ -310,15 +310,14 @@ def fit(
     if folder is not None:
         some = {"images": taught[:8].images, "cloud_params": own}
         known = {
-            # Outputs stand for the layers, which cannot be hashed.
-            "outputs": _outputs(network, cloud, jax.tree.map(lambda leaf: leaf[0], params), **some),
+            # Outputs stand for the layers and the defence, which cannot be hashed.
+            "outputs": _outputs(release, cloud, jax.tree.map(lambda leaf: leaf[0], params), **some),
             "cloud_params": own,
             "pixels": samples.pixels,
             "labels": samples.labels,
             "key": jax.random.key_data(key),
             "stream": stream and {name: getattr(stream, name) for name in _TAUGHT},
             "recipe": np.array([repr(recipe), str(seeds), str(VERSION)]),
-            **({"defense": np.array([repr(defense.describe())])} if defense.steps else {}),
         }
         checkpoint = folder / f"{label}-{checkpoints.fingerprint(known)}-shadows.safetensors"
     epochs, steps = whole_epochs(recipe.steps, len(taught), batch_size)
@@ -350,7 +349,6 @@ def calibrated(
       defense: that the attacker knows to stand behind the edge.
     """
     run = jax.jit(defenses.release_function(shadows.network, defense))
-    keys = jax.random.split(jax.random.key(0), _SLICE)
     scaling = Layer(lambda key, x: {"factor": jnp.ones(x.shape[-1])}, _scale)
     layers = {**shadows.network.layers, _SCALE: scaling}
     params = []
@@ -358,7 +356,8 @@ def calibrated(
         moments = _Moments()
         for begin in range(0, len(images), _SLICE):
             part = images[begin : begin + _SLICE]
-            moments.add(np.asarray(run(own, keys[: len(part)], part)))
+            keys = jax.random.split(jax.random.fold_in(jax.random.key(0), begin), len(part))
+            moments.add(np.asarray(run(own, keys, part)))
         # A channel that is dead in one of the two is left as it is.
         alive = (moments.spread > 0) & (stream.spread > 0)
         factor = np.where(alive, stream.spread / np.where(alive, moments.spread, 1), 1)
@@ -372,8 +371,8 @@ def _scale(params: Params, x: Array) -> Array:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _outputs(network, cloud, params, images, cloud_params):
-    features = network.apply(params, images)
+def _outputs(release, cloud, params, images, cloud_params):
+    features = release(params, jax.random.split(jax.random.key(0), len(images)), images)
     return features, cloud.apply(cloud_params, features)
 
 
