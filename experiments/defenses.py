@@ -55,8 +55,8 @@ flags.DEFINE_list(
 flags.DEFINE_list(
     "attacker",
     "paper,adaptive",
-    "paper: the authors' attack of the threat model. adaptive: the strongest here, which knows the "
-    "defence and its level and trains on defended releases.",
+    "paper: the authors' attack of the threat model. adaptive: one that knows the defence and its "
+    "level, and trains on defended releases.",
 )
 flags.DEFINE_list(
     "threat_model",
@@ -101,8 +101,8 @@ def run(config: Config) -> list[dict[str, Any]]:
     attackers = [
         Attacker(config, scene, deployment, threat, method)
         for deployment in defended
-        for threat in config.threat_model
-        for method in config.attacker
+        for threat in dict.fromkeys(config.threat_model)
+        for method in dict.fromkeys(config.attacker)
     ]
     attacks = [
         partial(_run_one, config, scene, attacker, number)
@@ -214,7 +214,7 @@ def _draw(
     ends = np.cumsum([len(attacker.deployment.family) for attacker in attackers])[:-1]
     runs_of = dict(zip(attackers, _split(finished, ends), strict=True))
     for deployment in dict.fromkeys(attacker.deployment for attacker in attackers):
-        for threat in config.threat_model:
+        for threat in dict.fromkeys(config.threat_model):
             own = [
                 records
                 for attacker, records in runs_of.items()
@@ -225,7 +225,7 @@ def _draw(
             path = runs.joint_path("levels", EXPERIMENT, config, scene, rows)
             evaluation.write_joint_grid(path, rows, title=_title(rows[0], deployment.name))
             print(f"Reconstructions, {deployment.name}, {deployment.cut}, {threat}: {path}")
-    for threat in config.threat_model:
+    for threat in dict.fromkeys(config.threat_model):
         panels: dict[str, dict[str, dict[str, list[Any]]]] = {}
         for attacker, records in runs_of.items():
             if attacker.threat == threat:

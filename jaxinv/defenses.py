@@ -92,7 +92,8 @@ class Mechanism:
         if self.penalty is not None and site == "input":
             raise UsageError(f"site={site}: {self.name} is trained in; its site is feature.")
         number = float(level)
-        if not 0 <= number < self.below or (self.whole and number != round(number)):
+        fits = 0 <= number < self.below and np.isfinite(np.float32(number))
+        if not fits or (self.whole and number != round(number)):
             kind = "a whole number" if self.whole else "a number"
             most = f" below {self.below:g}" if self.below < math.inf else ", finite"
             raise UsageError(f"level={level}: {self.name} takes {kind} of at least 0{most}.")
@@ -142,13 +143,16 @@ class Defense:
         return self.levels
 
     def describe(self) -> dict[str, Any]:
-        """`{kind, site, level}`, as a record keeps it; of several steps, the level is a list."""
+        """`{kind, site, level}`, as a record keeps it.
+
+        Of several steps the level is a list, and the site has one for each if they differ.
+        """
         if not self.steps:
             return {"kind": "none", "site": "feature", "level": 0.0}
-        levels = [step.level for step in self.steps]
+        levels, sites = [step.level for step in self.steps], [step.site for step in self.steps]
         return {
             "kind": "+".join(step.mechanism.name for step in self.steps),
-            "site": "+".join(site for site in SITES if site in {step.site for step in self.steps}),
+            "site": sites[0] if len(set(sites)) == 1 else "+".join(sites),
             "level": levels if len(levels) > 1 else levels[0],
         }
 
@@ -183,6 +187,17 @@ def _laplace_residual(before: Array, clean: Array, observed: Array, level: Array
 
 def _averaged(level: Any, count: int) -> Any:
     return level / count**0.5
+
+
+def _median(releases: Array, level: Array) -> Array:
+    """Of Laplace noise the likeliest value; its variance falls to half of that of the mean."""
+    del level
+    return jnp.median(releases, axis=0)
+
+
+def _laplace_of_medians(level: Any, count: int) -> Any:
+    """The scale of Laplace noise that varies as much as the median of many does."""
+    return level if count == 1 else level / (2 * count) ** 0.5
 
 
 def _dropout(key: Array, x: Array, level: Array) -> Array:
@@ -273,7 +288,7 @@ def _unchanged(key: Array, x: Array, level: Array) -> Array:
 
 
 def _unchanged_residual(before: Array, clean: Array, observed: Array, level: Array) -> Array:
-    """As `objectives.rectified_difference`; without a rectifier, the difference."""
+    """As `objectives.rectified_difference`; of what was observed and not zero, the difference."""
     del clean, level
     return jnp.where(observed != 0, before - observed, jnp.maximum(before, 0))
 
@@ -319,7 +334,8 @@ LAPLACE = Mechanism(
     sweep=(0.0, 0.3, 0.5, 0.8, 1.0, 2.0),
     residual=_laplace_residual,
     noisy=True,
-    combined=_averaged,
+    combine=_median,
+    combined=_laplace_of_medians,
 )
 DROPOUT = Mechanism(
     "dropout",
@@ -538,12 +554,30 @@ class Release:
         args = (self._params, self._key, places, chosen, jnp.asarray(levels))
         return np.asarray(_released(*static, *args))
 
-    def inputs(self) -> np.ndarray:
-        """What went into the edge the first time: defended images `[N, H, W, C]`, in unit space."""
-        places = jnp.arange(len(self), dtype=jnp.int32)
-        levels = np.broadcast_to(self._defense.levels, (len(self), len(self._defense.steps)))
-        args = (self._key, places, jnp.asarray(self._images), jnp.asarray(levels))
-        return np.asarray(_inputs(self._edge, self._defense.structure, *args))
+
+class Rows:
+    """Some rows of features, by index: `[len(rows), ...]`."""
+
+    def __init__(self, features: Any, rows: np.ndarray):
+        self._features, self._rows = features, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        return self._features[self._rows[indices]]
+
+
+def defended_inputs(edge: Network, images: np.ndarray, defense: Defense, key: Array) -> np.ndarray:
+    """What went into the edge for the first release of images: `[N, H, W, C]`, in unit space.
+
+    Args:
+      edge, images, defense, key: as for `Release`, whose draws these are.
+    """
+    places = jnp.arange(len(images), dtype=jnp.int32)
+    levels = np.broadcast_to(defense.levels, (len(images), len(defense.steps)))
+    args = (key, places, jnp.asarray(images), jnp.asarray(levels))
+    return np.asarray(_inputs(edge, defense.structure, *args))
 
 
 class Joined:
@@ -597,18 +631,18 @@ def _release(
     if not structure:
         return edge.apply(params, images)
     first = _release_once(edge, structure, params, keys, images, levels)
-    if releases == 1:
+    if releases == 1 or not any(mechanism.random for mechanism, _ in structure):
         return first
-    each = jax.vmap(jax.random.fold_in, (0, None))
-    others = [
-        _release_once(edge, structure, params, each(keys, number), images, levels)
-        for number in range(1, releases)
-    ]
+
+    def another(number: Array) -> Array:
+        own = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+        return _release_once(edge, structure, params, own, images, levels)
+
+    others = jax.lax.map(another, jnp.arange(1, releases))
     last, site = structure[-1]
     alone = len(structure) == 1 and site == "feature"
-    return jax.vmap(last.combine if alone else _mean)(
-        jnp.stack([first, *others], axis=1), levels[:, -1]
-    )
+    every = jnp.concatenate([first[None], others])
+    return jax.vmap(last.combine if alone else _mean, (1, 0))(every, levels[:, -1])
 
 
 def _release_once(edge, structure, params, keys, images, levels) -> Array:

@@ -183,7 +183,7 @@ def table_row(record: Mapping[str, Any]) -> str:
     )
     if "queries" in record:
         row += f"  ({record['queries']:,} queries)"
-    if record.get("psnr_seed_std") is not None:
+    if "joint" in record and record["psnr_seed_std"] is not None:
         row += f"  (+- {record['psnr_seed_std']:.2f} over {len(record['psnr_by_seed'])} seeds"
         row += f"; jointly {record['joint']['psnr_mean']:.2f})"
     some = 0 < record["diverged"] < record["num_images"]

@@ -32,7 +32,7 @@ _PALETTE = (_ORANGE, _BLUE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000
 _SITES: dict[str, dict[str, Any]] = {  # how lines are drawn, by where a defence stands
     "feature": {"marker": "o", "linestyle": "-"},
     "input": {"marker": "o", "linestyle": "--", "markerfacecolor": "white"},
-    "input+feature": {"marker": "s", "linestyle": ":", "markerfacecolor": "white"},
+    "both": {"marker": "s", "linestyle": ":", "markerfacecolor": "white"},
 }
 _CLAIM = "#999999"  # of lines that the paper draws
 
@@ -305,8 +305,9 @@ class _Line(NamedTuple):
 
 def _kind_and_site(name: str) -> tuple[str, str]:
     kind, _, site = name.rpartition(", ")
+    site = "both" if set(site.split("+")) == {"input", "feature"} else site
     if not kind or site not in _SITES:
-        raise ValueError(f"Expected '<kind>, <one of {', '.join(_SITES)}>', got {name!r}.")
+        raise ValueError(f"Expected '<kind>, feature', '<kind>, input' or both, got {name!r}.")
     return kind, site
 
 
@@ -352,7 +353,7 @@ def _name_tradeoffs(
     kinds = {kind: line(color=colour, linewidth=3) for kind, colour in colours.items()}
     present = {_kind_and_site(name)[1] for name in names}
     sites = {
-        f"on the {site.replace('+', ' and ')}": line(color=_GREY, **style)
+        f"on {'both' if site == 'both' else f'the {site}'}": line(color=_GREY, **style)
         for site, style in _SITES.items()
         if site in present
     }

@@ -75,6 +75,8 @@ def retrain(
     """
     edge, cloud = network.split(cut)
     own = (cloud if part == "cloud" else network).select(params)
+    if not own:  # nothing to train behind the last layer
+        return Retrained((params,) * len(family), 0.0, 0.0)
     release = defenses.release_family(edge, family)
     levels = jnp.stack([jnp.asarray(defense.levels) for defense in family])
     penalties = [

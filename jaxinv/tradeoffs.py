@@ -24,6 +24,7 @@ from jaxinv.defenses import (
     Joined,
     Mechanism,
     Release,
+    Rows,
     clipped_gaussian,
     median_norm,
     query_family,
@@ -32,6 +33,9 @@ from jaxinv.defenses import (
 from jaxinv.errors import UsageError
 from jaxinv.networks import Params
 
+VERSION = 1
+"""Of defences and of what is measured of them: records of another are not read."""
+
 THREAT_MODELS = ("whitebox", "blackbox", "queryfree")
 ATTACKERS = ("paper", "adaptive")
 KINDS = (*MECHANISMS, "clip")
@@ -39,6 +43,7 @@ SAFE_SSIM, SAFE_REID = 0.25, 0.1  # below both, a defence is said to hold
 
 _PAPER_STEPS = 500  # of rMLE, with which the authors' program attacks defences
 _NORM_IMAGES = 2000
+_STREAM = 9000  # features that a query-free attacker learns from, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,14 +272,19 @@ class Attacker:
     def identity(self) -> dict[str, Any]:
         """What decides its result beside what every run has."""
         config, deployment = self._config, self.deployment
-        known: dict[str, Any] = {"threat_model": self.threat, "draws": deployment.draws}
+        levels = [[step.level for step in defense.steps] for defense in deployment.family]
+        known: dict[str, Any] = {
+            "threat_model": self.threat,
+            "draws": deployment.draws,
+            "version": [VERSION, judge.VERSION],
+        }
         if deployment.retrain != "none":
             # Levels are trained together.
             known |= {
                 "retrain": deployment.retrain,
                 "retrain_steps": config.retrain_steps,
                 "retrain_version": retraining.VERSION,
-                "levels": deployment.choice.levels,
+                "levels": levels,
             }
         if not self.learns:
             return known | {"steps": _PAPER_STEPS}
@@ -283,8 +293,7 @@ class Attacker:
             method = "paper" if self.method == "paper" else "strong"
             return known | queryfree.settings(method, config.shadow_steps)
         if self.method == "paper":
-            return known | {"version": blackbox.VERSION}
-        levels = [defense.levels.tolist() for defense in deployment.family]
+            return known | {"decoder_version": blackbox.VERSION}
         return known | {"levels": levels, "versions": [adaptive.VERSION, inverse.VERSION]}
 
     @functools.cached_property
@@ -408,18 +417,21 @@ class Attacker:
         config, deployment, dataset = self._config, self.deployment, self._scene.dataset
         method = "paper" if self.method == "paper" else "strong"
         (number,) = numbers
-        rest = dataset.test[config.num_images :][:9000]
-        stream = None
-        if len(rest):
-            stream = deployment.releases(number, rest.images, config.releases)[0]
+        # The test images behind those that are attacked, as the cloud received them.
+        everything = deployment.releases(number, dataset.test.images, config.releases)[0]
+        rest = np.arange(config.num_images, len(dataset.test))[:_STREAM]
+        stream = Rows(everything, rest) if len(rest) else features[0]
+        at_input = any(step.site == "input" for step in family[0].steps)
+        edge = deployment.edge
         answer = queryfree.invert(
             method,
             deployment.cloud,
             deployment.cloud.select(params),
             features[0],
             dataset.surrogate(config.surrogate),
-            stream=features[0] if stream is None else stream,
+            stream=stream,
             defense=family[0],
+            normalization=(edge.mean, edge.std) if at_input and edge.mean and edge.std else None,
             releases=config.releases,
             shadow_steps=config.shadow_steps,
             **steps,
@@ -465,7 +477,8 @@ def _judge(same: _Same, folder: Path) -> judge.Judge:
 def protection(finished: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each split and defence, the least loss of accuracy at which every attacker is held.
 
-    Held is: below `SAFE_SSIM` and `SAFE_REID`, by the strongest of those that attacked. Rows have
+    Held is: below `SAFE_SSIM` and `SAFE_REID`, with the whole 95% interval, by the strongest of
+    those that attacked. An attack that diverged proves nothing. Rows have
     `split`, `defense` ("kind, site"), and `loss`, `level` and the strongest attacker's `ssim` and
     `reid` there, or None for all of these where no level holds.
     """
@@ -479,8 +492,10 @@ def protection(finished: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for (split, name), levels in groups.items():
         held = []
         for level, records in levels.items():
-            ssim = max(_worst(record["ssim_mean"]) for record in records)
-            reid = max(_worst(record["reid_top1"]) for record in records)
+            if any(record["diverged"] for record in records):
+                continue
+            ssim = max(record["ssim_ci"][1] for record in records)
+            reid = max(record["reid_ci"][1] for record in records)
             loss = records[0]["accuracy_undefended"] - records[0]["accuracy"]
             if ssim < SAFE_SSIM and reid < SAFE_REID:
                 held.append({"loss": loss, "level": level, "ssim": ssim, "reid": reid})
@@ -488,8 +503,3 @@ def protection(finished: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         nothing = dict.fromkeys(("loss", "level", "ssim", "reid"))
         rows.append({"split": split, "defense": name, **(best or nothing)})
     return rows
-
-
-def _worst(value: float | None) -> float:
-    """Of what diverged there is no value: an attacker who has nothing."""
-    return 0.0 if value is None else value

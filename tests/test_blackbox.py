@@ -125,9 +125,11 @@ def test_any_other_edge_is_learned_within_the_budget(query, number, count):
     found = attack("strong", counting, observed(query), num_queries=number)
     assert found.way == "inverse map"
     assert found.images.shape == ATTACKED.shape
-    assert found.queries == len(counting) <= number
+    assert found.queries <= number
+    # Where answers are random, an image is another query with another key.
+    assert len(counting) == found.queries or (query is noisy and len(counting) < found.queries)
     # Images held out leave some of their queries to probes, if there were any.
-    assert found.queries >= number - 6
+    assert found.queries >= number - 8
     assert found.held_out_psnr is not None
 
 

@@ -25,6 +25,7 @@ from jaxinv.defenses import (
     Mechanism,
     Release,
     clipped_gaussian,
+    defended_inputs,
     distance_correlation,
     median_norm,
     query_family,
@@ -134,7 +135,7 @@ def test_an_input_defence_comes_before_the_edge():
 @pytest.mark.parametrize("site", SITES)
 def test_the_inputs_of_a_release_are_what_went_into_the_edge(site):
     both = DROPOUT.at(site, LEVEL) + GAUSSIAN.at(site, 0.1)
-    inputs = release(both, edge=PLAIN).inputs()
+    inputs = defended_inputs(PLAIN, IMAGES, both, jax.random.key(1))
     if site == "feature":
         np.testing.assert_array_equal(inputs, IMAGES)
     else:
@@ -230,7 +231,11 @@ def test_noise_is_averaged_away(mechanism, site):
         np.std(released(mechanism.at(site, LEVEL), edge=PLAIN, releases=count) - PIXELS)
         for count in (1, 4)
     ]
-    assert errors[1] == pytest.approx(errors[0] / 2, rel=0.04)
+    if mechanism is LAPLACE and site == "feature":
+        # The median varies less than the mean.
+        assert errors[1] < 0.97 * errors[0] / 2
+    else:
+        assert errors[1] == pytest.approx(errors[0] / 2, rel=0.04)
 
 
 def test_at_the_input_the_features_are_averaged():
@@ -264,7 +269,8 @@ def test_a_defence_without_randomness_releases_the_same_again():
 
 def test_to_which_level_several_releases_come():
     assert GAUSSIAN.at("feature", 0.6).combined(4) == pytest.approx([0.3])
-    assert LAPLACE.at("feature", 0.6).combined(9) == pytest.approx([0.2])
+    assert LAPLACE.at("feature", 0.6).combined(1) == pytest.approx([0.6])
+    assert LAPLACE.at("feature", 0.6).combined(8) == pytest.approx([0.15])
     assert DROPOUT.at("feature", 0.5).combined(3) == pytest.approx([0.125])
     assert QUANTIZE.at("feature", 3).combined(3) == pytest.approx([3])
     assert DROPOUT.at("feature", 0.0).combined(3) == pytest.approx([0])

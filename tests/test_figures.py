@@ -348,7 +348,7 @@ def test_tradeoffs_of_nothing_are_refused(tmp_path, panels):
 
 @pytest.mark.parametrize("name", ["dropout", "dropout, cloud", ", input"])
 def test_a_defence_must_tell_its_site(tmp_path, name):
-    with pytest.raises(ValueError, match="<kind>, input"):
+    with pytest.raises(ValueError, match="<kind>, feature"):
         figures.tradeoff_curves(tmp_path / "tradeoff.png", {"paper": {name: tradeoff(3)}})
 
 

@@ -188,3 +188,10 @@ def test_it_is_kept_by_all_that_it_depends_on(tmp_path, monkeypatch):
     assert len({ask(), *others}) == 1 + len(others)
     retrained([defense], "both")
     assert given[-1] is None
+
+
+def test_behind_the_last_layer_there_is_nothing_to_train():
+    family = [GAUSSIAN.at("feature", 1.0)]
+    options = {"part": "cloud", "key": jax.random.key(0)}
+    found = retraining.retrain(NETWORK, trained(), "logits", family, TAUGHT, **options)
+    assert found.params == (trained(),)

@@ -291,18 +291,33 @@ def test_mistakes_are_named(cloud):
 
 
 def test_a_shadow_behind_a_defence_is_calibrated_and_kept_by_itself(cloud, tmp_path, monkeypatch):
-    """Its channels vary as the stream's, which is noisy, do behind the same noise."""
+    """Its channels vary as the stream's do without the noise, which scales with nothing."""
     monkeypatch.setattr(shadow, "_SLICE", 250)
     images = samples().images
-    defense = GAUSSIAN.at("feature", 2.0)
+    defense = GAUSSIAN.at("feature", 0.3)
     rng = np.random.default_rng(0)
-    noisy = edge(images) + rng.normal(0, 2, (600, 6)).astype("f")
+    noisy = edge(images) + rng.normal(0, 0.3, (600, 6)).astype("f")
     seen = shadow.observe(*cloud, noisy)
     behind = fitted(cloud, PLAIN, defense=defense, folder=tmp_path, seeds=1)
-    found = shadow.calibrated(behind, images, seen, defense)
+    found = shadow.calibrated(behind, images, seen, defense=defense)
     own = np.asarray(behind.network.apply(behind.params[0], images))
     factor = np.asarray(found.network.apply(found.params[0], images)) / own
-    expected = seen.spread / np.sqrt(own.std(axis=0) ** 2 + 2.0**2)
-    np.testing.assert_allclose(factor, np.broadcast_to(expected, factor.shape), rtol=0.1)
+    expected = edge(images).std(axis=0) / own.std(axis=0)
+    np.testing.assert_allclose(factor, np.broadcast_to(expected, factor.shape), rtol=0.15)
     fitted(cloud, PLAIN, folder=tmp_path, seeds=1)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_calibration_is_not_misled_by_noise():
+    """Noise that is known to stand behind the edge belongs to no channel's scale."""
+    defense = GAUSSIAN.at("feature", 1.0)
+    rng = np.random.default_rng(0)
+    images = rng.random((1000, 4, 4, 1), dtype=np.float32)
+    same = sequence([("same", lambda x: x)], (4, 4, 1))
+    plain = shadow.Shadows(same, ({},), (0.0,), 0.0, 0.0)
+    for releases in (1, 4):
+        noise = rng.normal(size=images.shape).astype("f") / releases**0.5
+        sent = 2 * images + noise
+        seen = Stream(np.zeros((1, 16)), np.ones(1), 1.0, sent.std((0, 1, 2)))
+        found = shadow.calibrated(plain, images, seen, defense=defense, releases=releases)
+        assert float(found.params[0]["scale"]["factor"][0]) == pytest.approx(2, abs=0.15)

@@ -136,18 +136,14 @@ class Attack:
 
     def _release(self, images: Sequence[np.ndarray], number: int) -> list[Release]:
         """What each defence makes of images of one's own."""
-        key = jax.random.fold_in(self._key_release, number)
         return [
-            Release(
-                self._edge,
-                self._params,
-                own,
-                defense,
-                jax.random.fold_in(key, i),
-                releases=self._releases,
-            )
-            for i, (defense, own) in enumerate(zip(self._family, images, strict=True))
+            Release(self._edge, self._params, own, defense, key, releases=self._releases)
+            for key, defense, own in zip(self._keys(number), self._family, images, strict=True)
         ]
+
+    def _keys(self, number: int) -> list[Array]:
+        key = jax.random.fold_in(self._key_release, number)
+        return [jax.random.fold_in(key, i) for i in range(len(self._family))]
 
     def _mapped(self, seen: Sequence[Features]) -> np.ndarray:
         return np.concatenate([self._map.of(i)(part) for i, part in enumerate(seen)])
@@ -155,7 +151,12 @@ class Attack:
     def _prepare(self, taught: np.ndarray, held: np.ndarray, key: Array) -> None:
         """The prior of the map's errors: one shape for all levels, a size for each."""
         seen = self._release([held] * len(self._family), 1)
-        wanted = np.stack([part.inputs() for part in seen])
+        wanted = np.stack(
+            [
+                defenses.defended_inputs(self._edge, held, defense, own)
+                for defense, own in zip(self._family, self._keys(1), strict=True)
+            ]
+        )
         errors = self._mapped(seen).reshape(wanted.shape) - wanted
         variances = (errors**2).mean(axis=(1, 2, 3, 4)) + 1e-6
         shaped = errors / np.sqrt(variances).reshape(-1, 1, 1, 1, 1)

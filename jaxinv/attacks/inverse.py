@@ -19,6 +19,7 @@ from jax import Array
 
 from jaxinv.attacks.queries import Pool, checkpoint_path, make_pool
 from jaxinv.defenses import Query
+from jaxinv.errors import UserError
 from jaxinv.networks import Params
 from jaxinv.networks.convolution import conv_general_dilated
 from jaxinv.training import fit, one_cycle, whole_epochs
@@ -188,7 +189,12 @@ def learn(
       folder: keeps what is trained, named by all that it depends on: it is read where it is
         complete, and gone on with where its training was killed. None keeps nothing.
       label: of the edge, for people.
+
+    Raises:
+      UserError: there are fewer images than members of the family.
     """
+    if family > len(images[:num_queries]):
+        raise UserError(f"{len(images)} images are too few to learn {family} levels from.")
     pool = make_pool(query, images, num_queries, jax.random.fold_in(key, 0), family)
     key_init, key_fit = (jax.random.fold_in(key, number) for number in (1, 2))
     shape = images.shape[1:]

@@ -144,16 +144,19 @@ def make_pool(query: Query, images: np.ndarray, size: int, key: Array, family: i
       key: of the pool.
       family: how many the query stands for, if it is that of a family.
     """
-    image = images[:1]
+    count = max(1, family)
 
     @jax.jit
     def answer(key: Array) -> Array:
-        which = (jnp.full(1, family - 1),) if family else ()
-        return query(key[None], image, *which)
+        which = (jnp.arange(family),) if family else ()
+        return query(jax.random.split(key, count), jnp.tile(images[:1], (count, 1, 1, 1)), *which)
 
     # Any attacker can see this: the same image, asked twice.
     first, second = (np.asarray(answer(each)) for each in jax.random.split(key))
-    return Pool(query, images[:size], size, key, bool((first != second).any()))
+    randomised = bool((first != second).any())
+    # Where answers are not random, that was the query of an image that is asked anyway.
+    size -= 2 if randomised else 0
+    return Pool(query, images[:size], size, key, randomised)
 
 
 def checkpoint_path(

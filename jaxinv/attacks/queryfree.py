@@ -7,6 +7,7 @@ of what it was sent before.
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,7 @@ def invert(
     stream: Features | None = None,
     defense: Defense = NONE,
     releases: int = 1,
+    normalization: tuple[Sequence[float], Sequence[float]] | None = None,
     network: Network | None = None,
     seeds: int = 3,
     shadow_steps: int | None = None,
@@ -95,6 +97,8 @@ def invert(
       stream: `[L, *cloud.input_shape]`, what the cloud was sent besides; for strong.
       defense: that strong knows to stand behind the edge; paper does not ask.
       releases: of one input, which features and stream combine.
+      normalization: mean and standard deviation of pixels, which belong to the knowledge of a
+        defence at the input; by default those of the attacker's images.
       network: of a shadow; by default `shadow.design` makes it.
       seeds: number of shadows.
       shadow_steps: of training them; by default the method's own number.
@@ -116,7 +120,7 @@ def invert(
     recipe = dataclasses.replace(recipe, steps=steps)
     key_shadows, key_maps = jax.random.split(key)
     began = time.perf_counter()
-    network = network or _design(cloud, rectified, samples, method)
+    network = network or _design(cloud, rectified, samples, method, normalization)
     seen = None
     if recipe.means:
         if stream is None:
@@ -132,11 +136,12 @@ def invert(
         key=key_shadows,
         stream=seen,
         defense=known,
+        releases=releases,
         folder=folder,
         label=label,
     )
     if seen is not None:
-        shadows = shadow.calibrated(shadows, samples.images, seen, known)
+        shadows = shadow.calibrated(shadows, samples.images, seen, defense=known, releases=releases)
         network = shadows.network
     answers = []
     for number, params in enumerate(shadows.params):
@@ -229,13 +234,21 @@ def _look_rectified(seen: np.ndarray, defense: Defense) -> bool:
     return bool((below < _FAR).all())
 
 
-def _design(cloud: Network, rectified: bool, samples: Samples, method: str) -> Network:
+def _design(
+    cloud: Network,
+    rectified: bool,
+    samples: Samples,
+    method: str,
+    normalization: tuple[Sequence[float], Sequence[float]] | None,
+) -> Network:
     """A shadow, from what the attacker has seen of features, and the colours of its images."""
     images = samples[:_SEEN].images
     mean, std = images.mean(axis=(0, 1, 2)), images.std(axis=(0, 1, 2)) + 1e-3
     if method == "paper" and images.shape[-1] == 1:
         # The authors' constants for grey images: lambda is in units of normalised pixels.
         mean, std = np.array([0.5]), np.array([0.5])
+    if normalization is not None:
+        mean, std = (np.asarray(values) for values in normalization)
     return shadow.design(
         images.shape[1:],
         cloud.input_shape,

@@ -245,6 +245,7 @@ def fit(
     key: Array,
     stream: Stream | None = None,
     defense: Defense = NONE,
+    releases: int = 1,
     folder: Path | None = None,
     label: str = "edge",
 ) -> Shadows:
@@ -262,6 +263,7 @@ def fit(
       key: of the initial parameters and those orders.
       stream: what the cloud was sent, if the recipe weighs its class means.
       defense: that the attacker knows to stand behind the edge: its shadow stands there, too.
+      releases: of one input, which the stream combines.
       folder: keeps what is trained, named by all that it depends on: it is read where it is
         complete, and gone on with where its training was killed. None keeps nothing.
       label: of the edge, for people.
@@ -281,7 +283,7 @@ def fit(
     own = cloud.select(cloud_params)
     batch_size = min(recipe.batch_size, len(taught))
 
-    release = defenses.release_function(network, defense)
+    release = defenses.release_function(network, defense, releases=releases)
 
     def loss_of_one(params: Params, images: Array, labels: Array, key: Array) -> Array:
         features = release(params, jax.random.split(key, len(images)), images)
@@ -338,7 +340,12 @@ def fit(
 
 
 def calibrated(
-    shadows: Shadows, images: np.ndarray, stream: Stream, defense: Defense = NONE
+    shadows: Shadows,
+    images: np.ndarray,
+    stream: Stream,
+    *,
+    defense: Defense = NONE,
+    releases: int = 1,
 ) -> Shadows:
     """Shadows whose channels vary as much as the stream's: their last layer scales each.
 
@@ -347,20 +354,28 @@ def calibrated(
       images: `[N, H, W, C]`, the attacker's.
       stream: what the cloud was sent.
       defense: that the attacker knows to stand behind the edge.
+      releases: of one input, which the stream combines.
     """
-    run = jax.jit(defenses.release_function(shadows.network, defense))
+    clean = jax.jit(shadows.network.apply)
+    run = jax.jit(defenses.release_function(shadows.network, defense, releases=releases))
+    noisy = defenses.is_noisy(defense.structure)
     scaling = Layer(lambda key, x: {"factor": jnp.ones(x.shape[-1])}, _scale)
     layers = {**shadows.network.layers, _SCALE: scaling}
     params = []
     for own in shadows.params:
-        moments = _Moments()
+        released, before = _Moments(), _Moments()
         for begin in range(0, len(images), _SLICE):
             part = images[begin : begin + _SLICE]
             keys = jax.random.split(jax.random.fold_in(jax.random.key(0), begin), len(part))
-            moments.add(np.asarray(run(own, keys, part)))
+            released.add(np.asarray(run(own, keys, part)))
+            before.add(np.asarray(clean(own, part)))
+        wanted, has = stream.spread**2, released.spread**2
+        if noisy:
+            # Noise is added to what was scaled, and scales with nothing.
+            wanted, has = wanted - (has - before.spread**2), before.spread**2
         # A channel that is dead in one of the two is left as it is.
-        alive = (moments.spread > 0) & (stream.spread > 0)
-        factor = np.where(alive, stream.spread / np.where(alive, moments.spread, 1), 1)
+        alive = (has > 0) & (wanted > 0)
+        factor = np.sqrt(np.where(alive, wanted / np.where(alive, has, 1), 1))
         params.append({**own, _SCALE: {"factor": jnp.asarray(factor, jnp.float32)}})
     network = dataclasses.replace(shadows.network, layers=layers)
     return shadows._replace(network=network, params=tuple(params))
