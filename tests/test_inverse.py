@@ -292,7 +292,7 @@ def of_member(number, images):
 def test_one_map_serves_a_family_and_each_member_begins_with_its_own_linear_map(untrained):
     images = smooth_images(300)
     learned = inverse.learn(dimmed, images, key=jax.random.key(0), family=3)
-    assert learned.queries == 100_000
+    assert learned.queries == 99_998  # two told that answers are random
     pool = make_pool(
         dimmed, images, inverse.NUM_QUERIES, jax.random.fold_in(jax.random.key(0), 0), 3
     )
