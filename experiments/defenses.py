@@ -61,7 +61,7 @@ flags.DEFINE_list(
 flags.DEFINE_list(
     "threat_model",
     "whitebox",
-    f"What the attacker knows: one or several of {tradeoffs.THREAT_MODELS}.",
+    f"What the attacker knows: one or several of {', '.join(tradeoffs.THREAT_MODELS)}.",
 )
 cli.define_count("releases", 1, "Releases of each image that the attacker sees.")
 cli.define_count(
