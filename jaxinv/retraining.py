@@ -19,7 +19,7 @@ from jaxinv.data import Samples
 from jaxinv.defenses import Defense
 from jaxinv.networks import Network, Params
 from jaxinv.targets import augment
-from jaxinv.training import fit, losses_of_each, one_cycle, whole_epochs
+from jaxinv.training import fit, for_each, losses_of_each, one_cycle, whole_epochs
 
 VERSION = 1
 """Of the training: what was trained by another is not gone on with."""
@@ -72,6 +72,10 @@ def retrain(
       steps: of training, about: epochs are whole.
       folder: keeps what is trained, named by all that it depends on: it is read where it is
         complete, and gone on with where its training was killed. None keeps nothing.
+
+    Raises:
+      ValueError: the defences differ in more than their levels.
+      UserError: the loss became non-finite.
     """
     edge, cloud = network.split(cut)
     own = (cloud if part == "cloud" else network).select(params)
@@ -112,7 +116,6 @@ def retrain(
     start = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), own)
     batch_size = min(_BATCH_SIZE, len(samples))
     epochs, steps = whole_epochs(steps, len(samples), batch_size)
-    optimizer = one_cycle(steps, _LEARNING_RATE)
     checkpoint = None
     if folder is not None:
         known = {
@@ -130,9 +133,7 @@ def retrain(
         loss,
         start,
         {"pixels": np.asarray(samples.pixels), "labels": samples.labels},
-        optimizer=optax.GradientTransformation(
-            jax.vmap(optimizer.init), jax.vmap(optimizer.update)
-        ),
+        optimizer=for_each(one_cycle(steps, _LEARNING_RATE)),
         epochs=epochs,
         batch_size=batch_size,
         key=key,

@@ -164,6 +164,7 @@ class Deployment:
         random = any(defense.is_random for defense in self.family)
         self.draws = config.draws if random else 1
         self._config, self._scene = config, scene
+        self._correct: dict[int, np.ndarray] = {}
         self._key_release, self.key_learn, self._key_train = jax.random.split(
             jax.random.key(config.seed), 3
         )
@@ -212,16 +213,17 @@ class Deployment:
         params, defense = self.params[number], self.family[number]
         return [Release(self.edge, params, images, defense, key, releases=count) for key in keys]
 
-    @functools.cache  # noqa: B019
     def correct(self, number: int) -> np.ndarray:
         """Which test images the cloud classifies rightly at a level, `[draws, N]` bool."""
-        test = self._scene.dataset.test
-        return np.stack(
-            [
-                targets.correct(self.cloud, self.params[number], release, test.labels)
-                for release in self.releases(number, test.images)
-            ]
-        )
+        if number not in self._correct:
+            test, params = self._scene.dataset.test, self.params[number]
+            self._correct[number] = np.stack(
+                [
+                    targets.correct(self.cloud, params, release, test.labels)
+                    for release in self.releases(number, test.images)
+                ]
+            )
+        return self._correct[number]
 
     def accuracy(self, number: int) -> dict[str, Any]:
         """What a record says of the accuracy at a level."""
@@ -239,6 +241,15 @@ class Found(NamedTuple):
     seconds: float
 
 
+class _Group(NamedTuple):
+    """Levels that are attacked together, as they have one edge: which, and of each its features."""
+
+    numbers: Sequence[int]
+    family: list[Defense]
+    params: Params
+    features: list[Any]
+
+
 class Attacker:
     """One attacker of one defence at all its levels, who attacks them all when one is asked for."""
 
@@ -250,18 +261,8 @@ class Attacker:
 
     @property
     def knowledge(self) -> str:
-        known = {
-            ("whitebox", "paper"): whitebox.KNOWLEDGE,
-            ("whitebox", "adaptive"): adaptive.KNOWLEDGE,
-            ("blackbox", "paper"): blackbox.KNOWLEDGE,
-            (
-                "blackbox",
-                "adaptive",
-            ): f"{blackbox.KNOWLEDGE}; the level of their defence",
-            ("queryfree", "paper"): queryfree.METHODS["paper"],
-            ("queryfree", "adaptive"): f"{queryfree.METHODS['strong']}; the defence and its level",
-        }
-        return known[self.threat, self.method]
+        """What it knows, in words."""
+        return self._table[self.threat, self.method][0]
 
     @property
     def learns(self) -> bool:
@@ -299,148 +300,150 @@ class Attacker:
     @functools.cached_property
     def found(self) -> list[Found]:
         """Of every level."""
-        images = self._scene.images(self._config)
-        count = len(self.deployment.family)
-        seen = [
-            self.deployment.releases(number, images, self._config.releases)
-            for number in range(count)
+        deployment, releases = self.deployment, self._config.releases
+        images, numbers = self._scene.images(self._config), range(len(deployment.family))
+        seen: list[Any] = [
+            Joined(deployment.releases(number, images, releases)) for number in numbers
         ]
-        if self.deployment.same_edge and self.threat != "queryfree":
-            return self._attack(range(count), seen)
-        return [self._attack([number], [part])[0] for number, part in enumerate(seen)]
+        attack = self._table[self.threat, self.method][1]
+        if deployment.same_edge and self.threat != "queryfree":
+            return attack(_Group(numbers, deployment.family, deployment.params[0], seen))
+        rows = zip(numbers, deployment.family, deployment.params, seen, strict=True)
+        return [attack(_Group([i], [one], own, [part]))[0] for i, one, own, part in rows]
 
-    def _attack(self, numbers: Sequence[int], seen: list[list[Release]]) -> list[Found]:
-        """Attacks levels together that have one edge."""
-        deployment, config = self.deployment, self._config
-        features: list[Any] = [Joined(draws) for draws in seen]
-        family = [deployment.family[number] for number in numbers]
-        params = deployment.params[numbers[0]]
-        folder = Path(config.workdir) / "learned"
-        shape = (deployment.draws, config.num_images, *self._scene.dataset.image_shape)
-        shared: dict[str, Any] = {
-            "key": deployment.key_learn,
-            "folder": folder,
-            "label": deployment.cut,
+    @property
+    def _table(self) -> dict[tuple[str, str], tuple[str, Callable[[_Group], list[Found]]]]:
+        """Of each threat model and method, what is known and how it is used."""
+        return {
+            ("whitebox", "paper"): (whitebox.KNOWLEDGE, self._by_rmle),
+            ("whitebox", "adaptive"): (adaptive.KNOWLEDGE, self._by_lesson),
+            ("blackbox", "paper"): (blackbox.KNOWLEDGE, self._by_decoder),
+            ("blackbox", "adaptive"): (
+                f"{blackbox.KNOWLEDGE}; the level of their defence",
+                self._by_map,
+            ),
+            ("queryfree", "paper"): (queryfree.METHODS["paper"], self._by_shadow),
+            ("queryfree", "adaptive"): (
+                f"{queryfree.METHODS['strong']}; the defence and its level",
+                self._by_shadow,
+            ),
         }
-        steps: dict[str, Any] = {"fit_steps": config.fit_steps} if config.fit_steps else {}
 
-        def split(
-            images: list[np.ndarray],
-            fields: list[dict[str, Any]],
-            fit: float,
-            compiling: float,
-            running: float,
-        ) -> list[Found]:
-            # Levels that were attacked together share the time.
-            each = len(images)
-            return [
-                Found(own.reshape(shape), more, fit, compiling / each, running / each)
-                for own, more in zip(images, fields, strict=True)
-            ]
+    @property
+    def _learning(self) -> dict[str, Any]:
+        """Arguments that all attacks take which learn."""
+        config, deployment = self._config, self.deployment
+        return {
+            "key": deployment.key_learn,
+            "folder": Path(config.workdir) / "learned",
+            "label": deployment.cut,
+            **({"fit_steps": config.fit_steps} if config.fit_steps else {}),
+        }
 
-        if self.threat == "whitebox" and self.method == "paper":
-            settings = dataclasses.replace(
-                whitebox.paper_settings(self._scene.target.network, deployment.cut),
-                steps=_PAPER_STEPS,
-            )
-            found = whitebox.invert(deployment.edge, params, Joined(features), settings)
-            images = np.split(found.images, len(numbers))
-            return split(images, [{}] * len(numbers), 0.0, found.compile_seconds, found.seconds)
-        if self.threat == "whitebox":
-            attack = adaptive.learn(
-                deployment.edge,
-                params,
-                self._scene.surrogate_images(config),
-                family,
-                releases=config.releases,
-                **steps,
-                **shared,
-            )
-            refound = attack.invert(features)
-            fields = [
-                {"way": way, "held_out_psnr": quality}
-                for way, quality in zip(refound.ways, attack.quality, strict=True)
-            ]
-            return split(
-                refound.images, fields, attack.fit_seconds, refound.compile_seconds, refound.seconds
-            )
-        if self.threat == "blackbox" and self.method == "paper":
-            return self._by_decoder(params, family, features, split, steps, shared)
-        if self.threat == "blackbox":
-            return self._by_map(params, family, features, split)
-        return self._by_shadow(params, family, features, split, steps, shared, numbers)
+    def _shared(
+        self,
+        images: Sequence[np.ndarray],
+        fields: Sequence[dict[str, Any]],
+        fit: float,
+        compiling: float,
+        running: float,
+    ) -> list[Found]:
+        """Levels that were attacked together share the time."""
+        count = len(images)
+        shape = (self.deployment.draws, self._config.num_images, *self._scene.dataset.image_shape)
+        return [
+            Found(own.reshape(shape), more, fit, compiling / count, running / count)
+            for own, more in zip(images, fields, strict=True)
+        ]
 
-    def _by_decoder(self, params, family, features, split, steps, shared) -> list[Found]:
+    def _by_rmle(self, group: _Group) -> list[Found]:
+        deployment, count = self.deployment, len(group.family)
+        settings = whitebox.paper_settings(self._scene.target.network, deployment.cut)
+        settings = dataclasses.replace(settings, steps=_PAPER_STEPS)
+        found = whitebox.invert(deployment.edge, group.params, Joined(group.features), settings)
+        images = np.split(found.images, count)
+        return self._shared(images, [{}] * count, 0.0, found.compile_seconds, found.seconds)
+
+    def _by_lesson(self, group: _Group) -> list[Found]:
+        attack = adaptive.learn(
+            self.deployment.edge,
+            group.params,
+            self._scene.surrogate_images(self._config),
+            group.family,
+            releases=self._config.releases,
+            **self._learning,
+        )
+        found = attack.invert(group.features)
+        fields = [
+            {"way": way, "held_out_psnr": quality}
+            for way, quality in zip(found.ways, attack.quality, strict=True)
+        ]
+        return self._shared(
+            found.images, fields, attack.fit_seconds, found.compile_seconds, found.seconds
+        )
+
+    def _by_decoder(self, group: _Group) -> list[Found]:
+        edge, releases = self.deployment.edge, self._config.releases
         found = []
-        for defense, own in zip(family, features, strict=True):
+        for defense, own in zip(group.family, group.features, strict=True):
             answer = blackbox.invert(
                 "paper",
-                query_function(
-                    self.deployment.edge, params, defense, releases=self._config.releases
-                ),
+                query_function(edge, group.params, defense, releases=releases),
                 own,
                 self._scene.surrogate_images(self._config),
-                **steps,
-                **shared,
+                **self._learning,
             )
-            found += split(
-                [answer.images],
-                [{"queries": answer.queries}],
-                answer.fit_seconds,
-                answer.compile_seconds,
-                answer.seconds,
-            )
+            times = answer.fit_seconds, answer.compile_seconds, answer.seconds
+            found += self._shared([answer.images], [{"queries": answer.queries}], *times)
         return found
 
-    def _by_map(self, params, family, features, split) -> list[Found]:
+    def _by_map(self, group: _Group) -> list[Found]:
         """The map that the adaptive white-box attacker starts from, and shares."""
-        config, deployment = self._config, self.deployment
-        taught, _, num_queries = divide(self._scene.surrogate_images(config), inverse.NUM_QUERIES)
-        learned = inverse.learn(
-            query_family(deployment.edge, params, family, releases=config.releases),
-            taught,
-            key=inverse.split_key(deployment.key_learn).inverse,
-            num_queries=num_queries,
-            steps=config.fit_steps or adaptive.FIT_STEPS,
-            family=len(family),
-            folder=Path(config.workdir) / "learned",
-            label=deployment.cut,
+        taught, _, num_queries = divide(
+            self._scene.surrogate_images(self._config), inverse.NUM_QUERIES
         )
-        answers = [learned.of(number).timed(own) for number, own in enumerate(features)]
+        edge, releases = self.deployment.edge, self._config.releases
+        learned = inverse.learn(
+            query_family(edge, group.params, group.family, releases=releases),
+            taught,
+            key=inverse.split_key(self.deployment.key_learn).inverse,
+            num_queries=num_queries,
+            steps=self._config.fit_steps or adaptive.FIT_STEPS,
+            family=len(group.family),
+            folder=self._learning["folder"],
+            label=self.deployment.cut,
+        )
+        answers = [learned.of(number).timed(own) for number, own in enumerate(group.features)]
         images, compiling, running = zip(*answers, strict=True)
-        fields = [{"queries": learned.queries}] * len(family)
+        fields = [{"queries": learned.queries}] * len(images)
         fit = learned.seconds + learned.compile_seconds
-        return split(list(images), fields, fit, sum(compiling), sum(running))
+        return self._shared(images, fields, fit, sum(compiling), sum(running))
 
-    def _by_shadow(self, params, family, features, split, steps, shared, numbers) -> list[Found]:
-        """A shadow's answers; of several, their joint one."""
+    def _by_shadow(self, group: _Group) -> list[Found]:
+        """The shadows' joint answer, of one level."""
         config, deployment, dataset = self._config, self.deployment, self._scene.dataset
-        method = "paper" if self.method == "paper" else "strong"
-        (number,) = numbers
+        (number,), (defense,), (features,) = group.numbers, group.family, group.features
         # The test images behind those that are attacked, as the cloud received them.
         everything = deployment.releases(number, dataset.test.images, config.releases)[0]
         rest = np.arange(config.num_images, len(dataset.test))[:_STREAM]
-        stream = Rows(everything, rest) if len(rest) else features[0]
-        at_input = any(step.site == "input" for step in family[0].steps)
+        at_input = any(step.site == "input" for step in defense.steps)
         edge = deployment.edge
         answer = queryfree.invert(
-            method,
+            "paper" if self.method == "paper" else "strong",
             deployment.cloud,
-            deployment.cloud.select(params),
-            features[0],
+            deployment.cloud.select(group.params),
+            features,
             dataset.surrogate(config.surrogate),
-            stream=stream,
-            defense=family[0],
+            stream=Rows(everything, rest) if len(rest) else features,
+            defense=defense,
             normalization=(edge.mean, edge.std) if at_input and edge.mean and edge.std else None,
             releases=config.releases,
             shadow_steps=config.shadow_steps,
-            **steps,
-            **shared,
+            **self._learning,
         )
         fields = [{"shadow_accuracy": list(answer.shadows.accuracy)}]
-        return split(
-            [answer.joint], fields, answer.fit_seconds, answer.compile_seconds, answer.seconds
-        )
+        times = answer.fit_seconds, answer.compile_seconds, answer.seconds
+        return self._shared([answer.joint], fields, *times)
 
 
 def judged(config: Config, scene: runs.Scene, images: np.ndarray) -> dict[str, Any]:

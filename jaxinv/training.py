@@ -187,6 +187,11 @@ def _losses_backward(loss, gradients, cotangents):
 losses_of_each.defvjp(_losses_and_gradients, _losses_backward)
 
 
+def for_each(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same for each row of parameters `[S, ...]`, by itself."""
+    return optax.GradientTransformation(jax.vmap(optimizer.init), jax.vmap(optimizer.update))
+
+
 def _resume(path: str | os.PathLike[str], like: Any) -> tuple[Any, list[dict[str, float]], float]:
     state, metadata = checkpoints.load(path, like)
     history = json.loads(metadata.get("history", "[]"))

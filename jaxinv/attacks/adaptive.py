@@ -228,9 +228,11 @@ class Attack:
         refined = self._refined(seen, mapped, self._weights).images
         originals, features = np.concatenate(own), defenses.Joined(seen)[np.arange(len(images))]
         which = self._which(seen)
-        data = {"originals": originals, "found": refined, "mapped": mapped, "features": features}
         known = {
-            **data,
+            "originals": originals,
+            "found": refined,
+            "mapped": mapped,
+            "features": features,
             "which": which,
             "key": jax.random.key_data(key),
             "steps": steps,
@@ -238,7 +240,7 @@ class Attack:
         }
         self._correction = inverse.fit_correction(
             originals,
-            [mapped, refined] if self._at_input else [refined, mapped],
+            self._to_correct(mapped, refined),
             features,
             key=key,
             which=which,
@@ -253,8 +255,12 @@ class Attack:
     ) -> np.ndarray:
         assert self._correction is not None
         features: Any = defenses.Joined(seen)
-        found = [mapped, refined] if self._at_input else [refined, mapped]
+        found = self._to_correct(mapped, refined)
         return np.clip(self._correction(*found, features, self._which(seen)), 0, 1)
+
+    def _to_correct(self, mapped: np.ndarray, refined: np.ndarray) -> list[np.ndarray]:
+        """What is corrected, and what helps: a defended input is no nearer than the map's image."""
+        return [mapped, refined] if self._at_input else [refined, mapped]
 
     def _which(self, seen: Sequence[Features]) -> np.ndarray:
         return np.repeat(np.eye(len(seen), dtype=np.float32), [len(part) for part in seen], axis=0)
@@ -288,7 +294,7 @@ def learn(
       family: the defences.
       key: of all randomness.
       releases: of one input, which the attacker combines.
-      fit_steps: of training the inverse map.
+      fit_steps: of training the inverse map, and the correction.
       folder: keeps what is trained, named by all that it depends on: it is read where it is
         complete, and gone on with where its training was killed. None keeps nothing.
       label: of the edge, for people.

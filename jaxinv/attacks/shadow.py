@@ -26,7 +26,7 @@ from jaxinv.defenses import NONE, Defense
 from jaxinv.errors import UserError
 from jaxinv.networks import Layer, Network, Params, max_pool, sequence
 from jaxinv.training import fit as fit_loop
-from jaxinv.training import losses_of_each, one_cycle, whole_epochs
+from jaxinv.training import for_each, losses_of_each, one_cycle, whole_epochs
 
 VERSION = 1
 """Of the shadows and their training: what was trained by another is not gone on with."""
@@ -420,7 +420,7 @@ def class_mean_distance(features: Array, labels: Array, stream: Stream) -> Array
 def _optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
     """The same for each shadow by itself, in parameters `[S, ...]`."""
     one = amsgrad(1e-3, eps=1e-3) if recipe.authors else one_cycle(steps, recipe.learning_rate)
-    return optax.GradientTransformation(jax.vmap(one.init), jax.vmap(one.update))
+    return for_each(one)
 
 
 def _accuracy(
