@@ -30,6 +30,7 @@ Site = Literal["input", "feature"]
 SITES: tuple[Site, ...] = ("input", "feature")
 
 _LEAST_NOISE = 0.01  # that an attacker reckons with, where there is none
+_SLICES = (16, 128, 512)  # images that are released at once
 _DRAWS = 8  # that stand for a mechanism whose likelihood nobody gave
 
 
@@ -65,6 +66,9 @@ class Mechanism:
       combined: `(level, K) -> level`, to which combining K releases comes.
       penalty: `(images [B, ...], features [B, ...]) -> scalar` that a defence adds to the loss of
         training, times its level, where it is one that is trained in.
+      noise: what it comes to, for bounds: noise that is added to every value independently, or
+        values that are dropped so. None for anything else.
+      noise_scale: `level -> scale` of that noise.
     """
 
     name: str
@@ -80,6 +84,8 @@ class Mechanism:
     combine: Callable[[Array, Array], Array] = _mean
     combined: Callable[[Any, int], Any] = lambda level, count: level
     penalty: Callable[[Array, Array], Array] | None = None
+    noise: Literal["gaussian", "laplace", "dropout"] | None = None
+    noise_scale: Callable[[float], float] = lambda level: level
 
     def at(self, site: Site, level: float) -> "Defense":
         """This mechanism at a site, as a defence.
@@ -325,6 +331,7 @@ GAUSSIAN = Mechanism(
     residual=_gaussian_residual,
     noisy=True,
     combined=_averaged,
+    noise="gaussian",
 )
 LAPLACE = Mechanism(
     "laplace",
@@ -336,6 +343,7 @@ LAPLACE = Mechanism(
     noisy=True,
     combine=_median,
     combined=_laplace_of_medians,
+    noise="laplace",
 )
 DROPOUT = Mechanism(
     "dropout",
@@ -347,6 +355,7 @@ DROPOUT = Mechanism(
     residual=_dropout_residual,
     combine=_survivors,
     combined=lambda level, count: level**count,
+    noise="dropout",
 )
 QUANTIZE = Mechanism(
     "quantize",
@@ -425,6 +434,9 @@ def clipped_gaussian(norm: float) -> Mechanism:
         residual=residual,
         noisy=True,
         combined=_averaged,
+        # Clipping brings features nearer together: it takes information away.
+        noise="gaussian",
+        noise_scale=lambda level: level * norm,
     )
 
 
@@ -547,12 +559,27 @@ class Release:
         return len(self._images)
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        indices = np.arange(len(self))[indices]
-        chosen, places = jnp.asarray(self._images[indices]), jnp.asarray(indices, jnp.int32)
+        places = np.arange(len(self))[indices]
+        slices = [
+            places[begin : begin + _SLICES[-1]] for begin in range(0, len(places), _SLICES[-1])
+        ]
+        return np.concatenate([self._slice(part) for part in slices or [places]])
+
+    def _slice(self, places: np.ndarray) -> np.ndarray:
+        """Filled up to one of a few sizes, so that a few programs do for all."""
+        size = next(size for size in _SLICES if size >= len(places))
+        filled = np.pad(places, (0, size - len(places)), mode="edge" if len(places) else "constant")
         static = (self._edge, self._defense.structure, self._releases)
-        levels = np.broadcast_to(self._defense.levels, (len(indices), len(self._defense.steps)))
-        args = (self._params, self._key, places, chosen, jnp.asarray(levels))
-        return np.asarray(_released(*static, *args))
+        levels = np.broadcast_to(self._defense.levels, (size, len(self._defense.steps)))
+        images = jnp.asarray(self._images[filled])
+        args = (
+            self._params,
+            self._key,
+            jnp.asarray(filled, jnp.int32),
+            images,
+            jnp.asarray(levels),
+        )
+        return np.asarray(_released(*static, *args))[: len(places)]
 
 
 class Rows:

@@ -1,0 +1,183 @@
+"""Where to split and what to add: which choices are worth having, and which to take. NumPy.
+
+A choice is a cut and a defence, as a row of a `partition` record: a dictionary of what it costs and
+of what it leaves to the strongest of those that attacked it (`worst`), in base units.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+PREFERENCES = ("privacy", "accuracy", "latency", "energy")
+
+
+Row = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Constraints:
+    """What a choice must meet; None for what does not matter.
+
+    Attributes:
+      min_accuracy: share of the test split that is classified rightly.
+      max_latency_ms: of one image, from the edge's first layer to the cloud's answer.
+      max_energy_mj: that the device spends on one image.
+      max_memory_mb: of parameters and activations on the device, 1e6 bytes.
+      max_ssim: of what the strongest attacker reconstructs, with the whole 95% interval.
+      max_reid: share of images that it re-identifies, with the whole 95% interval.
+    """
+
+    min_accuracy: float | None = None
+    max_latency_ms: float | None = None
+    max_energy_mj: float | None = None
+    max_memory_mb: float | None = None
+    max_ssim: float | None = None
+    max_reid: float | None = None
+
+    def broken(self, row: Row) -> list[str]:
+        """Names of those that a choice does not meet, and "diverged" where an attack did.
+
+        An attack that diverged proves nothing: no limit on what leaks is met then.
+        """
+        values = {
+            "min_accuracy": -row["accuracy"],
+            "max_latency_ms": 1e3 * row["latency_s"],
+            "max_energy_mj": 1e3 * row["energy_j"],
+            "max_memory_mb": 1e-6 * row["memory_bytes"],
+            "max_ssim": row["ssim_ci"][1],
+            "max_reid": row["reid_ci"][1],
+        }
+        limits = dataclasses.asdict(self)
+        if limits["min_accuracy"] is not None:
+            limits["min_accuracy"] = -limits["min_accuracy"]
+        names = [
+            name
+            for name, value in values.items()
+            if limits[name] is not None and not value <= limits[name]
+        ]
+        return names + (["diverged"] if row.get("diverged") else [])
+
+
+def worst(attacks: Sequence[Row]) -> dict[str, Any]:
+    """What attacks on one choice leave of privacy, each measure by whoever does best in it.
+
+    Args:
+      attacks: records of attacks on the same release.
+
+    Returns:
+      `psnr_mean`, `ssim_mean`, `reid_top1` and their `_ci`; `attacker`, the threat model and method
+      that is worst by SSIM; `diverged`, whether any of them did.
+
+    Raises:
+      ValueError: there is no attack.
+    """
+    if not attacks:
+        raise ValueError("Expected at least one attack.")
+    found: dict[str, Any] = {}
+    for name, interval in (
+        ("psnr_mean", "psnr_ci"),
+        ("ssim_mean", "ssim_ci"),
+        ("reid_top1", "reid_ci"),
+    ):
+        # What diverged altogether has no mean.
+        best = max(attacks, key=lambda record: -math.inf if record[name] is None else record[name])
+        found |= {name: best[name], interval: best[interval]}
+    by_ssim = max(
+        attacks, key=lambda record: -1.0 if record["ssim_mean"] is None else record["ssim_mean"]
+    )
+    return found | {
+        "attacker": {"threat_model": threat_model(by_ssim), "method": by_ssim["method"]},
+        "diverged": any(record["diverged"] for record in attacks),
+    }
+
+
+def threat_model(record: Row) -> str:
+    """Of an attack's record: what the attacker knows."""
+    return str(record.get("threat_model", record["experiment"]))
+
+
+def pareto(rows: Sequence[Row]) -> list[bool]:
+    """Whether each choice is worth having: none is as good in everything and better in something.
+
+    Everything is accuracy, latency, energy, memory, and the SSIM and re-identification that are
+    left to the strongest attacker.
+    """
+    costs = np.array([[objective(row) for objective in _OBJECTIVES] for row in rows])
+    no_worse = (costs[:, None] <= costs).all(axis=-1)
+    better = (costs[:, None] < costs).any(axis=-1)
+    return (~(no_worse & better).any(axis=0)).tolist()
+
+
+_OBJECTIVES: tuple[Callable[[Row], float], ...] = (
+    lambda row: -row["accuracy"],
+    lambda row: row["latency_s"],
+    lambda row: row["energy_j"],
+    lambda row: row["memory_bytes"],
+    lambda row: row["ssim_mean"],
+    lambda row: row["reid_top1"],
+)
+
+# What counts first, and what decides between equals.
+_ORDERS: dict[str, tuple[int, ...]] = {
+    "privacy": (4, 5, 0, 2, 1, 3),
+    "accuracy": (0, 4, 5, 2, 1, 3),
+    "latency": (1, 2, 4, 5, 0, 3),
+    "energy": (2, 1, 4, 5, 0, 3),
+}
+
+
+def recommend(
+    rows: Sequence[Row],
+    constraints: Constraints,
+    *,
+    prefer: str = "privacy",
+    allowed: Callable[[Row], bool] = lambda row: True,
+) -> int | None:
+    """The place of the best choice that meets the constraints, or None where none does.
+
+    Args:
+      rows: the choices.
+      constraints: to be met.
+      prefer: of `PREFERENCES`, what is best.
+      allowed: of which choices.
+    """
+    order = _ORDERS[prefer]
+    fit = [
+        number for number, row in enumerate(rows) if allowed(row) and not constraints.broken(row)
+    ]
+    if not fit:
+        return None
+    return min(fit, key=lambda number: [_OBJECTIVES[place](rows[number]) for place in order])
+
+
+def reason(rows: Sequence[Row], constraints: Constraints) -> str:
+    """Why no choice meets the constraints: which of them leave none, alone or together."""
+    limits = {
+        name: value for name, value in dataclasses.asdict(constraints).items() if value is not None
+    }
+    broken = [constraints.broken(row) for row in rows]
+    alone = [name for name in limits if all(name in names for names in broken)]
+    if alone:
+        told = " and ".join(f"{name}={limits[name]:g}" for name in alone)
+        return f"No choice meets {told}."
+    least = min(len(names) for names in broken)
+    nearest = next(row for row, names in zip(rows, broken, strict=True) if len(names) == least)
+    names = constraints.broken(nearest)
+    return (
+        f"Each limit is met by some choice and all together by none; {name_of(nearest)} comes "
+        f"nearest and breaks {', '.join(names)}."
+    )
+
+
+def name_of(row: Row) -> str:
+    """A choice in words: `relu2 with dropout 0.6`."""
+    defense = row["defense"]
+    if defense["kind"] == "none":
+        return str(row["split"])
+    level = defense["level"]
+    text = "+".join(f"{value:g}" for value in (level if isinstance(level, list) else [level]))
+    site = " at the input" if defense["site"] == "input" else ""
+    return f"{row['split']} with {defense['kind']} {text}{site}"

@@ -1,0 +1,353 @@
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxinv import bounds, defenses
+from jaxinv.attacks import adaptive, whitebox
+from jaxinv.bounds import Channel
+from jaxinv.defenses import GAUSSIAN, LAPLACE, NONE, QUANTIZE, Release, clipped_gaussian
+from jaxinv.networks import lenet5, max_pool, sequence
+
+SHAPE = (12, 12, 1)
+SIZE = math.prod(SHAPE)
+EDGE = sequence(
+    [
+        ("conv1", nn.Conv(4, (3, 3), padding="VALID")),
+        ("relu1", nn.relu),
+        ("pool1", max_pool),
+        ("conv2", nn.Conv(6, (3, 3), padding="VALID")),
+        ("relu2", nn.relu),
+    ],
+    SHAPE,
+    mean=(0.4,),
+    std=(0.5,),
+)
+PARAMS = EDGE.init(jax.random.key(0))
+AFFINE = EDGE.split("conv1")[0]
+RNG = np.random.default_rng(0)
+
+
+def blobs(count, seed=0):
+    """Smooth random images in unit space."""
+    small = np.random.default_rng(seed).uniform(size=(count, 4, 4, 1)).astype(np.float32)
+    return np.asarray(jax.image.resize(small, (count, *SHAPE), "linear"))
+
+
+IMAGES = blobs(12)
+
+
+def features_of(network, images):
+    return np.asarray(jax.jit(network.apply)(PARAMS, images))
+
+
+def jacobian(network, image, params=PARAMS):
+    """By forward mode, apart from what is tested."""
+    flat = jnp.asarray(image.ravel())
+
+    def run(pixels):
+        return network.apply(params, pixels.reshape(1, *network.input_shape)).ravel()
+
+    return np.asarray(jax.jacrev(run)(flat), np.float64)
+
+
+@pytest.fixture(scope="module")
+def known():
+    return bounds.information(EDGE, PARAMS, IMAGES[:3], jax.random.key(1), draws=2)
+
+
+# --- Which noise counts ---------------------------------------------------------------------------
+
+
+def test_what_follows_the_first_step_adds_nothing():
+    defense = GAUSSIAN.at("input", 0.5) + QUANTIZE.at("feature", 2)
+    through = bounds.channel(EDGE, defense, releases=4)
+    assert through.network.layers == {} and through.network.mean == EDGE.mean
+    assert (through.noise, through.scale, through.releases) == ("gaussian", 0.5, 4)
+    assert through.information == 16.0
+    assert bounds.channel(EDGE, LAPLACE.at("feature", 2.0)).information == 0.25
+    assert bounds.channel(EDGE, clipped_gaussian(7.0).at("feature", 0.1)).scale == pytest.approx(
+        0.7
+    )
+
+
+@pytest.mark.parametrize(
+    "defense",
+    [NONE, GAUSSIAN.at("feature", 0), QUANTIZE.at("feature", 2) + GAUSSIAN.at("feature", 1)],
+)
+def test_without_noise_at_first_there_is_no_channel(defense):
+    assert bounds.channel(EDGE, defense) is None
+
+
+# --- Information ----------------------------------------------------------------------------------
+
+
+def test_spectra_are_those_of_the_jacobian(known):
+    for values, image in zip(known.at.values, IMAGES, strict=False):
+        expected = np.linalg.svd(jacobian(EDGE, image), compute_uv=False) ** 2
+        found = np.sort(values)[::-1][: len(expected)]
+        np.testing.assert_allclose(found, expected[: len(found)], atol=1e-4 * expected[0])
+    np.testing.assert_allclose(known.at.weights.sum(axis=1), 1)
+
+
+def test_nowhere_does_an_edge_tell_more_than_its_layers_allow(known):
+    assert known.rigorous and not known.exact
+    first = jacobian(AFFINE, IMAGES[0])
+    most = first.T @ first
+    most *= known.most.values.max() / np.linalg.eigvalsh(most).max()
+    for image in (IMAGES[0], IMAGES[1], RNG.uniform(-1, 2, SHAPE).astype(np.float32)):
+        own = jacobian(EDGE, image)
+        assert np.linalg.eigvalsh(most - own.T @ own).min() > -1e-4 * most.max()
+
+
+def test_windows_that_overlap_count():
+    overlapping = sequence([("pool", lambda x: nn.max_pool(x, (3, 3), strides=(1, 1)))], (6, 6, 2))
+    disjoint = sequence([("pool", max_pool)], (6, 6, 2))
+    assert bounds._most_windows(overlapping) == 9
+    assert bounds._most_windows(disjoint) == 1
+
+
+def test_an_unknown_layer_has_no_constant():
+    odd = sequence([("conv", nn.Conv(2, (3, 3))), ("square", jnp.square)], SHAPE)
+    params = odd.init(jax.random.key(0))
+    found = bounds.information(odd, params, IMAGES[:1], jax.random.key(1), draws=1)
+    assert found.most is None
+    features = np.asarray(odd.apply(params, IMAGES))
+    through = bounds.channel(odd, GAUSSIAN.at("feature", 1.0))
+    names = [bound.name for bound in bounds.evaluate(through, found, IMAGES, features, bits=1e6)]
+    assert names == ["rate", "Cramer-Rao", "van Trees", "two-point", "Fano"]
+
+
+def test_sampled_spectra_give_nearly_the_bound_of_calculated_ones(monkeypatch, known):
+    monkeypatch.setattr(bounds, "_DENSE_PIXELS", 10)
+    sampled = bounds.information(EDGE, PARAMS, IMAGES[:3], jax.random.key(1), draws=2)
+    assert sampled.at.values.shape != known.at.values.shape
+    for sigma in (0.05, 0.5, 2.0):
+        through = Channel(EDGE, "gaussian", sigma)
+        exact = bounds.van_trees(through, known.at, 0.1)
+        np.testing.assert_allclose(bounds.van_trees(through, sampled.at, 0.1), exact, rtol=0.1)
+
+
+# --- The error ------------------------------------------------------------------------------------
+
+
+def test_least_squares_meets_cramer_rao_at_conv1():
+    """The bound is exact where the edge is affine: no attacker without bias does better."""
+    edge = lenet5().split("conv1")[0]
+    params = edge.init(jax.random.key(0))
+    sigma, image = 0.01, RNG.uniform(size=(1, 28, 28, 1)).astype(np.float32)
+    known = bounds.information(edge, params, image, jax.random.key(1))
+    assert known.exact and known.rigorous
+    bound = bounds.cramer_rao(Channel(edge, "gaussian", sigma), known)
+    map_ = jacobian(edge, image[0], params)
+    noise = sigma * RNG.normal(size=(len(map_), 40))
+    errors = np.linalg.lstsq(map_, noise, rcond=None)[0]
+    assert (errors**2).mean() == pytest.approx(bound.mean(), rel=0.03)
+
+
+def test_laplace_noise_tells_twice_as_much_as_gaussian_noise_of_its_variance(known):
+    gaussian = bounds.van_trees(Channel(EDGE, "gaussian", math.sqrt(2)), known.at, 0.1)
+    laplace = bounds.van_trees(Channel(EDGE, "laplace", 1.0), known.at, 0.1)
+    assert (laplace < gaussian).all()
+    four = bounds.van_trees(Channel(EDGE, "laplace", 2.0, releases=4), known.at, 0.1)
+    np.testing.assert_allclose(laplace, four)
+
+
+def test_where_the_edge_forgets_nobody_is_without_bias(known):
+    through = Channel(EDGE, "gaussian", 0.1)
+    assert np.isinf(bounds.cramer_rao(through, known)).all()
+    (bound,) = [
+        b
+        for b in bounds.evaluate(through, known, IMAGES, features_of(EDGE, IMAGES), bits=1e5)
+        if b.name == "Cramer-Rao"
+    ]
+    assert math.isnan(bound.value) and "no attacker without bias" in bound.assumptions
+
+
+def test_van_trees_is_the_bayes_risk_of_an_affine_edge():
+    """Of a Gaussian dither the posterior is known: its variance is the bound."""
+    dither, sigma = 0.1, 0.3
+    known = bounds.information(AFFINE, PARAMS, IMAGES[:1], jax.random.key(0), dither=dither)
+    bound = bounds.van_trees(Channel(AFFINE, "gaussian", sigma), known.most, dither).mean()
+    map_ = jacobian(AFFINE, IMAGES[0])
+    moved = dither * RNG.normal(size=(SIZE, 400))
+    seen = map_ @ moved + sigma * RNG.normal(size=(len(map_), 400))
+    precision = map_.T @ map_ / sigma**2 + np.eye(SIZE) / dither**2
+    found = np.linalg.solve(precision, map_.T @ seen) / sigma**2
+    assert ((found - moved) ** 2).mean() == pytest.approx(bound, rel=0.02)
+
+
+def test_the_rate_bounds_a_quantiser():
+    """The best of 2^b cells of a normal distribution (Lloyd's) errs more, and not much more."""
+    dither = 0.1
+    values = np.sort(dither * RNG.normal(size=100_000))
+    for bits in (1, 2, 3):
+        means = np.quantile(values, (np.arange(2**bits) + 0.5) / 2**bits)
+        for _ in range(30):
+            cells = np.searchsorted(values, (means[1:] + means[:-1]) / 2)
+            means = np.array([part.mean() for part in np.split(values, cells)])
+        sizes = [len(part) for part in np.split(values, cells)]
+        error = np.average([part.var() for part in np.split(values, cells)], weights=sizes)
+        bound = bounds.rate(bits * 5, 5, dither)
+        assert bound <= error < 3 * bound
+
+
+# --- Two points -----------------------------------------------------------------------------------
+
+
+def bayes_risk_of_two(through, first, second, images, draws=4000):
+    """Mean squared error of the posterior mean between two images, by simulation."""
+    rng = np.random.default_rng(1)
+    flat = np.stack([first.ravel(), second.ravel()]).astype(np.float64)
+
+    def log_likelihood(seen, clean):
+        if through.noise == "gaussian":
+            return -((seen - clean) ** 2).sum(axis=1) / 2 / through.scale**2
+        if through.noise == "laplace":
+            return -np.abs(seen - clean).sum(axis=1) / through.scale
+        kept, rate = seen != 0, through.scale
+        possible = np.where(
+            kept, np.where(seen == clean, 1 - rate, 0), np.where(clean == 0, 1, rate)
+        )
+        with np.errstate(divide="ignore"):
+            return np.log(possible).sum(axis=1)
+
+    total = 0.0
+    for own in (0, 1):
+        shape = (draws, flat.shape[1])
+        if through.noise == "dropout":
+            seen = flat[own] * (rng.uniform(size=shape) >= through.scale)
+        else:
+            noise = (
+                rng.normal(size=shape) if through.noise == "gaussian" else rng.laplace(size=shape)
+            )
+            seen = flat[own] + through.scale * noise
+        logs = np.stack([log_likelihood(seen, clean) for clean in flat])
+        posterior = np.exp(logs[1 - own] - np.logaddexp(*logs))
+        total += (posterior**2).mean() / 2
+    return total * ((images[0] - images[1]) ** 2).mean()
+
+
+@pytest.mark.parametrize(
+    "noise, scales",
+    [("gaussian", (0.5, 2, 8)), ("laplace", (0.5, 2, 8)), ("dropout", (0.5, 0.9, 0.99))],
+)
+def test_two_points_bound_the_best_that_can_be_made_of_them(noise, scales):
+    features = np.maximum(RNG.normal(size=(2, 30)), 0) * np.array([[1.0]])
+    images = IMAGES[:2]
+    for scale in scales:
+        through = Channel(EDGE, noise, scale)
+        bound = bounds.two_point(through, images, features)
+        risk = bayes_risk_of_two(through, *features, images)
+        assert bound <= risk * 1.05 + 1e-6
+        if noise == "gaussian" and scale > 1:  # else errors are too rare to be simulated
+            assert bound == pytest.approx(risk, rel=0.08)
+
+
+def test_of_images_that_look_the_same_one_can_only_guess():
+    same = np.ones((2, 5))
+    bound = bounds.two_point(Channel(EDGE, "gaussian", 1.0), IMAGES[:2], same)
+    assert bound == pytest.approx(((IMAGES[0] - IMAGES[1]) ** 2).mean() / 4)
+
+
+def test_pairs_are_those_that_tell_most():
+    """An image is best mistaken for one that is far away and whose features are near."""
+    images = np.zeros((4, *SHAPE), np.float32)
+    images[2:] = 1
+    features = np.array([[0.0], [50.0], [0.0], [50.0]])
+    bound = bounds.two_point(Channel(EDGE, "gaussian", 1.0), images, features)
+    assert bound == pytest.approx(0.25)
+
+
+# --- Re-identification ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "laplace"])
+def test_nobody_finds_more_than_fano_allows(noise):
+    rng = np.random.default_rng(2)
+    features = rng.normal(size=(50, 20))
+    last = 1.1
+    for scale in (0.3, 1.0, 3.0, 10.0, 100.0):
+        bound = bounds.fano(Channel(EDGE, noise, scale), features)
+        draw = rng.normal if noise == "gaussian" else rng.laplace
+        seen = features[:, None] + scale * draw(size=(50, 200, 20))
+        apart = np.abs(seen[:, :, None] - features) ** (2 if noise == "gaussian" else 1)
+        found = apart.sum(axis=-1).argmin(axis=-1) == np.arange(50)[:, None]
+        assert found.mean() <= bound <= last
+        last = bound
+    assert last < 0.15  # chance is .02; the bound tells something
+    assert bounds.fano(Channel(EDGE, noise, 1e-3), features) == 1
+
+
+def test_dropout_certifies_nothing_of_retrieval():
+    assert bounds.fano(Channel(EDGE, "dropout", 0.9), np.ones((5, 3))) == 1
+
+
+def test_the_noise_that_is_wanted_is_the_least():
+    features = np.random.default_rng(3).normal(size=(40, 10))
+    sigma = bounds.reid_sigma(features, 0.25)
+    assert bounds.fano(Channel(EDGE, "gaussian", sigma), features) <= 0.25
+    assert bounds.fano(Channel(EDGE, "gaussian", 0.99 * sigma), features) > 0.25
+    assert bounds.reid_sigma(features, 0.0) == math.inf
+
+
+def test_bisection_finds_where_a_bound_falls_to():
+    assert bounds.least_noise(lambda scale: 1 / scale, 0.25) == pytest.approx(4, rel=2e-3)
+    assert bounds.least_noise(lambda scale: math.nan, 0.25) == math.inf
+
+
+# --- Attacks against bounds -----------------------------------------------------------------------
+
+
+def test_no_attack_beats_a_certified_bound(known):
+    """On dithered images; and who knows each original does not beat those that allow for that."""
+    originals, defense = blobs(40, seed=7), GAUSSIAN.at("feature", 1.0)
+    rng = np.random.default_rng(8)
+    dithered = (originals + known.dither * rng.normal(size=originals.shape)).astype(np.float32)
+    release = Release(EDGE, PARAMS, dithered, defense, jax.random.key(3))
+    settings = whitebox.Settings("adam", 100, box=False, hinge=False, scale="mean", tv_weight=0.1)
+    learned = adaptive.learn(
+        EDGE,
+        PARAMS,
+        blobs(300, seed=9),
+        [defense],
+        key=jax.random.key(4),
+        fit_steps=30,
+        correct=False,
+    )
+    attacks = {
+        "originals": originals,
+        "rMLE": whitebox.invert(EDGE, PARAMS, release, settings).images,
+        "adaptive": learned.invert([release]).images[0],
+    }
+    through = bounds.channel(EDGE, defense)
+    found = bounds.evaluate(through, known, dithered, features_of(EDGE, dithered), bits=32 * 150)
+    certified = [b for b in found if b.kind == "certified" and b.quantity == "psnr"]
+    assert {bound.name for bound in certified} == {"rate", "van Trees", "two-point"}
+    for name, images in attacks.items():
+        reached = -10 * math.log10(((images - dithered) ** 2).mean())
+        for bound in certified:
+            if name != "originals" or bound.name != "two-point":
+                assert not reached > bound.value, (name, bound)
+    assert any(bound.value < 30 for bound in certified)  # they are worth something
+
+
+def test_the_best_bound_is_the_lowest_for_everybody():
+    found = [
+        bounds.Bound("Cramer-Rao", "certified", "psnr", 1.0, ""),
+        bounds.Bound("van Trees", "estimated", "psnr", 2.0, ""),
+        bounds.Bound("two-point", "certified", "psnr", 3.0, ""),
+        bounds.Bound("rate", "certified", "psnr", math.nan, ""),
+    ]
+    assert bounds.best(found, "psnr").name == "two-point"
+    assert bounds.best(found, "psnr", kinds=("certified", "estimated")).name == "van Trees"
+
+
+def test_defences_say_what_noise_they_come_to():
+    for mechanism in defenses.MECHANISMS.values():
+        assert (mechanism.noise is not None) == (
+            mechanism.name in ("gaussian", "laplace", "dropout")
+        )
