@@ -6,7 +6,6 @@ blurred digit that can be read is a leak, however low its PSNR.
 """
 
 import dataclasses
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import optax
 from jax import Array
 from numpy.typing import ArrayLike
 
-from jaxinv import checkpoints
+from jaxinv import checkpoints, targets
 from jaxinv.data import Dataset, Samples
 from jaxinv.networks import Network, Params, max_pool, sequence
 from jaxinv.training import fit, one_cycle, whole_epochs
@@ -34,7 +33,6 @@ _LEARNING_RATE = 3e-3  # at the peak of the cycle
 _CONVOLUTIONS = 3
 _NUM_TESTED = 2000  # images that its accuracy is measured on
 _SEED = 0
-_SLICE = 500  # images at once where nothing is learned
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -161,17 +159,6 @@ def _train(
 def _correct(
     network: Network, params: Params, images: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
-    """`[N]` bool, slice by slice; the last is padded, so that one program serves any N."""
+    """`[N]` bool."""
     finite = np.isfinite(images).all(axis=(1, 2, 3))  # clipping would hide an inf
-    predicted = np.zeros(len(images), int)
-    for start in range(0, len(images), _SLICE):
-        part = images[start : start + _SLICE]
-        padded = np.pad(part, [(0, _SLICE - len(part)), (0, 0), (0, 0), (0, 0)])
-        classes = np.asarray(_classify(network, params, padded))
-        predicted[start : start + _SLICE] = classes[: len(part)]
-    return finite & (predicted == labels)
-
-
-@partial(jax.jit, static_argnums=0)
-def _classify(network: Network, params: Params, images: Array) -> Array:
-    return network.apply(params, jnp.clip(images, 0.0, 1.0)).argmax(-1)
+    return finite & targets.correct(network, params, np.clip(images, 0, 1), labels)

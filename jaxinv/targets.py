@@ -198,7 +198,7 @@ def correct(cloud: Network, params: Params, features: Any, labels: np.ndarray) -
       labels: `[N]`.
     """
     size, rows = len(labels), 500
-    found = []
+    found = [np.zeros(0, int)]
     for begin in range(0, size, rows):
         # The last slice is filled up, so that one program does for all.
         part = features[np.minimum(np.arange(begin, begin + min(rows, size)), size - 1)]
