@@ -25,9 +25,7 @@ from absl import flags
 
 from jaxinv import cli, evaluation, figures, retraining, runs, tradeoffs
 from jaxinv.defenses import MECHANISMS
-from jaxinv.tradeoffs import SAFE_REID, SAFE_SSIM, Attacker, Config, Deployment
-
-EXPERIMENT = "defenses"
+from jaxinv.tradeoffs import EXPERIMENT, SAFE_REID, SAFE_SSIM, Attacker, Config, Deployment
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list(
@@ -80,6 +78,12 @@ cli.define_count(
     None,
     "Steps of training what the attacker learns, to whole epochs. By default that of each attack.",
 )
+flags.DEFINE_boolean(
+    "correction",
+    True,
+    "Whether adaptive white-box attackers learn a network that corrects what they find. It is what "
+    "takes them longest.",
+)
 cli.define_count("shadow_steps", None, "Steps of training query-free shadows.")
 flags.DEFINE_enum(
     "surrogate",
@@ -105,86 +109,17 @@ def run(config: Config) -> list[dict[str, Any]]:
         for method in dict.fromkeys(config.attacker)
     ]
     attacks = [
-        partial(_run_one, config, scene, attacker, number)
+        partial(tradeoffs.run_one, config, scene, attacker, number)
         for attacker in attackers
         for number in range(len(attacker.deployment.family))
     ]
-    finished = runs.run_all(EXPERIMENT, config, scene, attacks, table=TABLE, grid=False)
+    finished = runs.run_all(EXPERIMENT, config, scene, attacks, table=tradeoffs.TABLE, grid=False)
     _draw(config, scene, attackers, finished)
     print(protection_table(finished))
     return finished
 
 
-def _run_one(config: Config, scene: runs.Scene, attacker: Attacker, number: int) -> dict[str, Any]:
-    deployment = attacker.deployment
-    defense = deployment.family[number]
-
-    def attack() -> runs.Outcome:
-        found = attacker.found[number]
-        images = found.images if deployment.draws > 1 else found.images[0]
-        return runs.Outcome(
-            images,
-            attacker.knowledge,
-            config.surrogate if attacker.learns else "none",
-            found.fit_seconds,
-            found.compile_seconds,
-            found.seconds,
-            {
-                "threat_model": attacker.threat,
-                "draws": deployment.draws,
-                "level_units": deployment.units,
-                "retrain": deployment.retrain,
-                **deployment.accuracy(number),
-                **tradeoffs.judged(config, scene, found.images),
-                **found.fields,
-            },
-        )
-
-    described = defense.describe()
-    kind, level = described["kind"], evaluation.level_text(described)
-    return runs.run_once(
-        EXPERIMENT,
-        config,
-        scene,
-        deployment.cut,
-        attack,
-        identity=attacker.identity,
-        label=f"-{kind}-{described['site']}-{level}-{attacker.threat}",
-        method=attacker.method,
-        defense=defense,
-        releases=config.releases,
-    )
-
-
 # --- Tables and pictures ------------------------------------------------------------------------
-
-
-def _header() -> str:
-    return (
-        f"{'split':<9}{'defence':<18}{'site':<9}{'level':<9}{'attacker':<20}{'accuracy':<10}"
-        f"{'PSNR dB [95% interval]':<25}{'SSIM':<8}{'re-id':<8}{'judge':<8}"
-        f"{'fit s':>7}{'attack s':>9}"
-    )
-
-
-def _row(record: Any) -> str:
-    defense = record["defense"]
-    if record["diverged"] == record["num_images"]:
-        quality = f"{'diverged':<25}{'-':<8}"
-    else:
-        low, high = record["psnr_ci"]
-        interval = f"{record['psnr_mean']:.2f} [{low:.2f}, {high:.2f}]"
-        quality = f"{interval:<25}{record['ssim_mean']:<8.3f}"
-    attacker = f"{record['threat_model']}, {record['method']}"
-    return (
-        f"{record['split']:<9}{defense['kind']:<18}{defense['site']:<9}"
-        f"{evaluation.level_text(defense):<9}{attacker:<20}{record['accuracy']:<10.4f}{quality}"
-        f"{record['reid_top1']:<8.3f}{record['judge_accuracy']:<8.3f}"
-        f"{record['fit_s']:>7.1f}{record['attack_s']:>9.1f}"
-    )
-
-
-TABLE = (_header(), _row)
 
 
 def protection_table(finished: Sequence[dict[str, Any]]) -> str:

@@ -295,6 +295,111 @@ def tradeoff_curves(
     _save(figure, path)
 
 
+def choice_points(
+    path: str | Path, choices: Sequence[Mapping[str, Any]], *, title: str | None = None
+) -> None:
+    """Draws choices of a cut and a defence: accuracy and latency, against the SSIM that is left.
+
+    A colour for each cut, in order, and a marker for each defence; those of the Pareto set are
+    filled and named by their cut.
+
+    Args:
+      path: the PNG to write, whole or not at all.
+      choices: rows of a `partition` record: `split`, `defense`, `accuracy` (a share), `latency_s`,
+        `ssim_mean`, `ssim_ci` (of the strongest attacker) and `pareto`.
+      title: drawn above everything.
+
+    Raises:
+      UserError: the file cannot be written.
+      ValueError: there is no choice.
+    """
+    if not choices:
+        raise ValueError("Expected at least one choice.")
+    cuts = list(dict.fromkeys(row["split"] for row in choices))
+    names = list(dict.fromkeys(_defense_name(row["defense"]) for row in choices))
+    colours = dict(zip(cuts, _in_order(len(cuts)), strict=True))
+    markers = dict(zip(names, itertools.cycle("osD^vP*X"), strict=False))
+    figure = _new_figure(11, 4.8)
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
+    if title:
+        figure.suptitle(title, fontsize=10, parse_math=False)
+    left, right = figure.subplots(1, 2)
+    for axes, key, scale, label in (
+        (left, "accuracy", 100, "accuracy (%)"),
+        (right, "latency_s", 1e3, "latency (ms)"),
+    ):
+        _style(axes)
+        axes.set_xlabel("SSIM left to the strongest attacker")
+        axes.set_ylabel(label)
+        for row in choices:
+            _draw_choice(axes, row, scale * row[key], colours, markers)
+    right.set_yscale("log")
+    _name_choices(figure, colours, markers)
+    _save(figure, path)
+
+
+def _draw_choice(
+    axes: Axes,
+    row: Mapping[str, Any],
+    y: float,
+    colours: Mapping[str, Any],
+    markers: Mapping[str, str],
+) -> None:
+    colour = colours[row["split"]]
+    x, (low, high) = row["ssim_mean"], row["ssim_ci"]
+    axes.plot([low, high], [y, y], color=colour, linewidth=1, alpha=0.6)
+    axes.plot(
+        x,
+        y,
+        marker=markers[_defense_name(row["defense"])],
+        markersize=7,
+        color=colour,
+        markerfacecolor=colour if row["pareto"] else "white",
+        linestyle="none",
+    )
+    if row["pareto"]:
+        axes.annotate(
+            row["split"],
+            (x, y),
+            xytext=(4, 4),
+            textcoords="offset points",
+            fontsize=7,
+            color=_GREY,
+            parse_math=False,
+        )
+
+
+def _name_choices(figure: Figure, colours: Mapping[str, Any], markers: Mapping[str, str]) -> None:
+    from matplotlib.lines import Line2D
+
+    lines = {
+        **{
+            name: Line2D([], [], color=_GREY, marker=marker, linestyle="none")
+            for name, marker in markers.items()
+        },
+        **{
+            name: Line2D([], [], color=colour, linewidth=5, solid_capstyle="butt")
+            for name, colour in colours.items()
+        },
+    }
+    _legend(figure, lines, None, below=True, ncols=8)
+
+
+def _in_order(count: int) -> list[Any]:
+    from matplotlib import colormaps
+
+    return list(colormaps["viridis"](np.linspace(0, 0.9, count)))
+
+
+def _defense_name(defense: Mapping[str, Any]) -> str:
+    level = defense["level"]
+    if defense["kind"] == "none":
+        return "no defence"
+    text = "+".join(f"{value:g}" for value in (level if isinstance(level, list) else [level]))
+    site = ", input" if defense["site"] == "input" else ""
+    return f"{defense['kind']} {text}{site}"
+
+
 class _Line(NamedTuple):
     """What was drawn of one defence: points `[L, 2]`, in data coordinates, and levels `[L]`."""
 
@@ -489,9 +594,7 @@ def _colours(count: int) -> list[Any]:
     """As many colours: told apart while they are few, else in an order of their own."""
     if count <= len(_PALETTE):
         return list(_PALETTE[:count])
-    from matplotlib import colormaps
-
-    return list(colormaps["viridis"](np.linspace(0, 0.95, count)))
+    return _in_order(count)
 
 
 def _name_queries(axes: Axes, queries: Sequence[float]) -> None:

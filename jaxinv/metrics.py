@@ -71,6 +71,21 @@ def evaluate(originals: ArrayLike, reconstructions: ArrayLike, *, chunk_size: in
     return Quality(*(np.concatenate(values)[:count] for values in zip(*chunks, strict=True)))
 
 
+def scores(originals: ArrayLike, tries: np.ndarray) -> np.ndarray:
+    """Mean PSNR of several tries at the same images, dB; what diverged counts as worthless.
+
+    Args:
+      originals: `[N, H, W, C]` in unit space.
+      tries: `[T, N, H, W, C]`, or with any axes in place of T.
+
+    Returns:
+      `[T]`, or as many in a row.
+    """
+    flat = tries.reshape(-1, *np.shape(originals))
+    found = [np.nan_to_num(evaluate(originals, images).psnr, nan=0.0).mean() for images in flat]
+    return np.array(found, float)
+
+
 def summarise(values: ArrayLike) -> Summary:
     """Mean, spread, median and an interval of the mean, over the finite ones of `values` `[N]`.
 

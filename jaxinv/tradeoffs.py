@@ -52,7 +52,7 @@ class Config(runs.Config):
 
     Attributes:
       defense, site, level, attacker, threat_model, releases, draws, retrain, retrain_steps,
-        fit_steps, shadow_steps: as the flags; no level is each defence's own.
+        fit_steps, shadow_steps, correction: as the flags; no level is each defence's own.
     """
 
     split: tuple[str, ...] = ("relu2",)
@@ -68,6 +68,7 @@ class Config(runs.Config):
     retrain_steps: int = retraining.STEPS
     fit_steps: int | None = None
     shadow_steps: int | None = None
+    correction: bool = True
 
 
 class Choice(NamedTuple):
@@ -295,7 +296,10 @@ class Attacker:
             return known | queryfree.settings(method, config.shadow_steps)
         if self.method == "paper":
             return known | {"decoder_version": blackbox.VERSION}
-        return known | {"levels": levels, "versions": [adaptive.VERSION, inverse.VERSION]}
+        known |= {"levels": levels, "versions": [adaptive.VERSION, inverse.VERSION]}
+        if self.threat == "whitebox" and not config.correction:
+            known |= {"correction": False}
+        return known
 
     @functools.cached_property
     def found(self) -> list[Found]:
@@ -371,6 +375,7 @@ class Attacker:
             self._scene.surrogate_images(self._config),
             group.family,
             releases=self._config.releases,
+            correct=self._config.correction,
             **self._learning,
         )
         found = attack.invert(group.features)
@@ -444,6 +449,81 @@ class Attacker:
         fields = [{"shadow_accuracy": list(answer.shadows.accuracy)}]
         times = answer.fit_seconds, answer.compile_seconds, answer.seconds
         return self._shared([answer.joint], fields, *times)
+
+
+EXPERIMENT = "defenses"
+"""Of the records that `run_one` makes, whichever script asks for them."""
+
+
+def run_one(config: Config, scene: runs.Scene, attacker: Attacker, number: int) -> dict[str, Any]:
+    """Reads the record of one level, or attacks all levels and writes that of this one."""
+    deployment = attacker.deployment
+    defense = deployment.family[number]
+
+    def attack() -> runs.Outcome:
+        found = attacker.found[number]
+        images = found.images if deployment.draws > 1 else found.images[0]
+        return runs.Outcome(
+            images,
+            attacker.knowledge,
+            config.surrogate if attacker.learns else "none",
+            found.fit_seconds,
+            found.compile_seconds,
+            found.seconds,
+            {
+                "threat_model": attacker.threat,
+                "draws": deployment.draws,
+                "level_units": deployment.units,
+                "retrain": deployment.retrain,
+                **deployment.accuracy(number),
+                **judged(config, scene, found.images),
+                **found.fields,
+            },
+        )
+
+    described = defense.describe()
+    kind, level = described["kind"], evaluation.level_text(described)
+    return runs.run_once(
+        EXPERIMENT,
+        config,
+        scene,
+        deployment.cut,
+        attack,
+        identity=attacker.identity,
+        label=f"-{kind}-{described['site']}-{level}-{attacker.threat}",
+        method=attacker.method,
+        defense=defense,
+        releases=config.releases,
+    )
+
+
+def _header() -> str:
+    return (
+        f"{'split':<9}{'defence':<18}{'site':<9}{'level':<9}{'attacker':<20}{'accuracy':<10}"
+        f"{'PSNR dB [95% interval]':<25}{'SSIM':<8}{'re-id':<8}{'judge':<8}"
+        f"{'fit s':>7}{'attack s':>9}"
+    )
+
+
+def _row(record: Any) -> str:
+    defense = record["defense"]
+    if record["diverged"] == record["num_images"]:
+        quality = f"{'diverged':<25}{'-':<8}"
+    else:
+        low, high = record["psnr_ci"]
+        interval = f"{record['psnr_mean']:.2f} [{low:.2f}, {high:.2f}]"
+        quality = f"{interval:<25}{record['ssim_mean']:<8.3f}"
+    attacker = f"{record['threat_model']}, {record['method']}"
+    return (
+        f"{record['split']:<9}{defense['kind']:<18}{defense['site']:<9}"
+        f"{evaluation.level_text(defense):<9}{attacker:<20}{record['accuracy']:<10.4f}{quality}"
+        f"{record['reid_top1']:<8.3f}{record['judge_accuracy']:<8.3f}"
+        f"{record['fit_s']:>7.1f}{record['attack_s']:>9.1f}"
+    )
+
+
+TABLE = (_header(), _row)
+"""A header and the line of a record, of attacks on defences."""
 
 
 def judged(config: Config, scene: runs.Scene, images: np.ndarray) -> dict[str, Any]:

@@ -238,3 +238,13 @@ def test_interval_agrees_with_scipys_bootstrap_and_is_reproducible():
     assert summary.low == pytest.approx(expected.low, abs=tolerance)
     assert summary.high == pytest.approx(expected.high, abs=tolerance)
     assert metrics.summarise(values) == summary
+
+
+def test_tries_are_scored_by_their_mean_and_divergence_is_worthless():
+    originals = np.full((2, 12, 12, 1), 0.5, np.float32)
+    near = originals + 0.1
+    broken = near.copy()
+    broken[0] = np.nan
+    tries = np.stack([originals, near, broken])
+    np.testing.assert_allclose(metrics.scores(originals, tries), [100, 20, 10], rtol=1e-5)
+    assert metrics.scores(originals, np.stack([tries, tries])).shape == (6,)

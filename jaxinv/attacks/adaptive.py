@@ -74,7 +74,9 @@ class Attack:
       fit_seconds: wall time of learning, compilation included.
     """
 
-    def __init__(self, edge, params, images, family, key, releases, fit_steps, folder, label):
+    def __init__(
+        self, edge, params, images, family, key, releases, fit_steps, correct, folder, label
+    ):
         began = time.perf_counter()
         self._edge, self._params = edge, edge.select(params)
         self._family, self._releases, self._label = list(family), releases, label
@@ -104,10 +106,11 @@ class Attack:
         if releases == 1 or not self._at_input:
             self._prepare(taught, rest[:_HELD], keys.curvature)
             found.append(self._choose(seen, found[0], trial))
+        if correct and len(found) > 1:
             size = affordable(edge, _TAUGHT_ACTIVATIONS, _TAUGHT)
             self._learn_correction(taught[:size], key_correction, fit_steps, folder)
             found.append(self._corrected(seen, found[0], found[1]))
-        scores = np.array([self._scores(trial, images) for images in found])
+        scores = np.array([metrics.scores(trial, images) for images in found])
         self.quality = [dict(zip(WAYS, row.tolist(), strict=False)) for row in scores.T]
         self._best = scores.argmax(axis=0)
         self.ways = [WAYS[best] for best in self._best]
@@ -187,7 +190,7 @@ class Attack:
             seen * count, np.tile(means, (count, 1, 1, 1)), options.reshape(-1, 2, 2)
         )
         images = refined.images.reshape(count, len(means), *means.shape[1:])
-        scores = np.array([self._scores(trial, row) for row in images])
+        scores = np.array([metrics.scores(trial, row) for row in images])
         best = scores.argmax(axis=0)
         levels = np.arange(len(best))
         self._weights = options[best, levels]
@@ -265,13 +268,6 @@ class Attack:
     def _which(self, seen: Sequence[Features]) -> np.ndarray:
         return np.repeat(np.eye(len(seen), dtype=np.float32), [len(part) for part in seen], axis=0)
 
-    def _scores(self, trial: np.ndarray, images: np.ndarray) -> list[float]:
-        """Mean PSNR of each level, in dB; what diverged counts as worthless."""
-        return [
-            float(np.nan_to_num(metrics.evaluate(trial, part).psnr, nan=0.0).mean())
-            for part in images.reshape(-1, *trial.shape)
-        ]
-
 
 def learn(
     edge: Network,
@@ -282,6 +278,7 @@ def learn(
     key: Array,
     releases: int = 1,
     fit_steps: int = FIT_STEPS,
+    correct: bool = True,
     folder: Path | None = None,
     label: str = "edge",
 ) -> Attack:
@@ -295,6 +292,7 @@ def learn(
       key: of all randomness.
       releases: of one input, which the attacker combines.
       fit_steps: of training the inverse map, and the correction.
+      correct: whether to learn a correction. That takes longer than all else.
       folder: keeps what is trained, named by all that it depends on: it is read where it is
         complete, and gone on with where its training was killed. None keeps nothing.
       label: of the edge, for people.
@@ -303,4 +301,4 @@ def learn(
       UserError: there are too few images.
     """
     check_images("an adaptive attacker", len(images))
-    return Attack(edge, params, images, family, key, releases, fit_steps, folder, label)
+    return Attack(edge, params, images, family, key, releases, fit_steps, correct, folder, label)

@@ -268,11 +268,7 @@ class _Learner:
             np.repeat(np.stack([option.weights for option in options]), size, axis=0),
         )
         images = found.images.reshape(number, *self._trial.shape)
-        # A reconstruction that diverges counts as worthless.
-        scores = [
-            float(np.nan_to_num(metrics.evaluate(self._trial, row).psnr, nan=0.0).mean())
-            for row in images
-        ]
+        scores = metrics.scores(self._trial, images)
         best = int(np.argmax(scores))
         return dataclasses.replace(stage, settings=options[best]), scores[best], images[best]
 

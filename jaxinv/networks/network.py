@@ -212,10 +212,7 @@ class Network:
         Raises:
           UsageError: there is no such layer.
         """
-        end = self.cuts.index(self.resolve(cut)) + 1
-        items = list(self.layers.items())
-        edge = dataclasses.replace(self, layers=dict(items[:end]))
-        return edge, Network(dict(items[end:]), edge.output_shape)
+        return _split(self, self.resolve(cut))
 
     def before_rectifier(self) -> "Network | None":
         """The network without its final rectifier, or None where it does not end in one.
@@ -231,6 +228,14 @@ class Network:
             return None
         kept = {name: layer for name, layer in self.layers.items() if name != names[-1]}
         return dataclasses.replace(self, layers=kept)
+
+
+@functools.lru_cache(maxsize=256)  # the same halves each time: programs are kept for them
+def _split(network: Network, cut: str) -> tuple[Network, Network]:
+    end = network.cuts.index(cut) + 1
+    items = list(network.layers.items())
+    edge = dataclasses.replace(network, layers=dict(items[:end]))
+    return edge, Network(dict(items[end:]), edge.output_shape)
 
 
 def sequence(
