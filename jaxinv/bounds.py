@@ -167,7 +167,8 @@ def information(
     else:
         parts = zip(keys, (images[:, None], copies), strict=True)
         spectra = [_lanczos(network, own, part, key=key) for key, part in parts]
-    return Information(*spectra, most, False, rigorous, dither)
+    at, dithered = spectra
+    return Information(at, dithered, most, False, rigorous, dither)
 
 
 def _most(network: Network, params: Params) -> tuple[Spectrum | None, bool]:

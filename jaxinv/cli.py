@@ -7,6 +7,7 @@ progress and warnings go to stderr.
 
 import hashlib
 import math
+import os
 import platform
 import sys
 import textwrap
@@ -20,6 +21,8 @@ from jaxinv import data, records
 from jaxinv.errors import UsageError, UserError
 
 FLAGS = flags.FLAGS
+
+_INTERRUPTED = "interrupted; the same command goes on from what is finished."
 
 _COMMON: list[str] = []
 _NUMBERS: list[str] = []  # defined for a script by a function here: absl counts them as ours
@@ -107,7 +110,9 @@ def run(main: Callable[[], Path]) -> None:
     except UserError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from what is finished.", 130)
+        print(f"{Path(sys.argv[0]).name}: error: {_INTERRUPTED}", file=sys.stderr)
+        sys.stdout.flush()
+        os._exit(130)  # threads that are still at work are not waited for
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

@@ -30,7 +30,7 @@ Site = Literal["input", "feature"]
 SITES: tuple[Site, ...] = ("input", "feature")
 
 _LEAST_NOISE = 0.01  # that an attacker reckons with, where there is none
-_SLICES = (16, 128, 512)  # images that are released at once
+_SLICES = (64, 512)  # images that are released at once
 _DRAWS = 8  # that stand for a mechanism whose likelihood nobody gave
 
 

@@ -257,7 +257,7 @@ def _device() -> str:
 
     devices = jax.devices()
     if devices[0].platform == "cpu":
-        return f"cpu: {_cpu_name()} x{_usable_cores()}"
+        return f"cpu: {_cpu_name()} x{usable_cores()}"
     return f"{devices[0].platform}: {devices[0].device_kind} x{len(devices)}"
 
 
@@ -269,7 +269,8 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux only
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

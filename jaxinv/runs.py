@@ -5,11 +5,14 @@ attacks. `load` finds data and target, `run_all` makes the table and the joint p
 `run_once` reads a run that is finished or makes its record.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import jax
 import numpy as np
 from absl import flags
 
@@ -87,6 +90,7 @@ class Outcome(NamedTuple):
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
+ResultT = TypeVar("ResultT")
 
 
 def from_flags(kind: type[ConfigT], **given: Any) -> ConfigT:
@@ -148,6 +152,40 @@ def run_all(
         evaluation.write_joint_grid(path, finished)
         print(f"All splits in one picture: {path}")
     return finished
+
+
+@contextlib.contextmanager
+def side_by_side(
+    jobs: Sequence[Sequence[Callable[[], ResultT]]],
+) -> Iterator[list[Callable[[], ResultT]]]:
+    """Runs jobs in threads, several at once where the device is a CPU of several cores.
+
+    Most of a short attack is compiled and run by one core. Where that is so, this hands over a
+    function for each step of each job, in order, that waits for what the step returns.
+
+    Args:
+      jobs: their steps in turn; a step is never run before those ahead of it in its job are done.
+    """
+    count = records.usable_cores() if jax.default_backend() == "cpu" else 1
+    pool = ThreadPoolExecutor(max_workers=count)
+
+    def run(job: Sequence[Callable[[], ResultT]], done: list[Future[ResultT]]) -> None:
+        for step, future in zip(job, done, strict=True):
+            try:
+                future.set_result(step())
+            except BaseException as error:  # the caller's to handle
+                future.set_exception(error)
+                return
+
+    futures: list[Future[ResultT]] = []
+    for job in jobs:
+        done: list[Future[ResultT]] = [Future() for _ in job]
+        pool.submit(run, job, done)
+        futures += done
+    try:
+        yield [future.result for future in futures]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def joint_path(

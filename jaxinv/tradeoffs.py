@@ -528,7 +528,7 @@ TABLE = (_header(), _row)
 
 def judged(config: Config, scene: runs.Scene, images: np.ndarray) -> dict[str, Any]:
     """Whether an independent classifier still sees the class in reconstructions `[S, N, ...]`."""
-    trained = _judge(_Same(scene.dataset), Path(config.workdir) / "learned")
+    trained = judge_of(config, scene)
     labels = scene.dataset.test.labels[: config.num_images]
     right = np.mean([trained.correct(own, labels) for own in images], axis=0)
     summary = metrics.summarise(right)
@@ -537,6 +537,11 @@ def judged(config: Config, scene: runs.Scene, images: np.ndarray) -> dict[str, A
         "judge_ci": [summary.low, summary.high],
         "judge_accuracy_originals": trained.accuracy,
     }
+
+
+def judge_of(config: Config, scene: runs.Scene) -> judge.Judge:
+    """The judge of a study, trained when it is first asked for."""
+    return _judge(_Same(scene.dataset), Path(config.workdir) / "learned")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -355,8 +355,7 @@ def _ridge(pool: Pool, members: int = 0) -> tuple[Array, Array]:
     @jax.jit
     def moments(batch: Array, places: Array, *which: Array) -> tuple[Array, Array]:
         every = (jnp.broadcast_to(number, places.shape) for number in which)
-        features, _ = pool.ask(batch, places, jnp.zeros_like(places), *every)
-        features = features.reshape(len(batch), -1)
+        features = pool.plain(batch, places, *every).reshape(len(batch), -1)
         known = jnp.concatenate([features, jnp.ones((len(batch), 1))], axis=1)
         return known.T @ known, known.T @ batch.reshape(len(batch), -1)
 

@@ -66,12 +66,16 @@ class Pool(NamedTuple):
         Returns:
           Features `[B, ...]` and the images that they are of, `[B, H, W, C]`.
         """
-        keys = jax.vmap(jax.random.split)(jax.vmap(self._key)(places, numbers))
+        keys = self._keys(places, numbers)
         if self.size > len(self.images):
             still = numbers % _EVERY != 1 if self.randomised else numbers == 0
             moved = jax.vmap(_jitter)(keys[:, 0], images)
             images = jnp.where(still[:, None, None, None], images, moved)
         return self.query(keys[:, 1], images, *which), images
+
+    def plain(self, images: Array, places: Array, *which: Array) -> Array:
+        """`ask` for the images themselves: features `[B, ...]`."""
+        return self.query(self._keys(places, jnp.zeros_like(places))[:, 1], images, *which)
 
     def draw(self, key: Array, images: Array, places: Array, *which: Array) -> tuple[Array, Array]:
         """`ask` for a variant of each image: most of them as they are, some moved."""
@@ -92,12 +96,13 @@ class Pool(NamedTuple):
     def features(self, count: int | None = None, *which: int) -> np.ndarray:
         """Features `[count, ...]` of the first images as they are; of all by default."""
 
-        def run(images: Array, places: Array) -> Array:
-            every = (jnp.full_like(places, number) for number in which)
-            return self.ask(images, places, jnp.zeros_like(places), *every)[0]
-
         images, places = (array[:count] for array in self.batch)
-        return in_slices(run, images, places)
+        every = [np.full(len(images), number, np.int32) for number in which]
+        return in_slices(self.plain, images, places, *every)
+
+    def _keys(self, places: Array, numbers: Array) -> Array:
+        """`[B, 2]`: of a query's jitter, and of what a defence draws for it."""
+        return jax.vmap(jax.random.split)(jax.vmap(self._key)(places, numbers))
 
     def _key(self, place: Array, number: Array) -> Array:
         return jax.random.fold_in(jax.random.fold_in(self.key, place), number)
@@ -181,10 +186,14 @@ def checkpoint_path(
 
 def in_slices(function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
     """Applies a pure function to N examples, slice by slice; each array is `[N, ...]`."""
-    run = jax.jit(function)
+    run = jax.jit(lambda *parts: function(*parts))
     size = len(arrays[0])
-    parts = [run(*(array[i : i + _SLICE] for array in arrays)) for i in range(0, size, _SLICE)]
-    return np.concatenate([np.asarray(part) for part in parts])
+    parts = []
+    for begin in range(0, size, _SLICE):
+        # The last slice is filled up, so that one program does for all.
+        rows = np.minimum(np.arange(begin, begin + min(_SLICE, size)), size - 1)
+        parts.append(np.asarray(run(*(array[rows] for array in arrays))))
+    return np.concatenate(parts)[:size]
 
 
 def _jitter(key: Array, image: Array) -> Array:

@@ -1,0 +1,454 @@
+"""Cuts and defences of a network as choices: their cost, their leakage, their bounds. NumPy.
+
+A study attacks every choice as `tradeoffs` does, reads whatever else the work folder knows of the
+same releases, and makes one record of it, from which `decision` chooses.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxinv import (
+    bounds,
+    costs,
+    decision,
+    evaluation,
+    figures,
+    metrics,
+    records,
+    runs,
+    targets,
+    tradeoffs,
+)
+from jaxinv.decision import Constraints
+from jaxinv.defenses import GAUSSIAN, NONE, Defense, Release
+from jaxinv.networks import Network
+from jaxinv.tradeoffs import SAFE_REID, SAFE_SSIM, Attacker, Deployment
+
+EXPERIMENT = "partition"
+VERSION = 1
+"""Of records of studies: those of another are not read."""
+
+WHOLE = ("cloud-only", "edge-only")
+"""The choices that cut nothing: sending the image itself, and sending nothing."""
+
+COSTS_NAME, CHOICES_NAME = "costs.png", "choices.png"
+
+_GALLERY = 1000  # test images that bounds are about
+_SAMPLED = 4  # of these, at which the edge's information is measured
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(tradeoffs.Config):
+    """A study of choices.
+
+    Attributes:
+      profile, prefer: as the flags.
+      constraints: to be met.
+    """
+
+    profile: str = "phone-wifi"
+    prefer: str = "privacy"
+    constraints: Constraints = dataclasses.field(default_factory=Constraints)
+
+
+def study(config: Config) -> dict[str, Any]:
+    """Runs what is not finished yet and returns the record, as it was written, and its `path`.
+
+    Raises:
+      UserError: something is missing, unknown or out of range; the message names the flag.
+    """
+    profile = costs.load_profile(config.profile)
+    chosen = choices(config)
+    scene = runs.load(config)
+    if config.constraints.min_accuracy is None:
+        least = dataclasses.replace(config.constraints, min_accuracy=scene.accuracy - 0.01)
+        config = dataclasses.replace(config, constraints=least)
+    options = _attacked_options(config, scene, chosen)
+    dataset = scene.dataset
+    identity = {
+        "experiment": EXPERIMENT,
+        "dataset": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
+        "target": scene.target.fingerprint,
+        "seed": config.seed,
+        "num_images": config.num_images,
+        "profile": dataclasses.asdict(profile),
+        "constraints": dataclasses.asdict(config.constraints),
+        "prefer": config.prefer,
+        "attacks": [sorted(one["config_hash"] for one in option.attacks) for option in options],
+        "version": [VERSION, bounds.VERSION],
+    }
+    label = f"{dataset.name}-{profile.name}-n{config.num_images}-s{config.seed}"
+    folder = records.run_dir(config.workdir, EXPERIMENT, identity, label=label)
+    path = str(folder / records.RECORD_NAME)
+    finished = None if config.rerun else records.read(folder)
+    if finished is not None:
+        return {**finished, "path": path}
+    record = {
+        "experiment": EXPERIMENT,
+        **evaluation.target_fields(scene.target, dataset),
+        "seed": config.seed,
+        "num_images": config.num_images,
+        "accuracy_undefended": scene.accuracy,
+        "profile": dataclasses.asdict(profile),
+        **_judged(config, scene, profile, options),
+        **records.environment(),
+        "config": identity,
+        "config_hash": records.config_hash(identity),
+    }
+    title = f"{dataset.name} on {profile.name}"
+    figures.cost_bars(folder / COSTS_NAME, _undefended(record["choices"]), title=title)
+    figures.choice_points(folder / CHOICES_NAME, record["choices"], title=title)
+    records.write(folder, record, images=None)
+    written = records.read(folder)
+    assert written is not None
+    return {**written, "path": path}
+
+
+def _undefended(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every cut once, without a defence where that is a choice."""
+    first: dict[str, dict[str, Any]] = dict.fromkeys(row["split"] for row in rows)  # type: ignore
+    for row in sorted(rows, key=lambda row: row["defense"]["kind"] != "none"):
+        first[row["split"]] = first[row["split"]] or row
+    return list(first.values())
+
+
+class _Option(NamedTuple):
+    """A choice: a level of a deployment, and all attacks on it."""
+
+    deployment: Deployment
+    number: int
+    attacks: list[dict[str, Any]]
+
+    @property
+    def defense(self) -> Defense:
+        return self.deployment.family[self.number]
+
+
+# --- What there is to choose from, and attacks on it ----------------------------------------------
+
+
+def choices(config: Config) -> list[tradeoffs.Choice]:
+    """The defences as families that are attacked together.
+
+    Raises:
+      UsageError: one is unknown, or its level out of range.
+    """
+    families: dict[tuple[str, str], list[str]] = {}
+    undefended = False
+    for text in config.defense:
+        name, _, level = text.strip().partition(":")
+        if name == "none":
+            undefended = True
+            continue
+        kind, _, site = name.partition("@")
+        families.setdefault((kind, site or "feature"), []).append(level)
+    # Any mechanism is none at level 0, and learned together with its other levels; but for those
+    # that train the edge.
+    host = next((key for key in families if key[0] != "nopeek" and "+" not in key[0]), None)
+    if undefended:
+        families.setdefault(host or ("dropout", "feature"), []).insert(0, "0")
+    found: list[tradeoffs.Choice] = []
+    for (kind, site), levels in families.items():
+        own = dataclasses.replace(config, defense=(kind,), site=(site,), level=tuple(levels))
+        found += tradeoffs.choices(own)
+    return found
+
+
+def _attacked_options(
+    config: Config, scene: runs.Scene, chosen: Sequence[tradeoffs.Choice]
+) -> list[_Option]:
+    """Every choice, cut by cut."""
+    options: list[_Option] = []
+    jobs: list[list[Callable[[], dict[str, Any]]]] = []
+    for cut in scene.cuts:
+        for choice in chosen:
+            deployment = Deployment(config, scene, cut, choice)
+            attackers = [
+                Attacker(config, scene, deployment, threat, method)
+                for threat in dict.fromkeys(config.threat_model)
+                for method in dict.fromkeys(config.attacker)
+            ]
+            own = [_Option(deployment, number, []) for number in range(len(deployment.family))]
+            options += own
+            jobs.append(
+                [
+                    partial(_attack, config, scene, attacker, option)
+                    for option in own
+                    for attacker in attackers
+                ]
+            )
+    # What attackers share is made before there are several of them.
+    tradeoffs.judge_of(config, scene)
+    with runs.side_by_side(jobs) as attacks:
+        runs.run_all(
+            tradeoffs.EXPERIMENT, config, scene, attacks, table=tradeoffs.TABLE, grid=False
+        )
+    known = _known(config, scene)
+    for option in options:
+        seen = {record["config_hash"] for record in option.attacks}
+        others = known.get(_key(option.deployment.cut, option.defense.describe()), [])
+        option.attacks.extend(other for other in others if other["config_hash"] not in seen)
+    return options
+
+
+def _attack(
+    config: Config, scene: runs.Scene, attacker: Attacker, option: _Option
+) -> dict[str, Any]:
+    record = tradeoffs.run_one(config, scene, attacker, option.number)
+    option.attacks.append(record)
+    return record
+
+
+def _known(config: Config, scene: runs.Scene) -> dict[str, list[dict[str, Any]]]:
+    """Finished attacks on releases of this target, by cut and defence; of as many images."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for record in records.find(config.workdir):
+        same = (
+            "split" in record
+            and record["data_fingerprint"] == scene.dataset.fingerprint
+            and record["target"]["fingerprint"] == scene.target.fingerprint
+            and record["num_images"] >= config.num_images
+            and record["releases"] == 1
+            and record.get("retrain", "none") == "none"
+        )
+        if same:
+            found.setdefault(_key(record["split"], record["defense"]), []).append(record)
+    return found
+
+
+def _key(cut: str, defense: dict[str, Any]) -> str:
+    """Of a release; what is off at level 0 is no defence."""
+    return json.dumps([cut, _plain(defense)], sort_keys=True)
+
+
+def _plain(defense: dict[str, Any]) -> dict[str, Any]:
+    return NONE.describe() if defense["level"] == 0 else defense
+
+
+# --- What they cost and what they leave -----------------------------------------------------------
+
+
+def _judged(
+    config: Config, scene: runs.Scene, profile: costs.Profile, options: Sequence[_Option]
+) -> dict[str, Any]:
+    """What a record says of the choices."""
+    network = scene.target.network
+    prices = {price.split: price for price in costs.split_costs(network, scene.target.params)}
+    limits = _Limits(config, scene)
+    rows = [
+        _whole(scene, profile, prices["cloud-only"], leaked=1.0),
+        *(
+            _row(config, profile, prices[option.deployment.cut], option, limits)
+            for option in options
+        ),
+        _whole(scene, profile, prices["edge-only"], leaked=0.0),
+    ]
+    for row, worth in zip(rows, decision.pareto(rows), strict=True):
+        fails = config.constraints.broken(row)
+        row |= {"pareto": worth, "meets": not fails, "fails": fails}
+    best = decision.recommend(rows, config.constraints, prefer=config.prefer)
+    split = decision.recommend(
+        rows,
+        config.constraints,
+        prefer=config.prefer,
+        allowed=lambda row: row["split"] not in (*WHOLE, network.cuts[-1]),
+    )
+    return {
+        "constraints": dataclasses.asdict(config.constraints),
+        "prefer": config.prefer,
+        "choices": rows,
+        "recommendation": best,
+        "recommendation_split": split,
+        "reason": "" if best is not None else decision.reason(rows, config.constraints),
+        "certain": [limits.certain(cut) for cut in scene.cuts],
+        "advice": _advice(scene, rows),
+        **{
+            key: float(sum(record[key] for option in options for record in option.attacks))
+            for key in ("fit_s", "attack_s", "compile_s")
+        },
+    }
+
+
+def _row(
+    config: Config,
+    profile: costs.Profile,
+    price: costs.CutCost,
+    option: _Option,
+    limits: "_Limits",
+) -> dict[str, Any]:
+    described = _plain(option.defense.describe())
+    sent = costs.sent_bytes(price.features, described)
+    return {
+        "split": option.deployment.cut,
+        "defense": described,
+        **_accuracy(option.attacks),
+        **_costs(price, profile, sent),
+        **decision.worst(option.attacks),
+        "attacks": [_attacked(config, record) for record in option.attacks],
+        "bounds": limits.of(option.deployment, option.defense, bits=8 * sent),
+    }
+
+
+def _accuracy(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of the records that measured it behind the defence."""
+    first = next((record for record in found if "accuracy_ci" in record), found[0])
+    return {
+        "accuracy": first["accuracy"],
+        "accuracy_ci": first.get("accuracy_ci", [first["accuracy"]] * 2),
+    }
+
+
+def _costs(price: costs.CutCost, profile: costs.Profile, sent: float) -> dict[str, Any]:
+    cost = costs.cost(price, profile, sent)
+    return {
+        "latency_s": cost.latency_s,
+        "edge_s": cost.edge_s,
+        "uplink_s": cost.uplink_s,
+        "cloud_s": cost.cloud_s,
+        "energy_j": cost.energy_j,
+        "edge_j": cost.edge_j,
+        "uplink_j": cost.uplink_j,
+        "memory_bytes": price.memory_bytes,
+        "edge_parameters": price.edge_parameters,
+        "edge_flops": price.edge_flops,
+        "cloud_flops": price.cloud_flops,
+        "sent_bytes": sent,
+    }
+
+
+def _whole(
+    scene: runs.Scene, profile: costs.Profile, price: costs.CutCost, *, leaked: float
+) -> dict[str, Any]:
+    """Sending the image itself, or nothing at all: what that leaves needs no attack."""
+    return {
+        "split": price.split,
+        "defense": NONE.describe(),
+        "accuracy": scene.accuracy,
+        "accuracy_ci": [scene.accuracy] * 2,
+        **_costs(price, profile, price.sent_bytes),
+        "psnr_mean": metrics.PSNR_CAP if leaked else None,
+        "psnr_ci": [metrics.PSNR_CAP] * 2 if leaked else [None, None],
+        "ssim_mean": leaked,
+        "ssim_ci": [leaked, leaked],
+        "reid_top1": leaked,
+        "reid_ci": [leaked, leaked],
+        "attacker": None,
+        "diverged": False,
+        "attacks": [],
+        "bounds": [],
+    }
+
+
+def _attacked(config: Config, record: dict[str, Any]) -> dict[str, Any]:
+    keys = ("method", "psnr_mean", "ssim_mean", "reid_top1", "diverged", "num_images")
+    path = Path(record["path"]).relative_to(config.workdir)
+    return {
+        "threat_model": decision.threat_model(record),
+        **{key: record[key] for key in keys},
+        "path": path.as_posix(),
+    }
+
+
+class _Limits:
+    """What no attacker can, kept in the work folder."""
+
+    def __init__(self, config: Config, scene: runs.Scene):
+        self._config, self._scene = config, scene
+        self._gallery = scene.dataset.test[:_GALLERY].images
+
+    def of(self, deployment: Deployment, defense: Defense, *, bits: float) -> list[dict[str, Any]]:
+        """Bounds on the release of a cut behind a defence, as a record has them."""
+        known = {"defense": defense.describe(), "bits": bits}
+
+        def find() -> list[dict[str, Any]]:
+            through = bounds.channel(deployment.edge, defense)
+            information, features = None, None
+            if through is not None:
+                features = self._features(through.network)
+                information = self._information(through.network)
+            found = bounds.evaluate(through, information, self._gallery, features, bits=bits)
+            return [{**bound._asdict(), "value": _finite(bound.value)} for bound in found]
+
+        return self._kept(deployment.cut, "bounds", known, find)
+
+    def certain(self, cut: str) -> dict[str, Any]:
+        """The Gaussian noise that surely holds re-identification down, and what it costs."""
+
+        def find() -> dict[str, Any]:
+            edge, cloud = self._scene.target.network.split(cut)
+            sigma = bounds.reid_sigma(self._features(edge), SAFE_REID)
+            if not math.isfinite(sigma):
+                return {"sigma": None, "accuracy": None}
+            test, params = self._scene.dataset.test, self._scene.target.params
+            key = jax.random.key(self._config.seed)
+            release = Release(edge, params, test.images, GAUSSIAN.at("feature", sigma), key)
+            right = targets.correct(cloud, params, release, test.labels)
+            return {"sigma": sigma, "accuracy": float(right.mean())}
+
+        found = self._kept(cut, "certain", {"share": SAFE_REID}, find)
+        return {"split": cut, **found}
+
+    def _kept(self, cut: str, name: str, known: dict[str, Any], find: Callable[[], Any]) -> Any:
+        known |= {
+            "data": self._scene.dataset.fingerprint,
+            "target": self._scene.target.fingerprint,
+            "cut": cut,
+            "gallery": len(self._gallery),
+            "seed": self._config.seed,
+            "version": bounds.VERSION,
+        }
+        folder = Path(self._config.workdir) / "learned"
+        path = folder / f"{cut}-{records.config_hash(known)}-{name}.json"
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads(path.read_text())
+        found = find()
+        records.atomic_write(path, lambda file: file.write(json.dumps(found).encode()))
+        return found
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 - it lives as long as a run
+    def _information(self, network: Network) -> bounds.Information:
+        key = jax.random.fold_in(jax.random.key(self._config.seed), 1)
+        params = self._scene.target.params
+        return bounds.information(network, params, self._gallery[:_SAMPLED], key)
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019
+    def _features(self, network: Network) -> np.ndarray:
+        key = jax.random.key(0)  # nothing is drawn
+        release = Release(network, self._scene.target.params, self._gallery, NONE, key)
+        return release[np.arange(len(self._gallery))]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _advice(scene: runs.Scene, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The paper's advice, put to the test: a fully connected layer on the edge protects.
+
+    The undefended cut before the first such layer, and the one behind it; None unless both are
+    among the choices. Source: He, Zhang & Lee 2021, section IV-C.
+    """
+    shapes = scene.target.network.shapes
+    first = next((name for name, shape in shapes.items() if len(shape) == 1), None)
+    cuts = list(shapes)
+    plain = {row["split"]: row for row in rows if row["defense"]["kind"] == "none"}
+    if first is None or first not in plain or not cuts.index(first):
+        return None
+    before = cuts[cuts.index(first) - 1]
+    if before not in plain:
+        return None
+    keys = ("split", "ssim_mean", "reid_top1", "psnr_mean")
+    after = {key: plain[first][key] for key in keys}
+    safe = after["ssim_mean"] < SAFE_SSIM and after["reid_top1"] < SAFE_REID
+    return {"before": {key: plain[before][key] for key in keys}, "after": after, "holds": safe}
