@@ -31,6 +31,7 @@ from jaxinv import (
 )
 from jaxinv.decision import Constraints
 from jaxinv.defenses import GAUSSIAN, NONE, Defense, Release
+from jaxinv.errors import UsageError
 from jaxinv.networks import Network
 from jaxinv.tradeoffs import SAFE_REID, SAFE_SSIM, Attacker, Deployment
 
@@ -151,6 +152,10 @@ def choices(config: Config) -> list[tradeoffs.Choice]:
         if name == "none":
             undefended = True
             continue
+        if not level:
+            raise UsageError(
+                f"--defense={text}: a level is missing, as in {name or 'dropout'}:0.5."
+            )
         kind, _, site = name.partition("@")
         families.setdefault((kind, site or "feature"), []).append(level)
     # Any mechanism is none at level 0, and learned together with its other levels; but for those

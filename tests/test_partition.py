@@ -1,0 +1,287 @@
+"""Choices put together: what is attacked, what counts, what is kept, and what a record says."""
+
+import json
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from jaxinv import bounds, data, partition, records, runs, targets, tradeoffs
+from jaxinv.decision import Constraints
+from jaxinv.defenses import NONE
+from jaxinv.errors import UsageError
+from jaxinv.networks import sequence
+from jaxinv.partition import Config
+
+NETWORK = sequence(
+    [
+        ("conv", nn.Conv(2, (3, 3), (2, 2))),
+        ("relu", nn.relu),
+        ("fc", nn.DenseGeneral(10, axis=(-3, -2, -1))),
+    ],
+    (12, 12, 1),
+    mean=(0.5,),
+    std=(0.3,),
+)
+PARAMS = jax.jit(NETWORK.init)(jax.random.key(0))
+
+
+def samples(count, seed):
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (count, 12, 12, 1), dtype=np.uint8)
+    return data.Samples(pixels, rng.integers(0, 10, count).astype(np.int32))
+
+
+@pytest.fixture(scope="module")
+def scene():
+    parts = samples(40, 0), samples(40, 1), samples(30, 2)
+    dataset = data.Dataset("random", "nowhere", "f" * 12, 10, *parts)
+    target = targets.Target(NETWORK, PARAMS, "nowhere", "e" * 12, {})
+    return runs.Scene(dataset, target, 0.9, list(NETWORK.cuts))
+
+
+LEAKS = {"conv": 0.9, "relu": 0.6, "fc": 0.2}  # SSIM
+
+
+def record_of(scene, cut, defense, *, method="adaptive", **changes):
+    """An attack's record, as far as it is read here."""
+    ssim = LEAKS[cut] / (1 + float(np.sum(defense["level"])))
+    record = {
+        "experiment": "defenses",
+        "threat_model": "whitebox",
+        "dataset": scene.dataset.name,
+        "data_fingerprint": scene.dataset.fingerprint,
+        "target": {"source": "nowhere", "fingerprint": scene.target.fingerprint},
+        "split": cut,
+        "method": method,
+        "num_images": 5,
+        "releases": 1,
+        "defense": defense,
+        "accuracy": 0.9 - 0.05 * float(np.sum(defense["level"])),
+        "accuracy_ci": [0.8, 0.95],
+        "accuracy_undefended": 0.9,
+        "psnr_mean": 20.0,
+        "psnr_ci": [19.0, 21.0],
+        "ssim_mean": ssim,
+        "ssim_ci": [ssim - 0.05, ssim + 0.05],
+        "reid_top1": ssim,
+        "reid_ci": [ssim - 0.05, ssim + 0.05],
+        "diverged": 0,
+        "fit_s": 1.0,
+        "attack_s": 2.0,
+        "compile_s": 3.0,
+        **changes,
+    }
+    record["config_hash"] = records.config_hash({"record": record})
+    return record
+
+
+@pytest.fixture
+def study(scene, monkeypatch, tmp_path):
+    """Runs a study whose attacks are made up; counts them."""
+    attacked = []
+
+    def attack(config, scene, attacker, number):
+        deployment = attacker.deployment
+        defense = deployment.family[number].describe()
+        attacked.append((deployment.cut, attacker.threat, attacker.method))
+        record = record_of(
+            scene, deployment.cut, defense, method=attacker.method, threat_model=attacker.threat
+        )
+        path = tmp_path / "defenses" / record["config_hash"] / "record.json"
+        return {**record, "path": str(path)}
+
+    monkeypatch.setattr(runs, "load", lambda config: scene)
+    monkeypatch.setattr(tradeoffs, "run_one", attack)
+    monkeypatch.setattr(tradeoffs, "judge_of", lambda config, scene: None)
+    monkeypatch.setattr(tradeoffs, "TABLE", ("", lambda record: ""))
+
+    def run(**changes):
+        settings = {
+            "workdir": str(tmp_path),
+            "num_images": 5,
+            "split": ("all",),
+            "defense": ("none", "gaussian:1"),
+            "attacker": ("adaptive",),
+            **changes,
+        }
+        return partition.study(Config(**settings))
+
+    run.attacked = attacked
+    run.workdir = tmp_path
+    return run
+
+
+# --- Flags ----------------------------------------------------------------------------------------
+
+
+def test_defences_of_one_kind_and_site_are_learned_together():
+    config = Config(defense=("none", "gaussian:.5", "dropout@input:.2", "gaussian:2"))
+    found = partition.choices(config)
+    assert [(each.kinds, each.sites, each.levels) for each in found] == [
+        (("gaussian",), ("feature",), ((0.0,), (0.5,), (2.0,))),
+        (("dropout",), ("input",), ((0.2,),)),
+    ]
+
+
+def test_no_defence_needs_no_other():
+    (found,) = partition.choices(Config(defense=("none",)))
+    assert found.levels == ((0.0,),)
+    nopeek, host = partition.choices(Config(defense=("none", "nopeek:1")))
+    assert nopeek.kinds == ("nopeek",) and nopeek.levels == ((1.0,),)
+    assert host.levels == ((0.0,),)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("blur:1", "--defense=blur"),
+        ("gaussian", "--defense=gaussian: a level is missing"),
+        ("gaussian:much", "--level=much"),
+        ("gaussian@wire:1", "--site=wire"),
+        ("", "--defense"),
+    ],
+)
+def test_a_defence_that_is_none_is_named(text, message):
+    with pytest.raises(UsageError, match=message):
+        partition.choices(Config(defense=(text,)))
+
+
+# --- Studies --------------------------------------------------------------------------------------
+
+
+def test_a_record_has_every_choice_in_order_and_what_it_costs_and_leaks(study):
+    record = study()
+    rows = record["choices"]
+    assert [(row["split"], row["defense"]["kind"]) for row in rows] == [
+        ("cloud-only", "none"),
+        *((cut, kind) for cut in NETWORK.cuts for kind in ("none", "gaussian")),
+        ("edge-only", "none"),
+    ]
+    whole, first, *_, nothing = rows
+    assert (whole["ssim_mean"], whole["reid_top1"], whole["psnr_mean"]) == (1.0, 1.0, 100.0)
+    assert (nothing["ssim_mean"], nothing["reid_top1"], nothing["psnr_mean"]) == (0.0, 0.0, None)
+    assert whole["sent_bytes"] == 144 and nothing["sent_bytes"] == 0
+    assert first["sent_bytes"] == 4 * 72 and first["ssim_mean"] == LEAKS["conv"]
+    assert first["attacker"] == {"threat_model": "whitebox", "method": "adaptive"}
+    (attack,) = first["attacks"]
+    assert not Path(attack["path"]).is_absolute() and attack["path"].endswith("record.json")
+    for row in rows:
+        assert row["latency_s"] == pytest.approx(row["edge_s"] + row["uplink_s"] + row["cloud_s"])
+        assert row["energy_j"] == pytest.approx(row["edge_j"] + row["uplink_j"])
+        assert row["meets"] == (not row["fails"])
+    assert [row["memory_bytes"] for row in rows] == sorted(row["memory_bytes"] for row in rows)
+    assert (record["fit_s"], record["attack_s"], record["compile_s"]) == (6.0, 12.0, 18.0)
+    folder = Path(record["path"]).parent
+    for name in (partition.COSTS_NAME, partition.CHOICES_NAME):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_recommended_meets_the_constraints_and_leaks_least(study):
+    record = study()
+    assert record["constraints"]["min_accuracy"] == pytest.approx(0.89)
+    best = record["choices"][record["recommendation"]]
+    assert best["split"] == "edge-only"
+    # At the last cut the cloud has nothing left to do; noise costs too much accuracy.
+    split = record["choices"][record["recommendation_split"]]
+    assert (split["split"], split["defense"]["kind"]) == ("relu", "none")
+    assert record["reason"] == ""
+
+
+def test_where_no_choice_fits_the_record_says_why(study):
+    record = study(constraints=Constraints(min_accuracy=0.99))
+    assert record["recommendation"] is None and record["recommendation_split"] is None
+    assert record["reason"] == "No choice meets min_accuracy=0.99."
+
+
+def test_the_papers_advice_is_tested(study):
+    advice = study()["advice"]
+    assert advice["before"]["split"] == "relu" and advice["after"]["split"] == "fc"
+    assert not advice["holds"]  # re-identified, 20%
+
+
+def test_bounds_hold_for_the_noise_alone(study):
+    rows = study()["choices"]
+    plain = next(row for row in rows if row["split"] == "relu")
+    noisy = next(row for row in rows if row["defense"]["kind"] == "gaussian")
+    assert [bound["name"] for bound in plain["bounds"]] == ["rate"]
+    assert {bound["name"] for bound in noisy["bounds"]} >= {"van Trees", "two-point", "Fano"}
+    for row in rows:
+        for bound in row["bounds"]:
+            assert bound["kind"] in ("certified", "estimated") and bound["assumptions"]
+
+
+def test_noise_that_is_certain_is_found_for_every_cut(study):
+    certain = study()["certain"]
+    assert [one["split"] for one in certain] == list(NETWORK.cuts)
+    for one in certain:
+        assert one["sigma"] > 0 and 0 <= one["accuracy"] <= 1
+
+
+# --- What is known already ------------------------------------------------------------------------
+
+
+def test_a_finished_study_is_read(study, monkeypatch):
+    before = study()
+    monkeypatch.setattr(bounds, "evaluate", None)
+    assert study() == before
+
+
+def test_another_question_about_the_same_attacks_measures_no_bound_anew(study, monkeypatch):
+    before = study()
+    monkeypatch.setattr(bounds, "evaluate", None)
+    monkeypatch.setattr(bounds, "reid_sigma", None)
+    after = study(constraints=Constraints(min_accuracy=0.1), profile="microcontroller")
+    assert after["path"] != before["path"]
+    assert [row["bounds"] for row in after["choices"]] == [
+        row["bounds"] for row in before["choices"]
+    ]
+
+
+def test_attacks_of_other_scripts_on_the_same_release_count(study, scene):
+    base = {**records.environment(), "seed": 0, "data_source": "nowhere", "config": {}}
+    base |= {"attacker_knowledge": "", "surrogate": "none", "exact_fraction": 0, "paper": None}
+    base |= {"psnr_std": 0, "psnr_median": 0, "psnr": [], "ssim_std": 0, "ssim": []}
+    base |= {"images_per_s": 1.0}
+
+    def write(name, **changes):
+        record = {**base, **record_of(scene, "relu", NONE.describe(), method="map", **changes)}
+        if record["experiment"] == "whitebox":
+            del record["threat_model"]
+        records.write(study.workdir / record["experiment"] / name, record, images=None)
+
+    strong = {"ssim_mean": 0.95, "ssim_ci": [0.94, 0.96], "experiment": "whitebox"}
+    write("counts", **strong)
+    write("fewer-images", **{**strong, "num_images": 4, "ssim_mean": 0.99})
+    write("four-releases", **{**strong, "releases": 4, "ssim_mean": 0.99})
+    write("retrained", **{**strong, "retrain": "both", "ssim_mean": 0.99})
+    write("another-target", **{**strong, "target": {"fingerprint": "d"}, "ssim_mean": 0.99})
+    row = next(row for row in study()["choices"] if row["split"] == "relu")
+    assert row["ssim_mean"] == 0.95
+    assert row["attacker"] == {"threat_model": "whitebox", "method": "map"}
+    assert len(row["attacks"]) == 2
+
+
+def test_a_damaged_bound_is_measured_anew(study):
+    before = study()
+    for path in (study.workdir / "learned").glob("*-bounds.json"):
+        path.write_text("[")
+    after = study(prefer="energy")
+    assert [row["bounds"] for row in after["choices"]] == [
+        row["bounds"] for row in before["choices"]
+    ]
+    for path in (study.workdir / "learned").glob("*-bounds.json"):
+        json.loads(path.read_text())
+
+
+def test_every_attacker_attacks_every_choice(study):
+    study(threat_model=("whitebox", "blackbox"), attacker=("paper", "adaptive"))
+    expected = {
+        (cut, threat, method)
+        for cut in NETWORK.cuts
+        for threat in ("whitebox", "blackbox")
+        for method in ("paper", "adaptive")
+    }
+    assert set(study.attacked) == expected and len(study.attacked) == 2 * len(expected)
