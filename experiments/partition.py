@@ -46,7 +46,12 @@ cli.define_float(
 )
 cli.define_float("max_latency_ms", None, "Constraint: of one image.", lower_bound=0)
 cli.define_float("max_energy_mj", None, "Constraint: of the device, for one image.", lower_bound=0)
-cli.define_float("max_memory_mb", None, "Constraint: of the device.", lower_bound=0)
+cli.define_float(
+    "max_memory_mb",
+    None,
+    "Constraint: of the device. By default what the profile has, if it says.",
+    lower_bound=0,
+)
 cli.define_float(
     "max_ssim", None, "Constraint: of the strongest attacker's reconstructions.", lower_bound=0
 )
@@ -165,7 +170,8 @@ def summary(record: Mapping[str, Any]) -> str:
 def _advised(row: Mapping[str, Any]) -> str:
     text = (
         f"{decision.name_of(row)}: accuracy {row['accuracy']:.2%}, "
-        f"{1e3 * row['latency_s']:.3g} ms, {1e3 * row['energy_j']:.3g} mJ, {row['memory_bytes'] / 1e3:,.0f} kB"
+        f"{1e3 * row['latency_s']:.3g} ms, {1e3 * row['energy_j']:.3g} mJ, "
+        f"{row['memory_bytes'] / 1e3:,.0f} kB"
     )
     if row["attacker"] is None:
         return f"{text}; {'all' if row['ssim_mean'] else 'nothing'} is given away."

@@ -295,17 +295,74 @@ def tradeoff_curves(
     _save(figure, path)
 
 
+def cost_bars(
+    path: str | Path, rows: Sequence[Mapping[str, Any]], *, title: str | None = None
+) -> None:
+    """Draws what each split costs: latency on the left, the device's energy on the right (Fig. 2).
+
+    Args:
+      path: the PNG to write, whole or not at all.
+      rows: a bar each, from above: `split`, `edge_s`, `uplink_s`, `cloud_s` (seconds), `edge_j` and
+        `uplink_j` (joules).
+      title: drawn above everything.
+
+    Raises:
+      UserError: the file cannot be written.
+      ValueError: there is no row.
+    """
+    if not rows:
+        raise ValueError("Expected at least one split.")
+    figure = _new_figure(11, 1.4 + 0.26 * len(rows))
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
+    panels = figure.subplots(1, 2, sharey=True)
+    parts = {"edge computes": _ORANGE, "uplink, round trip": _BLUE, "cloud computes": "#009E73"}
+    bars: dict[str, Any] = {}
+    for axes, keys, unit, label in (
+        (panels[0], ("edge_s", "uplink_s", "cloud_s"), "s", "latency of one image"),
+        (panels[1], ("edge_j", "uplink_j"), "J", "energy of the device for one image"),
+    ):
+        totals = np.array([sum(row[key] for key in keys) for row in rows])
+        scale, prefix = (1e3, "m") if totals.max() < 1 else (1.0, "")
+        if totals.max() < 1e-3:
+            scale, prefix = 1e6, "\N{GREEK SMALL LETTER MU}"
+        left = np.zeros(len(rows))
+        for (name, colour), key in zip(parts.items(), keys, strict=False):
+            widths = scale * np.array([row[key] for row in rows])
+            bars[name] = axes.barh(range(len(rows)), widths, left=left, color=colour, height=0.7)
+            left += widths
+        for place, total in enumerate(left):
+            axes.annotate(
+                f"{total:.3g}",
+                (total, place),
+                xytext=(3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7,
+                color=_GREY,
+            )
+        _style(axes)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(f"{label} ({prefix}{unit})")
+        axes.set_xlim(0, max(1.12 * left.max(), 1e-12))
+    panels[0].set_yticks(range(len(rows)), [row["split"] for row in rows])
+    for text in panels[0].get_yticklabels():
+        text.set_parse_math(False)
+    panels[0].invert_yaxis()
+    _legend(figure, bars, title)
+    _save(figure, path)
+
+
 def choice_points(
     path: str | Path, choices: Sequence[Mapping[str, Any]], *, title: str | None = None
 ) -> None:
-    """Draws choices of a cut and a defence: accuracy and latency, against the SSIM that is left.
+    """Draws choices of a cut and a defence: accuracy and energy, against the SSIM that is left.
 
     A colour for each cut, in order, and a marker for each defence; those of the Pareto set are
     filled and named by their cut.
 
     Args:
       path: the PNG to write, whole or not at all.
-      choices: rows of a `partition` record: `split`, `defense`, `accuracy` (a share), `latency_s`,
+      choices: rows of a `partition` record: `split`, `defense`, `accuracy` (a share), `energy_j`,
         `ssim_mean`, `ssim_ci` (of the strongest attacker) and `pareto`.
       title: drawn above everything.
 
@@ -326,13 +383,15 @@ def choice_points(
     left, right = figure.subplots(1, 2)
     for axes, key, scale, label in (
         (left, "accuracy", 100, "accuracy (%)"),
-        (right, "latency_s", 1e3, "latency (ms)"),
+        (right, "energy_j", 1e3, "energy of the device for one image (mJ)"),
     ):
         _style(axes)
         axes.set_xlabel("SSIM left to the strongest attacker")
         axes.set_ylabel(label)
         for row in choices:
             _draw_choice(axes, row, scale * row[key], colours, markers)
+            if row["pareto"] and axes is left:
+                _name_point(axes, row["split"], row["ssim_mean"], scale * row[key])
     right.set_yscale("log")
     _name_choices(figure, colours, markers)
     _save(figure, path)
@@ -357,16 +416,18 @@ def _draw_choice(
         markerfacecolor=colour if row["pareto"] else "white",
         linestyle="none",
     )
-    if row["pareto"]:
-        axes.annotate(
-            row["split"],
-            (x, y),
-            xytext=(4, 4),
-            textcoords="offset points",
-            fontsize=7,
-            color=_GREY,
-            parse_math=False,
-        )
+
+
+def _name_point(axes: Axes, text: str, x: float, y: float) -> None:
+    axes.annotate(
+        text,
+        (x, y),
+        xytext=(4, 4),
+        textcoords="offset points",
+        fontsize=7,
+        color=_GREY,
+        parse_math=False,
+    )
 
 
 def _name_choices(figure: Figure, colours: Mapping[str, Any], markers: Mapping[str, str]) -> None:

@@ -71,9 +71,7 @@ def study(config: Config) -> dict[str, Any]:
     profile = costs.load_profile(config.profile)
     chosen = choices(config)
     scene = runs.load(config)
-    if config.constraints.min_accuracy is None:
-        least = dataclasses.replace(config.constraints, min_accuracy=scene.accuracy - 0.01)
-        config = dataclasses.replace(config, constraints=least)
+    config = dataclasses.replace(config, constraints=_defaults(config, scene, profile))
     options = _attacked_options(config, scene, chosen)
     dataset = scene.dataset
     identity = {
@@ -87,7 +85,7 @@ def study(config: Config) -> dict[str, Any]:
         "constraints": dataclasses.asdict(config.constraints),
         "prefer": config.prefer,
         "attacks": [sorted(one["config_hash"] for one in option.attacks) for option in options],
-        "version": [VERSION, bounds.VERSION],
+        "version": [VERSION, bounds.VERSION, costs.VERSION],
     }
     label = f"{dataset.name}-{profile.name}-n{config.num_images}-s{config.seed}"
     folder = records.run_dir(config.workdir, EXPERIMENT, identity, label=label)
@@ -114,6 +112,16 @@ def study(config: Config) -> dict[str, Any]:
     written = records.read(folder)
     assert written is not None
     return {**written, "path": path}
+
+
+def _defaults(config: Config, scene: runs.Scene, profile: costs.Profile) -> Constraints:
+    """The constraints, with what is meant where none is given."""
+    given = config.constraints
+    if given.min_accuracy is None:
+        given = dataclasses.replace(given, min_accuracy=scene.accuracy - 0.01)
+    if given.max_memory_mb is None and profile.memory_bytes is not None:
+        given = dataclasses.replace(given, max_memory_mb=1e-6 * profile.memory_bytes)
+    return given
 
 
 def _undefended(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

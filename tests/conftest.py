@@ -23,6 +23,9 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.pop("TFDS_DATA_DIR", None)
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
+from datasets import write_tfds  # noqa: E402
+from scripts import Scripts  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
@@ -31,3 +34,25 @@ jax.config.update("jax_debug_key_reuse", True)
 def pytest_unconfigure():
     """Everything that is cached by the session goes with it."""
     shutil.rmtree(_CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory):
+    return Scripts(tmp_path_factory.mktemp("scripts"))
+
+
+@pytest.fixture(scope="module")
+def few(scripts):
+    """Flags for a prepared MNIST of few digits, from which attacks learn in seconds.
+
+    Its target is the shipped one.
+    """
+    from jaxinv import data
+
+    digits = data.load("mnist_5k", announce=lambda line: None)
+    train, test = (
+        (samples.pixels[:count], samples.labels[:count])
+        for samples, count in ((digits.target, 900), (digits.test, 520))
+    )
+    write_tfds(scripts.folder / "few", "mnist", train, test, num_classes=10)
+    return ("--dataset=mnist", f"--data_dir={scripts.folder / 'few'}", "--num_images=8")

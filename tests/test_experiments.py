@@ -2,11 +2,7 @@
 and without prepared data."""
 
 import json
-import os
-import signal
 import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +10,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
-from datasets import write_tfds
 from PIL import Image
 
-from jaxinv import _decode, checkpoints, data, records
+from jaxinv import _decode, checkpoints, records
 from jaxinv.networks import lenet5
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,84 +21,10 @@ FLAGS = ("--dataset=mnist_5k", "--num_images=8")
 FAST = (*FLAGS, "--method=tv", "--steps=50")
 
 
-class Scripts:
-    """Runs experiment scripts with one cache and one empty home."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        kept = {k: v for k, v in os.environ.items() if k not in ("TFDS_DATA_DIR", "XDG_CACHE_HOME")}
-        self.env = {
-            **kept,
-            "HOME": str(folder),
-            "JAXINV_CACHE": str(folder / "cache"),
-            "JAX_PLATFORMS": "cpu",
-            "PYTHONPATH": str(ROOT),
-        }
-
-    def start(self, script, *flags, cwd=None):
-        command = [sys.executable, str(ROOT / "experiments" / f"{script}.py"), *map(str, flags)]
-        return subprocess.Popen(
-            command,
-            cwd=cwd or self.folder,
-            env=self.env,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def run(self, script, *flags, cwd=None, timeout=120):
-        with self.start(script, *flags, cwd=cwd) as process:
-            try:
-                stdout, stderr = process.communicate(timeout=timeout)
-            finally:
-                process.kill()
-        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
-
-    def record_of(self, script, *flags, cwd=None):
-        """Runs a script that has to succeed; the path that it prints last."""
-        done = self.run(script, *flags, cwd=cwd)
-        assert done.returncode == 0, done.stderr
-        return Path(cwd or self.folder) / done.stdout.splitlines()[-1]
-
-    def kill_when(self, condition, script, *flags, cwd):
-        """Starts a script and kills it as soon as `condition()` holds."""
-        process = self.start(script, *flags, cwd=cwd)
-        try:
-            deadline = time.monotonic() + 90
-            while not condition():
-                assert process.poll() is None, process.communicate()[1]
-                assert time.monotonic() < deadline
-                time.sleep(0.005)
-        finally:
-            process.kill()
-            process.communicate()
-        assert process.returncode == -signal.SIGKILL
-
-
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory):
-    return Scripts(tmp_path_factory.mktemp("scripts"))
-
-
 class First(NamedTuple):
     done: subprocess.CompletedProcess
     path: Path
     checkpoint: Path
-
-
-@pytest.fixture(scope="module")
-def few(scripts):
-    """Flags for a prepared MNIST of few digits, from which attacks learn in seconds.
-
-    Its target is the shipped one.
-    """
-    digits = data.load("mnist_5k", announce=lambda line: None)
-    train, test = (
-        (samples.pixels[:count], samples.labels[:count])
-        for samples, count in ((digits.target, 900), (digits.test, 520))
-    )
-    write_tfds(scripts.folder / "few", "mnist", train, test, num_classes=10)
-    return ("--dataset=mnist", f"--data_dir={scripts.folder / 'few'}", "--num_images=8")
 
 
 @pytest.fixture(scope="module")
@@ -397,7 +318,10 @@ def test_other_attackers_of_a_composition_see_several_releases(scripts, few):
     assert len(written["queryfree"]["shadow_accuracy"]) >= 1
 
 
-SCRIPTS = ["whitebox", "blackbox", "queryfree", "train_target", "convergence", "defenses"]
+SCRIPTS = [
+    *("whitebox", "blackbox", "queryfree", "defenses", "partition"),
+    *("train_target", "convergence"),
+]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -431,6 +355,11 @@ def test_help_lists_the_flags(scripts, script):
             "--retrain",
             "--retrain_steps",
             "--num_images",
+        ],
+        "partition": [
+            *("--split", "--defense", "--profile", "--prefer", "--threat_model", "--attacker"),
+            *("--min_accuracy", "--max_latency_ms", "--max_energy_mj", "--max_memory_mb"),
+            *("--max_ssim", "--max_reid", "--num_images"),
         ],
         "convergence": ["--split", "--method", "--num_images", "--steps", "--surrogate"],
         "train_target": ["--epochs", "--batch_size", "--learning_rate"],

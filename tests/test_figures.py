@@ -384,3 +384,48 @@ def test_matplotlib_waits_for_the_first_picture():
     code = "import sys, jaxinv.figures; assert 'matplotlib' not in sys.modules"
     root = jaxinv.__path__[0] + "/.."
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+
+
+def size_of(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+def cost_row(split="conv1", **changes):
+    values = {"edge_s": 0.001, "uplink_s": 0.02, "cloud_s": 0.0, "edge_j": 1e-3, "uplink_j": 2e-3}
+    return {"split": split, **values, **changes}
+
+
+def test_costs_are_stacked_and_name_their_splits(tmp_path):
+    rows = [cost_row("cloud-only"), cost_row("$x^2_"), cost_row("edge-only", uplink_s=0.0)]
+    figures.cost_bars(tmp_path / "costs.png", rows, title="$a_b")
+    few = size_of(tmp_path / "costs.png")
+    figures.cost_bars(tmp_path / "costs.png", rows * 5)
+    assert size_of(tmp_path / "costs.png")[1] > few[1]  # a bar each
+    with pytest.raises(ValueError, match="at least one split"):
+        figures.cost_bars(tmp_path / "none.png", [])
+
+
+def test_choices_are_drawn_with_what_is_not_known_left_out(tmp_path):
+    none = {"kind": "none", "site": "feature", "level": 0.0}
+    both = {"kind": "dropout+gaussian", "site": "input", "level": [0.2, 0.3]}
+    rows = [
+        {
+            "split": split,
+            "defense": defense,
+            "accuracy": 0.9,
+            "energy_j": 0.002,
+            "ssim_mean": ssim,
+            "ssim_ci": [ssim, ssim],
+            "pareto": pareto,
+        }
+        for split, defense, ssim, pareto in (
+            ("conv1", none, 0.9, True),
+            ("$x^2_", both, 0.5, False),
+            ("edge-only", none, float("nan"), True),
+        )
+    ]
+    figures.choice_points(tmp_path / "choices.png", rows, title="$a_b")
+    assert size_of(tmp_path / "choices.png")[0] > 1000
+    with pytest.raises(ValueError, match="at least one choice"):
+        figures.choice_points(tmp_path / "none.png", [])

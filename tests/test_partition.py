@@ -285,3 +285,49 @@ def test_every_attacker_attacks_every_choice(study):
         for method in ("paper", "adaptive")
     }
     assert set(study.attacked) == expected and len(study.attacked) == 2 * len(expected)
+
+
+# --- The script -----------------------------------------------------------------------------------
+
+
+def test_the_script_recommends_and_its_record_is_read_again(scripts, few):
+    flags = ("--split=pool2", "--defense=none,gaussian:2", "--fit_steps=5", *few)
+    done = scripts.run("partition", *flags, timeout=300)
+    assert done.returncode == 0, done.stderr
+    path = scripts.folder / done.stdout.splitlines()[-1]
+    record = json.loads(path.read_text())
+    assert record.keys() >= records.REQUIRED_KEYS
+    assert [row["split"] for row in record["choices"]] == [
+        "cloud-only",
+        "pool2",
+        "pool2",
+        "edge-only",
+    ]
+    for row in record["choices"][1:3]:
+        assert {attack["threat_model"] for attack in row["attacks"]} == {"whitebox", "blackbox"}
+        for attack in row["attacks"]:
+            assert (scripts.folder / "results" / attack["path"]).is_file()
+    said = done.stdout
+    assert "Recommendation: edge-only" in said
+    assert "phone-wifi" in said and "min_accuracy" in said and "cloud-only" in said
+    # Another profile asks no attack anew, and what nothing meets is said.
+    again = scripts.run("partition", *flags, "--profile=microcontroller", "--max_latency_ms=0.001")
+    assert again.returncode == 0, again.stderr
+    assert "No choice meets max_latency_ms=0.001" in again.stdout
+    assert len([*scripts.folder.glob("results/defenses/*/record.json")]) == 4
+
+
+@pytest.mark.parametrize(
+    "flags, status, told",
+    [
+        (["--defense=blur:1"], 2, "--defense=blur"),
+        (["--profile=toaster"], 2, "--profile=toaster"),
+        (["--max_ssim=nan"], 2, "max_ssim"),
+        (["--prefer=beauty"], 2, "--prefer"),
+    ],
+)
+def test_a_mistake_gets_one_line(scripts, flags, status, told):
+    done = scripts.run("partition", *flags)
+    assert done.returncode == status
+    (line,) = done.stderr.splitlines()
+    assert told in line

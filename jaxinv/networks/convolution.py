@@ -23,7 +23,9 @@ Gradient in the pixels, microseconds an image, one core of an AMD EPYC (AVX-512)
 | CIFAR to relu22 (8)    | 1859         | 9839          | 1861            | not run        |
 """
 
-from collections.abc import Sequence
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -35,9 +37,21 @@ from jax.custom_derivatives import SymbolicZero, linear_call
 Form = Literal["lax", "canonical", "toeplitz"]
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
+_chosen: contextvars.ContextVar[Form | None] = contextvars.ContextVar("form", default=None)
+
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _TOEPLITZ_MAX_OVERHEAD = 8  # times the multiplications of the direct form
 _TOEPLITZ_MAX_CHANNELS = 256  # input channels x output channels
+
+
+@contextlib.contextmanager
+def computed_as(form: Form) -> Iterator[None]:
+    """Every convolution that is traced meanwhile has this form."""
+    token = _chosen.set(form)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
 
 
 def choose_form(
@@ -70,7 +84,7 @@ def convolve(x: Array, kernel: Array, pads: Pads, *, form: Form | None = None) -
     Returns:
       `[N, H + sum(pads[0]) - kh + 1, W + sum(pads[1]) - kw + 1, Cout]`.
     """
-    form = form or choose_form(x.shape, kernel.shape)
+    form = form or _chosen.get() or choose_form(x.shape, kernel.shape)
     if form == "lax":
         return _direct(x, kernel, pads)
     return _canonical(x, kernel, pads) if form == "canonical" else _toeplitz(x, kernel, pads)

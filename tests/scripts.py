@@ -1,0 +1,64 @@
+"""Runs experiment scripts as a user does, in processes of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Scripts:
+    """Runs experiment scripts with one cache and one empty home."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        kept = {k: v for k, v in os.environ.items() if k not in ("TFDS_DATA_DIR", "XDG_CACHE_HOME")}
+        self.env = {
+            **kept,
+            "HOME": str(folder),
+            "JAXINV_CACHE": str(folder / "cache"),
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def start(self, script, *flags, cwd=None):
+        command = [sys.executable, str(ROOT / "experiments" / f"{script}.py"), *map(str, flags)]
+        return subprocess.Popen(
+            command,
+            cwd=cwd or self.folder,
+            env=self.env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, script, *flags, cwd=None, timeout=120):
+        with self.start(script, *flags, cwd=cwd) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=timeout)
+            finally:
+                process.kill()
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def record_of(self, script, *flags, cwd=None):
+        """Runs a script that has to succeed; the path that it prints last."""
+        done = self.run(script, *flags, cwd=cwd)
+        assert done.returncode == 0, done.stderr
+        return Path(cwd or self.folder) / done.stdout.splitlines()[-1]
+
+    def kill_when(self, condition, script, *flags, cwd):
+        """Starts a script and kills it as soon as `condition()` holds."""
+        process = self.start(script, *flags, cwd=cwd)
+        try:
+            deadline = time.monotonic() + 90
+            while not condition():
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+        finally:
+            process.kill()
+            process.communicate()
+        assert process.returncode == -signal.SIGKILL
