@@ -11,7 +11,7 @@ of the other scripts on the same release count, too. The run itself is a folder
 
   python experiments/partition.py --dataset=mnist
   python experiments/partition.py --profile=microcontroller --max_latency_ms=100 --min_accuracy=.97
-  python experiments/partition.py --defense=none,gaussian:.5,gaussian:2,quantize:1 --max_ssim=.5
+  python experiments/partition.py --defense=none,dropout:.6,gaussian:2,quantize:1 --max_ssim=.5
   python experiments/partition.py --split=relu2,fc1 --profile=my_device.toml --prefer=energy
 """
 
@@ -29,7 +29,7 @@ from jaxinv.tradeoffs import SAFE_REID
 FLAGS = flags.FLAGS
 flags.DEFINE_list(
     "defense",
-    "none,dropout:.6,gaussian:2",
+    "none,gaussian:.5,gaussian:2",
     "Defences, a comma list of kind:level, or kind@site:level, as defenses.py knows them; none is "
     "one. gaussian@input:.5 is noise on the input; a+b:.2+.3 does both.",
 )
@@ -71,7 +71,7 @@ flags.DEFINE_list(
     "finished in --workdir counts, too.",
 )
 flags.DEFINE_list("attacker", "adaptive", "One or both of paper and adaptive, as in defenses.py.")
-cli.define_count("fit_steps", 300, "Steps of training what an attacker learns.")
+cli.define_count("fit_steps", 200, "Steps of training what an attacker learns.")
 cli.define_count("shadow_steps", 300, "Steps of training query-free shadows.")
 flags.DEFINE_boolean(
     "correction", False, "Whether white-box attackers learn a correction, too; it takes longer."

@@ -22,7 +22,7 @@ from jaxinv.errors import UsageError
 from jaxinv.networks import Network, Params
 from jaxinv.networks.convolution import computed_as
 
-VERSION = 1
+VERSION = 2
 """Of what is counted here: studies of another are not read."""
 
 _FLOAT = 4  # bytes
@@ -97,11 +97,13 @@ def split_costs(network: Network, params: Params | None = None) -> list[CutCost]
 
 def _flops(network: Network, params: Params) -> float:
     image = jax.ShapeDtypeStruct((1, *network.input_shape), jnp.float32)
-    with computed_as("lax"):
+    # For the CPU: the backends of GPUs and TPUs analyse no program before it is compiled, and then
+    # the convolutions in it are calls that are not counted.
+    with computed_as("lax"), jax.default_device(jax.devices("cpu")[0]):
         # A function of its own: what was traced in another form is not taken for it.
         run = jax.jit(lambda params, x: network.apply(params, x))
         analysis: Any = run.lower(network.select(params), image).cost_analysis()
-    return float(analysis["flops"])
+    return float(analysis.get("flops", 0.0))  # nothing is said of a program without arithmetic
 
 
 def sent_bytes(shape: Sequence[int], defense: Mapping[str, Any]) -> int:
@@ -113,6 +115,9 @@ def sent_bytes(shape: Sequence[int], defense: Mapping[str, Any]) -> int:
     * `prune`, `dropout`: a bit for each value, and those that are left (of dropout, on average);
     * `project`: a value for each dimension that is left.
 
+    Noise, a projection and what is not known give every value anew: what came before saves nothing.
+    Neither does a projection before one of the others.
+
     Args:
       shape: of the features.
       defense: `{kind, site, level}`, as `Defense.describe` has it.
@@ -123,18 +128,23 @@ def sent_bytes(shape: Sequence[int], defense: Mapping[str, Any]) -> int:
     levels = defense["level"] if isinstance(defense["level"], list) else [defense["level"]]
     sites = str(defense["site"]).split("+")
     sites = sites * len(kinds) if len(sites) == 1 else sites
-    options = [dense]
+    options = {"dense": dense}
     for kind, site, level in zip(kinds, sites, levels, strict=True):
-        if site != "feature" or not level:
+        if site != "feature" or not level or kind == "nopeek":
             continue
+        if kind in ("quantize", "prune", "dropout"):
+            options.pop("project", None)
+        else:
+            options = {"dense": dense}
         kept = math.ceil((1 - level) * count * (1 - 1e-6)) if level < 1 else 0
+        least = options.get(kind, dense)
         if kind == "quantize":
-            options.append(math.ceil(count * level / 8) + 2 * _FLOAT)
+            options[kind] = min(least, math.ceil(count * level / 8) + 2 * _FLOAT)
         elif kind in ("prune", "dropout"):
-            options.append(math.ceil(count / 8) + _FLOAT * kept)
+            options[kind] = min(least, math.ceil(count / 8) + _FLOAT * kept)
         elif kind == "project":
-            options.append(_FLOAT * kept)
-    return min(options)
+            options[kind] = _FLOAT * kept
+    return min(options.values())
 
 
 # --- Profiles -------------------------------------------------------------------------------------

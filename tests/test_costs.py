@@ -5,7 +5,7 @@ import jax
 import pytest
 
 from jaxinv import costs
-from jaxinv.defenses import DROPOUT, GAUSSIAN, NONE, PROJECT, PRUNE, QUANTIZE
+from jaxinv.defenses import DROPOUT, GAUSSIAN, NONE, NOPEEK, PROJECT, PRUNE, QUANTIZE, Mechanism
 from jaxinv.errors import UsageError
 from jaxinv.networks import cifar_cnn, lenet5, max_pool, sequence
 
@@ -97,6 +97,11 @@ def test_later_cuts_ask_more_of_the_edge():
             assert values == sorted(values)
 
 
+def test_layers_without_arithmetic_cost_none():
+    flat = sequence([("flat", lambda x: x.reshape(len(x), -1)), ("fc", nn.Dense(3))], (4, 4, 1))
+    assert [row.edge_flops for row in costs.split_costs(flat)] == [0, 0, 99, 99]
+
+
 @pytest.mark.parametrize(
     "defense, expected",
     [
@@ -111,6 +116,15 @@ def test_later_cuts_ask_more_of_the_edge():
         (PROJECT.at("feature", 0.75), 100),
         (GAUSSIAN.at("feature", 1) + QUANTIZE.at("feature", 1), 13 + 8),
         (DROPOUT.at("input", 0.5) + PROJECT.at("feature", 0.5), 200),
+        (PRUNE.at("feature", 0.9) + PRUNE.at("feature", 0.5), 13 + 40),
+        (PRUNE.at("feature", 0.9) + QUANTIZE.at("feature", 8), 13 + 40),
+        (QUANTIZE.at("feature", 1) + GAUSSIAN.at("feature", 1), 400),  # noise is not quantised
+        (QUANTIZE.at("feature", 1) + GAUSSIAN.at("feature", 0), 13 + 8),
+        (QUANTIZE.at("feature", 1) + NOPEEK.at("feature", 1), 13 + 8),
+        (DROPOUT.at("feature", 0.9) + GAUSSIAN.at("feature", 1), 400),
+        (PRUNE.at("feature", 0.9) + PROJECT.at("feature", 0.5), 200),
+        (PROJECT.at("feature", 0.9) + QUANTIZE.at("feature", 8), 100 + 8),
+        (Mechanism("own", lambda key, x, level: x).at("feature", 1), 400),
     ],
 )
 def test_bytes_behind_a_defence(defense, expected):
