@@ -22,7 +22,7 @@ from jaxinv.errors import UsageError
 from jaxinv.networks import Network, Params
 from jaxinv.networks.convolution import computed_as
 
-VERSION = 2
+VERSION = 1
 """Of what is counted here: studies of another are not read."""
 
 _FLOAT = 4  # bytes

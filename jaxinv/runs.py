@@ -164,18 +164,22 @@ def side_by_side(
     function for each step of each job, in order, that waits for what the step returns.
 
     Args:
-      jobs: their steps in turn; a step is never run before those ahead of it in its job are done.
+      jobs: their steps in turn; a step is never run before those ahead of it in its job are done,
+        and not at all if one of these fails.
     """
     count = records.usable_cores() if jax.default_backend() == "cpu" else 1
     pool = ThreadPoolExecutor(max_workers=count)
 
     def run(job: Sequence[Callable[[], ResultT]], done: list[Future[ResultT]]) -> None:
+        failed: BaseException | None = None
         for step, future in zip(job, done, strict=True):
             try:
-                future.set_result(step())
+                if failed is None:
+                    future.set_result(step())
             except BaseException as error:  # the caller's to handle
-                future.set_exception(error)
-                return
+                failed = error
+            if failed is not None:
+                future.set_exception(failed)
 
     futures: list[Future[ResultT]] = []
     for job in jobs:

@@ -8,6 +8,7 @@ from absl import flags
 
 from jaxinv import data, records, runs, targets
 from jaxinv.defenses import DROPOUT
+from jaxinv.errors import UserError
 from jaxinv.networks import lenet5
 
 
@@ -154,3 +155,38 @@ def test_a_configuration_comes_from_the_flags_of_its_names(monkeypatch):
     assert config.depth == 7
     assert config.split == ("a", "b")
     assert config.dataset == "<dataset>"
+
+
+# --- Side by side ---------------------------------------------------------------------------------
+
+
+def test_jobs_side_by_side_answer_in_order():
+    done = []
+
+    def step(job, number):
+        def run():
+            done.append((job, number))
+            return job, number
+
+        return run
+
+    jobs = [[step(job, number) for number in range(3)] for job in range(4)]
+    with runs.side_by_side(jobs) as steps:
+        answers = [ask() for ask in steps]
+    assert answers == [(job, number) for job in range(4) for number in range(3)]
+    for job in range(4):  # within a job one after the other
+        assert [number for own, number in done if own == job] == [0, 1, 2]
+
+
+def test_a_step_that_fails_fails_where_it_is_asked_for():
+    later = []
+
+    def fails():
+        raise UserError("as it should")
+
+    with runs.side_by_side([[lambda: 1, fails, lambda: later.append(1)]]) as steps:
+        assert steps[0]() == 1
+        for ask in steps[1:]:
+            with pytest.raises(UserError, match="as it should"):
+                ask()
+    assert not later
