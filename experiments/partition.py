@@ -15,13 +15,14 @@ of the other scripts on the same release count, too. The run itself is a folder
   python experiments/partition.py --split=relu2,fc1 --profile=my_device.toml --prefer=energy
 """
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from jaxinv import cli, costs, decision, metrics, partition, retraining, runs, tradeoffs
+from jaxinv import cli, costs, decision, metrics, partition, records, retraining, runs, tradeoffs
 from jaxinv.decision import Constraints
 from jaxinv.partition import Config
 from jaxinv.tradeoffs import SAFE_REID
@@ -82,6 +83,11 @@ flags.DEFINE_enum(
     ["attacker", "same"],
     "Images that the attacker learns from: its own, or the target's training images.",
 )
+flags.DEFINE_boolean(
+    "measure",
+    False,
+    "Whether to time every edge on this machine, too, and to compare with what is counted.",
+)
 cli.common_flags(num_images=64, splits="all")
 
 
@@ -93,7 +99,28 @@ def run(config: Config) -> dict[str, Any]:
     print(f"What each cut costs: {folder / partition.COSTS_NAME}")
     print(f"Accuracy against what is left: {folder / partition.CHOICES_NAME}")
     print(summary(record))
+    if config.measure:
+        print(measured(config))
     return record
+
+
+def measured(config: Config) -> str:
+    """Seconds an image of each edge on this machine, beside its FLOPs, and how the orders agree."""
+    target = runs.load(config).target
+    counted = {row.split: row.edge_flops for row in costs.split_costs(target.network)}
+    seconds = costs.measure_edges(target.network, target.params)
+    lines = [f"Edges on this machine, {records.environment()['device']}, 64 images at once:"]
+    lines += [
+        f"{cut:<12}{counted[cut] / 1e6:>10.3f} MFLOP{1e6 * time:>10.1f} us an image"
+        for cut, time in seconds.items()
+    ]
+    pairs = [(a, b) for a, b in itertools.combinations(seconds, 2) if counted[a] != counted[b]]
+    apart = [(a, b) for a, b in pairs if seconds[a] > seconds[b]]
+    told = ", ".join(f"{a} and {b}" for a, b in apart) or "none"
+    lines.append(
+        f"{len(pairs) - len(apart)} of {len(pairs)} pairs in the order counted; not: {told}"
+    )
+    return "\n".join(lines)
 
 
 _COLUMNS = (

@@ -12,8 +12,11 @@ The package reads in the order that data flow:
 * `attacks.adaptive`: white-box attackers who know the defence.
 * `tradeoffs`: a defence at all its levels, its accuracy, and what attackers make of it;
   `retraining` for targets that learn to live with it, `judge` for what is still to be seen.
+* `bounds`: what no attacker can do. `costs`: what a split costs a device.
+* `partition`, `decision`: cuts and defences as choices, and which to take.
 * `metrics`, `evaluation`, `paper`: quality per image, its summary, and the paper's numbers beside.
 * `records`, `figures`, `runs`: what a run leaves behind, and how scripts get there.
+* `report`: a page of all records.
 
 Importing it imports none of them: each is imported by name, and is as light as it can be.
 """

@@ -108,8 +108,8 @@ def pareto(rows: Sequence[Row]) -> list[bool]:
     costs = np.array([[objective(row) for objective in _OBJECTIVES] for row in rows])
     no_worse = (costs[:, None] <= costs).all(axis=-1)
     better = (costs[:, None] < costs).any(axis=-1)
-    worth: list[bool] = (~(no_worse & better).any(axis=0)).tolist()
-    return worth
+    beaten = np.asarray((no_worse & better).any(axis=0))
+    return [not each for each in beaten]
 
 
 _OBJECTIVES: tuple[Callable[[Row], float], ...] = (

@@ -53,12 +53,13 @@ class Config(tradeoffs.Config):
     """A study of choices.
 
     Attributes:
-      profile, prefer: as the flags.
+      profile, prefer, measure: as the flags.
       constraints: to be met.
     """
 
     profile: str = "phone-wifi"
     prefer: str = "privacy"
+    measure: bool = False
     constraints: Constraints = dataclasses.field(default_factory=Constraints)
 
 

@@ -311,10 +311,12 @@ def test_the_script_recommends_and_its_record_is_read_again(scripts, few):
     assert "Recommendation: edge-only" in said
     assert "phone-wifi" in said and "min_accuracy" in said and "cloud-only" in said
     # Another profile asks no attack anew, and what nothing meets is said.
-    again = scripts.run("partition", *flags, "--profile=microcontroller", "--max_latency_ms=0.001")
+    more = ("--profile=microcontroller", "--max_latency_ms=0.001", "--measure")
+    again = scripts.run("partition", *flags, *more)
     assert again.returncode == 0, again.stderr
     assert "No choice meets max_latency_ms=0.001" in again.stdout
     assert len([*scripts.folder.glob("results/defenses/*/record.json")]) == 4
+    assert "of 55 pairs in the order counted" in again.stdout
 
 
 @pytest.mark.parametrize(

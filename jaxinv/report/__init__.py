@@ -1,0 +1,106 @@
+"""One page of what all runs found: what to choose, curves, pictures, and where it is all from.
+
+Reads records and the pictures beside them, and computes nothing again; JAX is not imported. The
+page is one HTML file that loads nothing: charts are Vega-Lite by Altair, drawn by the browser. What
+records hold is not trusted: it is escaped, and what is no number is shown as missing.
+
+`read` finds the records, `build` makes the page of them, `write` writes it and its figures.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from jaxinv import records
+from jaxinv.errors import UserError
+from jaxinv.report import page, results
+
+FORMATS = ("png", "pdf")
+"""Of the figures beside the page."""
+
+_PIXELS = 2.0  # of a PNG, for each of the page's
+
+
+def read(
+    workdir: str | os.PathLike[str], datasets: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Every record under `workdir`, each with its `path`.
+
+    Args:
+      workdir: where runs lie.
+      datasets: names of those that are wanted; None for all.
+
+    Raises:
+      UserError: there is none.
+    """
+    found = records.find(workdir)
+    if not found:
+        raise UserError(
+            f"--workdir={workdir} holds no finished run; an experiment makes some: "
+            "python experiments/whitebox.py"
+        )
+    if datasets is None:
+        return found
+    chosen = [record for record in found if record["dataset"] in datasets]
+    if not chosen:
+        there = ", ".join(sorted({str(record["dataset"]) for record in found}))
+        raise UserError(f"--dataset={','.join(datasets)}: the runs there are of {there}.")
+    return chosen
+
+
+def build(found: Sequence[dict[str, Any]]) -> str:
+    """The page of records as `read` returns them; their pictures are read here."""
+    return page.render(results.sort(found))[0]
+
+
+def write(
+    found: Sequence[dict[str, Any]],
+    path: str | os.PathLike[str],
+    *,
+    formats: Sequence[str] = FORMATS,
+) -> list[Path]:
+    """Writes the page, and its figures into `figures/` beside it.
+
+    Args:
+      found: records as `read` returns them.
+      path: of the HTML file.
+      formats: of the figures, of `FORMATS`; none writes none.
+
+    Returns:
+      What was written, the page first.
+
+    Raises:
+      UserError: something cannot be written.
+    """
+    path = Path(path)
+    html, figures = page.render(results.sort(found))
+    records.atomic_write(path, lambda file: file.write(html.encode()))
+    written = [path]
+    names = _names([f"{figure.kind} {figure.title}" for figure in figures])
+    for figure, name in zip(figures, names, strict=True) if formats else ():
+        spec = figure.still().to_dict()
+        for kind in formats:
+            target = path.parent / "figures" / f"{name}.{kind}"
+            records.atomic_write(target, partial(_draw, spec, kind))
+            written.append(target)
+    return written
+
+
+def _names(titles: Sequence[str]) -> list[str]:
+    """Names of files, safe and different."""
+    safe = [re.sub(r"[^A-Za-z0-9]+", "-", title)[:80].strip("-").lower() for title in titles]
+    return [
+        name if safe.count(name) == 1 else f"{name}-{place}" for place, name in enumerate(safe, 1)
+    ]
+
+
+def _draw(spec: dict[str, Any], kind: str, file: IO[bytes]) -> None:
+    import vl_convert
+
+    if kind == "png":
+        file.write(vl_convert.vegalite_to_png(spec, scale=_PIXELS))
+    else:
+        file.write(vl_convert.vegalite_to_pdf(spec))

@@ -1,0 +1,114 @@
+"""What a partition recommends, and why, in plain sentences. Standard library, pure functions."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxinv.report.results import CLOUD, DEVICE, Choice, Partition
+from jaxinv.report.values import fixed, listed, mapping, number, percent, text, unit
+
+_CONSTRAINTS: dict[str, Callable[[float], str]] = {
+    "min_accuracy": lambda share: f"accuracy of at least {100 * share:g}%",
+    "max_latency_ms": lambda value: f"at most {value:g} ms",
+    "max_energy_mj": lambda value: f"at most {value:g} mJ",
+    "max_memory_mb": lambda value: f"at most {value:g} MB of memory",
+    "max_ssim": lambda value: f"SSIM of at most {value:g}",
+    "max_reid": lambda share: f"re-identification of at most {100 * share:g}%",
+}
+
+
+def advice(partition: Partition) -> list[str]:
+    """What to do, in plain sentences: the recommendation, and the best choice that still splits."""
+    best, split = partition.recommended, partition.recommended_split
+    if best is None:
+        reason = partition.reason
+        if reason.startswith("No choice"):
+            return [reason]
+        return [f"No choice meets all constraints. {reason}".strip()]
+    sentences = [f"{_do(best)}: {_costs(best)}. {_leaves(best)}"]
+    if split and split is not best:
+        sentences.append(
+            f"If the cloud has to compute a part, {_do(split, first=False)}: {_costs(split)}. "
+            f"{_leaves(split)}"
+        )
+    return sentences
+
+
+def _do(choice: Choice, *, first: bool = True) -> str:
+    if choice.split == DEVICE:
+        verb = "compute everything on the device"
+    elif choice.split == CLOUD:
+        verb = "send the image to the cloud"
+    else:
+        verb = f"split after {choice.split}"
+    defense = "" if choice.defense.is_none else f" with {choice.defense.words}"
+    return (verb[0].upper() + verb[1:] if first else verb) + defense
+
+
+def _costs(choice: Choice) -> str:
+    return listed(
+        [
+            f"{percent(choice.accuracy.mean)} accuracy",
+            f"{unit(choice.latency_s, 's')} and {unit(choice.energy_j, 'J')} an image",
+            f"{unit(choice.memory_bytes, 'B')} of memory on the device",
+        ]
+    )
+
+
+def _leaves(choice: Choice) -> str:
+    if choice.split == CLOUD and not choice.attacker:
+        return "The cloud is given the image itself."
+    if not choice.attacker:
+        nothing = choice.split == DEVICE
+        return "Nothing is sent, so nothing can be reconstructed." if nothing else "Not attacked."
+    told = f", and re-identifies {percent(choice.reid.mean)} of the images"
+    return (
+        f"The strongest attacker ({choice.attacker}) gets SSIM {fixed(choice.ssim.mean, 3)} "
+        f"({fixed(choice.psnr.mean, 1)} dB){told if choice.reid.mean is not None else ''}."
+    )
+
+
+def asked(partition: Partition) -> str:
+    """What the recommendation had to meet, in words."""
+    limits = [
+        _CONSTRAINTS[name](value)
+        for name, value in partition.constraints.items()
+        if name in _CONSTRAINTS
+    ]
+    words = f"Asked for: {listed(limits)}." if limits else "Nothing was asked for but the best."
+    if not partition.prefer:
+        return words
+    return f"{words} Of what meets that, {partition.prefer} counts first."
+
+
+def paper_advice(partition: Partition) -> str:
+    """The paper's advice put to the test, in a sentence; nothing where the record has no test."""
+    tested = mapping(partition.record.get("advice"))
+    before, after = mapping(tested.get("before")), mapping(tested.get("after"))
+    if not before or not after:
+        return ""
+    outcome = "That is enough here." if tested.get("holds") is True else "That is not enough here."
+    return (
+        "The paper advises to compute up to a fully connected layer on the device. "
+        f"The strongest attacker gets SSIM {fixed(number(after.get('ssim_mean')), 3)} behind it "
+        f"({text(after.get('split'))}) and {fixed(number(before.get('ssim_mean')), 3)} before "
+        f"({text(before.get('split'))}). {outcome}"
+    )
+
+
+def failures(choice: Choice) -> str:
+    """Names of the constraints that a choice breaks, in words."""
+    names = (name.removeprefix("max_").removeprefix("min_") for name in choice.fails)
+    units = {"latency_ms": "latency", "energy_mj": "energy", "memory_mb": "memory", "ssim": "SSIM"}
+    units["reid"] = "re-identification"
+    return listed([units.get(name, name) for name in names])
+
+
+def order(partition: Partition) -> list[Choice]:
+    """Choices, the recommended first, then those that meet everything, by what they leave."""
+    first = [partition.recommended, partition.recommended_split]
+
+    def rank(choice: Choice) -> tuple[Any, ...]:
+        place = next((n for n, each in enumerate(first) if each is choice), len(first))
+        return (place, not choice.meets, not choice.pareto, choice.ssim.or_nothing)
+
+    return sorted(partition.choices, key=rank)

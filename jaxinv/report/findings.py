@@ -1,0 +1,213 @@
+"""What attacks say, together: the strongest, what defences hold, curves. Standard library.
+
+The strongest of several attacks is the one with the highest SSIM: that is what a device has to
+reckon with.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from jaxinv.report.results import (
+    Attack,
+    in_order,
+    strongest,
+)
+from jaxinv.report.values import fixed, points
+
+SAFE_SSIM, SAFE_REID = 0.25, 0.1  # as tradeoffs.py, which starts JAX
+NEAR = 0.05
+"""Loss of accuracy up to which a defence is looked at in the summary."""
+
+_KINDS = ("dropout", "gaussian", "laplace", "quantize", "prune", "project", "clip", "nopeek")
+
+
+class Reach(NamedTuple):
+    """How far one threat model gets against undefended splits of a dataset."""
+
+    threat: str
+    best: Attack
+    deepest: Attack
+
+
+def reaches(attacks: Iterable[Attack]) -> list[Reach]:
+    """Of each threat model its strongest attack, and the strongest at the deepest cut it tried."""
+    found = []
+    for threat, own in by_threat(each for each in attacks if each.defense.is_none).items():
+        last = in_order(each.split for each in own)[-1]
+        best, deepest = strongest(own), strongest([each for each in own if each.split == last])
+        if best and deepest:
+            found.append(Reach(threat, best, deepest))
+    return found
+
+
+def by_threat(attacks: Iterable[Attack]) -> dict[str, list[Attack]]:
+    """Attacks by threat model, the best informed first."""
+    groups: dict[str, list[Attack]] = {}
+    for each in sorted(attacks, key=lambda each: each.threat_rank):
+        groups.setdefault(each.threat, []).append(each)
+    return groups
+
+
+class Defended(NamedTuple):
+    """What attackers who know a defence leave of it. Attacks are the strongest of their setting.
+
+    Attributes:
+      settings: defences at a level and a cut that such an attacker attacked, of one dataset.
+      held: those that held all who attacked, the smallest loss of accuracy first.
+      near: of those that cost at most `NEAR` of accuracy, the one that leaves least; or None.
+    """
+
+    settings: int
+    held: list[Attack]
+    near: Attack | None
+
+
+def defended(attacks: Iterable[Attack]) -> Defended:
+    """Looks at defences that were attacked by more than the paper's attackers, who ignore them."""
+    groups: dict[tuple[str, ...], list[Attack]] = {}
+    for each in attacks:
+        if not each.defense.is_none:
+            groups.setdefault(each.setting, []).append(each)
+    tried = [own for own in groups.values() if any(each.method != "paper" for each in own)]
+    worst = [(own, strongest(own)) for own in tried]
+    held = [best for own, best in worst if best and _holds(own)]
+    close = [best for _, best in worst if best and best.loss is not None and best.loss <= NEAR]
+    return Defended(
+        len(tried),
+        sorted(held, key=lambda each: _or_worst(each.loss)),
+        min(close, key=lambda each: each.ssim.or_nothing, default=None),
+    )
+
+
+def _holds(own: Sequence[Attack]) -> bool:
+    """Whether all whole intervals are below `SAFE_SSIM` and `SAFE_REID`, and nothing diverged."""
+    return all(
+        not each.diverged
+        and _or_worst(each.ssim.high, each.ssim.mean) < SAFE_SSIM
+        and _or_worst(each.reid.high, each.reid.mean) < SAFE_REID
+        for each in own
+    )
+
+
+def _or_worst(*values: float | None) -> float:
+    return next((value for value in values if value is not None), float("inf"))
+
+
+def defended_words(found: Defended) -> str:
+    """What `defended` found, in a sentence or two."""
+    tried = f"{found.settings} defended setting{'s' * (found.settings != 1)}"
+    limits = f"SSIM {SAFE_SSIM:g} and {SAFE_REID:.0%} re-identification"
+    if found.held:
+        best = found.held[0]
+        words = (
+            f"Of {tried} that attackers who know the defence have tried, {len(found.held)} "
+            f"keep{'s' * (len(found.held) == 1)} everybody below {limits}; the cheapest is "
+            f"{best.defense.words} ({best.split}), which costs {points(best.loss)} of accuracy."
+        )
+    else:
+        words = (
+            f"None of {tried} that attackers who know the defence have tried keeps everybody "
+            f"below {limits}."
+        )
+    if found.near:
+        near = found.near
+        words += (
+            f" At no more than {NEAR:.0%} loss of accuracy, {near.defense.words} ({near.split}) "
+            f"leaves the strongest attacker ({near.attacker}) least: {quality_words(near)}."
+        )
+    return words
+
+
+def quality_words(attack: Attack) -> str:
+    """`23.0 dB, SSIM 0.911`."""
+    return f"{fixed(attack.psnr.mean, 1)} dB, SSIM {fixed(attack.ssim.mean, 3)}"
+
+
+# --- Tables and curves --------------------------------------------------------------------------
+
+
+def against_paper(attacks: Iterable[Attack]) -> list[Attack]:
+    """Undefended attacks of which the paper prints the quality, cut by cut."""
+    return in_cuts(each for each in attacks if each.printed and each.defense.is_none)
+
+
+def in_cuts(attacks: Iterable[Attack]) -> list[Attack]:
+    """Sorted by dataset, cut and attacker."""
+    found = list(attacks)
+    splits = {name: place for place, name in enumerate(in_order(each.split for each in found))}
+    return sorted(
+        found,
+        key=lambda each: (each.dataset, splits[each.split], each.attacker_rank, each.number),
+    )
+
+
+def best_of_splits(attacks: Iterable[Attack]) -> list[Attack]:
+    """Of each cut and attacker the strongest undefended attack, sorted as `in_cuts` does."""
+    groups: dict[tuple[str, ...], list[Attack]] = {}
+    for each in attacks:
+        if each.defense.is_none:
+            groups.setdefault((each.dataset, each.split, each.attacker), []).append(each)
+    return in_cuts(found for own in groups.values() if (found := strongest(own)))
+
+
+class Line(NamedTuple):
+    """A defence at its levels, lowest first, attacked in one way. `name` tells it from others."""
+
+    name: str
+    kind: str
+    site: str
+    method: str
+    attacks: list[Attack]
+
+
+class Tradeoff(NamedTuple):
+    """Lines of one dataset, cut and threat model."""
+
+    dataset: str
+    split: str
+    threat: str
+    lines: list[Line]
+
+
+def tradeoffs(attacks: Iterable[Attack]) -> list[Tradeoff]:
+    """Groups the attacks on defences; what has one level only is a line of one point."""
+    groups: dict[tuple[str, str, str], dict[tuple[Any, ...], list[Attack]]] = {}
+    for each in attacks:
+        if each.defense.kind == "none" or each.accuracy.mean is None:
+            continue
+        defense = each.defense
+        line = (defense.kind, defense.site, each.method, _extras(each), each.num_images, each.seed)
+        group = groups.setdefault((each.dataset, each.split, each.threat), {})
+        group.setdefault(line, []).append(each)
+    splits = in_order(split for _, split, _ in groups)
+    first = {key: next(iter(lines.values()))[0] for key, lines in groups.items()}
+    rank = sorted(groups, key=lambda key: (key[0], splits.index(key[1]), first[key].threat_rank))
+    return [
+        Tradeoff(
+            *key,
+            [
+                Line(
+                    f"{kind}, {site}{extras}",
+                    kind,
+                    site,
+                    method,
+                    sorted(own, key=lambda each: each.defense.levels),
+                )
+                for (kind, site, method, extras, *_), own in sorted(
+                    groups[key].items(), key=lambda item: _kind_rank(item[0][0])
+                )
+            ],
+        )
+        for key in rank
+    ]
+
+
+def _kind_rank(kind: str) -> tuple[int, str]:
+    return (_KINDS.index(kind) if kind in _KINDS else len(_KINDS), kind)
+
+
+def _extras(attack: Attack) -> str:
+    retrained = "" if attack.retrain == "none" else f", {attack.retrain} retrained"
+    if attack.defense.kind == "nopeek":  # it is nothing but training
+        retrained = ""
+    return retrained + (f", {attack.releases} releases" if attack.releases > 1 else "")

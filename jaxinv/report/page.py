@@ -1,0 +1,320 @@
+"""One HTML page of all findings, which needs nothing but itself.
+
+Everything from records is escaped by the template engine, and specifications of charts are JSON in
+which no tag can end. The page's policy lets a browser run the scripts written here and no other,
+and load nothing.
+"""
+
+import base64
+import functools
+import hashlib
+import importlib.resources
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from jaxinv import records
+from jaxinv.report import advice, cards, charts, findings, gallery, origins, tables
+from jaxinv.report.charts import Figure
+from jaxinv.report.results import THREATS, Attack, Found, Partition, Run
+from jaxinv.report.values import MISSING, fixed, listed, percent, span, unit
+
+_BEST = 8  # choices that are shown before all others
+_DRAWN = 6  # trade-offs, those with most points; the others have their tables
+_FEW, _MANY = 4, 12  # groups of pictures that are open, of defences and of undefended cuts
+_SECTIONS = {
+    "summary": "Summary",
+    "partitions": "Where to split",
+    "quality": "Split by split",
+    "paper": "Against the paper",
+    "tradeoffs": "Defences",
+    "galleries": "Pictures",
+    "threats": "Threat models",
+    "others": "Other runs",
+    "provenance": "Provenance",
+}
+_ANCHORS = {
+    "partitions": "choices",
+    "quality": "splits",
+    "tradeoffs": "defences",
+    "galleries": "pictures",
+}
+
+
+def render(found: Found) -> tuple[str, list[Figure]]:
+    """The page, and the figures that are on it."""
+    numbers = count(1)
+    names = (f"t{number}" for number in numbers)
+    figures: list[Figure] = []
+    specs: list[dict[str, Any]] = []
+
+    def placed(figure: Figure) -> dict[str, Any]:
+        """A figure as the template takes it; its specifications go to the end of the page."""
+        figures.append(figure)
+        panels = []
+        for panel in figure.panels:
+            name = f"spec-{len(specs) + 1}"
+            specs.append({"name": name, "text": _json(panel.chart.to_dict())})
+            panels.append({"title": panel.title, "description": panel.description, "spec": name})
+        return {"title": figure.title, "legend": figure.legend, "panels": panels}
+
+    order = found.datasets
+    places = {each.name: each.number for each in found.attacks}
+    pictures = gallery.build(sorted(found.attacks, key=lambda each: order.index(each.dataset)))
+    scripts = [Markup(_bundle()), Markup(_resource("page.js"))]
+    parts: dict[str, Any] = {
+        "summary": [_summary(found, dataset, names) for dataset in found.datasets],
+        "partitions": [
+            _partition(each, title, places, names, placed)
+            for each, title in zip(found.partitions, _titles(found.partitions), strict=True)
+        ],
+        "quality": _quality(found, names, placed),
+        "paper": _paper(found.attacks, names),
+        "tradeoffs": _tradeoffs(found, names, placed),
+        "galleries": _galleries(pictures),
+        "threats": cards.threats(found.attacks),
+        "others": _others(found.others, names),
+        "provenance": [origins.data(found, next(names)), origins.environments(found, next(names))],
+    }
+    html = _template().render(
+        **parts,
+        title=f"What the cloud can reconstruct: {listed(found.datasets)}",
+        heading="What the cloud can reconstruct",
+        read=_read(found),
+        sections=[
+            {"id": _ANCHORS.get(name, name), "label": label}
+            for name, label in _SECTIONS.items()
+            if parts[name]
+        ],
+        left_out=pictures.left_out,
+        damaged=listed(pictures.damaged),
+        cards=[cards.card(each) for each in found.attacks],
+        hashes=origins.hashes(found, next(names)),
+        specs=[{**spec, "text": Markup(spec["text"])} for spec in specs],
+        scripts=scripts,
+        style=Markup(_resource("page.css")),
+        policy=_policy(scripts),
+    )
+    return html.strip() + "\n", figures
+
+
+# --- Sections -----------------------------------------------------------------------------------
+
+
+def _read(found: Found) -> str:
+    """What was read, and when it was written."""
+    runs = found.runs
+    experiments = listed(sorted({run.experiment for run in runs}))
+    words = f"{len(runs)} run{'s' * (len(runs) > 1)} of {experiments} on {listed(found.datasets)}"
+    return f"{words}{_dates(runs)}."
+
+
+def _dates(runs: Sequence[Run]) -> str:
+    times = []
+    for run in runs:
+        try:
+            times.append((run.folder / records.RECORD_NAME).stat().st_mtime)
+        except OSError:
+            continue
+    if not times:
+        return ""
+    first, last = (datetime.fromtimestamp(time, UTC) for time in (min(times), max(times)))
+    end = f"{last.day} {last:%B %Y}"
+    if first.date() == last.date():
+        return f", written {end}"
+    # What both have in common is said once.
+    begin = f"{first.day}"
+    if (first.month, first.year) != (last.month, last.year):
+        begin += f" {first:%B}"
+    if first.year != last.year:
+        begin += f" {first.year}"
+    return f", written {begin} to {end}"
+
+
+def _summary(found: Found, dataset: str, names: Iterator[str]) -> dict[str, Any]:
+    attacks = [each for each in found.attacks if each.dataset == dataset]
+    partitions = [each for each in found.partitions if each.dataset == dataset]
+    reached, judged = findings.reaches(attacks), findings.defended(attacks)
+    sentences = [findings.defended_words(judged)] if judged.settings else []
+    if not attacks and not partitions:
+        sentences = ["No attack on it is recorded."]
+    return {
+        "dataset": dataset,
+        "advice": [_advice(each) for each in partitions],
+        "sentences": sentences,
+        "missing": "" if partitions else f"python experiments/partition.py --dataset={dataset}",
+        "reaches": tables.reaches(reached, dataset, next(names)) if reached else None,
+    }
+
+
+def _advice(partition: Partition) -> dict[str, Any]:
+    best = partition.recommended
+    tiles = []
+    if best:
+        tiles = [
+            {"label": "accuracy", "value": percent(best.accuracy.mean)},
+            {"label": "latency", "value": unit(best.latency_s, "s")},
+            {"label": "energy", "value": unit(best.energy_j, "J")},
+            {"label": "device memory", "value": unit(best.memory_bytes, "B")},
+            {"label": "SSIM left", "value": fixed(best.ssim.mean, 3)},
+            {"label": "re-identified", "value": percent(best.reid.mean)},
+        ]
+    return {
+        "device": f"On {partition.profile_name}, of {len(partition.choices)} choices",
+        "sentences": advice.advice(partition),
+        "tiles": [tile for tile in tiles if tile["value"] != MISSING],
+        "asked": advice.asked(partition),
+    }
+
+
+def _partition(
+    partition: Partition, title: str, places: Mapping[str, int], names: Iterator[str], placed: Any
+) -> dict[str, Any]:
+    ordered = advice.order(partition)
+    figure = charts.pareto(partition, title)
+    options = {
+        "split": ("cut", [each.split for each in partition.choices]),
+        "kind": (
+            "defence",
+            ["none" if c.defense.is_none else c.defense.kind for c in partition.choices],
+        ),
+    }
+    few = len(ordered) <= _BEST
+    bounds = tables.bounds(partition, next(names), title)
+    certain = tables.certain(partition, next(names), title)
+    best = "all choices" if few else "the best choices, recommended first, then by what is left"
+    return {
+        "title": title,
+        "profile": tables.profile(partition),
+        "asked": advice.asked(partition),
+        "figure": placed(figure) if figure else None,
+        "filters": [
+            {"name": name, "label": label, "options": list(dict.fromkeys(values))}
+            for name, (label, values) in options.items()
+        ],
+        "best": tables.choices(partition, ordered[:_BEST], places, next(names), f"{title}: {best}"),
+        "all": None
+        if few
+        else tables.choices(
+            partition, partition.choices, places, next(names), f"{title}: all choices"
+        ),
+        "advice": advice.paper_advice(partition),
+        "bounds": bounds if bounds.rows else None,
+        "certain": certain if certain.rows else None,
+    }
+
+
+def _titles(partitions: Sequence[Partition]) -> list[str]:
+    """Of each its dataset and device, and a number where that does not tell them apart."""
+    plain = [f"{each.dataset} on {each.profile_name}" for each in partitions]
+    return [
+        f"{title}, study {plain[: place + 1].count(title)}" if plain.count(title) > 1 else title
+        for place, title in enumerate(plain)
+    ]
+
+
+def _quality(found: Found, names: Iterator[str], placed: Any) -> list[dict[str, Any]]:
+    parts: list[dict[str, Any]] = []
+    for dataset in found.datasets:
+        attacks = [each for each in found.attacks if each.dataset == dataset]
+        figure = charts.quality(attacks, dataset)
+        if not figure:
+            continue
+        best = findings.best_of_splits(attacks)
+        images = span(each.num_images or 0 for each in best)
+        caption = f"Means of {images} test images. Cuts are in the order of the network."
+        everything = findings.in_cuts(each for each in attacks if each.defense.is_none)
+        table = tables.undefended(everything, next(names), f"{dataset}, undefended")
+        parts.append({"figure": placed(figure), "caption": caption, "table": table})
+    return parts
+
+
+def _paper(attacks: Sequence[Attack], names: Iterator[str]) -> tables.Table | None:
+    found = findings.against_paper(attacks)
+    return tables.against_paper(found, next(names)) if found else None
+
+
+def _tradeoffs(found: Found, names: Iterator[str], placed: Any) -> list[dict[str, Any]]:
+    parts: list[dict[str, Any]] = []
+    groups = findings.tradeoffs(found.attacks)
+    drawn = sorted(groups, key=lambda each: -sum(len(line.attacks) for line in each.lines))[:_DRAWN]
+    for each in groups:
+        figure = charts.tradeoff(each) if each in drawn else None
+        attacks = [attack for line in each.lines for attack in line.attacks]
+        title = f"{each.dataset}, {each.split}, {THREATS.get(each.threat, each.threat)}"
+        table = tables.defended(attacks, next(names), f"{title}: defences")
+        images = span(attack.num_images or 0 for attack in attacks)
+        caption = (
+            f"A line is a defence, a point a level of it; means of {images} images, 95% intervals."
+        )
+        shown = placed(figure) if figure else None
+        parts.append({"figure": shown, "title": title, "caption": caption, "table": table})
+    return parts
+
+
+def _galleries(pictures: gallery.Gallery) -> list[dict[str, Any]]:
+    parts: dict[str, list[gallery.Group]] = {}
+    for group in pictures.groups:
+        title = f"{group.dataset}, {'defended' if group.defense else 'undefended'}"
+        parts.setdefault(title, []).append(group)
+    shown = {title: _FEW if groups[0].defense else _MANY for title, groups in parts.items()}
+    return [
+        {"title": title, "groups": groups[: shown[title]], "more": groups[shown[title] :]}
+        for title, groups in parts.items()
+    ]
+
+
+def _others(others: Sequence[Run], names: Iterator[str]) -> list[tables.Table]:
+    made = {"train_target": origins.targets, "convergence": origins.convergence}
+    groups: dict[str, list[Run]] = {}
+    for run in others:
+        groups.setdefault(run.experiment if run.experiment in made else "", []).append(run)
+    return [made.get(kind, origins.unknown)(own, next(names)) for kind, own in groups.items()]
+
+
+# --- The page itself ----------------------------------------------------------------------------
+
+
+def _json(value: Any) -> str:
+    """JSON that can stand in a script element: no `<` in it can begin a tag or a comment."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _resource(name: str) -> str:
+    return importlib.resources.files(__package__).joinpath(name).read_text("utf-8")
+
+
+@functools.cache
+def _template() -> Any:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_resource("page.html.j2"))
+
+
+@functools.cache
+def _bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed, of the version that Altair writes for."""
+    import altair
+    import vl_convert
+
+    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    make: Any = vl_convert.javascript_bundle  # its stub asks for more than it does
+    return str(make(vl_version=version)).replace("</script", "<\\/script")
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        for script in scripts
+    )
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )

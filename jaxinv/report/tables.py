@@ -1,0 +1,306 @@
+"""Tables of attacks and of choices, as rows of text. Standard library, pure functions."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from jaxinv.report import advice, findings
+from jaxinv.report.results import THREATS, Attack, Choice, Partition
+from jaxinv.report.values import (
+    MISSING,
+    Measure,
+    count,
+    fixed,
+    interval,
+    items,
+    listed,
+    mapping,
+    number,
+    percent,
+    points,
+    signed,
+    text,
+    unit,
+)
+
+
+class Column(NamedTuple):
+    """Of a table; numbers are set flush right, and what is extra is not printed."""
+
+    label: str
+    numeric: bool = False
+    extra: bool = False
+
+    @property
+    def classes(self) -> str:
+        """Of its cells, as HTML has them."""
+        return " ".join(["number"] * self.numeric + ["extra"] * self.extra)
+
+
+class Cell(NamedTuple):
+    """Text, a value to sort by, the number of a run whose card it links to, and an aside."""
+
+    text: str
+    value: float | None = None
+    run: int | None = None
+    note: str = ""
+
+
+class Row(NamedTuple):
+    """Cells, the first of which names the row; `mark` is how it is set off."""
+
+    cells: Sequence[Cell]
+    mark: str = ""
+
+
+class Table(NamedTuple):
+    """`name` is unique on the page."""
+
+    name: str
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+
+
+def columns_of(*labels: str) -> list[Column]:
+    """A label that ends in `#` is of a column of numbers, one that begins with `+` of an extra."""
+    return [
+        Column(label.removeprefix("+").removesuffix("#"), label.endswith("#"), label[0] == "+")
+        for label in labels
+    ]
+
+
+def _psnr(attack: Attack) -> Cell:
+    if attack.psnr.mean is None and attack.diverged:
+        return Cell("diverged")
+    found = attack.psnr
+    return Cell(fixed(found.mean, 2), found.mean, note=interval(found, 2))
+
+
+def _ssim(attack: Attack) -> Cell:
+    return Cell(fixed(attack.ssim.mean, 3), attack.ssim.mean)
+
+
+def share(value: float | None, digits: int = 1) -> Cell:
+    return Cell(percent(value, digits), value)
+
+
+# --- Attacks ------------------------------------------------------------------------------------
+
+
+def reaches(found: Sequence[findings.Reach], dataset: str, name: str) -> Table:
+    """The strongest result of each threat model."""
+    rows = []
+    for reach in found:
+        cells = [Cell(THREATS.get(reach.threat, reach.threat))]
+        for each in (reach.best, reach.deepest):
+            words = findings.quality_words(each)
+            cells.append(Cell(f"{each.split}, {each.method}", each.ssim.mean, each.number, words))
+        rows.append(Row(cells))
+    columns = columns_of("attacker", "reconstructs best at", "deepest cut tried")
+    return Table(name, f"{dataset}, undefended: what each attacker reconstructs", columns, rows)
+
+
+def undefended(attacks: Sequence[Attack], name: str, caption: str) -> Table:
+    """Quality at each cut."""
+    rows = [
+        Row(
+            [
+                Cell(each.split, place, each.number),
+                Cell(each.attacker, note=_queries(each)),
+                _psnr(each),
+                _ssim(each),
+                share(number(each.record["exact_fraction"])),
+                share(each.reid.mean),
+                Cell(f"{each.num_images or 0:,}", each.num_images),
+            ]
+        )
+        for place, each in enumerate(attacks)
+    ]
+    labels = ("split", "attacker", "PSNR dB#", "SSIM#", "exact#", "re-identified#", "images#")
+    return Table(name, caption, columns_of(*labels), rows)
+
+
+def defended(attacks: Sequence[Attack], name: str, caption: str) -> Table:
+    """What defences cost and leave."""
+    rows = []
+    for each in attacks:
+        judged = number(each.record.get("judge_accuracy"))
+        extras = f"{each.retrain} retrained" if each.retrain != "none" else ""
+        if each.releases > 1:
+            extras = listed([*filter(None, [extras]), f"{each.releases} releases"])
+        rows.append(
+            Row(
+                [
+                    Cell(each.defense.name, None, each.number, extras),
+                    Cell(each.defense.level, each.defense.levels[0]),
+                    Cell(each.method),
+                    share(each.accuracy.mean, 2),
+                    Cell(points(each.loss).removesuffix(" points"), each.loss),
+                    _psnr(each),
+                    _ssim(each),
+                    share(each.reid.mean),
+                    share(judged),
+                ]
+            )
+        )
+    labels = ("defence", "level#", "attacker", "accuracy#", "loss, points#", "PSNR dB#", "SSIM#")
+    return Table(name, caption, columns_of(*labels, "re-identified#", "still classified#"), rows)
+
+
+def against_paper(attacks: Sequence[Attack], name: str) -> Table:
+    """Ours, theirs and the difference."""
+    rows = []
+    for each in attacks:
+        assert each.printed is not None
+        psnr, ssim = each.printed
+        gain = None if each.psnr.mean is None else each.psnr.mean - psnr
+        more = None if each.ssim.mean is None else each.ssim.mean - ssim
+        rows.append(
+            Row(
+                [
+                    Cell(each.split, None, each.number),
+                    Cell(each.attacker, note=_queries(each)),
+                    Cell(fixed(psnr, 2), psnr),
+                    Cell(fixed(each.psnr.mean, 2), each.psnr.mean),
+                    Cell(signed(gain, 2), gain),
+                    Cell(fixed(ssim, 2), ssim),
+                    Cell(fixed(each.ssim.mean, 3), each.ssim.mean),
+                    Cell(signed(more, 3), more),
+                    Cell(f"{each.num_images or 0:,}", each.num_images),
+                ]
+            )
+        )
+    labels = ("split", "attacker", "PSNR, paper#", "ours#", "difference#")
+    columns = columns_of(*labels, "SSIM, paper#", "ours#", "difference#", "images#")
+    return Table(name, _PAPER, columns, rows)
+
+
+_PAPER = (
+    "PSNR in dB and SSIM, undefended; the attacker called paper is theirs, made again. "
+    "mnist_5k is compared with MNIST"
+)
+
+
+def _queries(attack: Attack) -> str:
+    found = count(attack.record.get("queries"))
+    return f"{found:,} queries" if found else ""
+
+
+# --- Partitions ---------------------------------------------------------------------------------
+
+
+_EXACT, _ALL = 100.0, 0.9995  # dB, at which PSNRs are capped; a share that is shown as 100.0%
+_MORE = (
+    *("strongest attacker", "constraints", "worth having", "+PSNR dB#", "+sent#"),
+    *("+on the device#", "+on the way#", "+in the cloud#"),
+)
+
+
+def choices(
+    partition: Partition,
+    chosen: Sequence[Choice],
+    places: Mapping[str, int],
+    name: str,
+    caption: str,
+) -> Table:
+    """Costs of choices and what they leave; `places` are numbers of cards by names of runs."""
+    rows = []
+    for each in chosen:
+        first = each is partition.recommended
+        note = "recommended" if first else ""
+        if not first and each is partition.recommended_split:
+            note = "best that splits"
+        rows.append(
+            Row(
+                [
+                    Cell(each.name, each.index, note=note),
+                    share(each.accuracy.mean, 2),
+                    Cell(unit(each.latency_s, "s"), each.latency_s),
+                    Cell(unit(each.energy_j, "J"), each.energy_j),
+                    Cell(unit(each.memory_bytes, "B"), each.memory_bytes),
+                    Cell(fixed(each.ssim.mean, 3), each.ssim.mean, note=interval(each.ssim, 3)),
+                    share(each.reid.mean),
+                    _attacker(each, places),
+                    Cell("met" if each.meets else f"breaks {advice.failures(each)}"),
+                    Cell("yes" if each.pareto else "no"),
+                    Cell(fixed(each.psnr.mean, 1), each.psnr.mean),
+                    Cell(unit(each.sent_bytes, "B"), each.sent_bytes),
+                    *(Cell(unit(part, "s"), part) for part in each.parts_s),
+                ],
+                "recommended" if note else "",
+            )
+        )
+    labels = ("choice", "accuracy#", "latency#", "energy#", "memory#", "SSIM#", "re-identified#")
+    columns = columns_of(*labels, *_MORE)
+    return Table(name, caption, columns, rows)
+
+
+def _attacker(choice: Choice, places: Mapping[str, int]) -> Cell:
+    best = max(choice.attacks, key=lambda each: Measure(each.ssim).or_nothing, default=None)
+    if not choice.attacker or best is None:
+        return Cell(choice.attacker or "none")
+    several = len(choice.attacks)
+    note = f"of {several} attacks" if several > 1 else ""
+    return Cell(choice.attacker, None, places.get(best.run), note)
+
+
+def bounds(partition: Partition, name: str, title: str) -> Table:
+    """What no attacker can do, where a bound says something: less than all."""
+    rows = []
+    for each in partition.choices:
+        for bound in each.bounds:
+            psnr = bound.quantity == "psnr"
+            if bound.value is None or bound.value >= (_EXACT if psnr else _ALL):
+                continue
+            limit = f"{bound.value:.1f} dB" if psnr else f"{percent(bound.value)} re-identified"
+            met = each.psnr.mean if psnr else each.reid.mean
+            reached = fixed(met, 1) + " dB" if psnr and met is not None else percent(met)
+            rows.append(
+                Row(
+                    [
+                        Cell(each.name, each.index),
+                        Cell(f"at most {limit}", bound.value),
+                        Cell(reached, met),
+                        Cell(bound.name),
+                        Cell(bound.kind),
+                        Cell(bound.assumptions),
+                    ]
+                )
+            )
+    columns = columns_of("choice", "bound#", "strongest attacker#", "theorem", "kind", "assumes")
+    caption = (
+        f"{title}: bounds on every attacker, of PSNR (that of the mean squared error) and "
+        "re-identification"
+    )
+    return Table(name, caption, columns, rows)
+
+
+def certain(partition: Partition, name: str, title: str) -> Table:
+    """The noise that surely holds re-identification down, and what is left of accuracy."""
+    rows = []
+    for found in map(mapping, items(partition.record.get("certain"))):
+        sigma, accuracy = number(found.get("sigma")), number(found.get("accuracy"))
+        cells = [Cell(text(found.get("split"))), Cell(fixed(sigma, 2), sigma)]
+        rows.append(Row([*cells, share(accuracy, 2)]))
+    caption = (
+        f"{title}: Gaussian noise at the features behind which nobody, certainly, re-identifies "
+        f"more than {findings.SAFE_REID:.0%}, and the accuracy behind it"
+    )
+    return Table(name, caption, columns_of("split", "standard deviation#", "accuracy#"), rows)
+
+
+def profile(partition: Partition) -> str:
+    """The device that was reckoned with, in words."""
+    found = partition.profile
+    numbers = {key: number(value) for key, value in found.items()}
+    facts = [
+        f"device {unit(numbers.get('edge_flops_per_s'), 'FLOP/s')}",
+        f"{unit(numbers.get('edge_joules_per_flop'), 'J')} a FLOP",
+        f"uplink {unit(numbers.get('uplink_bits_per_s'), 'bit/s')}",
+        f"{unit(numbers.get('uplink_joules_per_bit'), 'J')} a bit",
+        f"round trip {unit(numbers.get('round_trip_s'), 's')}",
+        f"cloud {unit(numbers.get('cloud_flops_per_s'), 'FLOP/s')}",
+    ]
+    told = ", ".join(fact for fact in facts if MISSING not in fact)
+    words = [text(found.get("description")), told, text(found.get("source"))]
+    return " ".join(f"{word[0].upper()}{word[1:].rstrip('.')}." for word in words if word)
