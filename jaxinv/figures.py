@@ -358,7 +358,7 @@ def choice_points(
     """Draws choices of a cut and a defence: accuracy and energy, against the SSIM that is left.
 
     A colour for each cut, in order, and a marker for each defence; those of the Pareto set are
-    filled and named by their cut.
+    filled.
 
     Args:
       path: the PNG to write, whole or not at all.
@@ -390,8 +390,6 @@ def choice_points(
         axes.set_ylabel(label)
         for row in choices:
             _draw_choice(axes, row, scale * row[key], colours, markers)
-            if row["pareto"] and axes is left:
-                _name_point(axes, row["split"], row["ssim_mean"], scale * row[key])
     right.set_yscale("log")
     _name_choices(figure, colours, markers)
     _save(figure, path)
@@ -415,18 +413,6 @@ def _draw_choice(
         color=colour,
         markerfacecolor=colour if row["pareto"] else "white",
         linestyle="none",
-    )
-
-
-def _name_point(axes: Axes, text: str, x: float, y: float) -> None:
-    axes.annotate(
-        text,
-        (x, y),
-        xytext=(4, 4),
-        textcoords="offset points",
-        fontsize=7,
-        color=_GREY,
-        parse_math=False,
     )
 
 

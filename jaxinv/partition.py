@@ -144,6 +144,16 @@ class _Option(NamedTuple):
     def defense(self) -> Defense:
         return self.deployment.family[self.number]
 
+    @property
+    def is_undefended(self) -> bool:
+        return self.deployment.retrain == "none" and not self.defense.levels.any()
+
+    @property
+    def is_made_of_features(self) -> bool:
+        """Whether its releases can be made of undefended features."""
+        at_features = all(step.site == "feature" for step in self.defense.steps)
+        return self.deployment.retrain == "none" and at_features and not self.is_undefended
+
 
 # --- What there is to choose from, and attacks on it ----------------------------------------------
 
@@ -213,6 +223,15 @@ def _attacked_options(
         seen = {record["config_hash"] for record in option.attacks}
         others = known.get(_key(option.deployment.cut, option.defense.describe()), [])
         option.attacks.extend(other for other in others if other["config_hash"] not in seen)
+    for option in options:
+        if option.is_undefended:
+            # Whoever sees plain features can defend them first, and attack what that leaves.
+            option.attacks.extend(
+                attack
+                for other in options
+                if other.deployment.cut == option.deployment.cut and other.is_made_of_features
+                for attack in other.attacks
+            )
     return options
 
 
@@ -278,6 +297,7 @@ def _judged(
         prefer=config.prefer,
         allowed=lambda row: row["split"] not in (*WHOLE, network.cuts[-1]),
     )
+    distinct = {one["config_hash"]: one for option in options for one in option.attacks}
     return {
         "constraints": dataclasses.asdict(config.constraints),
         "prefer": config.prefer,
@@ -288,7 +308,7 @@ def _judged(
         "certain": [limits.certain(cut) for cut in scene.cuts],
         "advice": _advice(scene, rows),
         **{
-            key: float(sum(record[key] for option in options for record in option.attacks))
+            key: float(sum(attack[key] for attack in distinct.values()))
             for key in ("fit_s", "attack_s", "compile_s")
         },
     }

@@ -166,7 +166,7 @@ def test_a_record_has_every_choice_in_order_and_what_it_costs_and_leaks(study):
     assert whole["sent_bytes"] == 144 and nothing["sent_bytes"] == 0
     assert first["sent_bytes"] == 4 * 72 and first["ssim_mean"] == LEAKS["conv"]
     assert first["attacker"] == {"threat_model": "whitebox", "method": "adaptive"}
-    (attack,) = first["attacks"]
+    attack, _ = first["attacks"]
     assert not Path(attack["path"]).is_absolute() and attack["path"].endswith("record.json")
     for row in rows:
         assert row["latency_s"] == pytest.approx(row["edge_s"] + row["uplink_s"] + row["cloud_s"])
@@ -261,7 +261,25 @@ def test_attacks_of_other_scripts_on_the_same_release_count(study, scene):
     row = next(row for row in study()["choices"] if row["split"] == "relu")
     assert row["ssim_mean"] == 0.95
     assert row["attacker"] == {"threat_model": "whitebox", "method": "map"}
-    assert len(row["attacks"]) == 2
+    assert len(row["attacks"]) == 3  # and that on the noisy release
+
+
+def test_plain_features_are_no_safer_than_what_can_be_made_of_them(study, monkeypatch):
+    """What is found behind noise can be found without, by whoever adds the noise."""
+    attack = tradeoffs.run_one
+
+    def stronger_behind_noise(config, scene, attacker, number):
+        record = attack(config, scene, attacker, number)
+        if record["defense"]["level"] and record["defense"]["site"] == "feature":
+            record |= {"reid_top1": 0.95, "reid_ci": [0.9, 1.0]}
+        return record
+
+    monkeypatch.setattr(tradeoffs, "run_one", stronger_behind_noise)
+    rows = study(defense=("none", "gaussian:1", "dropout@input:.5"))["choices"]
+    found = {(row["split"], row["defense"]["kind"]): row["reid_top1"] for row in rows}
+    for cut in NETWORK.cuts:
+        assert found[cut, "none"] == found[cut, "gaussian"] == 0.95
+        assert found[cut, "dropout"] < 0.95
 
 
 def test_a_damaged_bound_is_measured_anew(study):
