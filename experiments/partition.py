@@ -155,7 +155,7 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def _certified(row: Mapping[str, Any]) -> str:
-    """The lowest certified bounds, where they say something."""
+    """The lowest certified bounds on the images as they are, where they say something."""
     told = []
     for quantity, text in (("psnr", "{:.1f} dB"), ("reid", "{:.0%}")):
         values = [
@@ -164,6 +164,7 @@ def _certified(row: Mapping[str, Any]) -> str:
             if bound["kind"] == "certified"
             and bound["quantity"] == quantity
             and bound["name"] != "Cramer-Rao"
+            and not bound["dithered"]
             and bound["value"] is not None
         ]
         if values and (quantity == "reid" or min(values) < metrics.PSNR_CAP):

@@ -50,6 +50,7 @@ class Bound(NamedTuple):
       quantity: "psnr": no attacker's PSNR of the mean squared error is above `value`, dB; "reid":
         nor does any find more than a share `value` of the images.
       value: NaN where it says nothing.
+      dithered: whether it is about images with dither, and not about the test images as they are.
       assumptions: in words.
     """
 
@@ -57,6 +58,7 @@ class Bound(NamedTuple):
     kind: Kind
     quantity: Literal["psnr", "reid"]
     value: float
+    dithered: bool
     assumptions: str
 
 
@@ -491,7 +493,9 @@ def evaluate(
     dithered = f"images with Gaussian dither of {dither:g}, which the attacker may know without it"
     releases = through.releases if through else 1
     found = [
-        Bound("rate", "certified", "psnr", _psnr(rate(bits * releases, size, dither)), dithered)
+        Bound(
+            "rate", "certified", "psnr", _psnr(rate(bits * releases, size, dither)), True, dithered
+        )
     ]
     if through is None or known is None or features is None:
         return found
@@ -501,16 +505,16 @@ def evaluate(
             kind: Kind = "certified" if known.rigorous else "estimated"
             value = van_trees(through, known.most, dither).mean()
             text = f"{dithered}; the information from the layers' Lipschitz constants"
-            found.append(Bound("van Trees", kind, "psnr", _psnr(value), text))
+            found.append(Bound("van Trees", kind, "psnr", _psnr(value), True, text))
         if not known.exact:
             value = van_trees(through, known.dithered, dither).mean()
             text = f"{dithered}; the information sampled at some images and dithers"
-            found.append(Bound("van Trees", "estimated", "psnr", _psnr(value), text))
+            found.append(Bound("van Trees", "estimated", "psnr", _psnr(value), True, text))
     among = f"each of {len(gallery):,} test images as likely, which the attacker may know"
     value = _psnr(two_point(through, gallery, features))
-    found.append(Bound("two-point", "certified", "psnr", value, among))
+    found.append(Bound("two-point", "certified", "psnr", value, False, among))
     share = fano(through, features)
-    found.append(Bound("Fano", "certified", "reid", share if share < 1 else math.nan, among))
+    found.append(Bound("Fano", "certified", "reid", share if share < 1 else math.nan, False, among))
     return found
 
 
@@ -522,28 +526,12 @@ def _cramer_rao_bound(through: Channel, known: Information) -> Bound:
         text += ", at some images"
     if not math.isfinite(error):
         text = "there is no attacker without bias: the edge forgets a part of its input"
-    return Bound("Cramer-Rao", kind, "psnr", _psnr(error), text)
+    return Bound("Cramer-Rao", kind, "psnr", _psnr(error), False, text)
 
 
 def _psnr(error: float) -> float:
     """In dB; NaN where an error of that size says nothing."""
     return -10 * math.log10(error) if 0 < error < math.inf else math.nan
-
-
-def best(bounds: list[Bound], quantity: str, *, kinds: tuple[str, ...] = ("certified",)) -> Bound:
-    """The lowest bound on a quantity that holds for every attacker, of these kinds.
-
-    Cramer-Rao's is left out: it holds only for attackers without bias.
-
-    Raises:
-      ValueError: there is none.
-    """
-    fit = [
-        bound
-        for bound in bounds
-        if bound.quantity == quantity and bound.kind in kinds and bound.name != "Cramer-Rao"
-    ]
-    return min(fit, key=lambda bound: math.inf if math.isnan(bound.value) else bound.value)
 
 
 def least_noise(

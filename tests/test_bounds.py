@@ -335,17 +335,6 @@ def test_no_attack_beats_a_certified_bound(known):
     assert any(bound.value < 30 for bound in certified)  # they are worth something
 
 
-def test_the_best_bound_is_the_lowest_for_everybody():
-    found = [
-        bounds.Bound("Cramer-Rao", "certified", "psnr", 1.0, ""),
-        bounds.Bound("van Trees", "estimated", "psnr", 2.0, ""),
-        bounds.Bound("two-point", "certified", "psnr", 3.0, ""),
-        bounds.Bound("rate", "certified", "psnr", math.nan, ""),
-    ]
-    assert bounds.best(found, "psnr").name == "two-point"
-    assert bounds.best(found, "psnr", kinds=("certified", "estimated")).name == "van Trees"
-
-
 def test_defences_say_what_noise_they_come_to():
     for mechanism in defenses.MECHANISMS.values():
         assert (mechanism.noise is not None) == (
