@@ -25,6 +25,7 @@ from absl import flags
 
 from jaxinv import cli, evaluation, figures, retraining, runs, tradeoffs
 from jaxinv.defenses import MECHANISMS
+from jaxinv.records import level_text
 from jaxinv.tradeoffs import EXPERIMENT, SAFE_REID, SAFE_SSIM, Attacker, Config, Deployment
 
 FLAGS = flags.FLAGS
@@ -194,7 +195,7 @@ def _curve(records: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     """What `figures.tradeoff_curves` draws of one attacker of one defence."""
     curve: dict[str, list[Any]] = {"level": [], "accuracy": []}
     for record in records:
-        curve["level"].append(evaluation.level_text(record["defense"]))
+        curve["level"].append(level_text(record["defense"]))
         curve["accuracy"].append(record["accuracy"])
         for name, key in (("accuracy", "accuracy_ci"), ("ssim", "ssim_ci"), ("psnr", "psnr_ci")):
             for what, value in zip(("low", "high"), record[key], strict=True):

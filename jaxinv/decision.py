@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxinv import records
+
 PREFERENCES = ("privacy", "accuracy", "latency", "energy")
 
 
@@ -178,7 +180,5 @@ def name_of(row: Row) -> str:
     defense = row["defense"]
     if defense["kind"] == "none":
         return str(row["split"])
-    level = defense["level"]
-    text = "+".join(f"{value:g}" for value in (level if isinstance(level, list) else [level]))
     site = " at the input" if defense["site"] == "input" else ""
-    return f"{row['split']} with {defense['kind']} {text}{site}"
+    return f"{row['split']} with {defense['kind']} {records.level_text(defense)}{site}"

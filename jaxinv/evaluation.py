@@ -135,7 +135,7 @@ def row_label(record: Mapping[str, Any]) -> str:
     """A run in two short lines: the split (and the budget of queries), and the mean quality."""
     name = record["split"]
     if record["defense"]["kind"] != "none" or "threat_model" in record:
-        name = f"{level_text(record['defense'])}, {record['method']}"
+        name = f"{records.level_text(record['defense'])}, {record['method']}"
     if "num_queries" in record:
         name += f", {record['num_queries']:,} queries"
     if "num_shadows" in record:
@@ -143,12 +143,6 @@ def row_label(record: Mapping[str, Any]) -> str:
     if record["diverged"] == record["num_images"]:
         return f"{name}\ndiverged"
     return f"{name}\n{record['psnr_mean']:.1f} dB / {record['ssim_mean']:.3f}"
-
-
-def level_text(defense: Mapping[str, Any]) -> str:
-    """A defence's level as flags spell it: `0.6`, or of several steps `0.2+0.3`."""
-    level = defense["level"]
-    return "+".join(f"{value:g}" for value in (level if isinstance(level, list) else [level]))
 
 
 def grid_title(written: list[dict[str, Any]] | list[Mapping[str, Any]]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxinv.records import atomic_write
+from jaxinv.records import atomic_write, level_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -439,12 +439,10 @@ def _in_order(count: int) -> list[Any]:
 
 
 def _defense_name(defense: Mapping[str, Any]) -> str:
-    level = defense["level"]
     if defense["kind"] == "none":
         return "no defence"
-    text = "+".join(f"{value:g}" for value in (level if isinstance(level, list) else [level]))
     site = ", input" if defense["site"] == "input" else ""
-    return f"{defense['kind']} {text}{site}"
+    return f"{defense['kind']} {level_text(defense)}{site}"
 
 
 class _Line(NamedTuple):

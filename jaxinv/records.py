@@ -168,6 +168,12 @@ def find(workdir: str | os.PathLike[str], experiment: str | None = None) -> list
     return [{**record, "path": str(path)} for path, record in found if record is not None]
 
 
+def level_text(defense: Mapping[str, Any]) -> str:
+    """A defence's level as flags spell it: `0.6`, or of several steps `0.2+0.3`."""
+    level = defense["level"]
+    return "+".join(f"{value:g}" for value in (level if isinstance(level, list) else [level]))
+
+
 def environment() -> dict[str, Any]:
     """The keys `device` and `versions` of a record; starts JAX's default backend.
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxinv import data, evaluation, judge, metrics, retraining, runs, targets
+from jaxinv import data, judge, metrics, retraining, runs, targets
 from jaxinv.attacks import adaptive, blackbox, inverse, queryfree, whitebox
 from jaxinv.attacks.queries import divide
 from jaxinv.defenses import (
@@ -32,6 +32,7 @@ from jaxinv.defenses import (
 )
 from jaxinv.errors import UsageError
 from jaxinv.networks import Params
+from jaxinv.records import level_text
 
 VERSION = 1
 """Of defences and of what is measured of them: records of another are not read."""
@@ -482,7 +483,7 @@ def run_one(config: Config, scene: runs.Scene, attacker: Attacker, number: int) 
         )
 
     described = defense.describe()
-    kind, level = described["kind"], evaluation.level_text(described)
+    kind, level = described["kind"], level_text(described)
     return runs.run_once(
         EXPERIMENT,
         config,
@@ -516,7 +517,7 @@ def _row(record: Any) -> str:
     attacker = f"{record['threat_model']}, {record['method']}"
     return (
         f"{record['split']:<9}{defense['kind']:<18}{defense['site']:<9}"
-        f"{evaluation.level_text(defense):<9}{attacker:<20}{record['accuracy']:<10.4f}{quality}"
+        f"{level_text(defense):<9}{attacker:<20}{record['accuracy']:<10.4f}{quality}"
         f"{record['reid_top1']:<8.3f}{record['judge_accuracy']:<8.3f}"
         f"{record['fit_s']:>7.1f}{record['attack_s']:>9.1f}"
     )
@@ -575,7 +576,7 @@ def protection(finished: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         defense = record["defense"]
         group = (record["split"], f"{defense['kind']}, {defense['site']}")
         levels = groups.setdefault(group, {})
-        levels.setdefault(evaluation.level_text(defense), []).append(record)
+        levels.setdefault(level_text(defense), []).append(record)
     rows = []
     for (split, name), levels in groups.items():
         held = []

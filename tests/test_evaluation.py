@@ -127,13 +127,6 @@ def test_row_label():
     assert evaluation.row_label(undefended) == "0, tv\n21.2 dB / 0.877"
 
 
-@pytest.mark.parametrize(
-    ("level", "text"), [(0.0, "0"), (0.6, "0.6"), (8.0, "8"), ([0.2, 3.0], "0.2+3")]
-)
-def test_a_level_is_written_as_flags_spell_it(level, text):
-    assert evaluation.level_text({"level": level}) == text
-
-
 def test_reidentification_is_among_the_test_images_and_over_tries():
     rng = np.random.default_rng(0)
     test = Samples(rng.integers(0, 256, (30, 16, 16, 1), dtype=np.uint8), np.zeros(30, np.int32))

@@ -330,3 +330,10 @@ def test_environment_names_device_and_versions():
     assert environment["versions"]["dm-pix"] == metadata.version("dm-pix")
     assert environment["versions"]["python"] == "{}.{}.{}".format(*sys.version_info)
     assert strict(json.dumps(environment)) == environment
+
+
+@pytest.mark.parametrize(
+    ("level", "text"), [(0.0, "0"), (0.6, "0.6"), (8.0, "8"), ([0.2, 3.0], "0.2+3")]
+)
+def test_a_level_is_written_as_flags_spell_it(level, text):
+    assert records.level_text({"level": level}) == text
