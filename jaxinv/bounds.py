@@ -26,7 +26,7 @@ from scipy import optimize, special
 from jaxinv.defenses import Defense
 from jaxinv.networks import Network, Params
 
-VERSION = 1
+VERSION = 2
 """Of what is calculated here: what was kept of another is not read."""
 
 DITHER = 0.1
