@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from jaxinv import cli, data, defenses, evaluation, figures, metrics, records, targets
+from jaxinv import cli, data, defenses, evaluation, figures, hosts, metrics, records, targets
 from jaxinv.attacks import surrogate, whitebox
 from jaxinv.attacks.optimize import Snapshot, chunk_size
 from jaxinv.errors import UsageError
@@ -259,7 +259,7 @@ def _run_cut(
     path = str(folder / records.RECORD_NAME)
     finished = records.read(folder)
     if finished and not config.rerun:
-        if not (folder / FIGURE_NAME).is_file():
+        if hosts.is_first() and not (folder / FIGURE_NAME).is_file():
             draw(folder, finished)
         return {**finished, "path": path}
 

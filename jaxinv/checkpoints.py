@@ -14,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from jaxinv import hosts
 from jaxinv.errors import UserError
 from jaxinv.records import atomic_write
 
@@ -43,11 +44,16 @@ def save(
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Reads `{path of the leaf: array}` and the metadata.
+    """Reads `{path of the leaf: array}` and the metadata; of several hosts, the first does.
 
     Raises:
       UserError: there is no such file, or it is truncated or of another format.
     """
+    arrays, metadata = hosts.first(lambda: _read(path))
+    return arrays, metadata
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     if not Path(path).is_file():
         raise UserError(f"{path}: no such checkpoint.")
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxinv import data, records
+from jaxinv import data, hosts, records
 from jaxinv.errors import UsageError, UserError
 
 FLAGS = flags.FLAGS
@@ -52,6 +52,13 @@ def common_flags(*, num_images: int | None = None, splits: str | None = None) ->
         "seed", 0, "Seed of all randomness of this run.", lower_bound=0, upper_bound=2**32 - 1
     )
     flags.DEFINE_boolean("rerun", False, "Run again even if the record exists.")
+    flags.DEFINE_boolean(
+        "multihost",
+        False,
+        "This is one of several processes that share the work, on one host or on many: they are "
+        "found through SLURM (srun), a TPU pod, Open MPI or Kubernetes, or told by the variables "
+        "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID. The first writes files.",
+    )
     if splits is not None:
         flags.DEFINE_list(
             "split",
@@ -103,15 +110,22 @@ def run(main: Callable[[], Path]) -> None:
             sys.exit(0)
         if rest:
             raise UsageError(f"{rest[0]}: unexpected; flags are written --name=value.")
+        if "multihost" in FLAGS and FLAGS.multihost:
+            hosts.initialize()
         use_compilation_cache()
-        print(main())
+        print(main(), flush=True)
+        hosts.end()
     except flags.Error as error:
         _fail(" ".join(str(error).split()), UsageError.exit_code)
     except UserError as error:
         _fail(str(error), error.exit_code)
+    except Exception as error:
+        hosts.fail(f"{type(error).__name__}: {error}")
+        raise
     except KeyboardInterrupt:
         print(f"{Path(sys.argv[0]).name}: error: {_INTERRUPTED}", file=sys.stderr)
         sys.stdout.flush()
+        hosts.fail("interrupted")
         os._exit(130)  # threads that are still at work are not waited for
     except BrokenPipeError:
         sys.stderr.close()
@@ -120,6 +134,7 @@ def run(main: Callable[[], Path]) -> None:
 
 def _fail(message: str, status: int) -> None:
     print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
+    hosts.fail(message)
     sys.exit(status)
 
 

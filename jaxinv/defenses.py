@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxinv import devices
 from jaxinv.errors import UsageError
 from jaxinv.networks import Network, Params
 
@@ -30,7 +31,6 @@ Site = Literal["input", "feature"]
 SITES: tuple[Site, ...] = ("input", "feature")
 
 _LEAST_NOISE = 0.01  # that an attacker reckons with, where there is none
-_SLICES = (64, 512)  # images that are released at once
 _DRAWS = 8  # that stand for a mechanism whose likelihood nobody gave
 
 
@@ -560,26 +560,14 @@ class Release:
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
         places = np.arange(len(self))[indices]
-        slices = [
-            places[begin : begin + _SLICES[-1]] for begin in range(0, len(places), _SLICES[-1])
-        ]
-        return np.concatenate([self._slice(part) for part in slices or [places]])
-
-    def _slice(self, places: np.ndarray) -> np.ndarray:
-        """Filled up to one of a few sizes, so that a few programs do for all."""
-        size = next(size for size in _SLICES if size >= len(places))
-        filled = np.pad(places, (0, size - len(places)), mode="edge" if len(places) else "constant")
-        static = (self._edge, self._defense.structure, self._releases)
-        levels = np.broadcast_to(self._defense.levels, (size, len(self._defense.steps)))
-        images = jnp.asarray(self._images[filled])
-        args = (
-            self._params,
-            self._key,
-            jnp.asarray(filled, jnp.int32),
-            images,
-            jnp.asarray(levels),
+        return devices.in_slices(
+            _released,
+            places.astype(np.int32),
+            self._images[places],
+            np.broadcast_to(self._defense.levels, (len(places), len(self._defense.steps))),
+            static=(self._edge, self._defense.structure, self._releases),
+            shared=(self._params, self._key),
         )
-        return np.asarray(_released(*static, *args))[: len(places)]
 
 
 class Rows:
@@ -639,7 +627,6 @@ def _inputs(edge, structure, key, indices, images, levels):
     return edge.denormalize(_defended("input", structure, keys, edge.normalize(images), levels))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
 def _released(edge, structure, releases, params, key, indices, images, levels):
     keys = jax.vmap(partial(jax.random.fold_in, key))(indices)
     return _release(edge, structure, releases, params, keys, images, levels)

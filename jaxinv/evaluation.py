@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from jaxinv import figures, metrics, paper, records
+from jaxinv import figures, hosts, metrics, paper, records
 from jaxinv.data import Dataset, Samples
 from jaxinv.errors import UserError
 from jaxinv.targets import Target
@@ -106,6 +106,8 @@ def write_run(
     folder: Path, record: Mapping[str, Any], originals: np.ndarray, reconstructions: np.ndarray
 ) -> None:
     """Writes the grid, the first images and, last, the record of an attack."""
+    if not hosts.is_first():
+        return
     kept = slice(_KEPT_IMAGES)
     rows = [(row_label(record), reconstructions[kept])]
     figures.reconstruction_grid(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxinv import devices
 from jaxinv.errors import UserError
 
 PSNR_CAP = 100.0  # dB. An exact match has infinite PSNR, which no mean survives.
@@ -62,13 +63,7 @@ def evaluate(originals: ArrayLike, reconstructions: ArrayLike, *, chunk_size: in
     originals = np.asarray(originals, np.float32)
     reconstructions = np.asarray(reconstructions, np.float32)
     _check(originals, reconstructions)
-    count = len(originals)
-    chunks = []
-    for start in range(0, max(count, 1), chunk_size):
-        chunk = slice(start, start + chunk_size)
-        padded = [_pad(images[chunk], chunk_size) for images in (originals, reconstructions)]
-        chunks.append(_compare(*padded))
-    return Quality(*(np.concatenate(values)[:count] for values in zip(*chunks, strict=True)))
+    return Quality(*devices.in_slices(_compare, originals, reconstructions, sizes=(chunk_size,)))
 
 
 def scores(originals: ArrayLike, tries: np.ndarray) -> np.ndarray:
@@ -132,19 +127,18 @@ def reidentified(
     reconstructions = np.asarray(reconstructions, np.float32)
     gallery = np.asarray(gallery, np.float32)
     _check_gallery(reconstructions, gallery)
-    count = len(reconstructions)
-    known, distinct = _standardise(gallery)
-    chunks = [np.zeros(0, bool)]
-    for start in range(0, count, chunk_size):
-        chunk = _pad(reconstructions[start : start + chunk_size], chunk_size)
-        places = np.minimum(np.arange(start, start + chunk_size), len(gallery) - 1)
-        chunks.append(np.asarray(_is_best(chunk, known, distinct, places)))
-    return np.concatenate(chunks)[:count]
+    places = np.arange(len(reconstructions))
+    return devices.in_slices(
+        _is_best,
+        reconstructions,
+        places,
+        shared=jax.device_get(_standardise(gallery)),
+        sizes=(chunk_size,),
+    )
 
 
-@jax.jit
 def _is_best(
-    reconstructions: jax.Array, known: jax.Array, distinct: jax.Array, places: jax.Array
+    known: jax.Array, distinct: jax.Array, reconstructions: jax.Array, places: jax.Array
 ) -> jax.Array:
     """`[B]`: whether images `[B, H, W, C]` correlate most with those at their places `[B]`."""
     finite = jnp.isfinite(reconstructions).all(axis=(1, 2, 3))  # clipping would hide an inf
@@ -172,7 +166,6 @@ def _standardise(images: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(varied[:, None], standard, 0), varied
 
 
-@jax.jit
 def _compare(originals: jax.Array, reconstructions: jax.Array) -> tuple[jax.Array, ...]:
     """The fields of `Quality`, in order, for one chunk `[chunk_size, H, W, C]`."""
     diverged = ~jnp.isfinite(reconstructions).all(axis=(1, 2, 3))  # clipping would hide an inf
@@ -238,10 +231,6 @@ def _check_gallery(reconstructions: np.ndarray, gallery: np.ndarray) -> None:
 def _check_unit_space(images: np.ndarray, what: str) -> None:
     if not np.all(np.abs(images - 0.5) <= 0.5 + _UNIT_SPACE_SLACK):
         raise ValueError(f"Expected {what} in unit space [0, 1].")
-
-
-def _pad(images: np.ndarray, size: int) -> np.ndarray:
-    return np.pad(images, [(0, size - len(images)), (0, 0), (0, 0), (0, 0)])
 
 
 def _resampled_means(values: np.ndarray) -> np.ndarray:

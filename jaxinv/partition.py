@@ -23,6 +23,7 @@ from jaxinv import (
     decision,
     evaluation,
     figures,
+    hosts,
     metrics,
     records,
     runs,
@@ -444,11 +445,15 @@ class _Limits:
         }
         folder = Path(self._config.workdir) / "learned"
         path = folder / f"{cut}-{records.config_hash(known)}-{name}.json"
-        with contextlib.suppress(OSError, ValueError):
-            return json.loads(path.read_text())
-        found = find()
-        records.atomic_write(path, lambda file: file.write(json.dumps(found).encode()))
-        return found
+
+        def kept() -> Any:
+            with contextlib.suppress(OSError, ValueError):
+                return json.loads(path.read_text())
+            found = find()
+            records.atomic_write(path, lambda file: file.write(json.dumps(found).encode()))
+            return found
+
+        return hosts.first(kept)
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 - it lives as long as a run
     def _information(self, network: Network) -> bounds.Information:

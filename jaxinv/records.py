@@ -23,6 +23,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from jaxinv import hosts
 from jaxinv.errors import UserError
 
 RECORD_NAME = "record.json"
@@ -89,11 +90,14 @@ def atomic_write(path: str | os.PathLike[str], writer: Callable[[IO[bytes]], obj
     """Replaces `path` by what `writer(file)` writes, whole or not at all.
 
     The folder is made if need be. If the writer raises, the old file stays and nothing else is
-    left. Of several processes that write one path, the last one wins.
+    left. Of several processes that write one path, the last one wins; of those that work together
+    (`hosts`), the first writes.
 
     Raises:
       UserError: the path cannot be written (read-only, full disk, not a folder).
     """
+    if not hosts.is_first():
+        return
     path = Path(path)
     temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
     try:
@@ -136,7 +140,7 @@ def write(
 
 
 def read(directory: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The record of a finished run, or None.
+    """The record of a finished run, or None; of several hosts, what the first finds.
 
     A record that does not parse or lacks a required key is renamed `record.json.corrupt-<n>`,
     with a line on stderr, and counts as none: the run is done again.
@@ -144,7 +148,10 @@ def read(directory: str | os.PathLike[str]) -> dict[str, Any] | None:
     Raises:
       UserError: the record exists and cannot be opened.
     """
-    path = Path(directory) / RECORD_NAME
+    return hosts.first(lambda: _read(Path(directory) / RECORD_NAME))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -163,9 +170,13 @@ def find(workdir: str | os.PathLike[str], experiment: str | None = None) -> list
 
     Each has one key more than its file, `path`: that of its record.json, as a string.
     """
-    paths = sorted(Path(workdir).glob(f"{experiment or '*'}/*/{RECORD_NAME}"))
-    found = [(path, read(path.parent)) for path in paths]
-    return [{**record, "path": str(path)} for path, record in found if record is not None]
+
+    def search() -> list[dict[str, Any]]:
+        paths = sorted(Path(workdir).glob(f"{experiment or '*'}/*/{RECORD_NAME}"))
+        found = [(path, read(path.parent)) for path in paths]
+        return [{**record, "path": str(path)} for path, record in found if record is not None]
+
+    return hosts.first(search)
 
 
 def level_text(defense: Mapping[str, Any]) -> str:

@@ -137,6 +137,7 @@ def retrain(
         epochs=epochs,
         batch_size=batch_size,
         key=key,
+        seeds=count,
         checkpoint=checkpoint,
         description=f"retraining {cut}",
     )

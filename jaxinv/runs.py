@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from jaxinv import cli, data, evaluation, records, targets
+from jaxinv import cli, data, devices, evaluation, hosts, records, targets
 from jaxinv.defenses import NONE, Defense
 
 
@@ -108,7 +108,7 @@ def load(config: Config) -> Scene:
     Raises:
       UserError: something is missing or cannot be; the message names the flag.
     """
-    records.ensure_writable(config.workdir)
+    hosts.first(lambda: records.ensure_writable(config.workdir))
     dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
     cli.check_images(config.num_images, len(dataset.test))
     target = targets.find(dataset, config.workdir, checkpoint=config.checkpoint, announce=print)
@@ -147,7 +147,7 @@ def run_all(
         record = attack()
         print(row(record), flush=True)
         finished.append(record)
-    if grid and len(finished) > 1:
+    if grid and len(finished) > 1 and hosts.is_first():
         path = joint_path("grid", experiment, config, scene, finished)
         evaluation.write_joint_grid(path, finished)
         print(f"All splits in one picture: {path}")
@@ -167,7 +167,9 @@ def side_by_side(
       jobs: their steps in turn; a step is never run before those ahead of it in its job are done,
         and not at all if one of these fails.
     """
-    count = records.usable_cores() if jax.default_backend() == "cpu" else 1
+    # Programs that several devices share, or messages to other hosts, must come in one order.
+    alone = jax.default_backend() == "cpu" and devices.count() == hosts.count() == 1
+    count = records.usable_cores() if alone else 1
     pool = ThreadPoolExecutor(max_workers=count)
 
     def run(job: Sequence[Callable[[], ResultT]], done: list[Future[ResultT]]) -> None:
@@ -247,7 +249,9 @@ def run_once(
     label = f"{dataset.name}-{cut}-{method}{label}-n{config.num_images}-s{config.seed}"
     folder = records.run_dir(config.workdir, experiment, identity, label=label)
     path = str(folder / records.RECORD_NAME)
-    finished = (folder / records.IMAGES_NAME).is_file() and records.read(folder)
+    finished = hosts.first(
+        lambda: records.read(folder) if (folder / records.IMAGES_NAME).is_file() else None
+    )
     if finished and not config.rerun:
         return {**finished, "path": path}
     found = attack()

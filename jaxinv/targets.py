@@ -8,7 +8,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxinv import checkpoints, figures, records, training
+from jaxinv import checkpoints, devices, figures, hosts, records, training
 from jaxinv.data import Dataset, Samples, print_to_stderr
 from jaxinv.errors import UserError
 from jaxinv.networks import Network, Params, for_images
@@ -167,25 +166,16 @@ def augment(key: Array, images: Array, *, mirror: bool = True) -> Array:
     return jax.vmap(warp)(images, zoom, shift)
 
 
-def accuracy(network: Network, params: Params, samples: Samples, *, batch_size: int = 500) -> float:
+def accuracy(network: Network, params: Params, samples: Samples) -> float:
     """Share of samples whose class has the largest logit.
 
     Args:
       network: returns one logit a class.
       params: its parameters.
       samples: images and labels.
-      batch_size: images at a time; the last batch is padded, not compiled anew.
     """
-    pixels, labels = samples.pixels, samples.labels
-    batch_size = min(batch_size, len(samples))
-    correct = 0
-    for start in range(0, len(samples), batch_size):
-        batch, truth = pixels[start : start + batch_size], labels[start : start + batch_size]
-        missing = batch_size - len(batch)
-        batch = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        predicted = np.asarray(_predict(network, params, batch))[: len(truth)]
-        correct += int((predicted == truth).sum())
-    return correct / len(samples)
+    predicted = devices.in_slices(_predict, samples.pixels, static=(network,), shared=(params,))
+    return int((predicted == samples.labels).sum()) / len(samples)
 
 
 def correct(cloud: Network, params: Params, features: Any, labels: np.ndarray) -> np.ndarray:
@@ -197,21 +187,15 @@ def correct(cloud: Network, params: Params, features: Any, labels: np.ndarray) -
       features: `[N, *cloud.input_shape]`, by index: an array or a `defenses.Release`.
       labels: `[N]`.
     """
-    size, rows = len(labels), 500
-    found = [np.zeros(0, int)]
-    for begin in range(0, size, rows):
-        # The last slice is filled up, so that one program does for all.
-        part = features[np.minimum(np.arange(begin, begin + min(rows, size)), size - 1)]
-        found.append(np.asarray(_classify(cloud, cloud.select(params), part)))
-    return np.concatenate(found)[:size] == labels
+    own = cloud.select(params)
+    found = devices.in_slices(_classify, features, static=(cloud,), shared=(own,))
+    return found == labels
 
 
-@partial(jax.jit, static_argnums=0)
 def _classify(cloud: Network, params: Params, features: Array) -> Array:
     return cloud.apply(params, features).argmax(-1)
 
 
-@partial(jax.jit, static_argnums=0)
 def _predict(network: Network, params: Params, pixels: Array) -> Array:
     return network.apply(params, pixels.astype(jnp.float32) / 255).argmax(-1)
 
@@ -241,7 +225,7 @@ def train_run(
     checkpoint = folder / "checkpoint.safetensors"
     if rerun:
         checkpoint.unlink(missing_ok=True)
-    elif records.read(folder) is not None and (folder / WEIGHTS).is_file():
+    elif hosts.first(lambda: records.read(folder) is not None and (folder / WEIGHTS).is_file()):
         return folder / records.RECORD_NAME
     network = for_images(dataset.image_shape, dataset.num_classes)
     done = train(dataset, network, recipe, checkpoint=checkpoint)
@@ -299,19 +283,24 @@ def find(
     shipped = SHIPPED / f"{dataset.name}.safetensors"
     if shipped.is_file():
         return load(shipped, dataset, source="shipped")
-    trained = [
-        record
-        for record in records.find(workdir, EXPERIMENT)
-        if record.get("data_fingerprint") == dataset.fingerprint
-        and {**record["config"]["recipe"], "seed": 0} == dataclasses.asdict(default_recipe(dataset))
-        and Path(record["path"]).with_name(WEIGHTS).is_file()
-    ]
-    if trained:
-        newest = max(trained, key=lambda record: Path(record["path"]).stat().st_mtime)
-        return load(Path(newest["path"]).with_name(WEIGHTS), dataset)
+    if trained := hosts.first(lambda: _newest(dataset, workdir)):
+        return load(trained, dataset)
     announce(f"No trained target for {dataset.name} yet: training one on {dataset.source}.")
     path = train_run(dataset, default_recipe(dataset), workdir)
     return load(path.with_name(WEIGHTS), dataset)
+
+
+def _newest(dataset: Dataset, workdir: str | os.PathLike[str]) -> str | None:
+    """The weights that were trained last, by the default recipe."""
+    recipe = dataclasses.asdict(default_recipe(dataset))
+    found = [
+        Path(record["path"]).with_name(WEIGHTS)
+        for record in records.find(workdir, EXPERIMENT)
+        if record.get("data_fingerprint") == dataset.fingerprint
+        and {**record["config"]["recipe"], "seed": 0} == recipe
+    ]
+    trained = [path for path in found if path.is_file()]
+    return str(max(trained, key=lambda path: path.stat().st_mtime)) if trained else None
 
 
 def test_accuracy(target: Target, dataset: Dataset) -> float:

@@ -1,8 +1,9 @@
 """The one fit loop: targets, inverse networks, shadows and learned priors are all trained by `fit`.
 
-JAX. Data stay on the device; steps run inside one compiled loop. All randomness of a step is a
-function of the key and of the step's number, so that a run that was killed goes on from its last
-checkpoint and ends with the very parameters of an undisturbed one.
+JAX. Data stay on the devices, which share a step's examples (or what is trained side by side);
+steps run inside one compiled loop. All randomness of a step is a function of the key and of the
+step's number, so that a run that was killed goes on from its last checkpoint and ends with the very
+parameters of an undisturbed one. Of several hosts the first trains.
 """
 
 import json
@@ -19,7 +20,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxinv import checkpoints
+from jaxinv import checkpoints, devices, hosts
 from jaxinv.errors import UserError
 from jaxinv.progress import Progress
 
@@ -57,6 +58,7 @@ def fit(
     batch_size: int,
     key: Array,
     on_epoch: Callable[[Any], Mapping[str, float]] | None = None,
+    seeds: int = 1,
     checkpoint: str | os.PathLike[str] | None = None,
     description: str = "fit",
 ) -> Fit:
@@ -73,6 +75,8 @@ def fit(
       batch_size: examples a step; at most N.
       key: of all randomness.
       on_epoch: `params -> numbers` to add to the epoch's row of the history.
+      seeds: how many things are trained side by side; if several, every leaf of parameters and
+        optimizer's state is `[seeds, ...]`.
       checkpoint: file to go on from where it exists, and to write: after the first epoch and the
         last, and between them after those that end some seconds after it was written before.
       description: shown before the progress bar.
@@ -80,11 +84,51 @@ def fit(
     Raises:
       UserError: the loss became non-finite, or the checkpoint is unreadable or of another model.
     """
+
+    def run() -> tuple[list[Any], list[dict[str, float]], float, float]:
+        done = _fit(
+            loss,
+            params,
+            data,
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=batch_size,
+            key=key,
+            on_epoch=on_epoch,
+            seeds=seeds,
+            checkpoint=checkpoint,
+            description=description,
+        )
+        return jax.tree.leaves(done.params), *done[1:]
+
+    leaves, history, seconds, compile_seconds = hosts.first(run)
+    leaves = [jnp.asarray(leaf) for leaf in leaves]
+    found = jax.tree.unflatten(jax.tree.structure(params), leaves)
+    return Fit(found, history, seconds, compile_seconds)
+
+
+def _fit(
+    loss,
+    params,
+    data,
+    *,
+    optimizer,
+    epochs,
+    batch_size,
+    key,
+    on_epoch,
+    seeds,
+    checkpoint,
+    description,
+) -> Fit:
+    """`fit` on this host."""
     size = jax.tree.leaves(data)[0].shape[0]
     batch_size = min(batch_size, size)
     steps = size // batch_size
     key_order, key_steps = jax.random.split(key)
-    data = jax.tree.map(jnp.asarray, data)
+    mesh = devices.mesh(seeds=seeds, images=batch_size)
+    axes = (devices.SEEDS,) if seeds > 1 else ()
+    data = devices.put(mesh, data)
     # The loop gives its input buffers away: keep the caller's.
     state = jax.tree.map(jnp.array, (params, optimizer.init(params)))
     history: list[dict[str, float]] = []
@@ -94,16 +138,18 @@ def fit(
     first_epoch = len(history)
     if first_epoch >= epochs:
         return Fit(state[0], history, seconds, 0.0)
+    state = devices.put(mesh, state, *axes)
     written = -np.inf
     shape = jax.eval_shape(
         lambda p: loss(p, jax.tree.map(lambda a: a[:batch_size], data), key)[1], params
     )
-    zeros = {name: jnp.zeros(()) for name in ("loss", *shape)}
+    zeros = devices.put(mesh, {name: jnp.zeros(()) for name in ("loss", *shape)})
 
     began = time.perf_counter()
-    order = jnp.zeros((steps, batch_size), jnp.int32)
+    order = devices.put(mesh, jnp.zeros((steps, batch_size), jnp.int32))
+    key_steps = devices.put(mesh, key_steps)
     example = (state, zeros, data, order, key_steps, 0, 0, 0)
-    run = _run_steps.lower(loss, optimizer, *example).compile()
+    run = _run_steps.lower(loss, optimizer, mesh, axes, *example).compile()
     compile_seconds = time.perf_counter() - began
 
     with Progress(epochs * steps, description, start=first_epoch * steps) as progress:
@@ -111,6 +157,7 @@ def fit(
             began = time.perf_counter()
             permutation = jax.random.permutation(jax.random.fold_in(key_order, epoch), size)
             order = permutation[: steps * batch_size].reshape(steps, batch_size).astype(jnp.int32)
+            order = devices.put(mesh, order)
             totals = jax.tree.map(jnp.array, zeros)
             for first, count in progress.segments(steps):
                 before = epoch * steps
@@ -128,7 +175,8 @@ def fit(
                 metadata = {"history": json.dumps(history), "seconds": str(seconds)}
                 checkpoints.save(checkpoint, state, metadata=metadata)
                 written = time.monotonic()
-    return Fit(state[0], history, seconds, compile_seconds)
+    params = state[0] if mesh.size == 1 else jax.device_get(state[0])
+    return Fit(params, history, seconds, compile_seconds)
 
 
 def whole_epochs(steps: int, size: int, batch_size: int) -> tuple[int, int]:
@@ -198,11 +246,12 @@ def _resume(path: str | os.PathLike[str], like: Any) -> tuple[Any, list[dict[str
     return jax.tree.map(jnp.asarray, state), history, float(metadata.get("seconds", 0))
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
-def _run_steps(loss, optimizer, state, totals, data, order, key, before, first, count):
+@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(4, 5))
+def _run_steps(loss, optimizer, mesh, axes, state, totals, data, order, key, before, first, count):
     def step(i, carry):
         (params, opt_state), totals = carry
         batch = jax.tree.map(lambda array: array[order[i]], data)
+        batch = devices.constrain(mesh, batch, devices.IMAGES)
         step_key = jax.random.fold_in(key, before + i)
         (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch, step_key)
         updates, opt_state = optimizer.update(grads, opt_state, params)
@@ -210,4 +259,5 @@ def _run_steps(loss, optimizer, state, totals, data, order, key, before, first, 
         totals = {name: total + {"loss": value, **metrics}[name] for name, total in totals.items()}
         return (params, opt_state), totals
 
-    return jax.lax.fori_loop(first, first + count, step, (state, totals))
+    state, totals = jax.lax.fori_loop(first, first + count, step, (state, totals))
+    return devices.constrain(mesh, state, *axes), devices.constrain(mesh, totals)

@@ -227,7 +227,7 @@ def test_a_correction_removes_an_error_that_repeats_itself():
     assert error < 0.1 * np.mean((attacked(others) - others) ** 2)
 
 
-def test_many_images_are_estimated_slice_by_slice(monkeypatch):
+def test_many_images_are_estimated_slice_by_slice():
     traced = []
 
     def apply(params, first, second):
@@ -240,10 +240,8 @@ def test_many_images_are_estimated_slice_by_slice(monkeypatch):
     expected = learned(first, second)
     assert expected.shape == first.shape
     np.testing.assert_allclose(expected, 2 * first + second.sum(1)[:, None, None, None], rtol=1e-5)
-    monkeypatch.setattr(inverse, "_SLICE", 4)
-    np.testing.assert_allclose(learned(first, second), expected, rtol=1e-6)
     np.testing.assert_allclose(learned(first[:4], second[:4]), expected[:4], rtol=1e-6)
-    assert traced == [(10, 3, 2, 1), (4, 3, 2, 1)]
+    assert len(traced) == 1  # one program for any number
 
 
 def test_with_few_queries_only_the_first_images_teach(untrained):

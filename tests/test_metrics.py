@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from jaxinv import metrics
+from jaxinv import devices, metrics
 from jaxinv.errors import UserError
 
 
@@ -92,11 +92,11 @@ def test_values_do_not_depend_on_the_chunk_size():
 
 
 def test_one_program_serves_every_number_of_images():
-    metrics._compare.clear_cache()
+    devices._apply.clear_cache()
     for count in (0, 1, 4, 9):
         quality = metrics.evaluate(*pairs((count, 16, 16, 1)), chunk_size=4)
         assert [len(values) for values in quality] == [count] * 4
-    assert metrics._compare._cache_size() == 1
+    assert devices._apply._cache_size() == 1
 
 
 def test_images_below_the_window_are_a_users_mistake():
@@ -179,11 +179,11 @@ def test_constant_images_in_the_gallery_are_no_match():
 def test_one_program_reidentifies_every_number_of_images():
     gallery, reconstructions = pairs((9, 8, 8, 1))
     whole = metrics.reidentified(reconstructions, gallery, chunk_size=9)
-    metrics._is_best.clear_cache()
+    devices._apply.clear_cache()
     for count in (0, 1, 4, 9):
         found = metrics.reidentified(reconstructions[:count], gallery, chunk_size=4)
         assert found.tolist() == whole[:count].tolist()
-    assert metrics._is_best._cache_size() == 1
+    assert devices._apply._cache_size() == 1
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinv.attacks import queries
-from jaxinv.attacks.queries import checkpoint_path, divide, in_slices, make_pool
+from jaxinv.attacks.queries import checkpoint_path, divide, make_pool
 
 SHAPE = (6, 5, 1)
 IMAGES = np.random.default_rng(0).random((4, *SHAPE), np.float32)
@@ -147,15 +146,3 @@ def test_a_checkpoint_is_named_by_the_family(tmp_path):
 
     assert path(family, 3) == path(family, 3)
     assert len({path(family, 3), path(family, 2), path(other, 3)}) == 3
-
-
-def test_in_slices_is_as_at_once(monkeypatch):
-    x, y = np.arange(20.0).reshape(10, 2), np.arange(10.0)
-
-    def function(x, y):
-        return jnp.sum(x, axis=1) + y
-
-    expected = in_slices(function, x, y)
-    np.testing.assert_allclose(expected, x.sum(1) + y)
-    monkeypatch.setattr(queries, "_SLICE", 4)
-    np.testing.assert_allclose(in_slices(function, x, y), expected)

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 from jax import Array
 
-from jaxinv.attacks.queries import in_slices
+from jaxinv import devices
 from jaxinv.attacks.whitebox import Features
 from jaxinv.defenses import Query
 
@@ -97,7 +97,7 @@ def ask(
     def impulses(places: Array) -> Array:
         return answer(jax.nn.one_hot(places - 1, size).reshape(-1, *image_shape), places)
 
-    weight = in_slices(impulses, np.arange(1, size + 1, dtype=np.int32))
+    weight = devices.in_slices(impulses, np.arange(1, size + 1, dtype=np.int32))
     weight -= offset
     return Attempt(_factorised(weight, offset), size + 1, probes)
 

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxinv import metrics
+from jaxinv import devices, metrics
 from jaxinv.attacks import affine, inverse
 from jaxinv.attacks.decoders import Decoder
 from jaxinv.attacks.inverse import Learned
@@ -22,7 +22,6 @@ from jaxinv.attacks.queries import (
     check_images,
     checkpoint_path,
     divide,
-    in_slices,
     make_pool,
 )
 from jaxinv.attacks.solvers import amsgrad
@@ -171,7 +170,7 @@ def _held_out_psnr(learned: Learned, query: Query, images: np.ndarray, key: Arra
     def answer(images: Array, places: Array) -> Array:
         return query(jax.vmap(lambda place: jax.random.fold_in(key, place))(places), images)
 
-    features = in_slices(answer, images, np.arange(len(images)))
+    features = devices.in_slices(answer, images, np.arange(len(images)))
     return metrics.summarise(metrics.evaluate(images, learned(features)).psnr).mean
 
 

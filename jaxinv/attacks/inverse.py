@@ -17,6 +17,7 @@ import numpy as np
 import scipy.linalg
 from jax import Array
 
+from jaxinv import devices
 from jaxinv.attacks.queries import Pool, checkpoint_path, make_pool
 from jaxinv.defenses import Query
 from jaxinv.errors import UserError
@@ -126,22 +127,20 @@ class Learned:
 
     def __call__(self, *inputs: Any) -> np.ndarray:
         """Estimates N images, slice by slice; each input is indexed `[N, ...]`."""
-        run, size = jax.jit(self.apply), len(inputs[0])
-        slices = []
-        for begin in range(0, size, _SLICE):
-            # The last slice is filled up, so that one program does for all.
-            rows = np.minimum(np.arange(begin, begin + min(_SLICE, size)), size - 1)
-            given = (*(value[rows] for value in inputs), *self.given)
-            slices.append(np.asarray(run(self.params, *given)))
-        return np.concatenate(slices)[:size]
+        shared = (self.params, self.given)
+        return devices.in_slices(_estimates, *inputs, static=(self.apply,), shared=shared)
 
     def timed(self, features: Any) -> tuple[np.ndarray, float, float]:
         """Estimates of features, and the seconds of compiling and of running that."""
         began = time.perf_counter()
-        self(features[np.arange(min(_SLICE, len(features)))])
+        self(features[np.arange(min(len(features), devices.slice_size(len(features))))])
         compiled = time.perf_counter()
         images = self(features)
         return images, compiled - began, time.perf_counter() - compiled
+
+
+def _estimates(apply, params, given, *inputs):
+    return apply(params, *inputs, *given)
 
 
 class Keys(NamedTuple):

@@ -2,7 +2,8 @@
 
 Images are attacked in chunks of one size, all by the same compiled program, with the loop inside;
 the number of steps is an argument and not part of the program. An image that ends early hands its
-place to the next one, so it costs nothing more. What is known about the originals never enters.
+place to the next one, so it costs nothing more. Every device has a chunk of its own, and loops by
+itself; every host has a share of the images. What is known about the originals never enters.
 """
 
 import math
@@ -16,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxinv import devices, hosts
 from jaxinv.attacks.objectives import Objective
 from jaxinv.attacks.solvers import Result, Solver
+from jaxinv.defenses import Rows
 from jaxinv.networks import Network
 from jaxinv.progress import Progress
 
@@ -87,7 +90,7 @@ class _Places(NamedTuple):
 
 
 def chunk_size(network: Network, num_images: int) -> int:
-    """How many images to attack at once: as many as are fast, in bounded memory.
+    """How many images a device attacks at once: as many as are fast, in bounded memory.
 
     On CPU it does not depend on the number of images, so that neither does the result.
 
@@ -98,7 +101,8 @@ def chunk_size(network: Network, num_images: int) -> int:
     elements = max(1, sum(math.prod(shape) for shape in network.shapes.values()))
     if jax.default_backend() == "cpu":
         return max(1, min(_CPU_LARGEST, _CPU_ELEMENTS // elements))
-    return max(1, min(num_images, _ACCELERATOR_LARGEST, _ACCELERATOR_ELEMENTS // elements))
+    share = -(-num_images // (devices.count() * hosts.count()))
+    return max(1, min(share, _ACCELERATOR_LARGEST, _ACCELERATOR_ELEMENTS // elements))
 
 
 def minimize(
@@ -137,40 +141,77 @@ def minimize(
     count = len(inputs)
     if not count:
         raise ValueError("There are no images to optimise.")
-    params = jax.tree.map(jnp.asarray, params)
+    run = partial(
+        _minimize,
+        make_objective,
+        params,
+        solver=solver,
+        steps=steps,
+        chunk=chunk,
+        description=description,
+        watch=watch,
+        watch_every=watch_every,
+    )
+    if hosts.count() == 1 or watch:
+        return run(inputs, start)
+    mine = np.array_split(np.arange(count), hosts.count())[hosts.index()]
+    found = run(Rows(inputs, mine), start[mine]) if len(mine) else None
+    parts = [Minimum(*part) for part in hosts.gather(found) if part is not None]
+    x, objective, taken, result, seconds, compiling = zip(*parts, strict=True)
+    return Minimum(
+        x=np.concatenate(x),
+        objective=np.concatenate(objective),
+        steps=np.concatenate(taken),
+        result=np.concatenate(result),
+        # As long as the slowest took.
+        seconds=max(seconds),
+        compile_seconds=max(compiling),
+    )
+
+
+def _minimize(
+    make_objective, params, inputs, start, *, solver, steps, chunk, description, watch, watch_every
+) -> Minimum:
+    """`minimize` for the images of this host."""
+    count = len(inputs)
+    mesh = devices.mesh()
+    size = chunk * mesh.size
+    params = devices.put(mesh, params)
+
+    def put(tree: Any) -> Any:
+        return devices.put(mesh, tree, devices.IMAGES)
+
     began = time.perf_counter()
-    first = np.arange(chunk) % count
-    example = (jnp.asarray(start[first]), jax.tree.map(jnp.asarray, inputs[first]))
-    begin = _begin.lower(make_objective, solver, params, *example).compile()
-    places = jax.eval_shape(partial(_begin, make_objective, solver), params, *example)
-    advance = _advance.lower(make_objective, solver, params, places, 1, steps).compile()
-    exchange = _exchange.lower(places, places, jnp.zeros(chunk, bool)).compile()
-    evaluate = _evaluate.lower(make_objective, params, places).compile()
+    first = np.arange(size) % count
+    example = put((start[first], inputs[first]))
+    begin = _begin.lower(make_objective, solver, mesh, params, *example).compile()
+    places = begin.out_info
+    advance = _advance.lower(make_objective, solver, mesh, params, places, 1, steps).compile()
+    exchange = _exchange.lower(places, places, put(np.zeros(size, bool))).compile()
+    evaluate = _evaluate.lower(make_objective, mesh, params, places).compile()
     compile_seconds = time.perf_counter() - began
 
     found = np.empty((count, *start.shape[1:]), np.float32)
     values, taken = np.empty(count, np.float32), np.zeros(count, np.int64)
     results = np.zeros(count, np.int64)
-    indices = np.full(chunk, -1)
+    indices = np.full(size, -1)
+    # Devices take turns, so that each has as many images.
+    turns = np.arange(size).reshape(mesh.size, chunk).T.ravel()
     waiting, seconds = 0, 0.0
     with Progress(steps * count, description) as progress:
         while True:
             # Idle places are refilled; at first, if there are too few images, with copies of one.
-            idle = np.flatnonzero(indices < 0)
+            idle = turns[indices[turns] < 0]
             if waiting < count and len(idle):
                 new = np.arange(waiting, min(waiting + len(idle), count))
                 waiting += len(new)
                 indices[idle[: len(new)]] = new
                 rows = np.where(indices < 0, new[0], indices)
-                fresh = begin(
-                    params,
-                    jnp.asarray(start[rows]),
-                    jax.tree.map(jnp.asarray, inputs[rows]),
-                )
-                if len(idle) == chunk:
+                fresh = begin(params, *put((start[rows], inputs[rows])))
+                if len(idle) == size:
                     places = fresh
                 else:
-                    places = exchange(places, fresh, jnp.asarray(np.isin(indices, new)))
+                    places = exchange(places, fresh, put(np.isin(indices, new)))
             working = indices >= 0
             if not working.any():
                 break
@@ -199,37 +240,46 @@ def minimize(
     return Minimum(found, values, taken, results, seconds, compile_seconds)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _begin(make_objective, solver, params, x, inputs):
-    zeros = jnp.zeros(len(x), jnp.int32)
-    objective = make_objective(params, inputs, jnp.zeros(len(x)))
-    x = objective.project(x)
-    return _Places(x, solver.init(objective, x), zeros, zeros, inputs)
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _begin(make_objective, solver, mesh, params, x, inputs):
+    def begin(params, rows):
+        x, inputs = rows
+        zeros = jnp.zeros(len(x), jnp.int32)
+        objective = make_objective(params, inputs, jnp.zeros(len(x)))
+        x = objective.project(x)
+        return _Places(x, solver.init(objective, x), zeros, zeros, inputs)
+
+    return devices.by_image(mesh, begin, params, (x, inputs))
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3,))
-def _advance(make_objective, solver, params, places, number, steps):
-    def active(places):
-        return (places.result == Result.STEPS) & (places.steps < steps)
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(4,))
+def _advance(make_objective, solver, mesh, params, places, number, steps):
+    def advance(shared, places):
+        params, number, steps = shared
 
-    def step(carry):
-        i, places = carry
-        moving = active(places)
-        done = places.steps / steps
-        objective = make_objective(params, places.inputs, done)
-        x, state, result = solver.step(objective, places.x, places.state)
-        finite = jnp.isfinite(x).all(axis=tuple(range(1, x.ndim)))
-        result = jnp.where(finite, result, Result.DIVERGED)
-        # A minimum of an objective that still changes is not the end.
-        settled = objective.settled | (result == Result.DIVERGED)
-        result = jnp.where(settled, result, Result.STEPS)
-        new = _Places(x, state, places.steps + 1, result, places.inputs)
-        return i + 1, _select(moving, new, places)
+        def active(places):
+            return (places.result == Result.STEPS) & (places.steps < steps)
 
-    _, places = jax.lax.while_loop(
-        lambda carry: (carry[0] < number) & active(carry[1]).any(), step, (0, places)
-    )
-    return places
+        def step(carry):
+            i, places = carry
+            moving = active(places)
+            done = places.steps / steps
+            objective = make_objective(params, places.inputs, done)
+            x, state, result = solver.step(objective, places.x, places.state)
+            finite = jnp.isfinite(x).all(axis=tuple(range(1, x.ndim)))
+            result = jnp.where(finite, result, Result.DIVERGED)
+            # A minimum of an objective that still changes is not the end.
+            settled = objective.settled | (result == Result.DIVERGED)
+            result = jnp.where(settled, result, Result.STEPS)
+            new = _Places(x, state, places.steps + 1, result, places.inputs)
+            return i + 1, _select(moving, new, places)
+
+        _, places = jax.lax.while_loop(
+            lambda carry: (carry[0] < number) & active(carry[1]).any(), step, (0, places)
+        )
+        return places
+
+    return devices.by_image(mesh, advance, (params, number, steps), places)
 
 
 @partial(jax.jit, donate_argnums=(0,))
@@ -244,6 +294,9 @@ def _select(mask, new, old):
     return jax.tree.map(choose, new, old)
 
 
-@partial(jax.jit, static_argnums=0)
-def _evaluate(make_objective, params, places):
-    return make_objective(params, places.inputs, jnp.ones(len(places.x)))(places.x)
+@partial(jax.jit, static_argnums=(0, 1))
+def _evaluate(make_objective, mesh, params, places):
+    def value(params, places):
+        return make_objective(params, places.inputs, jnp.ones(len(places.x)))(places.x)
+
+    return devices.by_image(mesh, value, params, places)

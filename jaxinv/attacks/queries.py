@@ -4,7 +4,6 @@ The queries are not stored. Each is a function of the key, of the image's place 
 its variant, so that it can be made again in any step of any training, and counts once.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxinv import checkpoints, targets
+from jaxinv import checkpoints, devices, targets
 from jaxinv.defenses import Query
 from jaxinv.errors import UserError
 
@@ -25,7 +24,6 @@ _EVERY = 4  # variants of an image, of which one is moved, where answers are ran
 _MOVED = 0.25  # share of a training's images that are zoomed and shifted
 _MOST_ASKED = 0.1  # share of the queries that may be asked of images held out
 _BEHAVIOUR = 8  # queries that tell one edge from another
-_SLICE = 500  # images at once where nothing is learned
 
 
 class Pool(NamedTuple):
@@ -98,7 +96,8 @@ class Pool(NamedTuple):
 
         images, places = (array[:count] for array in self.batch)
         every = [np.full(len(images), number, np.int32) for number in which]
-        return in_slices(self.plain, images, places, *every)
+        # The pool itself cannot be hashed.
+        return devices.in_slices(lambda *rows: self.plain(*rows), images, places, *every)
 
     def _keys(self, places: Array, numbers: Array) -> Array:
         """`[B, 2]`: of a query's jitter, and of what a defence draws for it."""
@@ -182,18 +181,6 @@ def checkpoint_path(
         **settings,
     }
     return folder / f"{label}-{checkpoints.fingerprint(known)}-{kind}.safetensors"
-
-
-def in_slices(function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
-    """Applies a pure function to N examples, slice by slice; each array is `[N, ...]`."""
-    run = jax.jit(lambda *parts: function(*parts))
-    size = len(arrays[0])
-    parts = []
-    for begin in range(0, size, _SLICE):
-        # The last slice is filled up, so that one program does for all.
-        rows = np.minimum(np.arange(begin, begin + min(_SLICE, size)), size - 1)
-        parts.append(np.asarray(run(*(array[rows] for array in arrays))))
-    return np.concatenate(parts)[:size]
 
 
 def _jitter(key: Array, image: Array) -> Array:

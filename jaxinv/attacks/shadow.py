@@ -331,6 +331,7 @@ def fit(
         epochs=epochs,
         batch_size=batch_size,
         key=key_fit,
+        seeds=seeds,
         checkpoint=checkpoint,
         description=f"shadows {label}",
     )
