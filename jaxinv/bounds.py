@@ -26,7 +26,7 @@ from scipy import optimize, special
 from jaxinv.defenses import Defense
 from jaxinv.networks import Network, Params
 
-VERSION = 2
+VERSION = 3
 """Of what is calculated here: what was kept of another is not read."""
 
 DITHER = 0.1
@@ -87,10 +87,12 @@ def channel(edge: Network, defense: Defense, *, releases: int = 1) -> Channel | 
     """What a defence's first step lets through, or None where it adds no noise.
 
     Whatever follows is computed from that, so a bound on it bounds the whole (data processing).
+    Steps at the input come first, in whichever order they are named.
     """
-    if not defense.steps or not defense.steps[0].level:
+    steps = sorted(defense.steps, key=lambda step: step.site != "input")
+    if not steps or not steps[0].level:
         return None
-    mechanism, site, level = defense.steps[0]
+    mechanism, site, level = steps[0]
     if mechanism.noise is None:
         return None
     network = dataclasses.replace(edge, layers={}) if site == "input" else edge
@@ -464,6 +466,8 @@ def _most_found(nats: float, count: int) -> float:
 
     if count < 2 or told(1.0) <= nats:
         return 1.0
+    if told(1 / count) >= nats:  # nothing is told; but for rounding it is zero
+        return 1 / count
     return float(optimize.brentq(lambda share: told(share) - nats, 1 / count, 1.0))
 
 

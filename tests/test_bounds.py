@@ -74,6 +74,24 @@ def test_what_follows_the_first_step_adds_nothing():
     )
 
 
+def test_noise_at_the_input_comes_first_whatever_is_named_first():
+    """Noise at the input lifts images over a rectifier: bounds on the features do not hold then."""
+    relu = sequence([("relu", nn.relu)], (1, 1, 1))
+    defense = GAUSSIAN.at("feature", 0.01) + GAUSSIAN.at("input", 0.3)
+    through = bounds.channel(relu, defense)
+    assert through.network.layers == {} and through.scale == 0.3
+    images = np.array([-1.0, -0.2], np.float32).reshape(2, 1, 1, 1)
+    released = [
+        Release(relu, {}, np.repeat(image[None], 2000, axis=0), defense, jax.random.key(own))
+        for own, image in enumerate(images)
+    ]
+    seen = np.stack([release[np.arange(2000)].ravel() for release in released])
+    found = (seen[0] <= 0.03).mean() / 2 + (seen[1] > 0.03).mean() / 2
+    clean = np.asarray(relu.apply({}, images))
+    assert bounds.fano(Channel(relu, "gaussian", 0.01), clean) < found - 0.05
+    assert found <= bounds.fano(through, images)
+
+
 @pytest.mark.parametrize(
     "defense",
     [NONE, GAUSSIAN.at("feature", 0), QUANTIZE.at("feature", 2) + GAUSSIAN.at("feature", 1)],
@@ -280,6 +298,12 @@ def test_nobody_finds_more_than_fano_allows(noise):
         last = bound
     assert last < 0.15  # chance is .02; the bound tells something
     assert bounds.fano(Channel(EDGE, noise, 1e-3), features) == 1
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 50, 1000])
+def test_where_nothing_is_told_one_can_only_guess_who_it_is(count):
+    found = bounds.fano(Channel(EDGE, "gaussian", 1.0), np.ones((count, 3)))
+    assert found == pytest.approx(1 / count, abs=1e-6)
 
 
 def test_dropout_certifies_nothing_of_retrieval():
