@@ -409,6 +409,8 @@ class _Limits:
         def find() -> list[dict[str, Any]]:
             through = bounds.channel(deployment.edge, defense)
             information, features = None, None
+            if through is not None and through.network.layers and deployment.retrain != "none":
+                through = None  # what is measured here is the target's edge, and not this one
             if through is not None:
                 features = self._features(through.network)
                 information = self._information(through.network)

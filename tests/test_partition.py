@@ -213,6 +213,18 @@ def test_bounds_hold_for_the_noise_alone(study):
             assert bound["kind"] in ("certified", "estimated") and bound["assumptions"]
 
 
+def test_bounds_on_the_target_are_not_of_an_edge_that_was_trained_on(study):
+    rows = study(defense=("gaussian:1", "gaussian+nopeek:1+1", "gaussian+nopeek@input+feature:1+1"))
+    names = {
+        (row["defense"]["kind"], row["defense"]["site"]): [bound["name"] for bound in row["bounds"]]
+        for row in rows["choices"]
+        if row["split"] == "relu"
+    }
+    assert "Fano" in names["gaussian", "feature"]
+    assert names["gaussian+nopeek", "feature"] == ["rate"]
+    assert "Fano" in names["gaussian+nopeek", "input+feature"]  # of the image, whatever the edge
+
+
 def test_noise_that_is_certain_is_found_for_every_cut(study):
     certain = study()["certain"]
     assert [one["split"] for one in certain] == list(NETWORK.cuts)
