@@ -149,7 +149,7 @@ def _line(row: Mapping[str, Any]) -> str:
     return (
         f"{row['split']:<12}{name:<20}{row['accuracy']:<10.4f}{1e3 * row['latency_s']:>8.3g}"
         f"{1e3 * row['energy_j']:>9.3g}{row['memory_bytes'] / 1e3:>11.1f}{row['sent_bytes']:>9,.0f}"
-        f"{row['ssim_mean']:>7.3f}{row['reid_top1']:>8.1%}{psnr:>7}  {who:<20}{_certified(row):<16}"
+        f"{_ssim(row):>7}{row['reid_top1']:>8.1%}{psnr:>7}  {who:<20}{_certified(row):<16}"
         f"{'*' if row['pareto'] else ' '} {'ok' if row['meets'] else ', '.join(row['fails'])}"
     )
 
@@ -221,9 +221,13 @@ def _advice_text(advice: Mapping[str, Any]) -> str:
     verdict = "holds" if advice["holds"] else "does not hold"
     return (
         f"The paper's advice, a fully connected layer on the edge, {verdict} here: the strongest "
-        f"attacker has SSIM {before['ssim_mean']:.3f} at {before['split']} and "
-        f"{after['ssim_mean']:.3f} at {after['split']}, and re-identifies {after['reid_top1']:.1%}."
+        f"attacker has SSIM {_ssim(before)} at {before['split']} and {_ssim(after)} at "
+        f"{after['split']}, and re-identifies {after['reid_top1']:.1%}."
     )
+
+
+def _ssim(row: Mapping[str, Any]) -> str:
+    return "-" if row["ssim_mean"] is None else f"{row['ssim_mean']:.3f}"
 
 
 def main() -> Path:

@@ -58,7 +58,7 @@ class Constraints:
         names = [
             name
             for name, value in values.items()
-            if limits[name] is not None and not value <= limits[name]
+            if limits[name] is not None and not (value is not None and value <= limits[name])
         ]
         return names + (["diverged"] if row.get("diverged") else [])
 
@@ -70,8 +70,9 @@ def worst(attacks: Sequence[Row]) -> dict[str, Any]:
       attacks: records of attacks on the same release.
 
     Returns:
-      `psnr_mean`, `ssim_mean`, `reid_top1` and their `_ci`; `attacker`, the threat model and method
-      that is worst by SSIM; `diverged`, whether any of them did.
+      `psnr_mean`, `ssim_mean`, `reid_top1` and their `_ci`, whose upper end is the highest of all;
+      `attacker`, the threat model and method that is worst by SSIM; `diverged`, whether any of them
+      did.
 
     Raises:
       ValueError: there is no attack.
@@ -86,7 +87,8 @@ def worst(attacks: Sequence[Row]) -> dict[str, Any]:
     ):
         # What diverged altogether has no mean.
         best = max(attacks, key=lambda record: -math.inf if record[name] is None else record[name])
-        found |= {name: best[name], interval: best[interval]}
+        ends = [record[interval][1] for record in attacks if record[interval][1] is not None]
+        found |= {name: best[name], interval: [best[interval][0], max(ends, default=None)]}
     by_ssim = max(
         attacks, key=lambda record: -1.0 if record["ssim_mean"] is None else record["ssim_mean"]
     )
@@ -105,7 +107,7 @@ def pareto(rows: Sequence[Row]) -> list[bool]:
     """Whether each choice is worth having: none is as good in everything and better in something.
 
     Everything is accuracy, latency, energy, memory, and the SSIM and re-identification that are
-    left to the strongest attacker.
+    left to the strongest attacker; where an attack diverged, nothing is known of these two.
     """
     costs = np.array([[objective(row) for objective in _OBJECTIVES] for row in rows])
     no_worse = (costs[:, None] <= costs).all(axis=-1)
@@ -114,13 +116,18 @@ def pareto(rows: Sequence[Row]) -> list[bool]:
     return [not each for each in beaten]
 
 
+def _left(row: Row, name: str) -> float:
+    """What is left to attackers; more than anything where that is not known."""
+    return math.inf if row[name] is None or row.get("diverged") else row[name]
+
+
 _OBJECTIVES: tuple[Callable[[Row], float], ...] = (
     lambda row: -row["accuracy"],
     lambda row: row["latency_s"],
     lambda row: row["energy_j"],
     lambda row: row["memory_bytes"],
-    lambda row: row["ssim_mean"],
-    lambda row: row["reid_top1"],
+    lambda row: _left(row, "ssim_mean"),
+    lambda row: _left(row, "reid_top1"),
 )
 
 # What counts first, and what decides between equals.

@@ -404,6 +404,8 @@ def _draw_choice(
 ) -> None:
     colour = colours[row["split"]]
     x, (low, high) = row["ssim_mean"], row["ssim_ci"]
+    if x is None:  # whatever attacked it diverged
+        return
     axes.plot([low, high], [y, y], color=colour, linewidth=1, alpha=0.6)
     axes.plot(
         x,

@@ -37,7 +37,7 @@ from jaxinv.networks import Network
 from jaxinv.tradeoffs import SAFE_REID, SAFE_SSIM, Attacker, Deployment
 
 EXPERIMENT = "partition"
-VERSION = 1
+VERSION = 2
 """Of records of studies: those of another are not read."""
 
 WHOLE = ("cloud-only", "edge-only")
@@ -478,8 +478,9 @@ def _finite(value: float) -> float | None:
 def _advice(scene: runs.Scene, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """The paper's advice, put to the test: a fully connected layer on the edge protects.
 
-    The undefended cut before the first such layer, and the one behind it; None unless both are
-    among the choices. Source: He, Zhang & Lee 2021, section IV-C.
+    The undefended cut before the first such layer, and the one behind it, which protects if the
+    whole intervals are low and no attack diverged; None unless both are among the choices.
+    Source: He, Zhang & Lee 2021, section IV-C.
     """
     shapes = scene.target.network.shapes
     first = next((name for name, shape in shapes.items() if len(shape) == 1), None)
@@ -492,5 +493,13 @@ def _advice(scene: runs.Scene, rows: Sequence[dict[str, Any]]) -> dict[str, Any]
         return None
     keys = ("split", "ssim_mean", "reid_top1", "psnr_mean")
     after = {key: plain[first][key] for key in keys}
-    safe = after["ssim_mean"] < SAFE_SSIM and after["reid_top1"] < SAFE_REID
-    return {"before": {key: plain[before][key] for key in keys}, "after": after, "holds": safe}
+    ends = [plain[first][key][1] for key in ("ssim_ci", "reid_ci")]
+    low = all(
+        end is not None and end < limit
+        for end, limit in zip(ends, (SAFE_SSIM, SAFE_REID), strict=True)
+    )
+    return {
+        "before": {key: plain[before][key] for key in keys},
+        "after": after,
+        "holds": low and not plain[first]["diverged"],
+    }

@@ -61,6 +61,25 @@ def test_an_attack_that_diverged_altogether_is_not_the_strongest():
     assert found["diverged"]
 
 
+def test_the_whole_interval_is_that_of_all_attackers():
+    """Who is second by the mean may reach further: a limit is on everybody."""
+    best = attack(ssim_mean=0.5, ssim_ci=[0.49, 0.51])
+    wide = attack("paper", ssim_mean=0.49, ssim_ci=[0.3, 0.7])
+    found = decision.worst([best, wide])
+    assert (found["ssim_mean"], found["ssim_ci"]) == (0.5, [0.49, 0.7])
+    assert Constraints(max_ssim=0.6).broken(row(**found)) == ["max_ssim"]
+
+
+def test_where_all_attacks_diverged_nothing_is_known():
+    nothing = {"psnr_mean": None, "psnr_ci": [None] * 2, "ssim_mean": None, "ssim_ci": [None] * 2}
+    found = decision.worst([attack(**nothing, reid_top1=0.0, reid_ci=[0.0, 0.0], diverged=5)])
+    assert found["ssim_mean"] is None and found["ssim_ci"] == [None, None]
+    unknown = row("relu2", **found)
+    assert Constraints(max_ssim=0.9).broken(unknown) == ["max_ssim", "diverged"]
+    assert decision.pareto([row(), unknown]) == [True, False]
+    assert decision.recommend([unknown, row()], Constraints()) == 1
+
+
 def test_an_attack_of_another_script_is_known_by_it():
     record = attack("map", experiment="whitebox")
     del record["threat_model"]
@@ -103,6 +122,11 @@ def test_a_choice_is_worth_having_if_none_is_better_in_all():
     middling, dearer = row(), row(latency_s=0.020)
     private = row(ssim_mean=0.1, energy_j=1.0)
     assert decision.pareto([middling, dearer, private]) == [True, False, True]
+
+
+def test_what_diverged_beats_nothing():
+    unproved = row("relu2", ssim_mean=0.1, reid_top1=0.0, diverged=True)
+    assert decision.pareto([row(), unproved]) == [True, False]
 
 
 def test_equal_choices_are_both_worth_having():

@@ -202,6 +202,25 @@ def test_the_papers_advice_is_tested(study):
     assert not advice["holds"]  # re-identified, 20%
 
 
+def test_where_attacks_diverged_nothing_is_said_to_be_safe(study, monkeypatch):
+    attack = tradeoffs.run_one
+
+    def diverges_at_fc(config, scene, attacker, number):
+        record = attack(config, scene, attacker, number)
+        if record["split"] == "fc":
+            nothing = dict.fromkeys(("psnr_mean", "ssim_mean")) | {"reid_top1": 0.0, "diverged": 5}
+            record |= {**nothing, "psnr_ci": [None] * 2, "ssim_ci": [None] * 2, "reid_ci": [0, 0]}
+        return record
+
+    monkeypatch.setattr(tradeoffs, "run_one", diverges_at_fc)
+    record = study(constraints=Constraints(max_ssim=0.9))
+    for row in record["choices"]:
+        if row["split"] == "fc":
+            assert row["diverged"] and not row["pareto"]
+            assert set(row["fails"]) >= {"max_ssim", "diverged"}
+    assert record["advice"]["holds"] is False
+
+
 def test_bounds_hold_for_the_noise_alone(study):
     rows = study()["choices"]
     plain = next(row for row in rows if row["split"] == "relu")
