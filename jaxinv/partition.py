@@ -245,13 +245,19 @@ def _attack(
 
 
 def _known(config: Config, scene: runs.Scene) -> dict[str, list[dict[str, Any]]]:
-    """Finished attacks on releases of this target, by cut and defence; of as many images."""
+    """Finished attacks on releases of this target, by cut and defence; of as many images.
+
+    What was made by another version of defences is left out, and what lacks a measure.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
+    measured = {"psnr_mean", "psnr_ci", "ssim_mean", "ssim_ci", "reid_top1", "reid_ci"}
     for record in records.find(config.workdir):
         same = (
             "split" in record
-            and record["data_fingerprint"] == scene.dataset.fingerprint
-            and record["target"]["fingerprint"] == scene.target.fingerprint
+            and measured <= record.keys()
+            and _is_current(record)
+            and record.get("data_fingerprint") == scene.dataset.fingerprint
+            and (record.get("target") or {}).get("fingerprint") == scene.target.fingerprint
             and record["num_images"] >= config.num_images
             and record["releases"] == 1
             and record.get("retrain", "none") == "none"
@@ -259,6 +265,14 @@ def _known(config: Config, scene: runs.Scene) -> dict[str, list[dict[str, Any]]]
         if same:
             found.setdefault(_key(record["split"], record["defense"]), []).append(record)
     return found
+
+
+def _is_current(record: dict[str, Any]) -> bool:
+    """Whether what a record attacked is what is released now; other scripts defend nothing."""
+    if record["experiment"] != tradeoffs.EXPERIMENT:
+        return True
+    version = record["config"].get("version")
+    return isinstance(version, list) and version[:1] == [tradeoffs.VERSION]
 
 
 def _key(cut: str, defense: dict[str, Any]) -> str:
