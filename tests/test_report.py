@@ -346,15 +346,21 @@ def test_a_choice_leads_to_its_strongest_attack(tmp_path):
 
 
 def test_bounds_that_say_something(tmp_path):
-    def bound(quantity, value):
-        return {"name": "b", "kind": "certified", "quantity": quantity, "value": value}
+    def bound(quantity, value, *, name="b", dithered=False):
+        told = {"name": name, "kind": "certified", "quantity": quantity, "value": value}
+        return {**told, "dithered": dithered}
 
     given = [bound("psnr", 25.0), bound("psnr", 104.0), bound("psnr", None), bound("reid", 1.0)]
-    partition(tmp_path, [choice("relu2", bounds=[*given, bound("reid", 0.4)])])
+    given += [bound("reid", 0.4), bound("psnr", 20.3, dithered=True)]
+    given += [bound("psnr", 1.8, name="Cramer-Rao")]
+    partition(tmp_path, [choice("relu2", bounds=given)])
     table = tables.bounds(found_in(tmp_path).partitions[0], "t", "title")
     assert [cells(table, row)[1:3] for row in range(len(table.rows))] == [
         ["at most 25.0 dB", "22.0 dB"],
         ["at most 40.0% re-identified", "80.0%"],
+        # About other images, and other attackers, than those that attacked.
+        ["at most 20.3 dB", "not comparable"],
+        ["at most 1.8 dB", "not comparable"],
     ]
 
 

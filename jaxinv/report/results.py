@@ -189,13 +189,18 @@ class Attack(Run):
 
 
 class Bound(NamedTuple):
-    """What no attacker can do. `value` is dB of "psnr", a share of "reid", None for nothing."""
+    """What no attacker can do. `value` is dB of "psnr", a share of "reid", None for nothing.
+
+    `binds` is whether it is about the attacks of its choice: about test images as they are, and
+    about attackers of any kind.
+    """
 
     name: str
     kind: str
     quantity: str
     value: float | None
     assumptions: str
+    binds: bool
 
 
 class Attempt(NamedTuple):
@@ -407,7 +412,8 @@ def _bound(row: Record) -> Bound:
     name, kind, quantity, assumptions = (
         text(row.get(key)) for key in ("name", "kind", "quantity", "assumptions")
     )
-    return Bound(name, kind, quantity, number(row.get("value")), assumptions)
+    binds = row.get("dithered") is False and name != "Cramer-Rao"
+    return Bound(name, kind, quantity, number(row.get("value")), assumptions, binds)
 
 
 def strongest(attacks: Sequence[Attack]) -> Attack | None:
