@@ -7,6 +7,7 @@ attacks. `load` finds data and target, `run_all` makes the table and the joint p
 
 import contextlib
 import dataclasses
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -161,7 +162,8 @@ def side_by_side(
     """Runs jobs in threads, several at once where the device is a CPU of several cores.
 
     Most of a short attack is compiled and run by one core. Where that is so, this hands over a
-    function for each step of each job, in order, that waits for what the step returns.
+    function for each step of each job, in order, that waits for what the step returns. No step
+    begins after the caller is done, or has failed.
 
     Args:
       jobs: their steps in turn; a step is never run before those ahead of it in its job are done,
@@ -171,10 +173,13 @@ def side_by_side(
     alone = jax.default_backend() == "cpu" and devices.count() == hosts.count() == 1
     count = records.usable_cores() if alone else 1
     pool = ThreadPoolExecutor(max_workers=count)
+    left = threading.Event()
 
     def run(job: Sequence[Callable[[], ResultT]], done: list[Future[ResultT]]) -> None:
         failed: BaseException | None = None
         for step, future in zip(job, done, strict=True):
+            if left.is_set():
+                return  # nobody waits, and the interpreter does not end before this
             try:
                 if failed is None:
                     future.set_result(step())
@@ -191,6 +196,7 @@ def side_by_side(
     try:
         yield [future.result for future in futures]
     finally:
+        left.set()
         pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -1,6 +1,8 @@
 """What the scripts that attack have in common, without a script: flags, and runs done once."""
 
 import dataclasses
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -190,3 +192,27 @@ def test_a_step_that_fails_fails_where_it_is_asked_for():
             with pytest.raises(UserError, match="as it should"):
                 ask()
     assert not later
+
+
+def test_no_step_begins_after_the_caller_has_failed(monkeypatch):
+    monkeypatch.setattr(runs.records, "usable_cores", lambda: 2)
+    begun, go_on, done = threading.Event(), threading.Event(), []
+
+    def fails():
+        begun.wait(10)
+        raise UserError("as it should")
+
+    def first():
+        begun.set()
+        go_on.wait(10)
+        done.append("first")
+
+    jobs = [[fails], [first, lambda: done.append("second")]]
+    with pytest.raises(UserError), runs.side_by_side(jobs) as steps:
+        steps[0]()
+    go_on.set()
+    deadline = time.monotonic() + 10
+    while "first" not in done and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert done == ["first"]
