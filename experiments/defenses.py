@@ -25,7 +25,6 @@ from absl import flags
 
 from jaxinv import cli, evaluation, figures, retraining, runs, tradeoffs
 from jaxinv.defenses import MECHANISMS
-from jaxinv.records import level_text
 from jaxinv.tradeoffs import EXPERIMENT, SAFE_REID, SAFE_SSIM, Attacker, Config, Deployment
 
 FLAGS = flags.FLAGS
@@ -168,7 +167,7 @@ def _draw(
                 name = attacker.deployment.name
                 if len(scene.cuts) > 1:
                     name = f"{attacker.deployment.cut}: {name}"
-                panels.setdefault(attacker.method, {})[name] = _curve(records)
+                panels.setdefault(attacker.method, {})[name] = tradeoffs.curve(records)
         rows = [record for record in finished if record["threat_model"] == threat]
         path = runs.joint_path("tradeoff", EXPERIMENT, config, scene, rows)
         claims = (SAFE_SSIM, 0.95 if scene.accuracy > 0.95 else None)
@@ -189,20 +188,6 @@ def _title(record: dict[str, Any], name: str) -> str:
         f"{name} at {record['split']}, {record['dataset']}, {record['threat_model']}: level, "
         f"attacker, mean PSNR / SSIM of {record['num_images']:,} images"
     )
-
-
-def _curve(records: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """What `figures.tradeoff_curves` draws of one attacker of one defence."""
-    curve: dict[str, list[Any]] = {"level": [], "accuracy": []}
-    for record in records:
-        curve["level"].append(level_text(record["defense"]))
-        curve["accuracy"].append(record["accuracy"])
-        for name, key in (("accuracy", "accuracy_ci"), ("ssim", "ssim_ci"), ("psnr", "psnr_ci")):
-            for what, value in zip(("low", "high"), record[key], strict=True):
-                curve.setdefault(f"{name}_{what}", []).append(value)
-        for name in ("ssim", "psnr"):
-            curve.setdefault(f"{name}_mean", []).append(record[f"{name}_mean"])
-    return curve
 
 
 def main() -> Path:

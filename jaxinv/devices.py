@@ -90,6 +90,15 @@ def by_image(mesh: Mesh, function: Callable[..., Any], shared: Any, rows: Any) -
     )(shared, rows)
 
 
+def exact() -> Any:
+    """A context in which products have all digits of float32, on accelerators, too.
+
+    These round to fewer by default. That is good enough for training and saves time; attacks that
+    solve for an input, and what they are compared with, need the digits.
+    """
+    return jax.default_matmul_precision("highest")
+
+
 def in_slices(
     function: Callable[..., Any],
     *rows: Any,
@@ -136,7 +145,8 @@ def slice_size(number: int, sizes: Sequence[int] = _SIZES) -> int:
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _apply(function, static, devices, shared, rows):
-    return by_image(devices, lambda own, part: function(*static, *own, *part), shared, rows)
+    with exact():
+        return by_image(devices, lambda own, part: function(*static, *own, *part), shared, rows)
 
 
 def constrain(mesh: Mesh, tree: Any, *axes: str) -> Any:

@@ -563,6 +563,20 @@ def _judge(same: _Same, folder: Path) -> judge.Judge:
     return judge.find(same.dataset, folder)
 
 
+def curve(records: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """What `figures.tradeoff_curves` draws of one attacker of one defence."""
+    line: dict[str, list[Any]] = {"level": [], "accuracy": []}
+    for record in records:
+        line["level"].append(level_text(record["defense"]))
+        line["accuracy"].append(record["accuracy"])
+        for name, key in (("accuracy", "accuracy_ci"), ("ssim", "ssim_ci"), ("psnr", "psnr_ci")):
+            for what, value in zip(("low", "high"), record[key], strict=True):
+                line.setdefault(f"{name}_{what}", []).append(value)
+        for name in ("ssim", "psnr"):
+            line.setdefault(f"{name}_mean", []).append(record[f"{name}_mean"])
+    return line
+
+
 def protection(finished: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each split and defence, the least loss of accuracy at which every attacker is held.
 

@@ -79,7 +79,8 @@ def ask(
     @jax.jit
     def answer(images: Array, places: Array) -> Array:
         keys = jax.vmap(lambda place: jax.random.fold_in(key, place))(places)
-        return query(keys, images).reshape(len(images), -1)
+        with devices.exact():
+            return query(keys, images).reshape(len(images), -1)
 
     probes = _PROBES if num_queries >= size + 1 + _PROBES else 0
     if not probes and features.min() >= 0 and (features == 0).mean() > 0.01:

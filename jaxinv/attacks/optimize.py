@@ -182,13 +182,14 @@ def _minimize(
         return devices.put(mesh, tree, devices.IMAGES)
 
     began = time.perf_counter()
-    first = np.arange(size) % count
-    example = put((start[first], inputs[first]))
-    begin = _begin.lower(make_objective, solver, mesh, params, *example).compile()
-    places = begin.out_info
-    advance = _advance.lower(make_objective, solver, mesh, params, places, 1, steps).compile()
-    exchange = _exchange.lower(places, places, put(np.zeros(size, bool))).compile()
-    evaluate = _evaluate.lower(make_objective, mesh, params, places).compile()
+    with devices.exact():
+        first = np.arange(size) % count
+        example = put((start[first], inputs[first]))
+        begin = _begin.lower(make_objective, solver, mesh, params, *example).compile()
+        places = begin.out_info
+        advance = _advance.lower(make_objective, solver, mesh, params, places, 1, steps).compile()
+        exchange = _exchange.lower(places, places, put(np.zeros(size, bool))).compile()
+        evaluate = _evaluate.lower(make_objective, mesh, params, places).compile()
     compile_seconds = time.perf_counter() - began
 
     found = np.empty((count, *start.shape[1:]), np.float32)
