@@ -66,7 +66,6 @@ def done(tmp_path_factory):
     ]
     flags = {"dataset": "mnist", "method": "paper"}
     found.append(Done(Part((5, 14, 15), "queryfree-paper", "queryfree", flags), free))
-    tried = (("paper", 0.2, 0.5), ("paper", 0.6, 0.2), ("adaptive", 0.6, 0.9))
     rows = [
         _written(
             folder,
