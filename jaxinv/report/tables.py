@@ -173,8 +173,8 @@ def against_paper(attacks: Sequence[Attack], name: str) -> Table:
             )
         )
     labels = ("split", "attacker", "PSNR, paper#", "ours#", "difference#")
-    more = ("SSIM, paper#", "ours#", "difference#", "images#", "why it differs")
-    columns = columns_of(*labels, *more)
+    rest = ("SSIM, paper#", "ours#", "difference#", "images#", "why it differs")
+    columns = columns_of(*labels, *rest)
     return Table(name, _PAPER, columns, rows)
 
 
