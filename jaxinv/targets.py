@@ -3,6 +3,7 @@
 A target belongs to the data it was trained on: weights of one dataset never serve another.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -17,7 +18,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxinv import checkpoints, devices, figures, hosts, records, training
+from jaxinv import checkpoints, devices, figures, hosts, locks, records, training
 from jaxinv.data import Dataset, Samples, print_to_stderr
 from jaxinv.errors import UserError
 from jaxinv.networks import Network, Params, for_images
@@ -25,6 +26,7 @@ from jaxinv.networks import Network, Params, for_images
 EXPERIMENT = "train_target"
 WEIGHTS = "target.safetensors"
 SHIPPED = Path(__file__).parent / "weights"
+_CHECKPOINT = "checkpoint.safetensors"
 _LEAST_STEPS = 1500
 
 
@@ -222,11 +224,23 @@ def train_run(
         "recipe": dataclasses.asdict(recipe),
     }
     folder = records.run_dir(workdir, EXPERIMENT, config, label=f"{dataset.name}-s{recipe.seed}")
-    checkpoint = folder / "checkpoint.safetensors"
-    if rerun:
-        checkpoint.unlink(missing_ok=True)
-    elif hosts.first(lambda: records.read(folder) is not None and (folder / WEIGHTS).is_file()):
-        return folder / records.RECORD_NAME
+    if rerun or not hosts.first(lambda: _is_trained(folder)):
+        # Of several runs that need it, one trains. Processes of one run do that together.
+        lock = Path(workdir) / "locks" / f"{EXPERIMENT}-{folder.name}"
+        with locks.held(lock) if hosts.is_first() else contextlib.nullcontext():
+            if rerun:
+                (folder / _CHECKPOINT).unlink(missing_ok=True)
+            if rerun or not hosts.first(lambda: _is_trained(folder)):
+                _train_into(folder, dataset, recipe, config)
+    return folder / records.RECORD_NAME
+
+
+def _is_trained(folder: Path) -> bool:
+    return records.read(folder) is not None and (folder / WEIGHTS).is_file()
+
+
+def _train_into(folder: Path, dataset: Dataset, recipe: Recipe, config: Mapping[str, Any]) -> None:
+    checkpoint = folder / _CHECKPOINT
     network = for_images(dataset.image_shape, dataset.num_classes)
     done = train(dataset, network, recipe, checkpoint=checkpoint)
     record = {
@@ -254,7 +268,6 @@ def train_run(
     figures.learning_curve(folder / "learning_curve.png", curves, title=title)
     records.write(folder, record, images=None)
     checkpoint.unlink(missing_ok=True)
-    return folder / records.RECORD_NAME
 
 
 def find(

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import flax.linen as nn
 import jax
@@ -73,6 +75,22 @@ def test_a_finished_run_is_not_repeated(workdir, no_training):
     path = targets.train_run(dataset(), ONE_EPOCH, workdir)
     assert path.name == "record.json"
     assert json.loads(path.read_text())["dataset"] == "tiny"
+
+
+def test_of_several_that_need_a_target_one_trains(tmp_path, monkeypatch):
+    trained = []
+
+    def train_into(folder, dataset, recipe, config):
+        trained.append(folder)
+        time.sleep(0.2)
+        checkpoints.save(folder / targets.WEIGHTS, {})
+        records.write(folder, dict.fromkeys(records.REQUIRED_KEYS, 0), images=None)
+
+    monkeypatch.setattr(targets, "_train_into", train_into)
+    with ThreadPoolExecutor(4) as pool:  # the lock is one between open files
+        paths = set(pool.map(lambda _: targets.train_run(dataset(), ONE_EPOCH, tmp_path), range(4)))
+    assert {path.parent for path in paths} == set(trained)
+    assert len(trained) == 1
 
 
 def test_find_prefers_shipped_to_trained_to_training(tmp_path, workdir, monkeypatch):
