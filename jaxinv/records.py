@@ -179,6 +179,17 @@ def find(workdir: str | os.PathLike[str], experiment: str | None = None) -> list
     return hosts.first(search)
 
 
+def note(path: str | os.PathLike[str]) -> None:
+    """Adds a finished record to the list that a sweep wants of this process, if one does.
+
+    The list is a file that the environment's `JAXINV_RECORDS` names, with a path on each line.
+    """
+    listing = os.environ.get("JAXINV_RECORDS")
+    if listing and hosts.is_first():
+        with open(listing, "a") as file:
+            file.write(f"{path}\n")
+
+
 def level_text(defense: Mapping[str, Any]) -> str:
     """A defence's level as flags spell it: `0.6`, or of several steps `0.2+0.3`."""
     level = defense["level"]
@@ -191,7 +202,7 @@ def environment() -> dict[str, Any]:
     `device` is "<platform>: <kind> x<count>", where a CPU counts the cores that this process may
     use. `versions` maps package names to versions, null for what is not installed.
     """
-    versions = {name: _version(name) for name in _VERSIONED}
+    versions = {name: version(name) for name in _VERSIONED}
     return {
         "device": _device(),
         "versions": {**versions, "python": platform.python_version()},
@@ -262,7 +273,8 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """The version of a package that is installed, or None."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -259,6 +259,7 @@ def run_once(
         lambda: records.read(folder) if (folder / records.IMAGES_NAME).is_file() else None
     )
     if finished and not config.rerun:
+        records.note(path)
         return {**finished, "path": path}
     found = attack()
     images = scene.images(config)
@@ -291,4 +292,5 @@ def run_once(
     evaluation.write_run(folder, record, images, shown)
     written = records.read(folder)
     assert written is not None
+    records.note(path)
     return {**written, "path": path}

@@ -63,6 +63,17 @@ def test_a_run_is_done_once_and_again_when_it_is_asked_for(tmp_path, scene):
     assert again["path"] == first["path"]
 
 
+def test_a_sweep_is_told_of_records_that_are_made_or_read(tmp_path, scene, monkeypatch):
+    config = config_in(tmp_path)
+    listing = tmp_path / "listing"
+    attack = Attack(scene, config)
+    first = run(scene, config, attack)["path"]
+    monkeypatch.setenv("JAXINV_RECORDS", str(listing))
+    second = run(scene, config, attack, cut="conv1")["path"]
+    assert run(scene, config, attack)["path"] == first
+    assert listing.read_text().splitlines() == [second, first]
+
+
 def test_a_record_has_what_every_attack_has(tmp_path, scene):
     config = config_in(tmp_path)
     record = run(scene, config, Attack(scene, config))
