@@ -122,8 +122,8 @@ def run(main: Callable[[], Path]) -> None:
     except Exception as error:
         hosts.fail(f"{type(error).__name__}: {error}")
         raise
-    except KeyboardInterrupt:
-        print(f"{Path(sys.argv[0]).name}: error: {_INTERRUPTED}", file=sys.stderr)
+    except KeyboardInterrupt as stop:  # a sweep's knows more
+        print(f"{Path(sys.argv[0]).name}: error: {stop or _INTERRUPTED}", file=sys.stderr)
         sys.stdout.flush()
         hosts.fail("interrupted")
         os._exit(130)  # threads that are still at work are not waited for

@@ -1,0 +1,91 @@
+"""Many runs of one experiment: a grid over its flags, each point done once.
+
+./launch.sh sweep EXPERIMENT [--flag=value[,value...] ...]
+
+Every flag that the experiment takes one value of may be given several here, with commas between,
+and so may --split, of which "all" is every cut of the network. Each combination is a run of its
+own. Flags that are lists to the experiment (--level, --defense, --num_queries, ...) stay whole,
+because what they name is learned or shown together. --workdir and --rerun hold for the whole sweep.
+
+Runs that are finished are skipped, the others are run several at once. The same command goes on
+after a kill, of a run, of the sweep or of the machine, at any moment; several sweeps at once share
+their runs. Each run has a log in <workdir>/sweeps/<sweep>/, whose summary.json is the last line
+printed. Exit status: 0; 1 if a run failed; 2 for a mistake in the command, before anything starts;
+130 or 143 when interrupted.
+
+  ./launch.sh sweep whitebox --split=all --seed=0,1,2
+  JOBS=4 ./launch.sh sweep blackbox --dataset=mnist,cifar10 --split=all --method=paper,strong
+  ./launch.sh sweep defenses --split=conv1,relu2,fc1 --defense=dropout --level=0,.2,.4,.6,.8
+  EXECUTOR=slurm PARTITION=gpu TIME=2:00:00 GPUS=1 ./launch.sh sweep whitebox --split=all
+
+Environment variables:
+  JOBS            runs at once (default: one on each GPU, else half as many as there are cores; with
+                  SLURM: as many as it starts)
+  EXECUTOR        local (default), or slurm: one job array, a task for each run that is left. If it
+                  is still queued or running, the same command attaches to it
+  PARTITION       of SLURM's jobs, as for sbatch
+  TIME            limit for each run, as for sbatch: minutes, or days-hours:minutes:seconds
+  GPUS            for each run
+  SBATCH_OPTIONS  more options of sbatch, as in "--account=lab --cpus-per-task=4 --mem=8G"
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxinv import sweeps
+from jaxinv.errors import UsageError, UserError
+from jaxinv.sweeps import grid, slurm, summary
+
+_TASK = "--task="
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs a sweep and returns the exit status."""
+    if {"-h", "--help"} & set(arguments):
+        print((__doc__ or "").strip())
+        print(f"\nExperiments: {', '.join(grid.scripts())}")
+        return 0
+    if arguments and arguments[0].startswith(_TASK):  # of a job array of ours
+        return slurm.task(Path(arguments[0].removeprefix(_TASK)))
+    if not arguments or arguments[0].startswith("-"):
+        raise UsageError(
+            f"expected the name of an experiment first, one of {', '.join(grid.scripts())}; "
+            "--help tells more."
+        )
+    script, *rest = arguments
+    settings = sweeps.Settings.from_environment()
+    given = grid.parse(script, rest)
+    workdir = given.pop("workdir", str(grid.flags_of(script)["workdir"].default))
+    rerun = grid.values(script, "rerun", given.pop("rerun", "false")) == ["true"]
+    runs = sweeps.expand(script, given)
+    outcomes = sweeps.run(runs, workdir, rerun=rerun, settings=settings)
+    path = summary.write(sweeps.Sweep(tuple(runs), Path(workdir)), outcomes)
+    print(summary.table(outcomes))
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    if failed:
+        first = f"{failed[0].run}: {failed[0].reason}; log: {failed[0].log}"
+        _say(f"{len(failed)} of {len(outcomes)} runs failed, the first: {first}")
+    print(path)
+    return 1 if failed else 0
+
+
+def _say(message: str) -> None:
+    print(f"sweep: error: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        _say(str(error))
+        sys.exit(error.exit_code)
+    except sweeps.StoppedError as stopped:
+        _say(str(stopped))
+        sys.exit(128 + stopped.signal)
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on from what is finished.")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)

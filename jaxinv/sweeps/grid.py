@@ -1,0 +1,202 @@
+"""From flags to runs: a grid over the flags that a script takes one value of.
+
+What a script's flags are is asked of the script itself, so every mistake in a name or a value is
+found before anything starts. Lists of a script's stay whole, because what they name is learned or
+shown together; `--split` alone is a list that is run one by one.
+"""
+
+import functools
+import hashlib
+import itertools
+import runpy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+import jaxinv
+from jaxinv import cli, data, records
+from jaxinv.errors import UsageError, UserError
+from jaxinv.sweeps.store import Run
+
+PACKAGE = Path(jaxinv.__file__).parent
+EXPERIMENTS = PACKAGE.parent / "experiments"
+OF_THE_SWEEP = ("workdir", "rerun")  # the same for all runs, and no part of their names
+_ONE_VALUE = ("data_dir", *OF_THE_SWEEP)  # a comma in it is one in a path
+_JOINT_SPLITS = ("partition",)  # weighs cuts against each other
+
+
+def scripts() -> list[str]:
+    """Names of the scripts there are."""
+    found = sorted(path.stem for path in EXPERIMENTS.glob("[!_]*.py"))
+    if not found:
+        raise UserError(f"there are no experiments in {EXPERIMENTS}: sweeps need a checkout.")
+    return found
+
+
+def parse(script: str, arguments: Sequence[str]) -> dict[str, str]:
+    """Flags as they are written on a command line, `{name: text}`; of repeats the last one.
+
+    Raises:
+      UsageError: there is no such script or flag.
+    """
+    known = flags_of(script)
+    given: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        token = rest.pop(0)
+        name, equals, text = token.lstrip("-").partition("=")
+        if not token.startswith("-"):
+            raise UsageError(f"{token}: unexpected; flags are written --name=value.")
+        if not equals and name.startswith("no") and name[2:] in known and known[name[2:]].boolean:
+            name, text = name[2:], "false"
+        elif name not in known:
+            _parsed(known, name, "")  # raises; absl knows names that are close
+        elif not equals and known[name].boolean:
+            text = "true"
+        elif not equals:
+            if not rest:
+                raise UsageError(f"--{name}: the value is missing.")
+            text = rest.pop(0)
+        given[name] = text
+    return given
+
+
+def expand(script: str, given: Mapping[str, str]) -> list[Run]:
+    """Runs of a script for all combinations of the values that flags are given, without repeats.
+
+    Data sets are loaded, so that runs side by side need not, and nothing is trained. The order is
+    that of the flags, the last of them changing fastest; data sets come first.
+
+    Args:
+      script: its name.
+      given: flag -> value as on the command line, or several with commas between; `split` may be
+        "all". Not `workdir` and `rerun`, which are for `sweeps.run`.
+
+    Raises:
+      UsageError: there is no such script, flag or value, or not as many images.
+      UserError: data or checkpoint cannot be had.
+    """
+    known = flags_of(script)
+    for name in OF_THE_SWEEP:
+        if name in given:
+            raise UsageError(f"--{name}={given[name]}: is one for the whole sweep.")
+    axes = {name: values(script, name, text) for name, text in given.items()}
+    datasets = axes.pop("dataset", [str(known["dataset"].default)])
+    versions = {"jaxinv": records.version("jaxinv"), "code": _code_digest()}
+    runs = []
+    for name in datasets:
+        dataset = data.load(name, data_dir=given.get("data_dir"))
+        choices = {**axes, **_checked_splits(script, axes, dataset)}
+        if "num_images" in known:
+            numbers = axes.get("num_images", [str(known["num_images"].default)])
+            cli.check_images(max(map(int, numbers)), len(dataset.test))
+        paths = axes.get("checkpoint", [""])
+        targets = {path: _target_digest(path, dataset.name) for path in paths}
+        for point in itertools.product(*choices.values()):
+            chosen = dict(zip(choices, point, strict=True))
+            inputs = {**versions, "dataset": dataset.name, "data": dataset.fingerprint}
+            if "checkpoint" in known:
+                inputs["target"] = targets[chosen.get("checkpoint", "")]
+            if "dataset" in given:
+                chosen["dataset"] = name
+            runs.append(Run(script, chosen, inputs))
+    return list({run.name: run for run in runs}.values())
+
+
+def values(script: str, name: str, text: str) -> list[str]:
+    """The values that a flag is given, in the spelling of its type and without repeats.
+
+    Raises:
+      UsageError: there is no such flag, or it does not take one of them.
+    """
+    known = flags_of(script)
+    is_list = name in known and isinstance(known[name].parser, flags.BaseListParser)
+    is_whole = is_list and (name != "split" or script in _JOINT_SPLITS)
+    found = []
+    for one in [text] if is_whole or name in _ONE_VALUE else text.split(","):
+        value = _parsed(known, name, one.strip())
+        if is_list:
+            found.append(one.strip())
+        else:
+            found.append(str(value).lower() if known[name].boolean else str(value))
+    return list(dict.fromkeys(found))
+
+
+@functools.cache
+def flags_of(script: str) -> flags.FlagValues:
+    """The flags that a script defines.
+
+    Raises:
+      UsageError: there is no such script, or it makes no records.
+    """
+    if script not in scripts():
+        raise UsageError(f"there is no experiment '{script}'; there are: {', '.join(scripts())}.")
+    # absl keeps one set of flags for a process, and scripts define flags of the same names. So this
+    # script finds an empty set, and what it and `cli` put there is taken away again.
+    shared, module = flags.FLAGS, f"sweep of {script}"
+    mine = dict(vars(shared))
+    vars(shared).clear()
+    flags.FlagValues.__init__(shared)
+    try:
+        runpy.run_path(str(EXPERIMENTS / f"{script}.py"), run_name=module)
+        found = {name: (shared[name], shared.find_module_defining_flag(name)) for name in shared}
+    finally:
+        vars(shared).clear()
+        vars(shared).update(mine)
+    own = flags.FlagValues()
+    for name, (flag, owner) in found.items():
+        if owner in (module, cli.__name__):
+            own[name] = flag
+        elif name == flag.name and name not in shared:  # a library's, which looks for it later
+            flags.DEFINE_flag(flag, shared, owner)
+    if not {"dataset", *OF_THE_SWEEP} <= {*own}:
+        raise UsageError(f"{script} makes no records of its own: there is nothing to sweep.")
+    return own
+
+
+def _parsed(known: flags.FlagValues, name: str, text: str) -> Any:
+    """What absl makes of a flag's value."""
+    try:
+        known(["sweep", f"--{name}={text}"])
+        return known[name].value
+    except flags.Error as error:
+        raise UsageError(" ".join(str(error).split())) from error
+    finally:
+        known.unparse_flags()
+
+
+def _checked_splits(
+    script: str, axes: Mapping[str, list[str]], dataset: data.Dataset
+) -> dict[str, list[str]]:
+    """`{"split": names}` where it is given, in the network's spelling."""
+    from jaxinv.networks import for_images  # imports JAX
+
+    if "split" not in axes:
+        return {}
+    names = [name for text in axes["split"] for name in text.split(",") if name]
+    cuts = cli.resolve_splits(names, for_images(dataset.image_shape, dataset.num_classes))
+    return {"split": [",".join(cuts)] if script in _JOINT_SPLITS else cuts}
+
+
+def _target_digest(checkpoint: str, dataset: str) -> str | None:
+    """12 digits of the file that a target is read from; None if it is found or trained later."""
+    from jaxinv import checkpoints, targets  # import JAX
+
+    path = Path(checkpoint) if checkpoint else targets.SHIPPED / f"{dataset}.safetensors"
+    if checkpoint:
+        checkpoints.read(path)
+    elif not path.is_file():
+        return None
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+@functools.cache
+def _code_digest() -> str:
+    """12 digits of all of our code: with other code, scripts are asked anew what is finished."""
+    total = hashlib.sha256()
+    for folder in (PACKAGE, EXPERIMENTS):
+        for path in sorted(folder.rglob("*.py")):
+            total.update(f"{path.relative_to(folder)} ".encode() + path.read_bytes())
+    return total.hexdigest()[:12]

@@ -1,0 +1,232 @@
+"""Runs on this machine, several at once, each in a process of its own.
+
+A run's process inherits its lock, so that a run whose sweep was killed stays taken until it ends,
+and is neither done twice nor beside as many others as are wanted.
+"""
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from jaxinv import records
+from jaxinv.sweeps import grid, interrupts, settings
+from jaxinv.sweeps.interrupts import StoppedError
+from jaxinv.sweeps.settings import Settings
+from jaxinv.sweeps.store import Outcome, Run, Sweep
+from jaxinv.sweeps.summary import Progress
+
+_POLL_SECONDS = 0.05
+_SECONDS_TO_STOP = 5.0
+_INTERRUPTED = "interrupted; the same command goes on from what is finished."
+
+
+class _Begun(NamedTuple):
+    """A run that is under way."""
+
+    run: Run
+    process: subprocess.Popen[bytes]
+    lock: IO[bytes]
+    listing: Path
+    since: float
+
+
+def execute(
+    sweep: Sweep, todo: Sequence[Run], options: Settings, progress: Progress
+) -> list[Outcome]:
+    """Runs what is left to do, in order as far as it is not taken.
+
+    What another sweep is at is waited for, and counts among those that run at once. Where there
+    are several GPUs, each run has one of them.
+
+    Args:
+      sweep: whose runs they are.
+      todo: of its runs.
+      options: `jobs` of them count.
+      progress: is told of every outcome.
+
+    Returns:
+      What became of each, in the order in which they ended.
+
+    Raises:
+      StoppedError: a signal came; what was begun here has been stopped.
+      UserError: a marker or a log cannot be written.
+    """
+    gpus = settings.visible_gpus()
+    jobs = options.jobs or settings.default_jobs(gpus)
+    if sweep.rerun:
+        for run in todo:
+            sweep.forget(run)
+    crew = _Crew(sweep, todo, jobs, gpus, progress)
+    with interrupts.noted() as signalled:
+        try:
+            while crew.is_busy:
+                if number := signalled():
+                    raise StoppedError(number, _INTERRUPTED)
+                crew.collect()
+                crew.fill()
+                time.sleep(_POLL_SECONDS)
+        finally:
+            crew.stop()
+    return crew.outcomes
+
+
+class _Crew:
+    """Runs that wait, and those that are under way here.
+
+    Attributes:
+      outcomes: what became of those that have ended.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        todo: Sequence[Run],
+        jobs: int,
+        gpus: Sequence[str],
+        progress: Progress,
+    ) -> None:
+        self._sweep, self._jobs, self._gpus, self._progress = sweep, jobs, gpus, progress
+        self._waiting = list(todo)
+        self._begun: dict[int, _Begun] = {}  # by slot
+        self._is_told = False
+        self.outcomes: list[Outcome] = []
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is left."""
+        return bool(self._waiting or self._begun)
+
+    def collect(self) -> None:
+        """Takes note of runs that have ended."""
+        for slot, one in list(self._begun.items()):
+            if one.process.poll() is not None:
+                del self._begun[slot]
+                self._tell(_conclude(self._sweep, one))
+
+    def fill(self) -> None:
+        """Begins as many runs as fit beside those that are under way, here or elsewhere."""
+        if len(self._begun) == self._jobs:
+            self._progress.show(len(self._begun))
+            return
+        taken = sum(self._sweep.is_taken(run) for run in self._waiting)
+        for run in list(self._waiting):
+            if len(self._begun) + taken >= self._jobs:
+                break
+            if lock := self._sweep.lock(run):
+                self._waiting.remove(run)
+                self._begin(run, lock)
+        if taken and not self._begun and not self._is_told:
+            self._is_told = True
+            self._progress.say(
+                "Waiting for runs that another sweep, or one that was killed, began."
+            )
+        self._progress.show(len(self._begun), taken)
+
+    def stop(self) -> None:
+        """Ends what is under way with all that it has started; it leaves no half records."""
+        begun = self._begun.values()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for one in begun:
+                if one.process.poll() is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(one.process.pid, number)
+            deadline = time.monotonic() + _SECONDS_TO_STOP
+            while time.monotonic() < deadline and any(one.process.poll() is None for one in begun):
+                time.sleep(_POLL_SECONDS)
+        for one in begun:
+            one.lock.close()
+
+    def _begin(self, run: Run, lock: IO[bytes]) -> None:
+        if outcome := self._sweep.finished(run):  # by another sweep, meanwhile
+            lock.close()
+            self._tell(outcome)
+            return
+        slot = min(set(range(self._jobs)) - self._begun.keys())
+        self._begun[slot] = _begin(self._sweep, run, lock, _share(slot, self._jobs, self._gpus))
+
+    def _tell(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self._progress.tell(outcome)
+
+
+def _share(slot: int, jobs: int, gpus: Sequence[str]) -> dict[str, str]:
+    """What the environment says to a run of the GPUs that it may use."""
+    share = {}
+    if jobs > 1 and len(gpus) > 1:
+        share["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+    if gpus and jobs > len(gpus) and "XLA_PYTHON_CLIENT_PREALLOCATE" not in os.environ:
+        share["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # or the first one takes all memory
+    return share
+
+
+def _begin(sweep: Sweep, run: Run, lock: IO[bytes], share: dict[str, str]) -> _Begun:
+    command = [
+        sys.executable,
+        str(grid.EXPERIMENTS / f"{run.script}.py"),
+        *(f"--{name}={value}" for name, value in run.flags.items()),
+        f"--workdir={sweep.workdir}",
+        *(["--rerun"] if sweep.rerun else []),
+    ]
+    listing = sweep.folder / f"{run.name}.records"
+    listing.unlink(missing_ok=True)
+    with sweep.open_log(run) as log:
+        log.write(f"$ {shlex.join(command)}\n".encode())
+        log.flush()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={
+                **os.environ,
+                **share,
+                "JAXINV_RECORDS": str(listing.resolve()),
+                "PYTHONUNBUFFERED": "1",
+            },
+            pass_fds=[lock.fileno()],
+            start_new_session=True,  # Ctrl-C is ours to act on
+        )
+    return _Begun(run, process, lock, listing, time.monotonic())
+
+
+def _conclude(sweep: Sweep, one: _Begun) -> Outcome:
+    seconds = time.monotonic() - one.since
+    log = sweep.log(one.run)
+    with one.lock:
+        if reason := _ending(one.process.returncode):
+            return Outcome(one.run, "failed", (), seconds, log, reason)
+        paths = _records(sweep, log, one.listing)
+        if not paths:
+            return Outcome(one.run, "failed", (), seconds, log, "it left no whole record")
+        outcome = Outcome(one.run, "finished", paths, seconds, log)
+        sweep.mark(outcome)
+        one.listing.unlink(missing_ok=True)
+    return outcome
+
+
+def _ending(status: int) -> str:
+    """An exit status in words; nothing for success."""
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(-status).name}"
+    return f"exit status {status}" if status else ""
+
+
+def _records(sweep: Sweep, log: Path, listing: Path) -> tuple[Path, ...]:
+    """The records that a run made or read, last the one that it printed last; none if one is not
+    whole."""
+    lines = log.read_text(errors="replace").splitlines()
+    printed = next((line for line in reversed(lines) if line.endswith(records.RECORD_NAME)), None)
+    if printed is None:
+        return ()
+    noted = listing.read_text().splitlines() if listing.is_file() else []
+    paths = tuple(map(Path, dict.fromkeys([*(line for line in noted if line != printed), printed])))
+    inside = all(path.is_relative_to(sweep.workdir) for path in paths)
+    return paths if inside and all(records.read(path.parent) for path in paths) else ()

@@ -1,0 +1,113 @@
+"""What the environment says of a sweep: where it runs and how much of it at once."""
+
+import dataclasses
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from jaxinv import records
+from jaxinv.errors import UsageError
+
+EXECUTORS = ("local", "slurm")
+_TIME = r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}"
+_OF_SLURM = ("PARTITION", "TIME", "GPUS", "SBATCH_OPTIONS")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Where and how runs are run.
+
+    Attributes:
+      executor: of `EXECUTORS`.
+      jobs: how many runs at once; None is what suits the machine, or all that SLURM allows.
+      partition, time, gpus: of SLURM's jobs; None is the cluster's default. GPUs are for each run.
+      options: more options of sbatch.
+    """
+
+    executor: str = "local"
+    jobs: int | None = None
+    partition: str | None = None
+    time: str | None = None
+    gpus: int | None = None
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """Reads and checks EXECUTOR, JOBS, PARTITION, TIME, GPUS and SBATCH_OPTIONS.
+
+        A variable that is set and empty counts as not set.
+
+        Raises:
+          UsageError: a value is not allowed, or there is no SLURM here.
+        """
+        given = {name: environment.get(name, "").strip() for name in ("EXECUTOR", "JOBS")}
+        executor = given["EXECUTOR"] or "local"
+        if executor not in EXECUTORS:
+            raise UsageError(f"EXECUTOR={executor}: expected {' or '.join(EXECUTORS)}.")
+        jobs = _count("JOBS", given["JOBS"], least=1)
+        if executor == "local":  # cluster settings of the user's profile are no mistake here
+            return cls(executor, jobs)
+        if shutil.which("sbatch") is None or shutil.which("squeue") is None:
+            raise UsageError("EXECUTOR=slurm: there is no sbatch and squeue on the PATH.")
+        partition, time, gpus, options = (environment.get(name, "").strip() for name in _OF_SLURM)
+        if not re.fullmatch(r"[\w.,-]*", partition):
+            raise UsageError(f"PARTITION={partition}: expected names, with commas between.")
+        if time and not re.fullmatch(_TIME, time):
+            raise UsageError(
+                f"TIME={time}: expected minutes, or one of minutes:seconds, hours:minutes:seconds, "
+                "days-hours, days-hours:minutes."
+            )
+        try:
+            more = tuple(shlex.split(options))
+        except ValueError as error:
+            raise UsageError(f"SBATCH_OPTIONS={options}: {error}.") from error
+        number = _count("GPUS", gpus, least=0)
+        return cls(executor, jobs, partition or None, time or None, number, more)
+
+
+def _count(name: str, text: str, *, least: int) -> int | None:
+    if not text:
+        return None
+    if not text.isascii() or not text.isdecimal() or not least <= int(text) < 2**31:
+        raise UsageError(f"{name}={text}: expected a whole number, at least {least}.")
+    return int(text)
+
+
+def default_jobs(gpus: list[str], environment: Mapping[str, str] = os.environ) -> int:
+    """How many runs at once suit this machine: one on each GPU, one on a TPU, half a CPU's cores.
+
+    Half, because a run's compiler and its larger products use several.
+    """
+    if gpus:
+        return len(gpus)
+    platforms = environment.get("JAX_PLATFORMS", "")
+    if not platforms and (environment.get("TPU_NAME") or Path("/dev/accel0").exists()):
+        return 1
+    if platforms and platforms.split(",")[0] != "cpu":
+        return 1
+    return max(1, records.usable_cores() // 2)
+
+
+def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Names of the NVIDIA GPUs that runs may use, as CUDA_VISIBLE_DEVICES spells them.
+
+    JAX is not asked: it would take the memory of each for this process.
+    """
+    platforms = environment.get("JAX_PLATFORMS", "")
+    if platforms and not {"cuda", "gpu"} & set(platforms.split(",")):
+        return []
+    if "CUDA_VISIBLE_DEVICES" in environment:
+        names = [name.strip() for name in environment["CUDA_VISIBLE_DEVICES"].split(",")]
+        return [name for name in names if name not in ("", "-1")]
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    count = sum(line.startswith("GPU ") for line in done.stdout.splitlines())
+    return [str(number) for number in range(count)]
