@@ -45,12 +45,16 @@ summary() { # the first line of the docstring of experiment $1
 
 help() {
   local name
-  printf 'Usage: ./launch.sh EXPERIMENT [flags] | setup | test [pytest arguments] | help\n'
+  printf 'Usage: ./launch.sh EXPERIMENT [flags] | sweep EXPERIMENT [flags] | setup |'
+  printf ' test [pytest arguments] | help\n'
   printf '\nExperiments (./launch.sh EXPERIMENT --help lists the flags of one):\n'
   for name in $(experiments); do printf '  %-14s %s\n' "$name" "$(summary "$name")"; done
   cat <<'TEXT'
 
 Other verbs:
+  sweep          run an experiment for all combinations of values that its flags are given with
+                 commas between, as in ./launch.sh sweep whitebox --split=all --seed=0,1,2; the same
+                 command goes on after a kill (./launch.sh sweep --help tells all)
   setup          make the environment and run nothing
   test           run the tests, from the checkout's folder
   help           this text
@@ -62,6 +66,12 @@ Environment variables:
   PYTHON         the Python to make the environment with (3.11 or later)
   JAXINV_CACHE   folder for decoded datasets (default: the user's cache folder)
   TFDS_DATA_DIR  folder with prepared TensorFlow datasets
+
+Environment variables of sweeps:
+  JOBS           runs at once (default: one on each GPU, else half as many as there are cores)
+  EXECUTOR       local (default), or slurm: one job array, a task for each run
+  PARTITION, TIME, GPUS, SBATCH_OPTIONS
+                 of SLURM's jobs: partition, time limit, GPUs of each run, more options of sbatch
 TEXT
 }
 
@@ -251,13 +261,23 @@ ensure_environment() { # an extra that the caller needs, or empty; modules that 
 
 # --- the verbs -----------------------------------------------------------------------------------
 
+check_experiment() { # name
+  [[ " $(experiments) " == *" $1 "* ]] ||
+    die 2 "there is no experiment '$1'; there are: $(experiments)"
+}
+
 run_experiment() { # name, flags
   local name=$1
   shift
-  [[ " $(experiments) " == *" $name "* ]] ||
-    die 2 "there is no experiment '$name'; there are: $(experiments)"
+  check_experiment "$name"
   ensure_environment ''
   exec "$python" "$root/experiments/$name.py" "$@"
+}
+
+run_sweep() { # experiment, flags
+  [[ ${1:--} == -* ]] || check_experiment "$1" # before an environment is made for nothing
+  ensure_environment ''
+  exec "$python" -P -m jaxinv.sweeps "$@"
 }
 
 run_tests() { # pytest arguments
@@ -275,6 +295,7 @@ case $verb in
     ensure_environment ''
     say "the environment is ready: $python"
     ;;
+  sweep) run_sweep "$@" ;;
   test) run_tests "$@" ;;
   help | -h | --help) help ;;
   *) run_experiment "$verb" "$@" ;;

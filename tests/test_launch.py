@@ -52,7 +52,7 @@ make_environment() {{
   mkdir -p "$1/bin"
   cat >"$1/bin/python" <<'SCRIPT'
 #!{BASH}
-[[ $1 == -m ]] || exec '{sys.executable}' "$@"
+[[ $1 == -m || $2 == -m ]] || exec '{sys.executable}' "$@"
 echo "$*" >>"$CALLS"
 [[ $2 == pip ]] || exit 0
 sleep "${{PIP_SECONDS:-0}}"
@@ -387,12 +387,27 @@ def test_unknown_experiment_lists_those_there_are(checkout):
     assert not checkout.venv.exists()
 
 
+def test_the_sweep_verb_hands_its_arguments_on(checkout):
+    assert checkout.run("sweep", "hello", "--seed=0,1", "a b").returncode == 0
+    sweep = "-P -m jaxinv.sweeps hello --seed=0,1 a b"
+    assert checkout.calls() == ["python3 venv", checkout.pip_call(), sweep]
+    assert checkout.run("sweep", "--help").returncode == 0
+    assert checkout.calls() == ["-P -m jaxinv.sweeps --help"]
+
+
+def test_a_sweep_of_an_unknown_experiment_makes_no_environment(checkout):
+    result = checkout.run("sweep", "helo", "--seed=0,1")
+    assert result.returncode == 2
+    assert only_line(result.stderr).endswith("'helo'; there are: hello")
+    assert not checkout.venv.exists()
+
+
 @pytest.mark.parametrize("args", [(), ("help",), ("--help",)])
 def test_help_lists_experiments_with_their_first_line(checkout, args):
     result = checkout.run(*args)
     assert (result.returncode, result.stderr) == (0, "")
     assert "  hello          Says hello.\n" in result.stdout
     assert "_flags" not in result.stdout
-    for name in ("JAXINV_VENV", "JAXINV_EXTRAS", "PYTHON", "JAXINV_CACHE"):
+    for name in ("JAXINV_VENV", "JAXINV_EXTRAS", "PYTHON", "JAXINV_CACHE", "JOBS", "EXECUTOR"):
         assert f"\n  {name} " in result.stdout
     assert not checkout.venv.exists()
