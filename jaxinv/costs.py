@@ -22,7 +22,7 @@ from jaxinv.errors import UsageError
 from jaxinv.networks import Network, Params
 from jaxinv.networks.convolution import computed_as
 
-VERSION = 2
+VERSION = 3
 """Of what is counted here: studies of another are not read."""
 
 _FLOAT = 4  # bytes
@@ -117,7 +117,7 @@ def sent_bytes(shape: Sequence[int], defense: Mapping[str, Any]) -> int:
 
     Noise, a projection and what is not known give every value anew: what came before saves nothing.
     Neither does a projection before one of the others. Zeros among values that were quantised are
-    told by a bit for each; equal values are pruned or kept together, so then pruning saves nothing.
+    told by a bit for each.
 
     Args:
       shape: of the features.
@@ -137,8 +137,6 @@ def sent_bytes(shape: Sequence[int], defense: Mapping[str, Any]) -> int:
             options.pop("project", None)
             if kind != "quantize" and "quantize" in options:
                 options["quantize"] += math.ceil(count / 8)
-                if kind == "prune":
-                    continue
         else:
             options = {"dense": dense}
         kept = math.ceil((1 - level) * count * (1 - 1e-6)) if level < 1 else 0

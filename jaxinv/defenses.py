@@ -258,11 +258,14 @@ def _pruned(key: Array, x: Array, level: Array) -> Array:
     sizes = jnp.abs(x).ravel()
     kept = jnp.maximum(_kept(level, sizes.size), 1).astype(jnp.int32)
     least = jnp.sort(sizes)[sizes.size - kept]
-    return jnp.where(jnp.abs(x) >= least, x, 0)
+    above, equal = sizes > least, sizes == least
+    # Of equal values, such as a background's, the first: no more are left than are sent.
+    first = equal & (jnp.cumsum(equal) <= kept - above.sum())
+    return jnp.where((above | first).reshape(x.shape), x, 0)
 
 
 def _pruned_residual(before: Array, clean: Array, observed: Array, level: Array) -> Array:
-    """Where nothing was kept, the feature was smaller than all that was."""
+    """Where nothing was kept, the feature was no larger than any that was."""
     del level
     least = jnp.min(jnp.where(observed != 0, jnp.abs(observed), jnp.inf))
     least = jnp.where(jnp.isfinite(least), least, 0)
@@ -372,7 +375,7 @@ QUANTIZE = Mechanism(
 PRUNE = Mechanism(
     "prune",
     _pruned,
-    unit="share of an example's values set to zero, the smallest",
+    unit="share of an example's values set to zero, the smallest; of equal ones the last",
     source="top-k sparsification",
     sweep=(0.0, 0.9, 0.95, 0.98, 0.99),
     random=False,

@@ -34,7 +34,7 @@ from jaxinv.errors import UsageError
 from jaxinv.networks import Params
 from jaxinv.records import level_text
 
-VERSION = 1
+VERSION = 2
 """Of defences and of what is measured of them: records of another are not read."""
 
 THREAT_MODELS = ("whitebox", "blackbox", "queryfree")

@@ -123,7 +123,8 @@ def test_layers_without_arithmetic_cost_none():
         (QUANTIZE.at("feature", 1) + NOPEEK.at("feature", 1), 13 + 8),
         (QUANTIZE.at("feature", 1) + DROPOUT.at("feature", 0.5), 13 + 8 + 13),  # zero is new
         (QUANTIZE.at("feature", 8) + DROPOUT.at("feature", 0.95), 13 + 20),
-        (QUANTIZE.at("feature", 8) + PRUNE.at("feature", 0.95), 100 + 8 + 13),
+        (QUANTIZE.at("feature", 8) + PRUNE.at("feature", 0.95), 13 + 20),
+        (QUANTIZE.at("feature", 1) + PRUNE.at("feature", 0.5), 13 + 8 + 13),
         (DROPOUT.at("feature", 0.9) + GAUSSIAN.at("feature", 1), 400),
         (PRUNE.at("feature", 0.9) + PROJECT.at("feature", 0.5), 200),
         (PROJECT.at("feature", 0.9) + QUANTIZE.at("feature", 8), 100 + 8),

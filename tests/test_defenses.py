@@ -432,6 +432,20 @@ def test_pruning_keeps_the_largest(share, size, kept):
     np.testing.assert_array_equal(made[largest], x[largest])
 
 
+def test_of_equal_values_the_first_are_kept_and_no_more_than_there_may_be():
+    x = np.array([2.0, -1.0, 3.0, 1.0, 1.0, 0.5, -1.0, 0.0], "f")
+    np.testing.assert_array_equal(apply(PRUNE, x, 0.5), [2, -1, 3, 1, 0, 0, 0, 0])
+    background = np.full((6, 6, 2), 0.3, "f")
+    made = apply(PRUNE, background, 0.75)
+    np.testing.assert_array_equal(np.flatnonzero(made), np.arange(18))
+    np.testing.assert_array_equal(apply(PRUNE, background, 0), background)
+    # The attacker's likelihood finds no fault with what is true.
+    defense = PRUNE.at("feature", 0.75)
+    for each in (background, normal(6, 6, 2).round(1)):
+        released = apply(PRUNE, each, 0.75)
+        np.testing.assert_array_equal(residual(defense, each[None], released[None]), 0)
+
+
 @pytest.mark.parametrize(("share", "size", "kept"), [(0.5, 60, 30), (0.9, 100, 10), (0.75, 7, 2)])
 def test_a_projection_is_orthogonal_and_of_its_rank(share, size, kept):
     matrix = np.stack([apply(PROJECT, row, share) for row in np.eye(size, dtype="f")])
