@@ -353,11 +353,11 @@ class Attacker:
         compiling: float,
         running: float,
     ) -> list[Found]:
-        """Levels that were attacked together share the time."""
+        """Levels that were learned and attacked together share the time, so that it adds up."""
         count = len(images)
         shape = (self.deployment.draws, self._config.num_images, *self._scene.dataset.image_shape)
         return [
-            Found(own.reshape(shape), more, fit, compiling / count, running / count)
+            Found(own.reshape(shape), more, fit / count, compiling / count, running / count)
             for own, more in zip(images, fields, strict=True)
         ]
 

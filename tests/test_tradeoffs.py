@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxinv import data, retraining, runs, targets, tradeoffs
-from jaxinv.attacks import whitebox
+from jaxinv.attacks import adaptive, inverse, whitebox
 from jaxinv.defenses import DROPOUT, GAUSSIAN
 from jaxinv.errors import UsageError
 from jaxinv.networks import sequence
@@ -225,6 +225,33 @@ def test_an_attacker_is_handed_every_draw_of_every_level(scene, monkeypatch, rel
             level.images[..., 0, 0, 0].ravel(), 10 * number + np.arange(10)
         )
         assert (level.compile_seconds, level.seconds) == (2.0, 4.0)
+
+
+@pytest.mark.parametrize("threat", ["whitebox", "blackbox"])
+def test_levels_share_the_time_of_what_they_learn_from_together(scene, monkeypatch, threat):
+    images = np.zeros((5, 12, 12, 1), np.float32)
+
+    class Learned:
+        quality = ({}, {})
+        fit_seconds, seconds, compile_seconds, queries = 6.0, 5.0, 1.0, 7
+
+        def invert(self, seen):
+            return adaptive.Reconstruction([images, images], ["rMLE"] * 2, 2.0, 4.0)
+
+        def of(self, number):
+            return self
+
+        def timed(self, seen):
+            return images, 1.0, 2.0
+
+    monkeypatch.setattr(adaptive, "learn", lambda *args, **options: Learned())
+    monkeypatch.setattr(inverse, "learn", lambda *args, **options: Learned())
+    monkeypatch.setattr(tradeoffs, "divide", lambda images, queries: (images, images, queries))
+    deployment = deployed(scene, 0.2, 0.5, draws=1)
+    found = Attacker(config_of(draws=1), scene, deployment, threat, "adaptive").found
+    assert sum(level.fit_seconds for level in found) == 6.0
+    assert sum(level.compile_seconds for level in found) == 2.0
+    assert sum(level.seconds for level in found) == 4.0
 
 
 def test_what_decides_an_attack_is_in_its_identity(scene):
