@@ -42,8 +42,9 @@ flags.DEFINE_string(
 cli.define_float(
     "min_accuracy",
     None,
-    "Constraint: share of right answers. By default one point less than undefended.",
+    "Constraint: share of right answers, as measured. By default one point less than undefended.",
     lower_bound=0,
+    upper_bound=1,
 )
 cli.define_float("max_latency_ms", None, "Constraint: of one image.", lower_bound=0)
 cli.define_float("max_energy_mj", None, "Constraint: of the device, for one image.", lower_bound=0)
@@ -54,13 +55,18 @@ cli.define_float(
     lower_bound=0,
 )
 cli.define_float(
-    "max_ssim", None, "Constraint: of the strongest attacker's reconstructions.", lower_bound=0
+    "max_ssim",
+    None,
+    "Constraint: of every attacker's reconstructions, with the whole 95% interval of the mean.",
+    lower_bound=0,
+    upper_bound=1,
 )
 cli.define_float(
     "max_reid",
     None,
-    "Constraint: share of images that the strongest attacker re-identifies.",
+    "Constraint: share of images that any attacker re-identifies, with the whole 95% interval.",
     lower_bound=0,
+    upper_bound=1,
 )
 flags.DEFINE_enum(
     "prefer", "privacy", decision.PREFERENCES, "What is best among choices that meet all of these."
@@ -145,7 +151,7 @@ def _line(row: Mapping[str, Any]) -> str:
     name = "" if defense["kind"] == "none" else decision.name_of(row).partition(" with ")[2]
     psnr = "-" if row["psnr_mean"] is None else f"{row['psnr_mean']:.2f}"
     by = row["attacker"]
-    who = f"{by['threat_model']}, {by['method']}" if by else ""
+    who = decision.attacker_name(by) if by else ""
     return (
         f"{row['split']:<12}{name:<20}{row['accuracy']:<10.4f}{1e3 * row['latency_s']:>8.3g}"
         f"{1e3 * row['energy_j']:>9.3g}{row['memory_bytes'] / 1e3:>11.1f}{row['sent_bytes']:>9,.0f}"
@@ -190,6 +196,10 @@ def summary(record: Mapping[str, Any]) -> str:
         "certain, and the accuracy behind it: "
         + ", ".join(_certainly(one) for one in record["certain"])
     )
+    lines.append(
+        "The Pareto set and the recommendation go by measured means; choices whose 95% intervals "
+        "overlap may change places on other images."
+    )
     if record["advice"]:
         lines.append(_advice_text(record["advice"]))
     return "\n".join(lines)
@@ -203,10 +213,10 @@ def _advised(row: Mapping[str, Any]) -> str:
     )
     if row["attacker"] is None:
         return f"{text}; {'all' if row['ssim_mean'] else 'nothing'} is given away."
-    by = row["attacker"]
+    by = decision.attacker_name(row["attacker"])
     return (
-        f"{text}; the strongest attacker ({by['threat_model']}, {by['method']}) has SSIM "
-        f"{row['ssim_mean']:.3f} and re-identifies {row['reid_top1']:.1%}."
+        f"{text}; the strongest attacker that was run ({by}) has SSIM {row['ssim_mean']:.3f} and "
+        f"re-identifies {row['reid_top1']:.1%}."
     )
 
 

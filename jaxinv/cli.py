@@ -85,9 +85,16 @@ def define_count(name: str, default: int | None, text: str) -> None:
     _NUMBERS.append(name)
 
 
-def define_float(name: str, default: float | None, text: str, *, lower_bound: float) -> None:
+def define_float(
+    name: str,
+    default: float | None,
+    text: str,
+    *,
+    lower_bound: float,
+    upper_bound: float | None = None,
+) -> None:
     """Defines a flag for a finite number."""
-    flags.DEFINE_float(name, default, text, lower_bound=lower_bound)
+    flags.DEFINE_float(name, default, text, lower_bound=lower_bound, upper_bound=upper_bound)
     _NUMBERS.append(name)
     flags.register_validator(
         name, lambda value: value is None or math.isfinite(value), "expected a finite number"

@@ -2,6 +2,9 @@
 
 A choice is a cut and a defence, as a row of a `partition` record: a dictionary of what it costs and
 of what it leaves to the strongest of those that attacked it (`worst`), in base units.
+
+Choices are compared by what was measured, the means: those whose intervals overlap may change
+places on other images. Limits on what leaks are on whole intervals, all others on the means.
 """
 
 import dataclasses
@@ -24,7 +27,7 @@ class Constraints:
     """What a choice must meet; None for what does not matter.
 
     Attributes:
-      min_accuracy: share of the test split that is classified rightly.
+      min_accuracy: share of the test split that is classified rightly, as measured.
       max_latency_ms: of one image, from the edge's first layer to the cloud's answer.
       max_energy_mj: that the device spends on one image.
       max_memory_mb: of parameters and activations on the device, 1e6 bytes.
@@ -71,8 +74,8 @@ def worst(attacks: Sequence[Row]) -> dict[str, Any]:
 
     Returns:
       `psnr_mean`, `ssim_mean`, `reid_top1` and their `_ci`, whose upper end is the highest of all;
-      `attacker`, the threat model and method that is worst by SSIM; `diverged`, whether any of them
-      did.
+      `attacker`, the threat model and method that is worst by SSIM, and `surrogate` if that was
+      the target's own training images; `diverged`, whether any of them did.
 
     Raises:
       ValueError: there is no attack.
@@ -93,14 +96,27 @@ def worst(attacks: Sequence[Row]) -> dict[str, Any]:
         attacks, key=lambda record: -1.0 if record["ssim_mean"] is None else record["ssim_mean"]
     )
     return found | {
-        "attacker": {"threat_model": threat_model(by_ssim), "method": by_ssim["method"]},
+        "attacker": attacker(by_ssim),
         "diverged": any(record["diverged"] for record in attacks),
     }
 
 
-def threat_model(record: Row) -> str:
-    """Of an attack's record: what the attacker knows."""
-    return str(record.get("threat_model", record["experiment"]))
+def attacker(record: Row) -> dict[str, str]:
+    """Who attacked, of an attack's record: `threat_model`, `method`, and where it learned from.
+
+    The last, `surrogate`, is there if it is "same": the target's own training images.
+    """
+    named = {
+        "threat_model": str(record.get("threat_model", record["experiment"])),
+        "method": str(record["method"]),
+    }
+    return named | ({"surrogate": "same"} if record.get("surrogate") == "same" else {})
+
+
+def attacker_name(who: Mapping[str, Any]) -> str:
+    """An attacker in words: `whitebox, adaptive`; `(same)` learned from the target's images."""
+    told = " (same)" if who.get("surrogate") == "same" else ""
+    return f"{who['threat_model']}, {who['method']}{told}"
 
 
 def pareto(rows: Sequence[Row]) -> list[bool]:
@@ -169,6 +185,8 @@ def reason(rows: Sequence[Row], constraints: Constraints) -> str:
         name: value for name, value in dataclasses.asdict(constraints).items() if value is not None
     }
     broken = [constraints.broken(row) for row in rows]
+    if all("diverged" in names for names in broken):
+        return "Attacks on every choice diverged, which proves nothing."
     alone = [name for name in limits if all(name in names for names in broken)]
     if alone:
         told = " and ".join(f"{name}={limits[name]:g}" for name in alone)
@@ -176,9 +194,13 @@ def reason(rows: Sequence[Row], constraints: Constraints) -> str:
     least = min(len(names) for names in broken)
     nearest = next(row for row, names in zip(rows, broken, strict=True) if len(names) == least)
     names = constraints.broken(nearest)
+    faults = [name for name in names if name != "diverged"]
+    wrong = [f"breaks {', '.join(faults)}"] if faults else []
+    if "diverged" in names:
+        wrong.append("was attacked by what diverged, which proves nothing")
     return (
         f"Each limit is met by some choice and all together by none; {name_of(nearest)} comes "
-        f"nearest and breaks {', '.join(names)}."
+        f"nearest and {' and '.join(wrong)}."
     )
 
 

@@ -31,7 +31,7 @@ from jaxinv import (
     tradeoffs,
 )
 from jaxinv.decision import Constraints
-from jaxinv.defenses import GAUSSIAN, NONE, Defense, Release
+from jaxinv.defenses import GAUSSIAN, MECHANISMS, NONE, Defense, Release
 from jaxinv.errors import UsageError
 from jaxinv.networks import Network
 from jaxinv.tradeoffs import SAFE_REID, SAFE_SSIM, Attacker, Deployment
@@ -187,7 +187,19 @@ def choices(config: Config) -> list[tradeoffs.Choice]:
     for (kind, site), levels in families.items():
         own = dataclasses.replace(config, defense=(kind,), site=(site,), level=tuple(levels))
         found += tradeoffs.choices(own)
+        _check_trained_in(found[-1])
     return found
+
+
+def _check_trained_in(choice: tradeoffs.Choice) -> None:
+    """At level 0 the edge is trained on all the same: that is another edge, and not no defence."""
+    for column, kind in enumerate(choice.kinds):
+        trains = kind in MECHANISMS and MECHANISMS[kind].penalty is not None
+        if trains and any(row[column] == 0 for row in choice.levels or ()):
+            raise UsageError(
+                f"--defense: {kind} at level 0 trains the edge on, too; expected a level above 0, "
+                "or none, which does not."
+            )
 
 
 def _attacked_options(
@@ -400,10 +412,10 @@ def _whole(
 
 
 def _attacked(config: Config, record: dict[str, Any]) -> dict[str, Any]:
-    keys = ("method", "psnr_mean", "ssim_mean", "reid_top1", "diverged", "num_images")
+    keys = ("psnr_mean", "ssim_mean", "reid_top1", "diverged", "num_images")
     path = Path(record["path"]).relative_to(config.workdir)
     return {
-        "threat_model": decision.threat_model(record),
+        **decision.attacker(record),
         **{key: record[key] for key in keys},
         "path": path.as_posix(),
     }

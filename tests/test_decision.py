@@ -86,6 +86,14 @@ def test_an_attack_of_another_script_is_known_by_it():
     assert decision.worst([record])["attacker"] == {"threat_model": "whitebox", "method": "map"}
 
 
+def test_who_learned_from_the_targets_own_images_is_named_so():
+    found = decision.worst([attack(surrogate="same"), attack(ssim_mean=0.1, surrogate="attacker")])
+    assert found["attacker"]["surrogate"] == "same"
+    assert decision.attacker_name(found["attacker"]) == "whitebox, adaptive (same)"
+    own = decision.worst([attack(surrogate="attacker")])["attacker"]
+    assert "surrogate" not in own and decision.attacker_name(own) == "whitebox, adaptive"
+
+
 def test_without_an_attack_nothing_is_known():
     with pytest.raises(ValueError, match="at least one attack"):
         decision.worst([])
@@ -185,6 +193,20 @@ def test_where_nothing_fits_it_says_so_and_why():
     assert decision.recommend(CHOICES, together) is None
     told = decision.reason(CHOICES, together)
     assert "together by none" in told and "conv1 comes nearest and breaks min_accuracy" in told
+
+
+def test_that_an_attack_diverged_is_said_apart():
+    limits = Constraints(min_accuracy=0.96, max_latency_ms=20)
+    slow = row("fc1", accuracy=0.97, latency_s=1.0, energy_j=1.0)
+    told = decision.reason([row("conv1", accuracy=0.97, diverged=True), slow], limits)
+    assert "conv1 comes nearest and was attacked by what diverged" in told and "breaks" not in told
+    unproved = row("conv1", diverged=True)
+    slow = {**slow, "energy_j": 1.0, "memory_bytes": 1e9}
+    limits = Constraints(min_accuracy=0.96, max_latency_ms=20, max_energy_mj=5, max_memory_mb=1)
+    told = decision.reason([unproved, slow], limits)
+    assert "conv1 comes nearest and breaks min_accuracy and was attacked by" in told
+    told = decision.reason([unproved], Constraints())
+    assert told == "Attacks on every choice diverged, which proves nothing."
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,8 @@ def test_no_defence_needs_no_other():
         ("gaussian:much", "--level=much"),
         ("gaussian@wire:1", "--site=wire"),
         ("", "--defense"),
+        ("nopeek:0", "--defense: nopeek at level 0 trains the edge on, too"),
+        ("gaussian+nopeek:1+0", "--defense: nopeek at level 0"),
     ],
 )
 def test_a_defence_that_is_none_is_named(text, message):
@@ -382,6 +384,9 @@ def test_the_script_recommends_and_its_record_is_read_again(scripts, few):
         (["--defense=blur:1"], 2, "--defense=blur"),
         (["--profile=toaster"], 2, "--profile=toaster"),
         (["--max_ssim=nan"], 2, "max_ssim"),
+        (["--max_ssim=1.1"], 2, "max_ssim"),
+        (["--min_accuracy=99"], 2, "min_accuracy"),
+        (["--max_reid=50"], 2, "max_reid"),
         (["--prefer=beauty"], 2, "--prefer"),
     ],
 )
