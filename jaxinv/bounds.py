@@ -1,4 +1,4 @@
-"""What no attacker can do: bounds on the error of every reconstruction, and on re-identification.
+"""What theory allows: bounds on the error of reconstructions, and on re-identification.
 
 A `Channel` is what a defence's noise leaves of an input: a map whose output is seen in noise. What
 comes after it, be it the rest of the edge or a second mechanism, adds no information. `Information`
@@ -7,7 +7,8 @@ all levels of noise. JAX for Jacobians, which are never formed; NumPy and SciPy 
 
 Errors are mean squared errors a pixel value in unit space; as a PSNR in dB, a bound is that of the
 *mean* squared error, `-10 log10`, which is at most the mean PSNR. A bound is `certified` if it
-follows from its assumptions, and `estimated` if a number in it was sampled.
+follows from its assumptions, and `estimated` if a number in it was sampled. All but Cramer-Rao are
+about attackers of any kind.
 """
 
 import dataclasses
@@ -23,10 +24,11 @@ import numpy as np
 from jax import Array
 from scipy import optimize, special
 
+from jaxinv import devices
 from jaxinv.defenses import Defense
 from jaxinv.networks import Network, Params
 
-VERSION = 3
+VERSION = 4
 """Of what is calculated here: what was kept of another is not read."""
 
 DITHER = 0.1
@@ -95,8 +97,17 @@ def channel(edge: Network, defense: Defense, *, releases: int = 1) -> Channel | 
     mechanism, site, level = steps[0]
     if mechanism.noise is None:
         return None
-    network = dataclasses.replace(edge, layers={}) if site == "input" else edge
+    network = edge
+    if site == "input":
+        network = _normalisation(edge.input_shape, edge.mean, edge.std)
     return Channel(network, mechanism.noise, float(mechanism.noise_scale(level)), releases)
+
+
+@functools.lru_cache(maxsize=64)  # the same each time: programs and spectra are kept for it
+def _normalisation(
+    shape: tuple[int, ...], mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> Network:
+    return Network({}, shape, mean, std)
 
 
 # --- Fisher information ---------------------------------------------------------------------------
@@ -127,6 +138,7 @@ class Information:
       exact: whether the map is affine, so that all three are the same, and free of sampling.
       rigorous: whether `most` was calculated and not sampled.
       dither: standard deviation of the dither.
+      draws: dithered copies of each image.
     """
 
     at: Spectrum
@@ -135,6 +147,7 @@ class Information:
     exact: bool
     rigorous: bool
     dither: float
+    draws: int
 
 
 def information(
@@ -144,7 +157,7 @@ def information(
     key: Array,
     *,
     dither: float = DITHER,
-    draws: int = 4,
+    draws: int = 8,
 ) -> Information:
     """Measures the Fisher information of a map.
 
@@ -159,11 +172,18 @@ def information(
       dither: standard deviation of the Gaussian dither.
       draws: dithered copies of each image.
     """
-    own, size = network.select(params), math.prod(network.input_shape)
+    with devices.exact():
+        return _information(network, network.select(params), images, key, dither, draws)
+
+
+def _information(
+    network: Network, own: Params, images: np.ndarray, key: Array, dither: float, draws: int
+) -> Information:
+    size = math.prod(network.input_shape)
     key_dither, *keys = jax.random.split(key, 3)
     most, rigorous = _most(network, own)
     if network.is_affine and most is not None:
-        return Information(most, most, most, True, rigorous, dither)
+        return Information(most, most, most, True, rigorous, dither, draws)
     shape = (len(images), draws, *network.input_shape)
     copies = images[:, None] + dither * np.asarray(jax.random.normal(key_dither, shape))
     if size <= _DENSE_PIXELS:
@@ -172,7 +192,7 @@ def information(
         parts = zip(keys, (images[:, None], copies), strict=True)
         spectra = [_lanczos(network, own, part, key=key) for key, part in parts]
     at, dithered = spectra
-    return Information(at, dithered, most, False, rigorous, dither)
+    return Information(at, dithered, most, False, rigorous, dither, draws)
 
 
 def _most(network: Network, params: Params) -> tuple[Spectrum | None, bool]:
@@ -185,27 +205,34 @@ def _most(network: Network, params: Params) -> tuple[Spectrum | None, bool]:
     size, factor, rigorous = math.prod(network.input_shape), 1.0, True
     if size > _DENSE_AFFINE:
         return None, False
-    shape = head.output_shape
     for name, layer in rest.layers.items():
         if layer.kind == "other":
             return None, False
-        alone = Network({name: layer}, shape)
+        alone = _layer(network, name)
         if layer.kind == "affine":
             squared, calculated = _squared_norm(alone, alone.select(params))
             factor, rigorous = factor * squared, rigorous and calculated
         elif layer.kind == "max_pool":
             factor *= _most_windows(alone)
-        shape = rest.shapes[name]
     zero = np.zeros((1, 1, *network.input_shape), np.float32)
     spectrum = _eigenvalues(head, head.select(params), zero)
     return Spectrum(spectrum.values * factor, spectrum.weights), rigorous
 
 
+@functools.lru_cache(maxsize=64)  # as of networks that are split
 def _cut(network: Network, count: int) -> tuple[Network, Network]:
     """The first layers, with the normalisation, and the others."""
     items = list(network.layers.items())
     head = dataclasses.replace(network, layers=dict(items[:count]))
     return head, Network(dict(items[count:]), head.output_shape)
+
+
+@functools.lru_cache(maxsize=64)
+def _layer(network: Network, name: str) -> Network:
+    """One layer alone."""
+    before = list(network.layers)[: list(network.layers).index(name)]
+    shape = network.shapes[before[-1]] if before else network.input_shape
+    return Network({name: network.layers[name]}, shape)
 
 
 def _squared_norm(layer: Network, params: Params) -> tuple[float, bool]:
@@ -297,7 +324,8 @@ def _gram_times(network: Network, params: Params, copies: Array, rows: Array) ->
 def cramer_rao(through: Channel, known: Information) -> np.ndarray:
     """Least mean squared error of attackers without bias, at each image `[N]`.
 
-    Infinite where the map forgets a direction: no attacker is without bias there.
+    Infinite where the map forgets a direction, or tells of it so little beside others that single
+    precision cannot say whether: no attacker is without bias there, or it errs without measure.
     Source: Cramer-Rao; Laplace noise of scale b has the information 1 / b^2.
     """
     values, weights = known.at
@@ -418,6 +446,8 @@ def _squared_distances(flat: np.ndarray) -> np.ndarray:
 def fano(through: Channel, features: np.ndarray) -> float:
     """Largest share of images that any attacker finds among all of them, each as likely.
 
+    Images must be different: where either of two equal ones counts as found, as it does in
+    `metrics.reidentified`, they are one image to be found, and not two (`distinct`).
     Source: Fano's inequality; the information of a mixture by Kolchinsky & Tracey 2017, Eq. 10.
 
     Args:
@@ -433,6 +463,12 @@ def fano(through: Channel, features: np.ndarray) -> float:
     else:
         return 1.0
     return _found_among(divergence)
+
+
+def distinct(images: np.ndarray) -> np.ndarray:
+    """Places of images of which none is equal to an earlier one, in order."""
+    _, first = np.unique(images.reshape(len(images), -1), axis=0, return_index=True)
+    return np.sort(first)
 
 
 def reid_sigma(features: np.ndarray, share: float) -> float:
@@ -481,7 +517,6 @@ def evaluate(
     features: np.ndarray | None,
     *,
     bits: float,
-    dither: float = DITHER,
 ) -> list[Bound]:
     """All bounds on what a release tells.
 
@@ -491,9 +526,8 @@ def evaluate(
       gallery: `[M, H, W, C]`: test images, among which one is looked for.
       features: `[M, ...]`, of its map, without noise; None without one.
       bits: that cross the wire, of each release.
-      dither: standard deviation of dither.
     """
-    size = gallery[0].size
+    size, dither = gallery[0].size, known.dither if known else DITHER
     dithered = f"images with Gaussian dither of {dither:g}, which the attacker may know without it"
     releases = through.releases if through else 1
     found = [
@@ -512,14 +546,34 @@ def evaluate(
             found.append(Bound("van Trees", kind, "psnr", _psnr(value), True, text))
         if not known.exact:
             value = van_trees(through, known.dithered, dither).mean()
-            text = f"{dithered}; the information sampled at some images and dithers"
+            text = f"{dithered}; {_sampled(known)}"
             found.append(Bound("van Trees", "estimated", "psnr", _psnr(value), True, text))
-    among = f"each of {len(gallery):,} test images as likely, which the attacker may know"
     value = _psnr(two_point(through, gallery, features))
-    found.append(Bound("two-point", "certified", "psnr", value, False, among))
-    share = fano(through, features)
-    found.append(Bound("Fano", "certified", "reid", share if share < 1 else math.nan, False, among))
+    found.append(Bound("two-point", "certified", "psnr", value, False, _among(len(gallery))))
+    different = distinct(gallery)
+    share = fano(through, features[different])
+    text = _among(len(different))
+    if len(different) < len(gallery):
+        text += "; equal images are one"
+    found.append(Bound("Fano", "certified", "reid", share if share < 1 else math.nan, False, text))
     return found
+
+
+def _among(count: int) -> str:
+    return (
+        f"each of {count:,} test images as likely, which the attacker may know; the average over "
+        "all of these, of which attacks are on the first ones"
+    )
+
+
+def _sampled(known: Information) -> str:
+    """How often a spectrum was sampled, and what that does: the trace of an inverse is convex."""
+    images, draws = len(known.dithered.values), known.draws
+    return (
+        f"the information sampled at {images} image{'s' * (images > 1)} and {draws} "
+        f"dither{'s' * (draws > 1)} of each; the fewer dithers, the lower is the bound, which on "
+        "average is too low"
+    )
 
 
 def _cramer_rao_bound(through: Channel, known: Information) -> Bound:
@@ -527,9 +581,13 @@ def _cramer_rao_bound(through: Channel, known: Information) -> Bound:
     kind: Kind = "certified" if known.exact else "estimated"
     text = "an attacker without bias"
     if not known.exact:
-        text += ", at some images"
+        images = len(known.at.values)
+        text += f", at {images} image{'s' * (images > 1)}"
     if not math.isfinite(error):
-        text = "there is no attacker without bias: the edge forgets a part of its input"
+        text = (
+            "there is no attacker without bias: the edge forgets a part of its input, or tells so "
+            "little of it that single precision cannot say whether"
+        )
     return Bound("Cramer-Rao", kind, "psnr", _psnr(error), False, text)
 
 

@@ -92,6 +92,15 @@ def test_noise_at_the_input_comes_first_whatever_is_named_first():
     assert found <= bounds.fano(through, images)
 
 
+def test_what_noise_at_the_input_sees_is_the_same_network_each_time():
+    """What is compiled and measured for one level and one cut serves all of them."""
+    of_one, of_other = (
+        bounds.channel(network, GAUSSIAN.at("input", level)).network
+        for network, level in ((EDGE, 0.5), (AFFINE, 2.0))
+    )
+    assert of_one is of_other
+
+
 @pytest.mark.parametrize(
     "defense",
     [NONE, GAUSSIAN.at("feature", 0), QUANTIZE.at("feature", 2) + GAUSSIAN.at("feature", 1)],
@@ -119,6 +128,27 @@ def test_nowhere_does_an_edge_tell_more_than_its_layers_allow(known):
     for image in (IMAGES[0], IMAGES[1], RNG.uniform(-1, 2, SHAPE).astype(np.float32)):
         own = jacobian(EDGE, image)
         assert np.linalg.eigvalsh(most - own.T @ own).min() > -1e-4 * most.max()
+
+
+def test_products_are_not_rounded_more_than_they_must_be():
+    asked = []
+
+    def spy(x):
+        asked.append(jax.config.jax_default_matmul_precision)
+        return x
+
+    network = sequence([("conv", nn.Conv(1, (3, 3))), ("spy", spy)], (4, 4, 1))
+    params = network.init(jax.random.key(0))
+    asked.clear()
+    bounds.information(network, params, np.zeros((1, 4, 4, 1), "f"), jax.random.key(1), draws=1)
+    # Shapes are found out by what multiplies nothing.
+    assert "highest" in asked
+
+
+def test_networks_within_one_are_made_once():
+    for make in (bounds._cut, bounds._layer):
+        argument = 1 if make is bounds._cut else "conv1"
+        assert make(EDGE, argument) is make(EDGE, argument)
 
 
 def test_windows_that_overlap_count():
@@ -183,6 +213,32 @@ def test_where_the_edge_forgets_nobody_is_without_bias(known):
         if b.name == "Cramer-Rao"
     ]
     assert math.isnan(bound.value) and "no attacker without bias" in bound.assumptions
+    assert "or tells so little of it" in bound.assumptions  # which it is cannot be told
+
+
+def test_a_bound_that_was_sampled_says_how_often_and_where_that_leads(known):
+    through = Channel(EDGE, "gaussian", 0.1)
+    found = bounds.evaluate(through, known, IMAGES, features_of(EDGE, IMAGES), bits=1e5)
+    (text,) = [b.assumptions for b in found if b.kind == "estimated" and b.name == "van Trees"]
+    assert "3 images and 2 dithers of each" in text and "on average is too low" in text
+    # The very thing: of more dithers the bound is higher.
+    few, many = (
+        bounds.information(EDGE, PARAMS, IMAGES[:3], jax.random.key(2), draws=draws).dithered
+        for draws in (1, 16)
+    )
+    errors = [bounds.van_trees(through, spectrum, 0.1).mean() for spectrum in (few, many)]
+    assert errors[0] > errors[1]
+
+
+def test_bounds_are_of_the_dither_that_the_information_is_of():
+    wide = bounds.information(AFFINE, PARAMS, IMAGES[:1], jax.random.key(0), dither=0.3)
+    through = Channel(AFFINE, "gaussian", 0.1)
+    found = bounds.evaluate(through, wide, IMAGES, features_of(AFFINE, IMAGES), bits=40.0)
+    rate, trees = (next(b for b in found if b.name == name) for name in ("rate", "van Trees"))
+    assert "dither of 0.3" in rate.assumptions and "dither of 0.3" in trees.assumptions
+    assert rate.value == pytest.approx(-10 * math.log10(bounds.rate(40.0, SIZE, 0.3)))
+    error = bounds.van_trees(through, wide.most, 0.3).mean()
+    assert trees.value == pytest.approx(-10 * math.log10(error))
 
 
 def test_van_trees_is_the_bayes_risk_of_an_affine_edge():
@@ -304,6 +360,23 @@ def test_nobody_finds_more_than_fano_allows(noise):
 def test_where_nothing_is_told_one_can_only_guess_who_it_is(count):
     found = bounds.fano(Channel(EDGE, "gaussian", 1.0), np.ones((count, 3)))
     assert found == pytest.approx(1 / count, abs=1e-6)
+
+
+def test_equal_images_are_one_to_be_found(known):
+    """Either counts as found: who cannot tell them apart finds both."""
+    twice = np.concatenate([IMAGES, IMAGES[:6]])
+    np.testing.assert_array_equal(bounds.distinct(twice), np.arange(len(IMAGES)))
+    through = Channel(EDGE, "gaussian", 10.0)
+
+    def fano(images):
+        found = bounds.evaluate(through, known, images, features_of(EDGE, images), bits=1e5)
+        return next(bound for bound in found if bound.name == "Fano")
+
+    assert fano(twice).value == pytest.approx(fano(IMAGES).value)
+    assert "each of 12 test images" in fano(twice).assumptions
+    assert "equal images are one" in fano(twice).assumptions
+    assert "equal" not in fano(IMAGES).assumptions
+    assert "attacks are on the first" in fano(IMAGES).assumptions
 
 
 def test_dropout_certifies_nothing_of_retrieval():

@@ -170,6 +170,13 @@ def test_before_rectifier(name, cut):
     np.testing.assert_array_equal(nn.relu(result), edge.apply(params, x))
 
 
+def test_networks_of_a_network_are_made_once():
+    """What is compiled for them is kept by who they are."""
+    edge = networks.lenet5().split("pool2")[0]
+    assert edge.before_rectifier() is edge.before_rectifier()
+    assert edge.without_normalization is edge.without_normalization
+
+
 def test_before_rectifier_needs_a_rectifier():
     assert networks.sequence([("pool", max_pool)], (4, 4, 1)).before_rectifier() is None
     assert networks.sequence([("a", nn.relu), ("b", nn.tanh)], (4,)).before_rectifier() is None

@@ -156,7 +156,7 @@ class Network:
         shape = (1,) * len(self.input_shape) + (-1,)
         return x * jnp.asarray(self.std).reshape(shape) + jnp.asarray(self.mean).reshape(shape)
 
-    @property
+    @functools.cached_property  # the same each time: programs are kept for it
     def without_normalization(self) -> "Network":
         """The network behind its first step."""
         return dataclasses.replace(self, mean=None, std=None)
@@ -221,13 +221,18 @@ class Network:
         rectified and rectifying it then is the same. Thus `relu(before.apply(params, x))` equals
         `apply(params, x)`.
         """
-        names = list(self.layers)
-        while names and self.layers[names[-1]].kind == "max_pool":
-            names.pop()
-        if not names or self.layers[names[-1]].kind != "relu":
-            return None
-        kept = {name: layer for name, layer in self.layers.items() if name != names[-1]}
-        return dataclasses.replace(self, layers=kept)
+        return _before_rectifier(self)
+
+
+@functools.lru_cache(maxsize=256)
+def _before_rectifier(network: Network) -> Network | None:
+    names = list(network.layers)
+    while names and network.layers[names[-1]].kind == "max_pool":
+        names.pop()
+    if not names or network.layers[names[-1]].kind != "relu":
+        return None
+    kept = {name: layer for name, layer in network.layers.items() if name != names[-1]}
+    return dataclasses.replace(network, layers=kept)
 
 
 @functools.lru_cache(maxsize=256)  # the same halves each time: programs are kept for them
