@@ -37,7 +37,7 @@ from jaxinv.networks import Network
 from jaxinv.tradeoffs import SAFE_REID, SAFE_SSIM, Attacker, Deployment
 
 EXPERIMENT = "partition"
-VERSION = 2
+VERSION = 3
 """Of records of studies: those of another are not read."""
 
 WHOLE = ("cloud-only", "edge-only")
@@ -46,7 +46,7 @@ WHOLE = ("cloud-only", "edge-only")
 COSTS_NAME, CHOICES_NAME = "costs.png", "choices.png"
 
 _GALLERY = 1000  # test images that bounds are about
-_SAMPLED = 2  # of these, at which the edge's information is measured, dithered as often
+_SAMPLED, _DITHERS = 2, 8  # of these, at which the edge's information is measured; of each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -350,13 +350,16 @@ def _row(
 ) -> dict[str, Any]:
     described = _plain(option.defense.describe())
     sent = costs.sent_bytes(price.features, described)
+    attacks = [_attacked(config, record) for record in option.attacks]
+    told = [one["psnr_of_mean"] for one in attacks if one["psnr_of_mean"] is not None]
     return {
         "split": option.deployment.cut,
         "defense": described,
         **_accuracy(option.attacks),
         **_costs(price, profile, sent),
         **decision.worst(option.attacks),
-        "attacks": [_attacked(config, record) for record in option.attacks],
+        "psnr_of_mean": max(told, default=None),
+        "attacks": attacks,
         "bounds": limits.of(option.deployment, option.defense, bits=8 * sent),
     }
 
@@ -400,6 +403,7 @@ def _whole(
         **_costs(price, profile, price.sent_bytes),
         "psnr_mean": metrics.PSNR_CAP if leaked else None,
         "psnr_ci": [metrics.PSNR_CAP] * 2 if leaked else [None, None],
+        "psnr_of_mean": metrics.PSNR_CAP if leaked else None,
         "ssim_mean": leaked,
         "ssim_ci": [leaked, leaked],
         "reid_top1": leaked,
@@ -417,12 +421,25 @@ def _attacked(config: Config, record: dict[str, Any]) -> dict[str, Any]:
     return {
         **decision.attacker(record),
         **{key: record[key] for key in keys},
+        "psnr_of_mean": _psnr_of_mean(record),
         "path": path.as_posix(),
     }
 
 
+def _psnr_of_mean(record: dict[str, Any]) -> float | None:
+    """PSNR of the mean squared error over all images: what bounds are about.
+
+    At most the mean of PSNRs, to which an image that is nearly exact adds much. Of several draws
+    that of an image is a mean already. None where an image diverged, of which there is no error.
+    """
+    found = record.get("psnr") or [None]
+    if None in found:
+        return None
+    return float(-10 * np.log10(np.mean(10 ** (-np.array(found) / 10))))
+
+
 class _Limits:
-    """What no attacker can, kept in the work folder."""
+    """What theory allows, kept in the work folder."""
 
     def __init__(self, config: Config, scene: runs.Scene):
         self._config, self._scene = config, scene
@@ -443,14 +460,15 @@ class _Limits:
             found = bounds.evaluate(through, information, self._gallery, features, bits=bits)
             return [{**bound._asdict(), "value": _finite(bound.value)} for bound in found]
 
-        return self._kept(deployment.cut, "bounds", known, find)
+        return self._kept(deployment.cut, "bounds", known, find, _are_bounds)
 
     def certain(self, cut: str) -> dict[str, Any]:
         """The Gaussian noise that surely holds re-identification down, and what it costs."""
 
         def find() -> dict[str, Any]:
             edge, cloud = self._scene.target.network.split(cut)
-            sigma = bounds.reid_sigma(self._features(edge), SAFE_REID)
+            different = bounds.distinct(self._gallery)
+            sigma = bounds.reid_sigma(self._features(edge)[different], SAFE_REID)
             if not math.isfinite(sigma):
                 return {"sigma": None, "accuracy": None}
             test, params = self._scene.dataset.test, self._scene.target.params
@@ -459,10 +477,18 @@ class _Limits:
             right = targets.correct(cloud, params, release, test.labels)
             return {"sigma": sigma, "accuracy": float(right.mean())}
 
-        found = self._kept(cut, "certain", {"share": SAFE_REID}, find)
+        found = self._kept(cut, "certain", {"share": SAFE_REID}, find, _is_certain)
         return {"split": cut, **found}
 
-    def _kept(self, cut: str, name: str, known: dict[str, Any], find: Callable[[], Any]) -> Any:
+    def _kept(
+        self,
+        cut: str,
+        name: str,
+        known: dict[str, Any],
+        find: Callable[[], Any],
+        whole: Callable[[Any], bool],
+    ) -> Any:
+        """What was found before, if that is whole and is not to be found again."""
         known |= {
             "data": self._scene.dataset.fingerprint,
             "target": self._scene.target.fingerprint,
@@ -475,8 +501,11 @@ class _Limits:
         path = folder / f"{cut}-{records.config_hash(known)}-{name}.json"
 
         def kept() -> Any:
-            with contextlib.suppress(OSError, ValueError):
-                return json.loads(path.read_text())
+            if not self._config.rerun:
+                with contextlib.suppress(OSError, ValueError, RecursionError):
+                    read = json.loads(path.read_text())
+                    if whole(read):
+                        return read
             found = find()
             records.atomic_write(path, lambda file: file.write(json.dumps(found).encode()))
             return found
@@ -488,13 +517,32 @@ class _Limits:
         key = jax.random.fold_in(jax.random.key(self._config.seed), 1)
         params = self._scene.target.params
         images = self._gallery[:_SAMPLED]
-        return bounds.information(network, params, images, key, draws=_SAMPLED)
+        return bounds.information(network, params, images, key, draws=_DITHERS)
 
     @functools.lru_cache(maxsize=2)  # noqa: B019
     def _features(self, network: Network) -> np.ndarray:
         key = jax.random.key(0)  # nothing is drawn
         release = Release(network, self._scene.target.params, self._gallery, NONE, key)
         return release[np.arange(len(self._gallery))]
+
+
+def _are_bounds(found: Any) -> bool:
+    """Whether what was read is bounds, as a record has them."""
+    kinds = {"value": float | None, "dithered": bool}
+    return isinstance(found, list) and all(
+        isinstance(one, dict)
+        and one.keys() == set(bounds.Bound._fields)
+        and all(isinstance(value, kinds.get(key, str)) for key, value in one.items())
+        for one in found
+    )
+
+
+def _is_certain(found: Any) -> bool:
+    return (
+        isinstance(found, dict)
+        and found.keys() == {"sigma", "accuracy"}
+        and all(isinstance(value, float | None) for value in found.values())
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -323,16 +323,60 @@ def test_plain_features_are_no_safer_than_what_can_be_made_of_them(study, monkey
         assert found[cut, "dropout"] < 0.95
 
 
-def test_a_damaged_bound_is_measured_anew(study):
+@pytest.mark.parametrize("damage", ["[", "{}", "[1]", '[{"value": 3}]', "null", "[" * 100_000])
+def test_a_damaged_bound_is_measured_anew(study, damage):
+    before = study()
+    kept = [*(study.workdir / "learned").glob("*.json")]
+    assert {path.stem.rpartition("-")[2] for path in kept} == {"bounds", "certain"}
+    texts = [path.read_text() for path in kept]
+    for path in kept:
+        path.write_text(damage)
+    after = study(prefer="energy")
+    for key in ("bounds", "psnr_of_mean"):
+        assert [row[key] for row in after["choices"]] == [row[key] for row in before["choices"]]
+    assert after["certain"] == before["certain"]
+    assert [path.read_text() for path in kept] == texts
+
+
+def test_run_again_bounds_are_measured_again(study):
     before = study()
     for path in (study.workdir / "learned").glob("*-bounds.json"):
-        path.write_text("[")
-    after = study(prefer="energy")
+        told = [{**bound, "value": 1.25} for bound in json.loads(path.read_text())]
+        path.write_text(json.dumps(told))
+    after = study(rerun=True)
     assert [row["bounds"] for row in after["choices"]] == [
         row["bounds"] for row in before["choices"]
     ]
-    for path in (study.workdir / "learned").glob("*-bounds.json"):
-        json.loads(path.read_text())
+
+
+def test_bounds_are_sampled_often_enough(study):
+    texts = [
+        bound["assumptions"]
+        for row in study()["choices"]
+        for bound in row["bounds"]
+        if bound["name"] == "van Trees" and bound["kind"] == "estimated"
+    ]
+    assert texts and all("2 images and 8 dithers of each" in text for text in texts)
+
+
+def test_what_is_beside_bounds_is_the_psnr_of_the_mean_error(study, monkeypatch):
+    """One image that is nearly exact adds much to the mean PSNR, and nothing to the error."""
+    attack = tradeoffs.run_one
+
+    def uneven(config, scene, attacker, number):
+        record = attack(config, scene, attacker, number)
+        blackbox = record["threat_model"] == "blackbox"
+        told = [10.0, 10.0, 10.0, None if blackbox else 80.0] + [10.0] * blackbox
+        return {**record, "psnr": told, "psnr_mean": 27.5}
+
+    monkeypatch.setattr(tradeoffs, "run_one", uneven)
+    whole, row, *_, nothing = study(threat_model=("whitebox", "blackbox"))["choices"]
+    assert row["psnr_mean"] == 27.5
+    assert row["psnr_of_mean"] == pytest.approx(11.249, abs=1e-3)
+    # Of what diverged there is no error.
+    told = {attack["threat_model"]: attack["psnr_of_mean"] for attack in row["attacks"]}
+    assert told == {"whitebox": row["psnr_of_mean"], "blackbox": None}
+    assert whole["psnr_of_mean"] == 100 and nothing["psnr_of_mean"] is None
 
 
 def test_every_attacker_attacks_every_choice(study):
