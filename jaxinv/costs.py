@@ -162,8 +162,10 @@ class Profile:
       edge_flops_per_s: that the device reaches on networks, and `edge_joules_per_flop`, its energy.
       uplink_bits_per_s, uplink_joules_per_bit: of what the device sends.
       round_trip_s: of an empty message and its answer.
-      cloud_flops_per_s: that the cloud reaches.
-      memory_bytes: that the device has for the network; None if it does not matter.
+      cloud_flops_per_s: that the cloud reaches; of the T4 in the built-in profiles its peak, which
+        no network reaches: the cloud's share of the time is a lower bound there.
+      memory_bytes: that the device has for parameters and activations together, as float32; None
+        if it does not matter.
     """
 
     name: str
