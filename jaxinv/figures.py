@@ -7,6 +7,7 @@ any process. matplotlib is imported when the first picture is drawn.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -357,8 +358,8 @@ def choice_points(
 ) -> None:
     """Draws choices of a cut and a defence: accuracy and energy, against the SSIM that is left.
 
-    A colour for each cut, in order, and a marker for each defence; those of the Pareto set are
-    filled.
+    A number and a colour for each cut, in order, and a marker for each defence; those of the Pareto
+    set are filled.
 
     Args:
       path: the PNG to write, whole or not at all.
@@ -375,6 +376,7 @@ def choice_points(
     cuts = list(dict.fromkeys(row["split"] for row in choices))
     names = list(dict.fromkeys(_defense_name(row["defense"]) for row in choices))
     colours = dict(zip(cuts, _in_order(len(cuts)), strict=True))
+    numbers = {cut: str(number) for number, cut in enumerate(cuts, 1)}
     markers = dict(zip(names, itertools.cycle("osD^vP*X"), strict=False))
     figure = _new_figure(11, 4.8)
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
@@ -389,9 +391,10 @@ def choice_points(
         axes.set_xlabel("SSIM left to the strongest attacker")
         axes.set_ylabel(label)
         for row in choices:
-            _draw_choice(axes, row, scale * row[key], colours, markers)
+            _draw_choice(axes, row, scale * row[key], colours, markers, numbers)
     right.set_yscale("log")
-    _name_choices(figure, colours, markers)
+    named = {f"{numbers[cut]} {cut}": colour for cut, colour in colours.items()}
+    _name_choices(figure, named, markers)
     _save(figure, path)
 
 
@@ -401,10 +404,11 @@ def _draw_choice(
     y: float,
     colours: Mapping[str, Any],
     markers: Mapping[str, str],
+    numbers: Mapping[str, str],
 ) -> None:
     colour = colours[row["split"]]
     x, (low, high) = row["ssim_mean"], row["ssim_ci"]
-    if x is None:  # whatever attacked it diverged
+    if x is None or math.isnan(x):  # whatever attacked it diverged
         return
     axes.plot([low, high], [y, y], color=colour, linewidth=1, alpha=0.6)
     axes.plot(
@@ -415,6 +419,10 @@ def _draw_choice(
         color=colour,
         markerfacecolor=colour if row["pareto"] else "white",
         linestyle="none",
+    )
+    # A dozen colours are not told apart, by some eyes not even two.
+    axes.annotate(
+        numbers[row["split"]], (x, y), (4, 4), textcoords="offset points", fontsize=7, color=_GREY
     )
 
 

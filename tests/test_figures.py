@@ -406,7 +406,7 @@ def test_costs_are_stacked_and_name_their_splits(tmp_path):
         figures.cost_bars(tmp_path / "none.png", [])
 
 
-def test_choices_are_drawn_with_what_is_not_known_left_out(tmp_path):
+def test_choices_are_drawn_with_what_is_not_known_left_out(tmp_path, monkeypatch):
     none = {"kind": "none", "site": "feature", "level": 0.0}
     both = {"kind": "dropout+gaussian", "site": "input", "level": [0.2, 0.3]}
     rows = [
@@ -425,6 +425,16 @@ def test_choices_are_drawn_with_what_is_not_known_left_out(tmp_path):
             ("edge-only", none, float("nan"), True),
         )
     ]
+    written = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: written.append(figure))
+    figures.choice_points(tmp_path / "choices.png", rows, title="$a_b")
+    monkeypatch.undo()
+    # Cuts are told apart without colour: numbers beside the points, and in the legend.
+    (figure,) = written
+    assert [[text.get_text() for text in axes.texts] for axes in figure.axes] == [["1", "2"]] * 2
+    (legend,) = figure.legends
+    labels = {text.get_text().replace("\\", "") for text in legend.get_texts()}
+    assert labels >= {"1 conv1", "2 $x^2_", "3 edge-only"}
     figures.choice_points(tmp_path / "choices.png", rows, title="$a_b")
     assert size_of(tmp_path / "choices.png")[0] > 1000
     with pytest.raises(ValueError, match="at least one choice"):
