@@ -62,7 +62,8 @@ def _leaves(choice: Choice) -> str:
         return "Nothing is sent, so nothing can be reconstructed." if nothing else "Not attacked."
     told = f", and re-identifies {percent(choice.reid.mean)} of the images"
     return (
-        f"The strongest attacker ({choice.attacker}) gets SSIM {fixed(choice.ssim.mean, 3)} "
+        f"The strongest attacker that was run ({choice.attacker}) gets SSIM "
+        f"{fixed(choice.ssim.mean, 3)} "
         f"({fixed(choice.psnr.mean, 1)} dB){told if choice.reid.mean is not None else ''}."
     )
 
@@ -89,18 +90,25 @@ def paper_advice(partition: Partition) -> str:
     outcome = "That is enough here." if tested.get("holds") is True else "That is not enough here."
     return (
         "The paper advises to compute up to a fully connected layer on the device. "
-        f"The strongest attacker gets SSIM {fixed(number(after.get('ssim_mean')), 3)} behind it "
+        "The strongest attacker that was run gets SSIM "
+        f"{fixed(number(after.get('ssim_mean')), 3)} behind it "
         f"({text(after.get('split'))}) and {fixed(number(before.get('ssim_mean')), 3)} before "
         f"({text(before.get('split'))}). {outcome}"
     )
 
 
-def failures(choice: Choice) -> str:
-    """Names of the constraints that a choice breaks, in words."""
-    names = (name.removeprefix("max_").removeprefix("min_") for name in choice.fails)
+def verdict(choice: Choice) -> str:
+    """Whether a choice meets the constraints, or what it breaks, in words."""
+    if choice.meets:
+        return "met"
+    names = [name.removeprefix("max_").removeprefix("min_") for name in choice.fails]
     units = {"latency_ms": "latency", "energy_mj": "energy", "memory_mb": "memory", "ssim": "SSIM"}
     units["reid"] = "re-identification"
-    return listed([units.get(name, name) for name in names])
+    broken = listed([units.get(name, name) for name in names if name != "diverged"])
+    told = [f"breaks {broken}"] if broken else []
+    if "diverged" in names:  # which proves nothing, and is no limit that is broken
+        told.append("unproved: an attack diverged")
+    return "; ".join(told)
 
 
 def order(partition: Partition) -> list[Choice]:

@@ -144,7 +144,7 @@ def _choice_row(choice: Choice, partition: Partition) -> Row:
         "SSIM": fixed(choice.ssim.mean, 3),
         "Re-identified": percent(choice.reid.mean),
         "Attacker": choice.attacker or "none",
-        "Constraints": "met" if choice.meets else f"breaks {advice.failures(choice)}",
+        "Constraints": advice.verdict(choice),
         "Worth having": "yes" if choice.pareto else "no",
     }
 

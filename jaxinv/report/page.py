@@ -111,7 +111,12 @@ def _read(found: Found) -> str:
     runs = found.runs
     experiments = listed(sorted({run.experiment for run in runs}))
     words = f"{len(runs)} run{'s' * (len(runs) > 1)} of {experiments} on {listed(found.datasets)}"
-    return f"{words}{_dates(runs)}."
+    left_out = found.superseded
+    older = (
+        f" {left_out} older stud{'y' if left_out == 1 else 'ies'} of the same choices "
+        f"{'is' if left_out == 1 else 'are'} left out."
+    )
+    return f"{words}{_dates(runs)}.{older if left_out else ''}"
 
 
 def _dates(runs: Sequence[Run]) -> str:

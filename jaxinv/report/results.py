@@ -1,9 +1,10 @@
 """Records as the page needs them: attacks, partitions and the rest, their values checked.
 
-Standard library. `sort` makes them of records; a number of a place on the page is that of the order
-in which they come.
+Nothing that starts JAX. `sort` makes them of records; a number of a place on the page is that of
+the order in which they come.
 """
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxinv.records import RECORD_NAME
 from jaxinv.report.values import (
     Measure,
     Record,
@@ -52,6 +54,8 @@ class Defense(NamedTuple):
     @property
     def is_none(self) -> bool:
         """Whether nothing is done; the level 0 of a defence is no defence."""
+        if "nopeek" in self.kind.split("+"):  # the edge is trained on all the same
+            return False
         return self.kind == "none" or all(level == 0 for level in self.levels)
 
     @property
@@ -151,8 +155,8 @@ class Attack(Run):
 
     @property
     def attacker(self) -> str:
-        """`white-box, hybrid`."""
-        return f"{THREATS.get(self.threat, self.threat)}, {self.method}"
+        """`white-box, hybrid`, and whether it learned from the target's own images."""
+        return _named(self.threat, self.method, self.record["surrogate"])
 
     @property
     def diverged(self) -> int:
@@ -189,7 +193,7 @@ class Attack(Run):
 
 
 class Bound(NamedTuple):
-    """What no attacker can do. `value` is dB of "psnr", a share of "reid", None for nothing.
+    """What theory allows. `value` is dB of "psnr", a share of "reid", None for nothing.
 
     `binds` is whether it is about the attacks of its choice: about test images as they are, and
     about attackers of any kind.
@@ -216,7 +220,10 @@ class Attempt(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """A cut and a defence: costs in base units, and what is left to the strongest attacker."""
+    """A cut and a defence: costs in base units, and what is left to the strongest attacker.
+
+    `psnr` is the mean over images, `psnr_of_mean` that of the mean error: what bounds are about.
+    """
 
     index: int
     split: str
@@ -229,6 +236,7 @@ class Choice:
     sent_bytes: float | None
     psnr: Measure
     ssim: Measure
+    psnr_of_mean: float | None
     reid: Measure
     attacker: str
     attacks: tuple[Attempt, ...]
@@ -275,11 +283,12 @@ class Partition(Run):
 
 
 class Found(NamedTuple):
-    """All runs, by what they are."""
+    """All runs, by what they are; `superseded` is how many older studies are left out."""
 
     attacks: list[Attack]
     partitions: list[Partition]
     others: list[Run]
+    superseded: int = 0
 
     @property
     def runs(self) -> list[Run]:
@@ -295,7 +304,7 @@ class Found(NamedTuple):
 
 
 def sort(records: Iterable[Record]) -> Found:
-    """Makes runs of records as `records.find` returns them."""
+    """Makes runs of records as `records.find` returns them; of equal studies the newest is left."""
     found = Found([], [], [])
     for place, record in enumerate(records, 1):
         path = Path(text(record.get("path"), "unknown/unknown/record.json"))
@@ -307,7 +316,35 @@ def sort(records: Iterable[Record]) -> Found:
             found.attacks.append(_attack(*common))
         else:
             found.others.append(Run(*common))
-    return found
+    newest: dict[str, Partition] = {}
+    for study in found.partitions:
+        key = _question(study.record)
+        if key not in newest or _written(study) >= _written(newest[key]):
+            newest[key] = study
+    kept = sorted(newest.values(), key=lambda study: study.number)
+    return found._replace(partitions=kept, superseded=len(found.partitions) - len(kept))
+
+
+def _question(record: Record) -> str:
+    """What a study asked, of what: those that differ in how or when they were made have it too."""
+    target = mapping(record.get("target"))
+    rows = map(mapping, items(record.get("choices")))
+    asked = ("data_fingerprint", "seed", "num_images", "profile", "constraints", "prefer")
+    return json.dumps(
+        [
+            target.get("fingerprint"),
+            [record.get(key) for key in asked],
+            [[row.get("split"), row.get("defense")] for row in rows],
+        ],
+        sort_keys=True,
+    )
+
+
+def _written(run: Run) -> float:
+    try:
+        return (run.folder / RECORD_NAME).stat().st_mtime
+    except OSError:
+        return -math.inf
 
 
 def in_order(splits: Iterable[str]) -> list[str]:
@@ -382,6 +419,7 @@ def _choice(index: int, row: Record) -> Choice:
         sent_bytes=number(row.get("sent_bytes")),
         psnr=measure(row, "psnr_mean", "psnr_ci"),
         ssim=measure(row, "ssim_mean", "ssim_ci"),
+        psnr_of_mean=number(row.get("psnr_of_mean")),
         reid=measure(row, "reid_top1", "reid_ci"),
         attacker=_attacker(attacker) if attacker else "",
         attacks=tuple(_attempt(mapping(each)) for each in items(row.get("attacks"))),
@@ -393,8 +431,13 @@ def _choice(index: int, row: Record) -> Choice:
 
 
 def _attacker(row: Record) -> str:
-    threat = text(row.get("threat_model"), "?")
-    return f"{THREATS.get(threat, threat)}, {text(row.get('method'), '?')}"
+    threat, method = text(row.get("threat_model"), "?"), text(row.get("method"), "?")
+    return _named(threat, method, row.get("surrogate"))
+
+
+def _named(threat: str, method: str, surrogate: object) -> str:
+    told = ", by the target's images" if surrogate == "same" else ""
+    return f"{THREATS.get(threat, threat)}, {method}{told}"
 
 
 def _attempt(row: Record) -> Attempt:

@@ -232,7 +232,7 @@ def choices(
                     Cell(fixed(each.ssim.mean, 3), each.ssim.mean, note=interval(each.ssim, 3)),
                     share(each.reid.mean),
                     _attacker(each, places),
-                    Cell("met" if each.meets else f"breaks {advice.failures(each)}"),
+                    Cell(advice.verdict(each)),
                     Cell("yes" if each.pareto else "no"),
                     Cell(fixed(each.psnr.mean, 1), each.psnr.mean),
                     Cell(unit(each.sent_bytes, "B"), each.sent_bytes),
@@ -256,7 +256,7 @@ def _attacker(choice: Choice, places: Mapping[str, int]) -> Cell:
 
 
 def bounds(partition: Partition, name: str, title: str) -> Table:
-    """What no attacker can do, where a bound says something: less than all."""
+    """What theory allows, where a bound says something: less than all."""
     rows = []
     for each in partition.choices:
         for bound in each.bounds:
@@ -264,7 +264,7 @@ def bounds(partition: Partition, name: str, title: str) -> Table:
             if bound.value is None or bound.value >= (_EXACT if psnr else _ALL):
                 continue
             limit = f"{bound.value:.1f} dB" if psnr else f"{percent(bound.value)} re-identified"
-            met = (each.psnr.mean if psnr else each.reid.mean) if bound.binds else None
+            met = (each.psnr_of_mean if psnr else each.reid.mean) if bound.binds else None
             reached = fixed(met, 1) + " dB" if psnr and met is not None else percent(met)
             reached = reached if bound.binds else "not comparable"
             rows.append(
@@ -279,11 +279,13 @@ def bounds(partition: Partition, name: str, title: str) -> Table:
                     ]
                 )
             )
-    columns = columns_of("choice", "bound#", "strongest attacker#", "theorem", "kind", "assumes")
+    columns = columns_of("choice", "bound#", "strongest attack#", "theorem", "kind", "assumes")
     caption = (
-        f"{title}: bounds of PSNR (that of the mean squared error) and re-identification, under "
-        "what each assumes. Attacks are beside those that are about any attacker on test images as "
-        "they are; their PSNR is a mean over images, which may be above that of the mean error"
+        f"{title}: bounds of PSNR and re-identification, under what each assumes; Cramer-Rao is "
+        "about attackers without bias alone. Beside those that are about any attacker on test "
+        "images as they are is the strongest attack that was run. Both PSNRs are that of the mean "
+        "squared error, and not the mean of PSNRs that is shown elsewhere, which may be higher. "
+        "Bounds are averages over more images than were attacked"
     )
     return Table(name, caption, columns, rows)
 
