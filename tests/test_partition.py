@@ -412,6 +412,8 @@ def test_the_script_recommends_and_its_record_is_read_again(scripts, few):
             assert (scripts.folder / "results" / attack["path"]).is_file()
     said = done.stdout
     assert "Recommendation: edge-only" in said
+    assert "strongest attacker that was run" in said and "dB of MSE" in said
+    assert "choices whose 95% intervals overlap may change places" in said
     assert "phone-wifi" in said and "min_accuracy" in said and "cloud-only" in said
     # Another profile asks no attack anew, and what nothing meets is said.
     more = ("--profile=microcontroller", "--max_latency_ms=0.001", "--measure")
