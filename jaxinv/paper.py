@@ -7,10 +7,12 @@ with, whose terms are means over normalised values. The two differ in scale.
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxinv.errors import UsageError
-from jaxinv.networks import Network
+
+if TYPE_CHECKING:  # reports, which read this, do not wait for JAX
+    from jaxinv.networks import Network
 
 
 class Figure(NamedTuple):
@@ -45,7 +47,7 @@ _CODE = {
 }
 
 
-def code_lambda(network: Network, cut: str) -> float:
+def code_lambda(network: "Network", cut: str) -> float:
     """The total variation's weight that the authors' program was run with.
 
     For a network of one's own it is LeNet-5's rule: 0 while the edge is affine, then 1.
@@ -60,7 +62,7 @@ def code_lambda(network: Network, cut: str) -> float:
     return 0.0 if network.split(cut)[0].is_affine else 1.0
 
 
-def printed_lambda(network: Network, cut: str) -> float:
+def printed_lambda(network: "Network", cut: str) -> float:
     """The total variation's weight that the paper prints: 0, and 0.1 from the first dense layer."""
     edge, _ = network.split(cut)
     dense = (
@@ -70,7 +72,7 @@ def printed_lambda(network: Network, cut: str) -> float:
     return 0.1 if any(dense) else 0.0
 
 
-def resolve_lambda(text: str, network: Network, cut: str) -> float:
+def resolve_lambda(text: str, network: "Network", cut: str) -> float:
     """The weight that a flag's text means: "code", "printed" or a number of at least 0.
 
     Raises:
