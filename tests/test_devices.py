@@ -130,7 +130,7 @@ def compare(exact, close):
 def test_four_devices_have_the_numbers_of_one():
     code = (
         "import test_devices; test_devices.compare(exact=['judged'], "
-        "close=['attacked', 'attacked:3', 'trained:1', 'trained:4', 'trained:2', 'trained:3'])"
+        "close=['attacked', 'trained:1', 'trained:4', 'trained:2'])"
     )
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={COUNT}"
     env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}

@@ -183,7 +183,7 @@ def test_a_wrong_variable_is_one_line(monkeypatch):
 @pytest.mark.parametrize(
     ("script", "flags"),
     [
-        ("whitebox", ("--split=conv1,relu2", "--method=paper", "--steps=40")),
+        ("whitebox", ("--split=relu2", "--method=paper", "--steps=40")),
         # One that is trained, by the first alone.
         ("blackbox", ("--split=relu2", "--fit_steps=20")),
     ],
