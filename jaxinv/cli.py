@@ -126,9 +126,6 @@ def run(main: Callable[[], Path]) -> None:
         _fail(" ".join(str(error).split()), UsageError.exit_code)
     except UserError as error:
         _fail(str(error), error.exit_code)
-    except Exception as error:
-        hosts.fail(f"{type(error).__name__}: {error}")
-        raise
     except KeyboardInterrupt as stop:  # a sweep's knows more
         print(f"{Path(sys.argv[0]).name}: error: {stop or _INTERRUPTED}", file=sys.stderr)
         sys.stdout.flush()
@@ -137,6 +134,9 @@ def run(main: Callable[[], Path]) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except Exception as error:
+        hosts.fail(f"{type(error).__name__}: {error}")
+        raise
 
 
 def _fail(message: str, status: int) -> None:
