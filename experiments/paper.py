@@ -17,7 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxinv import cli, hosts, records, report, reproduction
+from jaxinv import cli, records, report, reproduction
 from jaxinv.errors import UsageError, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,19 +29,13 @@ flags.DEFINE_list(
     ",".join(reproduction.DATASETS),
     "One or several of mnist, cifar10 and mnist_5k, which stands in for MNIST.",
 )
-flags.DEFINE_string(
-    "data_dir",
-    None,
-    "Folder of prepared TFDS datasets; by default TFDS_DATA_DIR, then TFDS's own folder.",
-)
-flags.DEFINE_string("workdir", "results", "Folder for records and pictures.")
 cli.define_count("num_images", None, "Images in every run; by default enough for each figure.")
-flags.DEFINE_integer("seed", 0, "Seed of all runs.", lower_bound=0, upper_bound=2**32 - 1)
 flags.DEFINE_boolean(
     "publish",
     False,
     "Put the pictures into experiments/figures/ and the table into README.md, beside this script.",
 )
+cli.place_flags()
 
 
 def main() -> Path:
@@ -74,7 +68,7 @@ def main() -> Path:
             f"{len(failed)} of {len(outcomes)} runs failed: {first.run}: {first.reason}; log: "
             f"{first.log}. The same command goes on."
         )
-    if FLAGS.publish and hosts.is_first():
+    if FLAGS.publish:
         pictures = ROOT / "experiments" / "figures"
         for picture in drawn:
             shutil.copy(picture, pictures)

@@ -10,7 +10,6 @@ in <workdir>/queryfree/<run>/; several share the pictures of the paper's Figs. 1
   python experiments/queryfree.py --split=all --method=paper
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,30 +84,14 @@ def run(config: Config) -> list[dict[str, Any]]:
     if len(finished) > 1:
         path = runs.joint_path("splits", EXPERIMENT, config, scene, finished)
         splits = [record["split"] for record in finished]
-        figures.split_curves(path, splits, _curves(finished), title=evaluation.grid_title(finished))
+        figures.split_curves(
+            path,
+            splits,
+            evaluation.curves_of_seeds(finished),
+            title=evaluation.grid_title(finished),
+        )
         print(f"Quality by split: {path}")
     return finished
-
-
-def _curves(finished: list[dict[str, Any]]) -> dict[str, dict[str, list[float | None]]]:
-    """What `figures.split_curves` draws: a shadow alone, over the range of seeds, and all."""
-    alone: dict[str, list[float | None]] = {}
-    joint: dict[str, list[float | None]] = {}
-    for name in ("psnr", "ssim"):
-        for what, extreme in (("low", min), ("high", max)):
-            alone[f"{name}_{what}"] = [
-                _extreme(row[f"{name}_by_seed"], extreme) for row in finished
-            ]
-            joint[f"{name}_{what}"] = [row["joint"][f"{name}_mean"] for row in finished]
-        alone[f"{name}_mean"] = [row[f"{name}_mean"] for row in finished]
-        joint[f"{name}_mean"] = joint[f"{name}_low"]
-    return {"a shadow alone: mean, range over seeds": alone, "their joint answer": joint}
-
-
-def _extreme(values: list[float | None], extreme: Callable[[list[float]], float]) -> float | None:
-    """Of those shadows that did not diverge."""
-    finite = [value for value in values if value is not None]
-    return extreme(finite) if finite else None
 
 
 def _run_cut(config: Config, scene: runs.Scene, cut: str) -> dict[str, Any]:

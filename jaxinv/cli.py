@@ -28,20 +28,9 @@ _COMMON: list[str] = []
 _NUMBERS: list[str] = []  # defined for a script by a function here: absl counts them as ours
 
 
-def common_flags(*, num_images: int | None = None, splits: str | None = None) -> None:
-    """Defines the flags that mean the same in every script.
-
-    Args:
-      num_images: default of `--num_images`; None if the script attacks no images.
-      splits: default of `--split`; None if the script has no cut.
-    """
+def place_flags() -> None:
+    """Defines where data are and results go, and the seed: what every script has that runs any."""
     before = set(FLAGS)
-    flags.DEFINE_string(
-        "dataset",
-        "mnist",
-        "mnist, cifar10, mnist_5k (embedded), or any TFDS image classification dataset whose "
-        "images are 28x28 grey or 32x32 colour.",
-    )
     flags.DEFINE_string(
         "data_dir",
         None,
@@ -50,6 +39,24 @@ def common_flags(*, num_images: int | None = None, splits: str | None = None) ->
     flags.DEFINE_string("workdir", "results", "Folder for records and pictures.")
     flags.DEFINE_integer(
         "seed", 0, "Seed of all randomness of this run.", lower_bound=0, upper_bound=2**32 - 1
+    )
+    _COMMON.extend(sorted(set(FLAGS) - before))
+
+
+def common_flags(*, num_images: int | None = None, splits: str | None = None) -> None:
+    """Defines the flags that mean the same in every script.
+
+    Args:
+      num_images: default of `--num_images`; None if the script attacks no images.
+      splits: default of `--split`; None if the script has no cut.
+    """
+    place_flags()
+    before = set(FLAGS)
+    flags.DEFINE_string(
+        "dataset",
+        "mnist",
+        "mnist, cifar10, mnist_5k (embedded), or any TFDS image classification dataset whose "
+        "images are 28x28 grey or 32x32 colour.",
     )
     flags.DEFINE_boolean("rerun", False, "Run again even if the record exists.")
     flags.DEFINE_boolean(
@@ -149,7 +156,7 @@ def _help(description: str, script: str) -> str:
     own = {flag.name for flag in FLAGS.get_key_flags_for_module("__main__")} | set(_NUMBERS)
     groups = [
         ("flags of this script", [name for name in sorted(own) if name not in _COMMON]),
-        ("flags of every script", [name for name in _COMMON if name in FLAGS]),
+        ("flags of every script", [name for name in sorted(_COMMON) if name in FLAGS]),
     ]
     lines = [description.strip()]
     for title, names in groups:

@@ -3,7 +3,7 @@
 The fields are those of every attack's `record.json`, in base units: dB, seconds, shares in [0, 1].
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -131,6 +131,25 @@ def write_joint_grid(
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise UserError(f"{path_images} is damaged: --rerun makes it anew.") from error
     figures.reconstruction_grid(path, originals, rows, title=title or grid_title(written))
+
+
+def curves_of_seeds(written: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[Any]]]:
+    """What `figures.split_curves` draws of records of several seeds: each alone, and all jointly.
+
+    The bars of the former are the range over seeds, of those that did not diverge.
+    """
+    alone: dict[str, list[Any]] = {}
+    joint: dict[str, list[Any]] = {}
+    for name in ("psnr", "ssim"):
+        tried = [
+            [value for value in row[f"{name}_by_seed"] if value is not None] for row in written
+        ]
+        alone[f"{name}_mean"] = [row[f"{name}_mean"] for row in written]
+        for what, extreme in (("low", min), ("high", max)):
+            alone[f"{name}_{what}"] = [extreme(values, default=None) for values in tried]
+        for what in ("mean", "low", "high"):
+            joint[f"{name}_{what}"] = [row["joint"][f"{name}_mean"] for row in written]
+    return {"a shadow alone: mean, range over seeds": alone, "their joint answer": joint}
 
 
 def row_label(record: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ between devices of different hosts, so none can hang. Without `initialize` there
 nothing here does anything. The standard library and NumPy; only `initialize` asks JAX.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -101,8 +102,9 @@ class _Group:
     def fail(self, message: str) -> None:
         """Tells the others that this process fails."""
         text = f"process {self.index} on {socket.gethostname()} failed: {message}"
-        self._client.key_value_set(f"{_ROOT}-failed/{self.index}", text)
         self._ended.set()
+        with contextlib.suppress(Exception):  # a connection that is lost tells the others enough
+            self._client.key_value_set(f"{_ROOT}-failed/{self.index}", text)
         # The first holds the connection; the others need it to hear why.
         time.sleep(3 * _ALIVE_EVERY if self.index == 0 else 0)
 

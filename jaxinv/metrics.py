@@ -132,7 +132,7 @@ def reidentified(
         _is_best,
         reconstructions,
         places,
-        shared=jax.device_get(_standardise(gallery)),
+        shared=_standardise(gallery),
         sizes=(chunk_size,),
     )
 

@@ -179,6 +179,9 @@ def run(
 
     Returns:
       The parts with the records that there are now, and what became of every run.
+
+    Raises:
+      UserError: data cannot be had, the folder cannot be written, or a record vanishes meanwhile.
     """
     grids = [sweeps.expand(part.script, {**part.flags, **(extra or {})}) for part in chosen]
     outcomes = sweeps.run([run for grid in grids for run in grid], workdir)
@@ -201,7 +204,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def draw(done: Iterable[Done], folder: Path) -> list[Path]:
-    """Draws every part that has records, and Fig. 2 of every dataset; returns the pictures."""
+    """Draws every part that has records, and Fig. 2 of every dataset; returns the pictures.
+
+    Raises:
+      UserError: a run's images are damaged, or the folder cannot be written.
+    """
     drawn: list[Path] = []
     seen: set[str] = set()
     for part, found in done:
@@ -232,29 +239,10 @@ def _draw_attacks(part: Part, found: list[dict[str, Any]], folder: Path) -> list
     evaluation.write_joint_grid(path, found, title=f"{_title(part)}: {_of(found[0])}")
     if 15 not in part.figures or len(found) < 2:
         return [path]
-    ways = {"a shadow alone: mean, range over seeds": _alone, "their joint answer": _joint}
-    curves: dict[str, dict[str, list[Any]]] = {
-        name: {
-            f"{quantity}_{what}": [values(row, quantity)[place] for row in found]
-            for quantity in ("psnr", "ssim")
-            for place, what in enumerate(("mean", "low", "high"))
-        }
-        for name, values in ways.items()
-    }
     line = folder / f"fig15-{part.dataset}-{part.name}.png"
-    figures.split_curves(
-        line, [row["split"] for row in found], curves, title=f"Fig. 15: {_of(found[0])}"
-    )
+    splits, curves = [row["split"] for row in found], evaluation.curves_of_seeds(found)
+    figures.split_curves(line, splits, curves, title=f"Fig. 15: {_of(found[0])}")
     return [path, line]
-
-
-def _alone(record: Record, quantity: str) -> tuple[float | None, ...]:
-    each = [value for value in record[f"{quantity}_by_seed"] if value is not None]
-    return record[f"{quantity}_mean"], min(each, default=None), max(each, default=None)
-
-
-def _joint(record: Record, quantity: str) -> tuple[float | None, ...]:
-    return (record["joint"][f"{quantity}_mean"],) * 3
 
 
 def _draw_defenses(part: Part, found: list[dict[str, Any]], folder: Path) -> list[Path]:
@@ -306,6 +294,9 @@ def table(done: Sequence[Done], command: str) -> str:
     Args:
       done: what was run.
       command: that did it.
+
+    Raises:
+      UserError: there is no record at all.
     """
     found = [record for each in done for record in each.records]
     if not found:

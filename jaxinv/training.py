@@ -6,13 +6,15 @@ step's number, so that a run that was killed goes on from its last checkpoint an
 parameters of an undisturbed one. Of several hosts the first trains.
 """
 
+import functools
+import inspect
 import json
 import os
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +26,7 @@ from jaxinv import checkpoints, devices, hosts
 from jaxinv.errors import UserError
 from jaxinv.progress import Progress
 
+P = ParamSpec("P")
 Batch = Any
 Metrics = Mapping[str, Array]
 _SECONDS_UNSAVED = 5.0  # of training, that a kill may cost
@@ -48,6 +51,25 @@ class Fit(NamedTuple):
     compile_seconds: float
 
 
+def _by_the_first_host(train: Callable[P, Fit]) -> Callable[P, Fit]:
+    """Has it trained there alone, and the others told what it ends with."""
+
+    @functools.wraps(train)
+    def fit(*args: P.args, **settings: P.kwargs) -> Fit:
+        def told() -> tuple[list[Any], list[dict[str, float]], float, float]:
+            done = train(*args, **settings)
+            return jax.tree.leaves(done.params), *done[1:]
+
+        leaves, history, seconds, compile_seconds = hosts.first(told)
+        params = inspect.signature(train).bind(*args, **settings).arguments["params"]
+        leaves = [jnp.asarray(leaf) for leaf in leaves]
+        found = jax.tree.unflatten(jax.tree.structure(params), leaves)
+        return Fit(found, history, seconds, compile_seconds)
+
+    return fit
+
+
+@_by_the_first_host
 def fit(
     loss: Loss,
     params: Any,
@@ -84,44 +106,6 @@ def fit(
     Raises:
       UserError: the loss became non-finite, or the checkpoint is unreadable or of another model.
     """
-
-    def run() -> tuple[list[Any], list[dict[str, float]], float, float]:
-        done = _fit(
-            loss,
-            params,
-            data,
-            optimizer=optimizer,
-            epochs=epochs,
-            batch_size=batch_size,
-            key=key,
-            on_epoch=on_epoch,
-            seeds=seeds,
-            checkpoint=checkpoint,
-            description=description,
-        )
-        return jax.tree.leaves(done.params), *done[1:]
-
-    leaves, history, seconds, compile_seconds = hosts.first(run)
-    leaves = [jnp.asarray(leaf) for leaf in leaves]
-    found = jax.tree.unflatten(jax.tree.structure(params), leaves)
-    return Fit(found, history, seconds, compile_seconds)
-
-
-def _fit(
-    loss,
-    params,
-    data,
-    *,
-    optimizer,
-    epochs,
-    batch_size,
-    key,
-    on_epoch,
-    seeds,
-    checkpoint,
-    description,
-) -> Fit:
-    """`fit` on this host."""
     size = jax.tree.leaves(data)[0].shape[0]
     batch_size = min(batch_size, size)
     steps = size // batch_size
