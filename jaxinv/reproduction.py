@@ -424,7 +424,7 @@ def _claims(done: Sequence[Done]) -> list[str]:
                 if has == wanted:
                     verdict = "holds" if claim.holds(record) else "does not hold"
                     rows.append(
-                        f"| {claim.dataset} {claim.split}: {claim.says} | {record['method']} | "
+                        f"| {part.dataset} {claim.split}: {claim.says} | {record['method']} | "
                         f"{record['accuracy']:.4f} | {_quality(record)} | {verdict} |"
                     )
     if not rows:

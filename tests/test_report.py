@@ -233,6 +233,21 @@ def test_against_the_paper(tmp_path):
     assert len(table.rows) == 2
 
 
+def test_why_others_are_not_the_papers_is_said_once_for_each_attacker(tmp_path):
+    printed = {"psnr": 15.1, "ssim": 0.6}
+    for folder, psnr in (("far", 13.28), ("farther", 9.0)):
+        attack(tmp_path, method="paper", quality=(psnr, 0.6), paper=printed, folder=folder)
+    attack(tmp_path, "blackbox", method="paper", quality=(15.0, 0.6), paper=printed)  # is alike
+    attack(tmp_path, method="map", quality=(28.0, 0.9), paper=printed)
+    found = findings.against_paper(found_in(tmp_path).attacks)
+    reasons = findings.why_others(found)
+    assert list(reasons) == ["white-box, paper", "white-box, map"]
+    assert "weights that it does not publish" in reasons["white-box, paper"]
+    assert "recovers more" in reasons["white-box, map"]
+    html = report.build(report.read(tmp_path))
+    assert "with another target trained alike" in html
+
+
 def test_quality_at_cuts_is_that_of_the_best_run(tmp_path):
     for queries, ssim in ((300, 0.7), (10_000, 0.95), (1000, 0.8)):
         attack(tmp_path, "blackbox", method="strong", queries=queries, quality=(20.0, ssim))

@@ -7,6 +7,7 @@ reckon with.
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from jaxinv import paper
 from jaxinv.report.results import (
     Attack,
     in_order,
@@ -129,6 +130,19 @@ def quality_words(attack: Attack) -> str:
 def against_paper(attacks: Iterable[Attack]) -> list[Attack]:
     """Undefended attacks of which the paper prints the quality, cut by cut."""
     return in_cuts(each for each in attacks if each.printed and each.defense.is_none)
+
+
+def why_others(attacks: Iterable[Attack]) -> dict[str, str]:
+    """Of each attacker whose quality is not the paper's, by more than its spread, why."""
+    found: dict[str, str] = {}
+    for each in attacks:
+        try:
+            reason = paper.why(each.record)
+        except (KeyError, TypeError, ValueError):  # a record of another version
+            continue
+        if reason:
+            found.setdefault(each.attacker, reason)
+    return found
 
 
 def in_cuts(attacks: Iterable[Attack]) -> list[Attack]:

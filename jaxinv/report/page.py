@@ -75,6 +75,7 @@ def render(found: Found) -> tuple[str, list[Figure]]:
         ],
         "quality": _quality(found, names, placed),
         "paper": _paper(found.attacks, names),
+        "paper_reasons": findings.why_others(findings.against_paper(found.attacks)),
         "tradeoffs": _tradeoffs(found, names, placed),
         "galleries": _galleries(pictures),
         "threats": cards.threats(found.attacks),
