@@ -78,7 +78,7 @@ flags.DEFINE_list(
     "finished in --workdir counts, too.",
 )
 flags.DEFINE_list("attacker", "adaptive", "One or both of paper and adaptive, as in defenses.py.")
-cli.define_count("fit_steps", 200, "Steps of training what an attacker learns.")
+cli.define_count("fit_steps", 400, "Steps of training what an attacker learns.")
 cli.define_count("shadow_steps", 300, "Steps of training query-free shadows.")
 flags.DEFINE_boolean(
     "correction", False, "Whether white-box attackers learn a correction, too; it takes longer."

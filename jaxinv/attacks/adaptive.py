@@ -29,7 +29,7 @@ from jaxinv.attacks.whitebox import Features
 from jaxinv.defenses import Defense, Release
 from jaxinv.networks import Network, Params
 
-VERSION = 1
+VERSION = 2
 """Of what is learned here: runs of another are not read."""
 
 FIT_STEPS = 1000
@@ -45,6 +45,7 @@ WAYS = ("inverse map", "rMLE", "correction")
 _NOISY = ((0.1, 3.0), (0.1, 1.0), (0.03, 0.3), (0.3, 0.3), (0.01, 0.1))
 _EXACT = ((0.03, 0.03), (0.01, 0.01), (0.01, 0.001), (1e-3, 3e-5), (1e-5, 3e-7), (1e-3, 1e-3))
 _INPUT = ((0.0, 0.1), (0.0, 0.01), (0.0, 0.001))
+_STEPS, _TRIAL_STEPS, _CG_STEPS = 10, 6, 8  # of rMLE: at last, to choose by, and in each of them
 _TRIALS, _HELD = 24, 400  # images of each level: to choose by, and to tell errors by
 _TRIAL_ACTIVATIONS = 3_000_000
 _TAUGHT_ACTIVATIONS, _TAUGHT = 40_000_000, (200, 4000)  # of attacks that a correction learns from
@@ -187,7 +188,10 @@ class Attack:
         options = self._options()
         count = len(options)
         refined = self._refined(
-            seen * count, np.tile(means, (count, 1, 1, 1)), options.reshape(-1, 2, 2)
+            seen * count,
+            np.tile(means, (count, 1, 1, 1)),
+            options.reshape(-1, 2, 2),
+            steps=_TRIAL_STEPS,
         )
         images = refined.images.reshape(count, len(means), *means.shape[1:])
         scores = np.array([metrics.scores(trial, row) for row in images])
@@ -198,12 +202,19 @@ class Attack:
         return each[best, levels].reshape(means.shape)
 
     def _refined(
-        self, seen: Sequence[Features], means: np.ndarray, weights: np.ndarray
+        self,
+        seen: Sequence[Features],
+        means: np.ndarray,
+        weights: np.ndarray,
+        *,
+        steps: int = _STEPS,
     ) -> whitebox.Reconstruction:
         """rMLE of all levels in one batch; `weights [len(seen), 2, 2]`, the levels in turn."""
         sizes = [len(part) for part in seen]
         turns = len(seen) // len(self._family)
-        settings = dataclasses.replace(whitebox.hybrid_settings(), box=not self._at_input)
+        settings = dataclasses.replace(
+            whitebox.hybrid_settings(), steps=steps, cg_steps=_CG_STEPS, box=not self._at_input
+        )
         features_alone = any(site == "feature" for _, site in self._structure)
         stage = whitebox.Stage(
             settings, self._prior, structure=self._structure if features_alone else ()

@@ -25,7 +25,7 @@ from jaxinv.networks import Params
 from jaxinv.networks.convolution import conv_general_dilated
 from jaxinv.training import fit, one_cycle, whole_epochs
 
-VERSION = 5
+VERSION = 6
 """Of the networks and their training: what was trained by another is not gone on with."""
 
 STEPS = 2000
@@ -74,7 +74,7 @@ class Estimator(nn.Module):
         while x.shape[1] > grid[0] or x.shape[2] > grid[1]:
             x = to_quarters(x)
         if x.shape[-1] > 4 * self.width:
-            x = nn.Conv(self.width, (1, 1))(x)
+            x = nn.Dense(self.width)(x)
         # Where rows and columns of features lie in the image is learned; at first, evenly.
         for axis, size in enumerate(grid, start=1):
             even = jax.image.resize(jnp.eye(x.shape[axis]), (size, x.shape[axis]), "linear")
@@ -182,7 +182,7 @@ def learn(
       key: of the initial parameters, the order of images, their jitter, and a defence's draws.
       num_queries: different queries, at most (of each of a family); fewer than N use the first
         images alone.
-      steps: of training, about: epochs are whole.
+      steps: of training, about: several epochs are whole.
       family: how many defences the query stands for; `Learned.of` chooses among them. 0 where it
         is the query of one.
       folder: keeps what is trained, named by all that it depends on: it is read where it is
@@ -197,9 +197,7 @@ def learn(
     pool = make_pool(query, images, num_queries, jax.random.fold_in(key, 0), family)
     key_init, key_fit = (jax.random.fold_in(key, number) for number in (1, 2))
     shape = images.shape[1:]
-    members: list[tuple[int, ...]] = [(which,) for which in range(family)] or [()]
-    each = -(-_SAMPLE // len(members))
-    sample = np.concatenate([pool.features(each, *which) for which in members])
+    sample = pool.features(-(-_SAMPLE // max(1, family)), family)
     network = Estimator(shape, _width(shape))
     linear = None
     if sample[0].size <= _LINEAR_FEATURES:
@@ -279,7 +277,7 @@ def fit_correction(
       which: `[N, L]`, ones where an image is of a member of a family, for a network that serves all
         of it; it then takes such an array behind the features. None for one.
       key: of the initial parameters and the order of images.
-      steps: of training, about: epochs are whole.
+      steps: of training, about: several epochs are whole.
       checkpoint: file to write after every epoch and to go on from where it exists.
       description: shown before the progress bar.
     """
@@ -312,6 +310,8 @@ def fit_correction(
 def _fit(
     loss, params, data, estimate, key, steps, checkpoint, description, batch_size=_BATCH_SIZE
 ) -> Learned:
+    # Fewer steps than an epoch has take as many images as they see.
+    data = jax.tree.map(lambda array: array[: steps * batch_size], data)
     size = len(jax.tree.leaves(data)[0])
     epochs, steps = whole_epochs(steps, size, batch_size)
     trained = fit(

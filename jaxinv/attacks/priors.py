@@ -22,7 +22,7 @@ from jaxinv.networks import Network, Params
 
 DENSE_PIXELS = 4096
 _NOISE = 1e-3  # variance added to every pixel value: what samples of 8 bits cannot exclude
-_BATCH = 50
+_BATCH, _PROBES = 50, 4  # images at once, and cotangents of each: with one, the images cost most
 
 
 class Gaussian(NamedTuple):
@@ -36,17 +36,20 @@ class Gaussian(NamedTuple):
       precision: `[F, K, K]`, the inverse of the covariance's blocks.
       basis: `[F, K, K]`; its columns b have `b' precision b = 1`, and are orthogonal both in the
         precision and in the edge's curvature.
+      transposed: `[F, K, K]`, its blocks transposed: on CPU a product with the transpose of a large
+        matrix takes twice as long as one with the matrix.
       curvature: `[F, K]`, of the edge along each column: the mean of `|J b|^2`.
     """
 
     mean: Array
     precision: Array
     basis: Array
+    transposed: Array
     curvature: Array
 
     def precision_times(self, x: Array) -> Array:
         """The inverse of the covariance, times each of `x [B, H, W, C]`."""
-        return self._images(_blocks_times(self.precision, self._coefficients(x)))
+        return self._images(_times_blocks(self._coefficients(x), self.precision))
 
     def covariance_times(self, x: Array) -> Array:
         """The covariance, times each of `x [B, H, W, C]`."""
@@ -59,9 +62,9 @@ class Gaussian(NamedTuple):
           x: images.
           data, prior: `[B]`, the weights of the two for each image.
         """
-        modes = _blocks_times(self.basis.swapaxes(1, 2), self._coefficients(x))
+        modes = _times_blocks(self._coefficients(x), self.basis)
         weights = 2 * data[:, None, None] * self.curvature[None] + prior[:, None, None]
-        return self._images(_blocks_times(self.basis, modes / weights))
+        return self._images(_times_blocks(modes / weights, self.transposed))
 
     def _coefficients(self, x: Array) -> Array:
         return _to_blocks(x, len(self.precision))
@@ -82,7 +85,8 @@ def gaussian(mean: np.ndarray, covariance: np.ndarray, curvature: np.ndarray) ->
     root = np.linalg.cholesky(covariance)
     values, vectors = np.linalg.eigh(root.swapaxes(1, 2) @ curvature @ root)
     inverse = np.linalg.inv(root)
-    arrays = (mean, inverse.swapaxes(1, 2) @ inverse, root @ vectors, np.maximum(values, 0))
+    precision, basis = inverse.swapaxes(1, 2) @ inverse, root @ vectors
+    arrays = (mean, precision, basis, basis.swapaxes(1, 2), np.maximum(values, 0))
     return Gaussian(*(jnp.asarray(array, jnp.float32) for array in arrays))
 
 
@@ -108,7 +112,8 @@ def mean_curvature(edge: Network, params: Params, images: np.ndarray, key: Array
     count = 2 * size if size <= DENSE_PIXELS else 1000
     batch = min(_BATCH, len(images))
     key_choice, key_cotangents = jax.random.split(key)
-    chosen = np.asarray(jax.random.choice(key_choice, len(images), (-(-count // batch), batch)))
+    parts = -(-count // (batch * _PROBES))
+    chosen = np.asarray(jax.random.choice(key_choice, len(images), (parts, batch)))
     own = edge.select(params)
 
     def part(number: int) -> np.ndarray:
@@ -116,14 +121,18 @@ def mean_curvature(edge: Network, params: Params, images: np.ndarray, key: Array
         part = _pulled_back(edge, own, jnp.asarray(images[chosen[number]]), key_part)
         return np.asarray(part, np.float64)
 
-    return np.asarray(sum(map(part, range(len(chosen))))) / chosen.size
+    return np.asarray(sum(map(part, range(parts)))) / (chosen.size * _PROBES)
 
 
 @partial(jax.jit, static_argnums=0)
 def _pulled_back(edge: Network, params: Params, images: Array, key: Array) -> Array:
     features, pull = jax.vjp(partial(edge.apply, params), images)
-    (gradient,) = pull(jax.random.normal(key, features.shape))
-    return _outer(gradient)
+
+    def outer(key: Array) -> Array:
+        (gradient,) = pull(jax.random.normal(key, features.shape))
+        return _outer(gradient)
+
+    return jax.lax.map(outer, jax.random.split(key, _PROBES)).sum(axis=0)
 
 
 @jax.jit
@@ -148,11 +157,11 @@ def _from_blocks(blocks: Array, shape: tuple[int, ...]) -> Array:
     return x
 
 
-def _blocks_times(matrices: Array, blocks: Array) -> Array:
-    """Each block's matrix times its values: `[F, K, K], [B, F, K] -> [B, F, K]`."""
+def _times_blocks(values: Array, matrices: Array) -> Array:
+    """Each block's values, as a row, times its matrix: `[B, F, K], [F, K, K] -> [B, F, K]`."""
     if len(matrices) == 1:  # one product of matrices
-        return (blocks[:, 0] @ matrices[0].T)[:, None]
-    return jnp.einsum("fij,bfj->bfi", matrices, blocks)
+        return (values[:, 0] @ matrices[0])[:, None]
+    return jnp.einsum("bfi,fij->bfj", values, matrices)
 
 
 def cosines(size: int) -> np.ndarray:

@@ -91,13 +91,19 @@ class Pool(NamedTuple):
         each, more = divmod(self.size, len(self.images))
         return each + (places < more)
 
-    def features(self, count: int | None = None, *which: int) -> np.ndarray:
-        """Features `[count, ...]` of the first images as they are; of all by default."""
+    def features(self, count: int | None = None, family: int = 0) -> np.ndarray:
+        """Features of the first images as they are, of all by default: `[count, ...]`.
 
-        images, places = (array[:count] for array in self.batch)
-        every = [np.full(len(images), number, np.int32) for number in which]
+        For the query of a family `[family * count, ...]`: those of its first member come first.
+        """
+        rows = [
+            np.tile(array[:count], (max(1, family), *(1,) * (array.ndim - 1)))
+            for array in self.batch
+        ]
+        if family:
+            rows.append(np.repeat(np.arange(family, dtype=np.int32), len(rows[0]) // family))
         # The pool itself cannot be hashed.
-        return devices.in_slices(lambda *rows: self.plain(*rows), images, places, *every)
+        return devices.in_slices(lambda *part: self.plain(*part), *rows)
 
     def _keys(self, places: Array, numbers: Array) -> Array:
         """`[B, 2]`: of a query's jitter, and of what a defence draws for it."""
@@ -173,8 +179,7 @@ def checkpoint_path(
     if folder is None:
         return None
     known = {
-        "features": [pool.features(_BEHAVIOUR, which) for which in range(family)]
-        or pool.features(_BEHAVIOUR),
+        "features": pool.features(_BEHAVIOUR, family),
         "images": pool.images,
         "key": jax.random.key_data(pool.key),
         "size": pool.size,

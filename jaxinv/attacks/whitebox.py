@@ -217,7 +217,7 @@ def run_stage(
     found = minimize(
         _objective(
             edge,
-            dataclasses.replace(settings, **_NO_WEIGHTS),
+            dataclasses.replace(settings, **_ARGUMENTS),
             bool(weights[..., 0].any()),
             stage.structure,
         ),
@@ -254,9 +254,9 @@ class _Inputs(NamedTuple):
         return rows
 
 
-# Weights are arguments of the compiled program, so settings that differ in them alone share it.
-_NO_WEIGHTS: dict[str, Any] = dict.fromkeys(
-    ("tv_weight", "tv_start", "prior_weight", "prior_start"), 0.0
+# Arguments of the compiled program: settings that differ in these alone share it.
+_ARGUMENTS: dict[str, Any] = dict.fromkeys(
+    ("steps", "tv_weight", "tv_start", "prior_weight", "prior_start"), 0
 )
 
 
@@ -328,7 +328,7 @@ def _objective(
             prior_mean=prior_mean,
             prior_weight=prior_weight,
             data_weight=jnp.ravel(scale) ** 2,
-            settled=fallen[:, 0] >= 1,
+            settled=(fallen[:, 0] >= 1) | (first == last).all(axis=1),
         )
 
     return make
