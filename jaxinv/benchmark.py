@@ -29,7 +29,7 @@ from jaxinv import data, defenses, devices
 from jaxinv.attacks import blackbox, inverse, priors, queryfree, shadow, whitebox
 from jaxinv.attacks.inverse import Learned
 from jaxinv.attacks.optimize import chunk_size, compile_programs, minimize
-from jaxinv.attacks.whitebox import Stage
+from jaxinv.attacks.whitebox import Problem, Stage
 from jaxinv.errors import UserError
 from jaxinv.networks import Network, Params
 from jaxinv.networks.convolution import computed_as
@@ -40,7 +40,7 @@ WHITEBOX = ("paper", "tv", "map")
 METHODS = (*WHITEBOX, "decoder", "inverse", "shadow")
 """White-box methods; what black-box attackers train (`paper`, `strong`); the query-free `paper`."""
 
-_PEAK_SIZE = {"cpu": 2048}  # rows and columns; of accelerators:
+_PEAK_SIZE = {"cpu": 1024}  # rows and columns; of accelerators:
 _PEAK_SIZE_ACCELERATOR = 8192
 _SURROGATES = 2000  # images that teach a prior or a training here: enough for their speed
 _QUERIES = 10_000
@@ -179,18 +179,12 @@ def attack_work(
     programs = compile_programs(*problem, chunk=chunk)
     memory = programs.advance.memory_analysis()
 
-    def step(start: jax.Array, inputs: Any) -> Any:
-        objective = problem.make_objective(problem.params, inputs, jnp.zeros(len(start)))
-        state = problem.solver.init(objective, start)
-        return problem.solver.step(objective, start, state)
-
     def run() -> Run:
         with devices.use(count):
             began = time.perf_counter()
             found = minimize(*problem, steps=steps, chunk=chunk, programs=programs)
             return Run(int(found.steps.sum()), time.perf_counter() - began)
 
-    one = np.arange(1)
     return Work(
         method=method,
         split=split,
@@ -201,7 +195,7 @@ def attack_work(
         images=len(features),
         whole=own / steps,
         compile_seconds=programs.seconds,
-        flops=matrix_flops(step, problem.start[one], problem.inputs[one]),
+        flops=step_flops(problem),
         memory_bytes=memory and _bytes(memory),
     )
 
@@ -390,6 +384,18 @@ def compiled_anew() -> Iterator[None]:
 
 
 # --- FLOPs and the peak ---------------------------------------------------------------------------
+
+
+def step_flops(problem: Problem) -> float:
+    """FLOPs of one step of a solver for one image, as `matrix_flops` counts."""
+
+    def step(start: jax.Array, inputs: Any) -> Any:
+        objective = problem.make_objective(problem.params, inputs, jnp.zeros(len(start)))
+        state = problem.solver.init(objective, start)
+        return problem.solver.step(objective, start, state)
+
+    one = np.arange(1)
+    return matrix_flops(step, problem.start[one], problem.inputs[one])
 
 
 def matrix_flops(function: Callable[..., Any], *args: Any) -> float:
@@ -591,7 +597,7 @@ def reference(
         )
         work.run()
         filled = fill(command, dataset=dataset.name, split=split, images=images, steps=taken)
-        pairs = [(work.run().seconds, _seconds_of(filled)) for _ in range(repeats)]
+        pairs = [(work.run().seconds, run_reference(filled)) for _ in range(repeats)]
         ratios = [theirs / ours for ours, theirs in pairs]
         ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
         rows.append(
@@ -617,7 +623,12 @@ def fill(command: str, **values: Any) -> str:
     return command
 
 
-def _seconds_of(command: str) -> float:
+def run_reference(command: str) -> float:
+    """The seconds that a command of the shell says it took, as the last line that it prints.
+
+    Raises:
+      UserError: it fails, or says no such thing.
+    """
     done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise UserError(f"--reference={command}: ended with status {done.returncode}.")

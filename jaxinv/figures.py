@@ -418,6 +418,8 @@ def throughput_curves(
       UserError: the file cannot be written.
       ValueError: there is no attack.
     """
+    from matplotlib.ticker import LogLocator
+
     attacks = [row for row in rows if row["phase"] == "attack"]
     if not attacks:
         raise ValueError("Expected at least one attack.")
@@ -447,6 +449,9 @@ def throughput_curves(
             line = [row for row in shown if (row["split"], row["method"]) == (cut, method)]
             _draw_throughput(axes, along, line, colours[cut], markers[method])
         _name_queries(axes, [row[along] for row in shown])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:,g}")
+        axes.yaxis.set_minor_formatter("")
     _name_choices(figure, colours, markers)
     _save(figure, path)
 
