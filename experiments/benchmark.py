@@ -58,7 +58,7 @@ flags.DEFINE_string(
     "largest --batch of images. In it {dataset}, {split}, {images} and {steps} are filled in; the "
     "last line that it prints is how many seconds its attack took.",
 )
-cli.common_flags(splits="conv1,relu2,fc1")
+cli.common_flags(splits="conv1,relu2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Config:
       steps, repeat, reference, dataset, data_dir, workdir, seed, rerun: as the flags.
     """
 
-    split: tuple[str, ...] = ("conv1", "relu2", "fc1")
+    split: tuple[str, ...] = ("conv1", "relu2")
     method: tuple[str, ...] = ("paper", "tv", "map")
     batch: tuple[str, ...] = ("1", "10", "100")
     devices: tuple[str, ...] = ("1",)
