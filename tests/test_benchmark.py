@@ -112,7 +112,7 @@ def test_a_training_and_what_it_learned_are_timed(params):
     dataset = dataclasses.replace(dataset, attacker=dataset.attacker[:64])
     target = Target(lenet5(), params, "random", "", {})
     fit, answer = benchmark.works(
-        "inverse",
+        "decoder",
         target,
         dataset,
         "fc2",
