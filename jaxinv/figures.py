@@ -398,6 +398,79 @@ def choice_points(
     _save(figure, path)
 
 
+def throughput_curves(
+    path: str | Path, rows: Sequence[Mapping[str, Any]], *, title: str | None = None
+) -> None:
+    """Draws how many image-iterations a second attacks reach, against images at once.
+
+    A line for each cut and method, in the colour of the cut and with the marker of the method;
+    thin bars for the extremes. Where several numbers of devices were measured, the left panel is of
+    the least, and the right one has the largest batch against their number, with what would be in
+    proportion to it in grey. All axes are logarithmic. Training is not drawn.
+
+    Args:
+      path: the PNG to write, whole or not at all.
+      rows: of a `benchmark` record: `split`, `method`, `phase`, `batch`, `devices`,
+        `image_iterations_per_s`, and its `_low` and `_high`.
+      title: drawn above everything.
+
+    Raises:
+      UserError: the file cannot be written.
+      ValueError: there is no attack.
+    """
+    from matplotlib.ticker import LogLocator
+
+    attacks = [row for row in rows if row["phase"] == "attack"]
+    if not attacks:
+        raise ValueError("Expected at least one attack.")
+    cuts, methods, counts = (
+        list(dict.fromkeys(row[key] for row in attacks)) for key in ("split", "method", "devices")
+    )
+    colours = dict(zip(cuts, _colours(len(cuts)), strict=True))
+    markers = dict(zip(methods, itertools.cycle("osD^vP*X"), strict=False))
+    figure = _new_figure(8 if len(counts) == 1 else 10, 4.6)
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    if title:
+        figure.suptitle(title, fontsize=10, parse_math=False)
+    panels = figure.subplots(1, 1 if len(counts) == 1 else 2, squeeze=False)[0]
+    panels[0].set_ylabel("image-iterations a second")
+    largest = max(row["batch"] for row in attacks)
+    kept = ("devices", min(counts)), ("batch", largest)
+    for axes, along, (fixed, value) in zip(panels, ("batch", "devices"), kept, strict=False):
+        shown = [row for row in attacks if row[fixed] == value]
+        _style(axes)
+        axes.set(xscale="log", yscale="log")
+        if along == "batch":
+            of = f", {value} devices" if value > 1 else ""
+            axes.set_xlabel(f"batch: images at once on each device{of}")
+        else:
+            axes.set_xlabel(f"devices, each with {value:,} images at once")
+        for cut, method in itertools.product(cuts, methods):
+            line = [row for row in shown if (row["split"], row["method"]) == (cut, method)]
+            _draw_throughput(axes, along, line, colours[cut], markers[method])
+        _name_queries(axes, [row[along] for row in shown])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:,g}")
+        axes.yaxis.set_minor_formatter("")
+    _name_choices(figure, colours, markers)
+    _save(figure, path)
+
+
+def _draw_throughput(
+    axes: Axes, along: str, rows: Sequence[Mapping[str, Any]], colour: Any, marker: str
+) -> None:
+    rows = sorted(rows, key=lambda row: row[along])
+    x = np.array([row[along] for row in rows], float)
+    rate, low, high = (
+        np.array([row[f"image_iterations_per_s{end}"] for row in rows], float)
+        for end in ("", "_low", "_high")
+    )
+    if along == "devices" and len(x):
+        axes.plot(x, rate[0] * x / x[0], color=_CLAIM, linewidth=0.8, linestyle=":", zorder=1)
+    axes.vlines(x, low, high, color=colour, linewidth=1, alpha=0.6)
+    axes.plot(x, rate, color=colour, marker=marker, markersize=5, linewidth=1.3)
+
+
 def _draw_choice(
     axes: Axes,
     row: Mapping[str, Any],

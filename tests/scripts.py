@@ -1,5 +1,6 @@
-"""Runs experiment scripts as a user does, in processes of their own."""
+"""Runs experiment scripts as a user does, in processes of their own; or loads one."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -7,7 +8,24 @@ import sys
 import time
 from pathlib import Path
 
+from absl import flags
+
+from jaxinv import cli
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def load_script(name):
+    """A script as a module; its flags are taken back, for other scripts define the same."""
+    before, common, numbers = set(flags.FLAGS), [*cli._COMMON], [*cli._NUMBERS]
+    spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where its dataclasses look for it
+    spec.loader.exec_module(module)
+    for flag in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, flag)
+    cli._COMMON[:], cli._NUMBERS[:] = common, numbers
+    return module
 
 
 class Scripts:

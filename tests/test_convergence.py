@@ -1,6 +1,5 @@
 """The convergence experiment: what its watcher sees, and the script from end to end."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -12,10 +11,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
-from absl import flags
 from PIL import Image
+from scripts import load_script
 
-from jaxinv import checkpoints, cli, metrics, records
+from jaxinv import checkpoints, metrics, records
 from jaxinv.attacks import whitebox
 from jaxinv.attacks.optimize import Snapshot
 from jaxinv.errors import UsageError
@@ -24,21 +23,7 @@ from jaxinv.networks import lenet5
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "experiments" / "convergence.py"
 
-
-def load_script():
-    """The script as a module; its flags are taken back, for other scripts define the same."""
-    before, common, numbers = set(flags.FLAGS), [*cli._COMMON], [*cli._NUMBERS]
-    spec = importlib.util.spec_from_file_location("convergence", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["convergence"] = module  # where its dataclasses look for it
-    spec.loader.exec_module(module)
-    for name in set(flags.FLAGS) - before:
-        delattr(flags.FLAGS, name)
-    cli._COMMON[:], cli._NUMBERS[:] = common, numbers
-    return module
-
-
-convergence = load_script()
+convergence = load_script("convergence")
 
 
 @pytest.fixture(scope="module")

@@ -320,7 +320,7 @@ def test_other_attackers_of_a_composition_see_several_releases(scripts, few):
 
 SCRIPTS = [
     *("whitebox", "blackbox", "queryfree", "defenses", "partition"),
-    *("train_target", "convergence"),
+    *("train_target", "convergence", "benchmark"),
 ]
 
 
@@ -363,6 +363,9 @@ def test_help_lists_the_flags(scripts, script):
         ],
         "convergence": ["--split", "--method", "--num_images", "--steps", "--surrogate"],
         "train_target": ["--epochs", "--batch_size", "--learning_rate"],
+        "benchmark": [
+            *("--split", "--method", "--batch", "--devices", "--steps", "--repeat", "--reference")
+        ],
     }
     for flag in common + own[script]:
         assert flag in done.stdout

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxinv import devices
 from jaxinv.attacks import optimize
 from jaxinv.attacks.objectives import Objective
 from jaxinv.attacks.solvers import FirstOrder, Lbfgs, LevenbergMarquardt, Result
@@ -65,6 +66,36 @@ def test_chunks_do_not_change_the_result():
     for other in (one, three, more):
         np.testing.assert_allclose(other.x, seven.x, rtol=1e-6)
         np.testing.assert_allclose(other.objective, seven.objective, rtol=1e-5)
+
+
+def test_programs_that_were_compiled_before_give_the_same():
+    make, observed = make_quadratic(), observed_rows(7)
+    params, start = {"scale": np.float32(2)}, np.zeros((7, 2), np.float32)
+    programs = optimize.compile_programs(make, params, observed, start, SGD, chunk=3)
+    expected = minimize(make, observed, steps=9)
+    for steps in (9, 5, 9):  # the number of steps is no part of them
+        found = optimize.minimize(
+            make, params, observed, start, SGD, steps=steps, chunk=3, programs=programs
+        )
+        assert found.compile_seconds == programs.seconds
+        np.testing.assert_array_equal(found.steps, np.full(7, steps))
+    np.testing.assert_array_equal(found.x, expected.x)
+
+
+def test_buffers_are_given_away_and_the_result_is_the_same():
+    make, observed, solver = make_quadratic(), observed_rows(3), FirstOrder(optax.adam(0.1))
+    params, start = {"scale": np.float32(2)}, np.zeros((3, 2), np.float32)
+    programs = optimize.compile_programs(make, params, observed, start, solver, chunk=3)
+    places = programs.begin(params, start, observed)
+    copy = jax.tree.map(np.array, places)
+    found = programs.advance(params, places, 5, 9)
+    assert places.x.is_deleted() and all(
+        leaf.is_deleted() for leaf in jax.tree.leaves(places.state)
+    )
+    keeping = jax.jit(optimize._advance.__wrapped__, static_argnums=(0, 1, 2))
+    expected = keeping(make, solver, devices.mesh(), params, copy, 5, 9)
+    assert np.abs(expected.x).min() > 0
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def count_traces(num_images):

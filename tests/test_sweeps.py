@@ -280,7 +280,8 @@ def test_what_decides_the_numbers_is_known_of_a_run(stand_in, tmp_path):
 
 def test_real_scripts_tell_their_flags():
     before = {name: flags.FLAGS[name] for name in flags.FLAGS}
-    for script in ("whitebox", "blackbox", "queryfree", "defenses", "partition", "convergence"):
+    scripts = ("whitebox", "blackbox", "queryfree", "defenses", "partition", "convergence")
+    for script in (*scripts, "benchmark"):
         assert {"split", "seed", "workdir", "dataset"} <= set(grid.flags_of(script))
     assert "epochs" in grid.flags_of("train_target") and "split" not in grid.flags_of(
         "train_target"

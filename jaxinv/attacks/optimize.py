@@ -79,6 +79,22 @@ class Snapshot(NamedTuple):
     seconds: float
 
 
+class Programs(NamedTuple):
+    """What `minimize` runs, compiled for one size of chunk and for the devices in use.
+
+    Attributes:
+      begin, advance, exchange, evaluate: put images in their places, take steps with them, replace
+        those that have ended, and evaluate the objective.
+      seconds: wall time of tracing and compiling them.
+    """
+
+    begin: Any
+    advance: Any
+    exchange: Any
+    evaluate: Any
+    seconds: float
+
+
 class _Places(NamedTuple):
     """The images in work: iterates, the state of the solver, steps and `Result`; all `[B, ...]`."""
 
@@ -117,6 +133,7 @@ def minimize(
     description: str = "attack",
     watch: Callable[[Snapshot], None] | None = None,
     watch_every: int = 1,
+    programs: Programs | None = None,
 ) -> Minimum:
     """Minimises an objective per image.
 
@@ -134,6 +151,8 @@ def minimize(
       description: shown before the progress bar.
       watch: is shown the iterates in work, for a picture of the convergence; it changes nothing.
       watch_every: after how many steps.
+      programs: what `compile_programs` makes of the same arguments, to run it several times;
+        compiled here if None.
 
     Raises:
       ValueError: there are no images.
@@ -151,6 +170,7 @@ def minimize(
         description=description,
         watch=watch,
         watch_every=watch_every,
+        programs=programs,
     )
     if hosts.count() == 1 or watch:
         return run(inputs, start)
@@ -169,28 +189,58 @@ def minimize(
     )
 
 
+def compile_programs(
+    make_objective: MakeObjective,
+    params: Any,
+    inputs: Inputs,
+    start: np.ndarray,
+    solver: Solver,
+    *,
+    chunk: int,
+) -> Programs:
+    """Compiles what `minimize` runs; see there for the arguments."""
+    mesh = devices.mesh()
+    size = chunk * mesh.size
+    began = time.perf_counter()
+    with devices.exact():
+        first = np.arange(size) % len(inputs)
+        example = devices.put(mesh, (start[first], inputs[first]), devices.IMAGES)
+        params = devices.put(mesh, params)
+        begin = _begin.lower(make_objective, solver, mesh, params, *example).compile()
+        places = begin.out_info
+        advance = _advance.lower(make_objective, solver, mesh, params, places, 1, 1).compile()
+        mask = devices.put(mesh, np.zeros(size, bool), devices.IMAGES)
+        exchange = _exchange.lower(places, places, mask).compile()
+        evaluate = _evaluate.lower(make_objective, mesh, params, places).compile()
+    return Programs(begin, advance, exchange, evaluate, time.perf_counter() - began)
+
+
 def _minimize(
-    make_objective, params, inputs, start, *, solver, steps, chunk, description, watch, watch_every
+    make_objective,
+    params,
+    inputs,
+    start,
+    *,
+    solver,
+    steps,
+    chunk,
+    description,
+    watch,
+    watch_every,
+    programs,
 ) -> Minimum:
     """`minimize` for the images of this host."""
     count = len(inputs)
+    compiled = programs or compile_programs(
+        make_objective, params, inputs, start, solver, chunk=chunk
+    )
+    begin, advance, exchange, evaluate, _ = compiled
     mesh = devices.mesh()
     size = chunk * mesh.size
     params = devices.put(mesh, params)
 
     def put(tree: Any) -> Any:
         return devices.put(mesh, tree, devices.IMAGES)
-
-    began = time.perf_counter()
-    with devices.exact():
-        first = np.arange(size) % count
-        example = put((start[first], inputs[first]))
-        begin = _begin.lower(make_objective, solver, mesh, params, *example).compile()
-        places = begin.out_info
-        advance = _advance.lower(make_objective, solver, mesh, params, places, 1, steps).compile()
-        exchange = _exchange.lower(places, places, put(np.zeros(size, bool))).compile()
-        evaluate = _evaluate.lower(make_objective, mesh, params, places).compile()
-    compile_seconds = time.perf_counter() - began
 
     found = np.empty((count, *start.shape[1:]), np.float32)
     values, taken = np.empty(count, np.float32), np.zeros(count, np.int64)
@@ -238,7 +288,7 @@ def _minimize(
             saved = (steps - done[ended]).sum()
             progress.advance(int(done[working].sum() - before + saved))
             progress.show(f"{np.count_nonzero(indices >= 0)} of {count} images in work")
-    return Minimum(found, values, taken, results, seconds, compile_seconds)
+    return Minimum(found, values, taken, results, seconds, compiled.seconds)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -206,6 +206,41 @@ def run_stage(
     """
     settings = stage.settings
     mean, std = _coordinates(edge, settings)
+    found = minimize(
+        *problem(edge, params, features, stage, means, weights, levels=levels),
+        steps=settings.steps,
+        chunk=min(chunk, len(features)) if chunk else chunk_size(edge, len(features)),
+        description=f"rMLE {edge.cuts[-1]}",
+        watch=watch and (lambda seen: watch(seen._replace(x=seen.x * std + mean))),
+        watch_every=watch_every,
+    )
+    images = found.x * std + mean
+    return Reconstruction(images, *found[1:])
+
+
+class Problem(NamedTuple):
+    """What one stage solves: arguments of `optimize.minimize`, in the coordinates of `space`."""
+
+    make_objective: MakeObjective
+    params: Any
+    inputs: Any
+    start: np.ndarray
+    solver: Solver
+
+
+def problem(
+    edge: Network,
+    params: Params,
+    features: Features,
+    stage: Stage,
+    means: np.ndarray | None,
+    weights: np.ndarray,
+    *,
+    levels: np.ndarray | None = None,
+) -> Problem:
+    """States what `run_stage` solves; see there for the arguments."""
+    settings = stage.settings
+    mean, std = _coordinates(edge, settings)
     if means is not None:
         start = means
     elif stage.prior is not None:
@@ -214,7 +249,7 @@ def run_stage(
         # Grey: the middle of the box, or zero in normalised space, as the authors start.
         grey = 0.5 if settings.space == "unit" else mean
         start = np.broadcast_to(np.float32(grey), (len(features), *edge.input_shape))
-    found = minimize(
+    return Problem(
         _objective(
             edge,
             dataclasses.replace(settings, **_ARGUMENTS),
@@ -225,14 +260,7 @@ def run_stage(
         _Inputs(features, weights, means, levels),
         (start - mean) / std,
         _solver(settings),
-        steps=settings.steps,
-        chunk=min(chunk, len(features)) if chunk else chunk_size(edge, len(features)),
-        description=f"rMLE {edge.cuts[-1]}",
-        watch=watch and (lambda seen: watch(seen._replace(x=seen.x * std + mean))),
-        watch_every=watch_every,
     )
-    images = found.x * std + mean
-    return Reconstruction(images, *found[1:])
 
 
 class _Inputs(NamedTuple):

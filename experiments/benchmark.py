@@ -1,0 +1,312 @@
+"""Speed of attacks: throughput, compile and run time, memory, and the share of the device's peak.
+
+Times each --method at each --split with each --batch of images, all in turn, and prints a table.
+Programs are compiled anew. An image-iteration is one step of the solver for one image, or one
+example in a step of training. Leaves record.json and benchmark.png in <workdir>/benchmark/<run>/.
+
+  python experiments/benchmark.py
+  python experiments/benchmark.py --split=relu2 --method=paper --batch=1,10,100,1000 --devices=1,2
+  python experiments/benchmark.py --split=relu2 --method=paper --batch=100 \\
+      --reference='python other.py {split} {images} {steps}'
+"""
+
+import contextlib
+import dataclasses
+import os
+import resource
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+
+from jaxinv import benchmark, cli, data, devices, evaluation, figures, hosts, records, targets
+from jaxinv.errors import UsageError
+
+EXPERIMENT = "benchmark"
+FIGURE_NAME = "benchmark.png"
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list(
+    "method",
+    "paper,tv,map",
+    f"What to time, a comma list of {', '.join(benchmark.METHODS)}. paper, tv, map: white-box "
+    "attacks, see whitebox.py. decoder, inverse: what black-box attackers (paper, strong) train, "
+    "its training and its answers. shadow: query-free, the training of three shadows and the "
+    "authors' attack on one.",
+)
+flags.DEFINE_list("batch", "1,10,100", "Images at once on each device, a comma list.")
+flags.DEFINE_list(
+    "devices",
+    "1",
+    "How many devices to use, a comma list: each has a batch of its own. On a CPU, as many are "
+    "made of its cores.",
+)
+cli.define_count(
+    "steps",
+    200,
+    "Steps that are timed, of attacks that take more and of training. images/s is for all steps "
+    "that the method takes by itself.",
+)
+cli.define_count("repeat", 3, "How often everything is timed, in turn; medians are printed.")
+flags.DEFINE_string(
+    "reference",
+    None,
+    "A command of the shell that is timed in turn with the first --method at each --split, on the "
+    "largest --batch of images. In it {dataset}, {split}, {images} and {steps} are filled in; the "
+    "last line that it prints is how many seconds its attack took.",
+)
+cli.common_flags(splits="conv1,relu2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to time.
+
+    Attributes:
+      split: names of layers, or ("all",).
+      method: of `benchmark.METHODS`.
+      batch, devices: positive numbers, as text.
+      steps, repeat, reference, dataset, data_dir, workdir, seed, rerun: as the flags.
+    """
+
+    split: tuple[str, ...] = ("conv1", "relu2")
+    method: tuple[str, ...] = ("paper", "tv", "map")
+    batch: tuple[str, ...] = ("1", "10", "100")
+    devices: tuple[str, ...] = ("1",)
+    steps: int = 200
+    repeat: int = 3
+    reference: str | None = None
+    dataset: str = "mnist"
+    data_dir: str | None = None
+    workdir: str = "results"
+    seed: int = 0
+    rerun: bool = False
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Times everything, or reads what was timed before; returns the record with its `path`."""
+    methods = _names("method", config.method, benchmark.METHODS)
+    batches, counts = (_counts(name, getattr(config, name)) for name in ("batch", "devices"))
+    if config.reference and methods[0] not in benchmark.WHITEBOX:
+        raise UsageError(
+            f"--reference: is timed with the first --method, which is {methods[0]}; expected one "
+            f"of {', '.join(benchmark.WHITEBOX)}."
+        )
+    if hosts.count() > 1:
+        raise UsageError("--multihost: a benchmark is of one process.")
+    available = _provide(max(counts))
+    if max(counts) > available:
+        raise UsageError(f"--devices={max(counts)}: there are {available}.")
+    records.ensure_writable(config.workdir)
+    dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
+    if max(batches) * max(counts) > len(dataset.test):
+        raise UsageError(
+            f"--batch={max(batches)} on {max(counts)} device(s): the test split has "
+            f"{len(dataset.test)} images."
+        )
+    target = targets.find(dataset, config.workdir, announce=print)
+    cuts = cli.resolve_splits(config.split, target.network)
+    environment = records.environment()
+    identity = {
+        "experiment": EXPERIMENT,
+        "dataset": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
+        "target": target.fingerprint,
+        "cuts": cuts,
+        "methods": methods,
+        "batches": batches,
+        "devices": counts,
+        "steps": config.steps,
+        "repeat": config.repeat,
+        "reference": config.reference,
+        "seed": config.seed,
+        # Another machine, or another JAX, is another measurement.
+        "device": environment["device"],
+        "jax": environment["versions"]["jax"],
+    }
+    label = f"{dataset.name}-{'+'.join(cuts)}-{'+'.join(methods)}"
+    folder = records.run_dir(config.workdir, EXPERIMENT, identity, label=label)
+    path = str(folder / records.RECORD_NAME)
+    record = records.read(folder)
+    print(f"{dataset.name} ({dataset.source}), {environment['device']}")
+    if record is None or config.rerun:
+        timed = _measure(config, dataset, target, cuts, methods, batches, counts)
+        record = {
+            "experiment": EXPERIMENT,
+            **evaluation.target_fields(target, dataset),
+            "cuts": cuts,  # not `split`: that would make it the record of one attack
+            "methods": methods,
+            "seed": config.seed,
+            "steps": config.steps,
+            "repeat": config.repeat,
+            **environment,
+            "config": identity,
+            "config_hash": records.config_hash(identity),
+            **timed,
+        }
+        figures.throughput_curves(folder / FIGURE_NAME, record["rows"], title=_title(record))
+        records.write(folder, record, images=None)
+        record = records.read(folder)
+        assert record is not None
+    print(*table(record), sep="\n", flush=True)
+    records.note(path)
+    return {**record, "path": path}
+
+
+def _measure(
+    config: Config,
+    dataset: data.Dataset,
+    target: targets.Target,
+    cuts: Sequence[str],
+    methods: Sequence[str],
+    batches: Sequence[int],
+    counts: Sequence[int],
+) -> dict[str, Any]:
+    key = jax.random.key(config.seed)
+    with benchmark.compiled_anew():
+        peaks = {count: benchmark.MatrixPeak(count) for count in counts}
+        jobs = [
+            work
+            for cut in cuts
+            for method in methods
+            for work in benchmark.works(
+                method,
+                target,
+                dataset,
+                cut,
+                batches=batches,
+                counts=counts,
+                steps=config.steps,
+                key=key,
+            )
+        ]
+        rows = benchmark.measure(jobs, peaks, repeats=config.repeat)
+        compared = []
+        if config.reference:
+            with devices.use(1):
+                compared = benchmark.reference(
+                    config.reference,
+                    methods[0],
+                    target,
+                    dataset,
+                    cuts,
+                    images=max(batches),
+                    steps=config.steps,
+                    repeats=config.repeat,
+                    key=key,
+                )
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "peak": [{"devices": count, **peak.flops_per_s} for count, peak in peaks.items()],
+        "rows": rows,
+        "reference": compared,
+        "device_peak_bytes": benchmark.device_peak_bytes(),
+        "host_peak_bytes": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }
+
+
+def _names(flag: str, given: Sequence[str], known: Sequence[str]) -> list[str]:
+    names = list(dict.fromkeys(name.strip().lower() for name in given))
+    for name in names or [""]:
+        if name not in known:
+            raise UsageError(f"--{flag}={name}: expected some of {', '.join(known)}.")
+    return names
+
+
+def _counts(flag: str, given: Sequence[str]) -> list[int]:
+    for text in given or [""]:
+        if not text.strip().isdecimal() or not 0 < int(text) < 2**31:
+            raise UsageError(f"--{flag}={text}: expected positive numbers, with commas between.")
+    return sorted({int(text) for text in given})
+
+
+def _provide(count: int) -> int:
+    """How many devices there are, after a CPU that is not in use yet has been divided in `count`.
+
+    JAX has to be told before it looks for devices, and heeds XLA's own flag first.
+    """
+    divided = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if count > 1 and not divided:
+        with contextlib.suppress(RuntimeError):  # it is in use
+            jax.config.update("jax_num_cpu_devices", count)
+    return jax.local_device_count()
+
+
+def _title(record: Mapping[str, Any]) -> str:
+    return f"{record['dataset']}, {record['device']}"
+
+
+# --- The table ------------------------------------------------------------------------------------
+
+_COLUMNS: tuple[tuple[str, int, Callable[[Mapping[str, Any]], str]], ...] = (
+    ("split", -8, lambda row: row["split"]),
+    ("method", -8, lambda row: row["method"]),
+    ("phase", -7, lambda row: row["phase"]),
+    ("devices", 7, lambda row: str(row["devices"])),
+    ("batch", 7, lambda row: f"{row['batch']:,}"),
+    ("image-it/s", 12, lambda row: _brief(row["image_iterations_per_s"])),
+    (
+        "[least, most]",
+        20,
+        lambda row: (
+            f"[{_brief(row['image_iterations_per_s_low'])}, "
+            f"{_brief(row['image_iterations_per_s_high'])}]"
+        ),
+    ),
+    (
+        "images/s",
+        10,
+        lambda row: "-" if row["images_per_s"] is None else _brief(row["images_per_s"]),
+    ),
+    ("peak", 7, lambda row: f"{row['peak_fraction']:.1%}"),
+    ("compile s", 10, lambda row: f"{row['compile_s']:.2f}"),
+    ("run s", 8, lambda row: f"{row['run_s']:.3f}"),
+    (
+        "MiB",
+        8,
+        lambda row: "-" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 2**20:.1f}",
+    ),
+)
+
+
+def _brief(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def table(record: Mapping[str, Any]) -> list[str]:
+    """The lines that people see."""
+    lines = [
+        f"peak of matrix products, {peak['devices']} device(s): {peak['exact'] / 1e9:,.0f} GFLOP/s "
+        f"in float32, {peak['rounded'] / 1e9:,.0f} as the device rounds by default"
+        for peak in record["peak"]
+    ]
+    header = {name: name for name, _, _ in _COLUMNS}
+    lines.append("".join(_pad(header[name], width) for name, width, _ in _COLUMNS).rstrip())
+    for row in record["rows"]:
+        lines.append("".join(_pad(text(row), width) for _, width, text in _COLUMNS).rstrip())
+    for row in record["reference"]:
+        lines.append(
+            f"{row['split']}, {row['method']}, {row['images']:,} images, {row['steps']:,} steps: "
+            f"{row['seconds']:.3f} s, the reference {row['reference_s']:.3f} s; "
+            f"{row['times_as_fast']:.2f} times as fast "
+            f"[{row['times_as_fast_low']:.2f}, {row['times_as_fast_high']:.2f}]"
+        )
+    return lines
+
+
+def _pad(text: str, width: int) -> str:
+    return text.ljust(-width) if width < 0 else text.rjust(width)
+
+
+def main() -> Path:
+    names = [field.name for field in dataclasses.fields(Config)]
+    values = {name: FLAGS[name].value for name in names}
+    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return Path(run(Config(**{**values, **lists}))["path"])
+
+
+if __name__ == "__main__":
+    cli.run(main)
