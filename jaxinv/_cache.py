@@ -1,4 +1,4 @@
-"""A folder of NumPy arrays that is either valid or rebuilt. NumPy code.
+"""A folder of NumPy arrays that is either valid or set aside and rebuilt. NumPy code.
 
 An entry is `<name>.npy` for every array and one `entry.json`, written last, with the facts about
 them and, for each array, shape, dtype and CRC-32. An entry appears by one rename, so readers see
@@ -6,12 +6,10 @@ all of it or nothing, and of several writers one wins. A cache never makes a run
 be read is built again and what cannot be written is said in one line.
 """
 
-import contextlib
 import errno
 import itertools
 import json
 import os
-import shutil
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -19,6 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from jaxinv import locks, records
+from jaxinv.errors import DamagedError
 
 _FORMAT = 1  # raise it when an entry, or how any entry is made, changes
 _MANIFEST = "entry.json"
@@ -29,10 +30,6 @@ class Entry(NamedTuple):
 
     arrays: dict[str, np.ndarray]
     facts: dict[str, Any]  # JSON values
-
-
-class _DamagedError(Exception):
-    """The entry on disk is not what was written."""
 
 
 def fetch(folder: Path, build: Callable[[], Entry], *, announce: Callable[[str], None]) -> Entry:
@@ -46,16 +43,17 @@ def fetch(folder: Path, build: Callable[[], Entry], *, announce: Callable[[str],
     Returns:
       The entry; its arrays are read-only, and memory-mapped if they were read from disk.
     """
+    locks.remove_abandoned(folder.parent.glob(f"{_prefix(folder)}*"))
     try:
         entry = _read(folder)
-    except _DamagedError as error:
-        announce(f"The cache {folder} is damaged ({error}); it is built again.")
+    except DamagedError as error:
+        records.set_aside(folder, error.why, say=announce)
         entry = None
     if entry is not None:
         return entry
     entry = build()
     try:
-        _write(folder, entry)
+        _write(folder, entry, announce)
     except OSError as error:
         announce(
             f"The cache {folder} cannot be written ({error.strerror or error}); "
@@ -71,23 +69,26 @@ def _read(folder: Path) -> Entry | None:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
         if manifest["format"] != _FORMAT:
-            raise _DamagedError(f"format {manifest['format']}, not {_FORMAT}")
+            raise DamagedError(folder, f"format {manifest['format']}, not {_FORMAT}")
+        content = {key: manifest[key] for key in ("facts", "arrays")}
+        if manifest.get("crc32", mark := _crc(content)) != mark:  # those of old have none
+            raise DamagedError(folder, f"{_MANIFEST} is not what was written")
         arrays = {
             name: _read_array(folder, name, mark) for name, mark in manifest["arrays"].items()
         }
         return Entry(arrays, manifest["facts"])
     except OSError as error:
         if folder.is_dir() and isinstance(error, FileNotFoundError):
-            raise _DamagedError(f"{Path(error.filename).name} is missing") from error
+            raise DamagedError(folder, f"{Path(error.filename).name} is missing") from error
         return None
     except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
-        raise _DamagedError(f"{type(error).__name__}: {error}") from error
+        raise DamagedError(folder, f"{type(error).__name__}: {error}") from error
 
 
 def _read_array(folder: Path, name: str, mark: dict[str, Any]) -> np.ndarray:
     array = np.load(folder / f"{name}.npy", mmap_mode="r")
     if _mark(array) != mark:
-        raise _DamagedError(f"{name}.npy is not what was written")
+        raise DamagedError(folder, f"{name}.npy is not what was written")
     return array
 
 
@@ -99,26 +100,37 @@ def _mark(array: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, entry: Entry) -> None:
+def _write(folder: Path, entry: Entry, announce: Callable[[str], None]) -> None:
     """Writes the entry beside `folder`, then renames; raises OSError."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+
+    def new() -> Path:
+        return Path(tempfile.mkdtemp(prefix=_prefix(folder), dir=folder.parent))
+
+    with locks.temporary(new) as temporary:
         for name, array in entry.arrays.items():
             np.save(temporary / f"{name}.npy", array)
         marks = {name: _mark(array) for name, array in entry.arrays.items()}
-        manifest = {"format": _FORMAT, "facts": entry.facts, "arrays": marks}
+        content = {"facts": entry.facts, "arrays": marks}
+        manifest = {"format": _FORMAT, **content, "crc32": _crc(content)}
         (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-        _replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _replace(temporary, folder, announce)
 
 
-def _replace(temporary: Path, folder: Path) -> None:
-    """Renames `temporary` to `folder`; what lay there is kept if valid, else moved away first."""
+def _prefix(folder: Path) -> str:
+    """Of the folders in which an entry is written."""
+    return f".{folder.name}-"
+
+
+def _crc(content: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def _replace(temporary: Path, folder: Path, announce: Callable[[str], None]) -> None:
+    """Renames `temporary` to `folder`; what lay there is kept if valid, else set aside first."""
     temporary.chmod(0o755)  # mkdtemp gives 0o700, and a cache may be shared
     # Another writer may come, or take the folder away, between any two lines here. Each turn stores
-    # the entry, finds that another has, or takes a damaged one away; an unreadable one stays.
+    # the entry, finds that another has, or sets a damaged one aside; an unreadable one stays.
     for turn in itertools.count():
         try:
             os.rename(temporary, folder)
@@ -129,8 +141,5 @@ def _replace(temporary: Path, folder: Path) -> None:
         try:
             if _read(folder) is not None:
                 return
-        except _DamagedError:
-            damaged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(folder, damaged / "entry")
-            shutil.rmtree(damaged, ignore_errors=True)
+        except DamagedError as error:
+            records.set_aside(folder, error.why, say=announce)

@@ -1,12 +1,12 @@
 """Trees of arrays on disk, as safetensors: no code is ever loaded. NumPy at the boundary.
 
-A file holds `{path of the leaf: array}` and text metadata. It is written whole or not at all.
+A file holds `{path of the leaf: array}` and text metadata, and a checksum of all of that. It is
+written whole or not at all.
 """
 
 import hashlib
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,8 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from jaxinv import hosts
-from jaxinv.errors import UserError
+from jaxinv.errors import DamagedError, UserError
 from jaxinv.records import atomic_write
+
+_CHECKSUM = "checksum"  # in the metadata of a file; those of old have none
 
 
 def _leaves_by_path(tree: Any) -> dict[str, Any]:
@@ -39,7 +41,8 @@ def save(
     """
     # A leaf may be a strided view; the format stores bytes as they lie.
     arrays = {name: np.array(leaf, order="C") for name, leaf in _leaves_by_path(tree).items()}
-    content = to_bytes(arrays, metadata=dict(metadata or {}))
+    texts = dict(metadata or {})
+    content = to_bytes(arrays, metadata={**texts, _CHECKSUM: _checksum(arrays, texts)})
     atomic_write(path, lambda file: file.write(content))
 
 
@@ -47,20 +50,28 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
     """Reads `{path of the leaf: array}` and the metadata; of several hosts, the first does.
 
     Raises:
-      UserError: there is no such file, or it is truncated or of another format.
+      UserError: there is no such file, or it cannot be opened.
+      DamagedError: it is truncated, not what was written, or of another format.
     """
     arrays, metadata = hosts.first(lambda: _read(path))
     return arrays, metadata
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # Path's would raise where a name is too long
         raise UserError(f"{path}: no such checkpoint.")
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable checkpoint, or truncated ({error}).") from error
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            texts = file.metadata() or {}
+    except PermissionError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+        why = " ".join(str(error).split())
+        raise DamagedError(path, f"not a readable checkpoint, or truncated ({why})") from error
+    if texts.pop(_CHECKSUM, None) not in (None, _checksum(arrays, texts)):
+        raise DamagedError(path, "a checkpoint with another checksum")
+    return arrays, texts
 
 
 def load(path: str | os.PathLike[str], like: Any) -> tuple[Any, dict[str, str]]:
@@ -71,7 +82,8 @@ def load(path: str | os.PathLike[str], like: Any) -> tuple[Any, dict[str, str]]:
       like: a pytree of arrays or of `jax.ShapeDtypeStruct`.
 
     Raises:
-      UserError: the file is missing, unreadable, or holds other arrays than `like`.
+      UserError: the file is missing, cannot be opened, or holds other arrays than `like`.
+      DamagedError: it is damaged.
     """
     arrays, metadata = read(path)
     expected = _leaves_by_path(like)
@@ -100,6 +112,13 @@ def load(path: str | os.PathLike[str], like: Any) -> tuple[Any, dict[str, str]]:
         )
     leaves = [arrays[name] for name in expected]
     return jax.tree.unflatten(jax.tree.structure(like), leaves), metadata
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(fingerprint(dict(arrays)).encode())
+    for name, text in sorted(texts.items()):
+        digest.update(f"{len(name)} {name} {len(text)} {text}".encode())
+    return digest.hexdigest()[:12]
 
 
 def fingerprint(tree: Any) -> str:

@@ -5,6 +5,7 @@ returns the path of its last record. Output for people goes to stdout, whose las
 progress and warnings go to stderr.
 """
 
+import contextlib
 import hashlib
 import math
 import os
@@ -118,7 +119,7 @@ def run(main: Callable[[], Path]) -> None:
     flags.DEFINE_boolean("help", False, "Show this and exit.", short_name="h")
     script = sys.modules["__main__"]
     try:
-        rest = FLAGS(sys.argv)[1:]
+        rest = _parsed(sys.argv)[1:]
         if FLAGS.help:
             print(_help(script.__doc__ or "", Path(sys.argv[0]).name))
             sys.exit(0)
@@ -141,9 +142,26 @@ def run(main: Callable[[], Path]) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:  # a full disk below stdout, for one
+        _abandon_stdout()
+        where = f": {error.filename}" if error.filename else ""
+        _fail(f"{error.strerror or error}{where}.", UserError.exit_code)
     except Exception as error:
         hosts.fail(f"{type(error).__name__}: {error}")
         raise
+
+
+def _parsed(arguments: Sequence[str]) -> list[str]:
+    try:
+        return FLAGS(arguments)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--flagfile: no text ({error}).") from error
+
+
+def _abandon_stdout() -> None:
+    """What cannot be written is not tried again when the interpreter ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, status: int) -> None:

@@ -151,7 +151,7 @@ def _roots(data_dir: str | os.PathLike[str] | None) -> list[Path]:
     """Returns the directories to search; a dataset is downloaded into the first."""
     if data_dir is not None:
         root = Path(data_dir).expanduser()
-        if not root.is_dir():
+        if not os.path.isdir(root):  # Path's would raise where a name is too long
             raise UsageError(
                 f"--data_dir={data_dir}: no such directory; expected one with "
                 "<name>/<version>/ below it, as TFDS prepares datasets."

@@ -6,13 +6,12 @@ The fields are those of every attack's `record.json`, in base units: dB, seconds
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from jaxinv import figures, hosts, metrics, paper, records
 from jaxinv.data import Dataset, Samples
-from jaxinv.errors import UserError
+from jaxinv.errors import DamagedError, UserError
 from jaxinv.targets import Target
 
 GRID_NAME = "grid.png"
@@ -125,11 +124,13 @@ def write_joint_grid(
     for record in written:
         path_images = Path(record["path"]).with_name(records.IMAGES_NAME)
         try:
-            with np.load(path_images) as images:
-                originals = images["originals"]
-                rows.append((row_label(record), images["reconstructions"]))
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise UserError(f"{path_images} is damaged: --rerun makes it anew.") from error
+            images = records.load_images(path_images)
+            originals = images["originals"]
+            rows.append((row_label(record), images["reconstructions"]))
+        except (OSError, DamagedError, KeyError) as error:
+            raise UserError(
+                f"{path_images} is gone or damaged: the same command makes it anew."
+            ) from error
     figures.reconstruction_grid(path, originals, rows, title=title or grid_title(written))
 
 

@@ -3,7 +3,8 @@
 A folder that holds a `record.json` is finished: every file is written aside and renamed into
 place, and the record comes last, so a run killed at any moment leaves either no record or a whole
 one. Records are strict JSON, flat, in base units (seconds, bytes); a value that is missing or not
-finite is null. NumPy and the standard library; only `environment` asks JAX, for its devices.
+finite is null. What is not as it was written is set aside, never deleted, and counts as none. NumPy
+and the standard library; only `environment` asks JAX, for its devices.
 """
 
 import contextlib
@@ -16,15 +17,15 @@ import re
 import secrets
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from jaxinv import hosts
-from jaxinv.errors import UserError
+from jaxinv import _strict, hosts, locks
+from jaxinv.errors import DamagedError, UserError
 
 RECORD_NAME = "record.json"
 IMAGES_NAME = "images.npz"
@@ -47,6 +48,8 @@ _VERSIONED = (
     *("dm-pix", "numpy", "tensorflow-datasets"),
 )
 _LABEL_LIMIT = 100  # characters; file systems allow 255 for a name
+_TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.tmp")
+_DEEPEST = 2  # folders of the work folder that files are written into
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -75,6 +78,8 @@ def run_dir(
 def ensure_writable(workdir: str | os.PathLike[str]) -> None:
     """Makes the folder if need be and tries it, so that a long run fails before it starts.
 
+    What killed processes were writing there, or up to two folders deeper, is removed.
+
     Raises:
       UserError: nothing can be written there.
     """
@@ -84,6 +89,7 @@ def ensure_writable(workdir: str | os.PathLike[str]) -> None:
             probe.write(bytes(4096))
     except OSError as error:
         raise UserError(f"--workdir={workdir} cannot be written: {_reason(error)}.") from error
+    locks.remove_abandoned(_temporaries(os.fspath(workdir), _DEEPEST))
 
 
 def atomic_write(path: str | os.PathLike[str], writer: Callable[[IO[bytes]], object]) -> None:
@@ -99,17 +105,20 @@ def atomic_write(path: str | os.PathLike[str], writer: Callable[[IO[bytes]], obj
     if not hosts.is_first():
         return
     path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
+
+    def new() -> Path:
+        found = path.with_name(f".{secrets.token_hex(6)}.tmp")
+        found.touch(exist_ok=False)
+        return found
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
+        with locks.temporary(new) as temporary:
+            with temporary.open("wb") as file:
                 writer(file)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"Cannot write {path}: {_reason(error)}.") from error
 
@@ -142,8 +151,8 @@ def write(
 def read(directory: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The record of a finished run, or None; of several hosts, what the first finds.
 
-    A record that does not parse or lacks a required key is renamed `record.json.corrupt-<n>`,
-    with a line on stderr, and counts as none: the run is done again.
+    A record that does not parse, lacks a required key or has one of another type is renamed
+    `record.json.corrupt-<n>`, with a line on stderr, and counts as none: the run is done again.
 
     Raises:
       UserError: the record exists and cannot be opened.
@@ -161,8 +170,56 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         return _parse(text)
     except (ValueError, RecursionError) as fault:
-        _set_aside(path, str(fault))
+        set_aside(path, f"not a whole record: {fault}")
         return None
+
+
+def read_images(directory: str | os.PathLike[str]) -> dict[str, np.ndarray] | None:
+    """The images that `write` was given, or None; those that are damaged are set aside."""
+    path = Path(directory) / IMAGES_NAME
+    try:
+        return load_images(path)
+    except FileNotFoundError:
+        return None
+    except DamagedError as error:
+        set_aside(path, error.why)
+        return None
+
+
+def load_images(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The arrays of an images.npz; no code is loaded.
+
+    Raises:
+      OSError: it cannot be opened.
+      DamagedError: it is not what was written.
+    """
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except Exception as error:  # zipfile, zlib and NumPy raise many kinds
+            raise DamagedError(path, _one_line(error)) from error
+
+
+def set_aside(
+    path: str | os.PathLike[str], why: str, *, say: Callable[[str], object] | None = None
+) -> None:
+    """Renames a damaged file or folder `<name>.corrupt-<n>` and says so, by default on stderr.
+
+    Args:
+      path: of it.
+      why: in what way it is damaged.
+      say: is given the line.
+    """
+    path = Path(path)
+    names = (path.with_name(f"{path.name}.corrupt-{n}") for n in range(1, sys.maxsize))
+    aside = next(name for name in names if not name.exists())
+    outcome = "and is ignored"
+    with contextlib.suppress(OSError):  # a read-only folder; or another process was first
+        path.rename(aside)
+        outcome = f"and is now {aside.name}"
+    line = f"{path} is damaged ({why}) {outcome}."
+    print(line, file=sys.stderr, flush=True) if say is None else say(line)
 
 
 def find(workdir: str | os.PathLike[str], experiment: str | None = None) -> list[dict[str, Any]]:
@@ -186,8 +243,11 @@ def note(path: str | os.PathLike[str]) -> None:
     """
     listing = os.environ.get("JAXINV_RECORDS")
     if listing and hosts.is_first():
-        with open(listing, "a") as file:
-            file.write(f"{path}\n")
+        try:
+            with open(listing, "a") as file:
+                file.write(f"{path}\n")
+        except OSError as error:
+            raise UserError(f"Cannot write {listing}: {_reason(error)}.") from error
 
 
 def level_text(defense: Mapping[str, Any]) -> str:
@@ -216,10 +276,12 @@ def _check_keys(record: Mapping[str, Any]) -> None:
 
 
 def _parse(text: bytes) -> dict[str, Any]:
-    record = json.loads(text)
+    record = _strict.loads(text)
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
     _check_keys(record)
+    # The rest of what attacks have are numbers, or null where there was nothing to measure.
+    _strict.check(record, numbers=REQUIRED_ATTACK_KEYS)
     return record
 
 
@@ -242,6 +304,8 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in _rounded(np.asarray(value)).tolist()]
     if hasattr(value, "tolist"):
         value = value.tolist()
+    if isinstance(value, str):  # file names may hold bytes that are no text
+        return value.encode(errors="backslashreplace").decode()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -257,14 +321,18 @@ def _python_scalar(value: Any) -> Any:
     raise TypeError(f"{value!r} of type {type(value).__name__} has no place in a configuration.")
 
 
-def _set_aside(path: Path, why: str) -> None:
-    names = (path.with_name(f"{path.name}.corrupt-{n}") for n in range(1, sys.maxsize))
-    aside = next(name for name in names if not name.exists())
-    outcome = "and is ignored"
-    with contextlib.suppress(OSError):  # a read-only folder; or another process was first
-        path.rename(aside)
-        outcome = f"and is now {aside.name}"
-    print(f"{path} is not a whole record ({why}) {outcome}.", file=sys.stderr)
+def _temporaries(folder: str, depth: int) -> Iterator[Path]:
+    """What `atomic_write` is writing, or was, in a folder and so many levels below it."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _TEMPORARY.fullmatch(entry.name):
+                yield Path(entry.path)
+            elif depth and entry.is_dir(follow_symlinks=False):
+                yield from _temporaries(entry.path, depth - 1)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def _reason(error: OSError) -> str:

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from jaxinv import cli, data, devices, evaluation, hosts, records, targets
+from jaxinv import cli, data, devices, evaluation, hosts, locks, records, targets
 from jaxinv.defenses import NONE, Defense
 
 
@@ -224,6 +224,8 @@ def run_once(
 ) -> dict[str, Any]:
     """Reads the record of a run that is finished, or attacks and writes it.
 
+    Of several processes that want the same run, one attacks and the others wait for its record.
+
     Args:
       experiment: its name.
       config, scene: of it.
@@ -255,42 +257,52 @@ def run_once(
     label = f"{dataset.name}-{cut}-{method}{label}-n{config.num_images}-s{config.seed}"
     folder = records.run_dir(config.workdir, experiment, identity, label=label)
     path = str(folder / records.RECORD_NAME)
-    finished = hosts.first(
-        lambda: records.read(folder) if (folder / records.IMAGES_NAME).is_file() else None
-    )
-    if finished and not config.rerun:
-        records.note(path)
-        return {**finished, "path": path}
-    found = attack()
-    images = scene.images(config)
-    record = {
-        "experiment": experiment,
-        **evaluation.target_fields(target, dataset),
-        "split": cut,
-        "method": method,
-        "attacker_knowledge": found.knowledge,
-        "surrogate": found.surrogate,
-        "seed": config.seed,
-        "num_images": config.num_images,
-        "defense": defense.describe(),
-        "releases": releases,
-        "accuracy": scene.accuracy,
-        "accuracy_undefended": scene.accuracy,
-        "paper": evaluation.paper_fields(experiment, dataset.name, cut),
-        "fit_s": found.fit_seconds,
-        "compile_s": found.compile_seconds,
-        "attack_s": found.seconds,
-        "images_per_s": config.num_images / found.seconds,
-        **found.fields,
-        **records.environment(),
-        "config": identity,
-        "config_hash": records.config_hash(identity),
-        **evaluation.quality_fields(images, found.images),
-        **evaluation.reidentification_fields(found.images, dataset.test),
-    }
-    shown = found.images[0] if found.images.ndim == images.ndim + 1 else found.images
-    evaluation.write_run(folder, record, images, shown)
-    written = records.read(folder)
+
+    def finished() -> dict[str, Any] | None:
+        if config.rerun:
+            return None
+        record = records.read(folder)
+        return record if record and records.read_images(folder) is not None else None
+
+    def make() -> None:
+        found = attack()
+        images = scene.images(config)
+        record = {
+            "experiment": experiment,
+            **evaluation.target_fields(target, dataset),
+            "split": cut,
+            "method": method,
+            "attacker_knowledge": found.knowledge,
+            "surrogate": found.surrogate,
+            "seed": config.seed,
+            "num_images": config.num_images,
+            "defense": defense.describe(),
+            "releases": releases,
+            "accuracy": scene.accuracy,
+            "accuracy_undefended": scene.accuracy,
+            "paper": evaluation.paper_fields(experiment, dataset.name, cut),
+            "fit_s": found.fit_seconds,
+            "compile_s": found.compile_seconds,
+            "attack_s": found.seconds,
+            "images_per_s": config.num_images / found.seconds,
+            **found.fields,
+            **records.environment(),
+            "config": identity,
+            "config_hash": records.config_hash(identity),
+            **evaluation.quality_fields(images, found.images),
+            **evaluation.reidentification_fields(found.images, dataset.test),
+        }
+        shown = found.images[0] if found.images.ndim == images.ndim + 1 else found.images
+        evaluation.write_run(folder, record, images, shown)
+
+    written = hosts.first(finished)
+    if written is None:
+        lock = Path(config.workdir) / "locks" / f"{experiment}-{folder.name}"
+        with locks.held(lock) if hosts.is_first() else contextlib.nullcontext():
+            written = hosts.first(finished)  # by whoever held the lock
+            if written is None:
+                make()
+                written = records.read(folder)
     assert written is not None
     records.note(path)
     return {**written, "path": path}

@@ -20,7 +20,7 @@ from jax import Array
 
 from jaxinv import checkpoints, devices, figures, hosts, locks, records, training
 from jaxinv.data import Dataset, Samples, print_to_stderr
-from jaxinv.errors import UserError
+from jaxinv.errors import DamagedError, UserError
 from jaxinv.networks import Network, Params, for_images
 
 EXPERIMENT = "train_target"
@@ -236,7 +236,19 @@ def train_run(
 
 
 def _is_trained(folder: Path) -> bool:
-    return records.read(folder) is not None and (folder / WEIGHTS).is_file()
+    return records.read(folder) is not None and _is_whole(folder / WEIGHTS)
+
+
+def _is_whole(weights: Path) -> bool:
+    """Whether there are such weights; those that are damaged are set aside."""
+    if not weights.is_file():
+        return False
+    try:
+        checkpoints.read(weights)
+    except DamagedError as error:
+        records.set_aside(weights, error.why)
+        return False
+    return True
 
 
 def _train_into(folder: Path, dataset: Dataset, recipe: Recipe, config: Mapping[str, Any]) -> None:
@@ -312,7 +324,7 @@ def _newest(dataset: Dataset, workdir: str | os.PathLike[str]) -> str | None:
         if record.get("data_fingerprint") == dataset.fingerprint
         and {**record["config"]["recipe"], "seed": 0} == recipe
     ]
-    trained = [path for path in found if path.is_file()]
+    trained = [path for path in found if _is_whole(path)]
     return str(max(trained, key=lambda path: path.stat().st_mtime)) if trained else None
 
 

@@ -22,8 +22,8 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxinv import checkpoints, devices, hosts
-from jaxinv.errors import UserError
+from jaxinv import checkpoints, devices, hosts, records
+from jaxinv.errors import DamagedError, UserError
 from jaxinv.progress import Progress
 
 P = ParamSpec("P")
@@ -99,12 +99,14 @@ def fit(
       on_epoch: `params -> numbers` to add to the epoch's row of the history.
       seeds: how many things are trained side by side; if several, every leaf of parameters and
         optimizer's state is `[seeds, ...]`.
-      checkpoint: file to go on from where it exists, and to write: after the first epoch and the
+      checkpoint: file to go on from where it exists (if it is damaged it is set aside, which is
+        said on stderr, and training begins anew), and to write: after the first epoch and the
         last, and between them after those that end some seconds after it was written before.
       description: shown before the progress bar.
 
     Raises:
-      UserError: the loss became non-finite, or the checkpoint is unreadable or of another model.
+      UserError: the loss became non-finite, or the checkpoint cannot be read or is of another
+        model.
     """
     size = jax.tree.leaves(data)[0].shape[0]
     batch_size = min(batch_size, size)
@@ -118,7 +120,10 @@ def fit(
     history: list[dict[str, float]] = []
     seconds = 0.0
     if checkpoint is not None and Path(checkpoint).is_file():
-        state, history, seconds = _resume(checkpoint, state)
+        try:
+            state, history, seconds = _resume(checkpoint, state)
+        except DamagedError as error:
+            records.set_aside(checkpoint, error.why)
     first_epoch = len(history)
     if first_epoch >= epochs:
         return Fit(state[0], history, seconds, 0.0)

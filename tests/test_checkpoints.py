@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from safetensors.numpy import save as to_bytes
 
 from jaxinv import checkpoints
-from jaxinv.errors import UserError
+from jaxinv.errors import DamagedError, UserError
 
 TREE = {"conv": {"kernel": np.arange(6, dtype="f").reshape(2, 3), "bias": np.zeros(3, "f")}}
 
@@ -47,6 +48,24 @@ def test_truncated(path, size):
     with pytest.raises(UserError, match=f"{path}: not a readable checkpoint") as caught:
         checkpoints.load(path, TREE)
     assert "\n" not in str(caught.value)
+
+
+def test_a_bit_that_has_changed_is_noticed(path):
+    """In the arrays, in the metadata, and in the header that says what is where."""
+    content = path.read_bytes()
+    name = content.index(b"checksum")  # without this name it is a file of old
+    for place in {*range(len(content))} - {*range(name, name + len(b"checksum"))}:
+        path.write_bytes(
+            content[:place] + bytes([content[place] ^ 1 << place % 7]) + content[place + 1 :]
+        )
+        with pytest.raises(DamagedError):
+            checkpoints.read(path)
+
+
+def test_a_file_without_a_checksum_is_read(path):
+    arrays, metadata = checkpoints.read(path)
+    path.write_bytes(to_bytes(arrays, metadata=metadata))
+    assert checkpoints.read(path)[1] == metadata
 
 
 def test_another_format(path):

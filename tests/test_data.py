@@ -1,5 +1,6 @@
 """Datasets: the parts, exactness, the cache, and what a user's mistake gets."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -65,7 +66,9 @@ def load(name, root, lines=None):
 
 
 def cache_entry(tmp_path) -> Path:
-    (entry,) = (tmp_path / "cache" / "data").iterdir()
+    (entry,) = (
+        path for path in (tmp_path / "cache" / "data").iterdir() if ".corrupt-" not in path.name
+    )
     return entry
 
 
@@ -268,7 +271,9 @@ def test_cached_load_is_light(embedded_cache, root):
     assert_is_tiny(load("tiny", root))
 
 
-@pytest.mark.parametrize("harm", ["flip", "truncate", "empty", "missing", "manifest", "swap"])
+@pytest.mark.parametrize(
+    "harm", ["flip", "truncate", "empty", "missing", "manifest", "facts", "swap"]
+)
 def test_damaged_cache_is_rebuilt(root, tmp_path, harm):
     load("tiny", root)
     entry = cache_entry(tmp_path)
@@ -285,6 +290,9 @@ def test_damaged_cache_is_rebuilt(root, tmp_path, harm):
         path.unlink()
     elif harm == "manifest":
         (entry / "entry.json").write_text('{"format": 1')
+    elif harm == "facts":
+        manifest = (entry / "entry.json").read_text()
+        (entry / "entry.json").write_text(manifest.replace('"num_target": ', '"num_target": 1'))
     else:
         shutil.copy(entry / "test_pixels.npy", path)
     lines = []
@@ -292,7 +300,23 @@ def test_damaged_cache_is_rebuilt(root, tmp_path, harm):
     (line,) = lines
     assert "damaged" in line and str(entry) in line and "\n" not in line
     assert_is_tiny(load("tiny", root))  # silent: mended
-    assert cache_entry(tmp_path) == entry  # and nothing else is left there
+    assert cache_entry(tmp_path) == entry
+    assert (entry.parent / f"{entry.name}.corrupt-1" / "test_labels.npy").is_file()
+
+
+def test_what_a_killed_writer_left_of_a_cache_is_removed(root, tmp_path):
+    load("tiny", root)
+    entry = cache_entry(tmp_path)
+    left = entry.with_name(f".{entry.name}-abcdefgh")
+    left.mkdir()
+    (left / "train_pixels.npy").write_bytes(b"half")
+    descriptor = os.open(left, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # as its writer does
+    load("tiny", root)
+    assert left.is_dir()
+    os.close(descriptor)  # as the end of its process does
+    load("tiny", root)
+    assert not left.exists()
 
 
 def test_changed_source_has_its_own_entry(root, tmp_path):

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -13,15 +14,27 @@ import numpy as np
 import pytest
 
 import jaxinv
-from jaxinv import records
+from jaxinv import locks, records
 from jaxinv.errors import UserError
 
 ALL_KEYS = records.REQUIRED_KEYS | records.REQUIRED_ATTACK_KEYS
 IMAGES = {"originals": np.zeros((2, 4, 4, 1)), "reconstructions": np.ones((2, 4, 4, 1))}
 
 
+TEXTS = ("experiment", "dataset", "config_hash")
+ATTACK_TEXTS = ("split", "method", "attacker_knowledge", "surrogate")
+
+
 def a_record(**values):
-    return dict.fromkeys(sorted(ALL_KEYS)) | values
+    """Numbers that are null, as few as there may be of anything else."""
+    return (
+        dict.fromkeys(sorted(ALL_KEYS))
+        | dict.fromkeys((*TEXTS, *ATTACK_TEXTS), "")
+        | dict.fromkeys(("seed", "num_images", "releases", "diverged"), 0)
+        | {"versions": {}, "config": {}, "psnr": [], "ssim": []}
+        | {"defense": {"kind": "none", "site": "feature", "level": 0.0}}
+        | values
+    )
 
 
 def python(code, *arguments):
@@ -85,8 +98,8 @@ def test_any_label_makes_one_plain_folder(tmp_path, label):
 def test_write_then_read(tmp_path):
     run = tmp_path / "whitebox" / "run"
     assert records.read(run) is None
-    records.write(run, a_record(split="conv1", paper={"psnr": 39.6}), images=IMAGES)
-    assert records.read(run) == a_record(split="conv1", paper={"psnr": 39.6})
+    records.write(run, a_record(split="conv1", paper={"psnr": 39.6, "ssim": 1.0}), images=IMAGES)
+    assert records.read(run) == a_record(split="conv1", paper={"psnr": 39.6, "ssim": 1.0})
     assert files_in(run) == ["images.npz", "record.json"]
     with np.load(run / "images.npz") as images:
         assert {name: images[name].mean() for name in images} == {
@@ -108,8 +121,8 @@ def test_what_is_written_is_strict_json_in_plain_types(tmp_path):
         psnr_mean=float("nan"),
         psnr_std=np.float32("inf"),
         attack_s=1 / 3,
-        defense={"kind": None, "level": float("-inf"), "exact": np.array([[True, False]])},
-        split=("conv1", "relu2"),
+        other={"kind": None, "level": float("-inf"), "exact": np.array([[True, False]])},
+        cuts=("conv1", "relu2"),
     )
     records.write(tmp_path, record, images=None)
     got = strict((tmp_path / "record.json").read_text())
@@ -119,8 +132,8 @@ def test_what_is_written_is_strict_json_in_plain_types(tmp_path):
     assert got["diverged"] == 2
     assert got["psnr_mean"] is got["psnr_std"] is None
     assert got["attack_s"] == 1 / 3
-    assert got["defense"] == {"kind": None, "level": None, "exact": [[True, False]]}
-    assert got["split"] == ["conv1", "relu2"]
+    assert got["other"] == {"kind": None, "level": None, "exact": [[True, False]]}
+    assert got["cuts"] == ["conv1", "relu2"]
 
 
 def test_a_configuration_keeps_its_hash_on_disk(tmp_path):
@@ -149,8 +162,16 @@ WHOLE = json.dumps(a_record())
         b"[1, 2]",
         b"[" * 100_000,
         b'{"seed": 0}',
+        WHOLE.replace('"seed": 0', '"seed": 0, "seed": 1').encode(),
+        WHOLE.replace('"psnr_mean": null', '"psnr_mean": NaN').encode(),
+        WHOLE.replace('"psnr_mean": null', '"psnr_mean": 1e999').encode(),
+        WHOLE.replace('"dataset": ""', '"dataset": "\\ud800"').encode(),
+        WHOLE.encode("utf-16"),
     ],
-    ids=["empty", "truncated", "binary", "list", "nested", "keys missing"],
+    ids=[
+        *("empty", "truncated", "binary", "list", "nested", "keys missing", "a key twice"),
+        *("NaN", "infinite", "half a surrogate", "UTF-16"),
+    ],
 )
 def test_a_corrupt_record_is_set_aside(tmp_path, capsys, content):
     for n in (1, 2):
@@ -162,6 +183,97 @@ def test_a_corrupt_record_is_set_aside(tmp_path, capsys, content):
         assert (tmp_path / f"record.json.corrupt-{n}").read_bytes() == content
     records.write(tmp_path, a_record(), images=None)
     assert records.read(tmp_path) == a_record()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("experiment", None),
+        ("seed", "0"),
+        ("num_images", 1.5),
+        ("diverged", True),
+        ("releases", -1),
+        ("versions", []),
+        ("config", None),
+        ("psnr", {}),
+        ("ssim", ["high"]),
+        ("psnr_mean", "high"),
+        ("psnr_ci", [1.0]),
+        ("defense", {"kind": "none", "site": "feature"}),
+        ("defense", {"kind": "none", "site": "feature", "level": "low"}),
+        ("paper", {"psnr": 1.0}),
+    ],
+)
+def test_a_record_of_other_types_is_set_aside(tmp_path, capsys, key, value):
+    (tmp_path / "record.json").write_text(json.dumps(a_record(**{key: value})))
+    assert records.read(tmp_path) is None
+    assert f"not a whole record: {key} is not" in capsys.readouterr().err
+
+
+def test_text_that_no_file_can_hold_is_written_all_the_same(tmp_path):
+    name = os.fsdecode(b"/data/\xff")  # of a folder, as the command line hands it over
+    records.write(tmp_path, a_record(data_source=name), images=None)
+    assert records.read(tmp_path)["data_source"] == "/data/\\udcff"
+
+
+def test_damaged_images_are_set_aside(tmp_path, capsys):
+    assert records.read_images(tmp_path) is None
+    records.write(tmp_path, a_record(), images=IMAGES)
+    found = records.read_images(tmp_path)
+    np.testing.assert_array_equal(found["reconstructions"], IMAGES["reconstructions"])
+    assert not capsys.readouterr().err
+    whole = (tmp_path / "images.npz").read_bytes()
+    for number, damaged in enumerate((b"", whole[:99], whole.replace(b"\x00\x00\x80", b"abc")), 1):
+        (tmp_path / "images.npz").write_bytes(damaged)
+        assert records.read_images(tmp_path) is None
+        aside = f"images.npz.corrupt-{number}"
+        assert (tmp_path / aside).read_bytes() == damaged
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(tmp_path / "images.npz") in line and aside in line
+
+
+def test_what_killed_writers_left_is_removed(tmp_path):
+    names = [f"{folder}.0123456789a{n}.tmp" for n, folder in enumerate(("", "a/", "a/b/"))]
+    kept = ["a/.mine.tmp", "a/b/0123456789ab.tmp", "a/b/.0123456789ab.tmp.x"]
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in (*names, *kept):
+        (tmp_path / name).touch()
+
+    def writer(file):  # its own temporary file is not taken from it
+        records.ensure_writable(tmp_path)
+        file.write(b"whole")
+
+    records.atomic_write(tmp_path / "a" / "file", writer)
+    assert (tmp_path / "a" / "file").read_bytes() == b"whole"
+    assert [name for name in names if (tmp_path / name).exists()] == []
+    assert all((tmp_path / name).exists() for name in kept)
+
+
+def test_a_temporary_file_that_is_taken_away_before_it_is_held_is_made_again(tmp_path):
+    made = []
+
+    def make():
+        made.append(tmp_path / f"{len(made)}")
+        if len(made) > 1:
+            made[-1].touch()
+        return made[-1]
+
+    with locks.temporary(make) as path:
+        assert path == made[1]
+    assert not files_in(tmp_path)
+
+
+def test_without_locks_only_what_is_old_is_removed(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    new, old = tmp_path / "new", tmp_path / "old"
+    for path in (new, old):
+        path.touch()
+    os.utime(old, (0, 0))
+    locks.remove_abandoned([new, old])
+    assert files_in(tmp_path) == ["new"]
 
 
 def test_a_corrupt_record_that_cannot_be_renamed_is_ignored(tmp_path, capsys, monkeypatch):
@@ -266,11 +378,11 @@ def test_ensure_writable_makes_the_folder_and_leaves_it_empty(tmp_path):
 
 
 KILLED_WRITER = """
-import os, pathlib, sys, signal
+import json, os, pathlib, sys, signal
 import numpy as np
 from jaxinv import records
 
-directory, call, keys = sys.argv[1], sys.argv[2], sys.argv[3].split()
+directory, call, record = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 owner = os if call.startswith("fsync") else pathlib.Path
 name, count = call.split(":")
 real, calls = getattr(owner, name), []
@@ -282,13 +394,13 @@ def kill_at_count(*arguments):
     return real(*arguments)
 
 setattr(owner, name, kill_at_count)
-records.write(directory, dict.fromkeys(keys, 1), images={"originals": np.zeros(9)})
+records.write(directory, record, images={"originals": np.zeros(9)})
 """
 
 
 @pytest.mark.parametrize("call", ["fsync:1", "replace:1", "fsync:2", "replace:2", "replace:3"])
 def test_a_killed_writer_leaves_no_record_or_a_whole_one(tmp_path, call):
-    process = python(KILLED_WRITER, tmp_path, call, " ".join(ALL_KEYS))
+    process = python(KILLED_WRITER, tmp_path, call, json.dumps(a_record()))
     finished = call == "replace:3"  # there is no third
     assert process.wait(60) == (0 if finished else -signal.SIGKILL)
     record = records.read(tmp_path)
@@ -299,20 +411,19 @@ def test_a_killed_writer_leaves_no_record_or_a_whole_one(tmp_path, call):
 
 
 REPEATED_WRITER = """
-import sys
+import json, sys
 import numpy as np
 from jaxinv import records
 
-directory, value, keys = sys.argv[1], int(sys.argv[2]), sys.argv[3].split()
+directory, value, record = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 for _ in range(40):
-    record = dict.fromkeys(keys, value) | {"psnr": [value] * 20_000}
+    record |= {"seed": value, "psnr": [value] * 20_000}
     records.write(directory, record, images={"originals": np.full(50_000, value)})
 """
 
 
 def test_two_writers_of_one_run_leave_one_whole_record(tmp_path, capsys):
-    keys = " ".join(ALL_KEYS)
-    writers = [python(REPEATED_WRITER, tmp_path, value, keys) for value in (1, 2)]
+    writers = [python(REPEATED_WRITER, tmp_path, value, json.dumps(a_record())) for value in (1, 2)]
     while any(writer.poll() is None for writer in writers):
         record = records.read(tmp_path)
         assert record is None or set(record["psnr"]) == {record["seed"]}

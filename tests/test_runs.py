@@ -3,6 +3,8 @@
 import dataclasses
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,6 +63,38 @@ def test_a_run_is_done_once_and_again_when_it_is_asked_for(tmp_path, scene):
     again = run(scene, dataclasses.replace(config, rerun=True), attack)
     assert attack.calls == again["more"] == 2
     assert again["path"] == first["path"]
+
+
+def test_a_run_whose_images_are_damaged_is_done_again(tmp_path, scene, capsys):
+    config = config_in(tmp_path)
+    attack = Attack(scene, config)
+    images = Path(run(scene, config, attack)["path"]).with_name(records.IMAGES_NAME)
+    whole = images.read_bytes()
+    images.write_bytes(whole[: len(whole) // 2])
+    assert run(scene, config, attack)["more"] == 2
+    assert images.with_name("images.npz.corrupt-1").stat().st_size == len(whole) // 2
+    assert str(images) in capsys.readouterr().err
+    assert run(scene, config, attack)["more"] == 2
+
+
+def test_of_several_that_want_a_run_one_does_it(tmp_path, scene, capsys):
+    config = config_in(tmp_path)
+    attack = Attack(scene, config)
+    begun = threading.Barrier(3)
+
+    def slow():
+        time.sleep(0.2)
+        return attack()
+
+    def want(_):
+        begun.wait()
+        return run(scene, config, slow)
+
+    with ThreadPoolExecutor(3) as pool:  # the lock is one between open files
+        found = list(pool.map(want, range(3)))
+    assert attack.calls == 1
+    assert found[0] == found[1] == found[2]
+    assert "Waiting for another process" in capsys.readouterr().err
 
 
 def test_a_sweep_is_told_of_records_that_are_made_or_read(tmp_path, scene, monkeypatch):

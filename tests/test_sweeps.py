@@ -583,7 +583,7 @@ def test_another_target_in_the_work_folder_makes_runs_be_asked_again(tmp_path):
     run = Run("fake", {}, {"code": "1", "target": None})
     sweep = Sweep((run,), tmp_path)
     record = records.run_dir(tmp_path, "fake", {}, label="x") / "record.json"
-    content = dict.fromkeys(records.REQUIRED_KEYS, 0)
+    content = {**dict.fromkeys(records.REQUIRED_KEYS, ""), "seed": 0, "versions": {}, "config": {}}
     records.write(record.parent, content, images=None)
     sweep.mark(Outcome(run, "finished", (record,), 1.0))
     assert sweep.finished(run)

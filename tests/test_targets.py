@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -77,6 +78,12 @@ def test_a_finished_run_is_not_repeated(workdir, no_training):
     assert json.loads(path.read_text())["dataset"] == "tiny"
 
 
+A_RECORD = {
+    **dict.fromkeys(records.REQUIRED_KEYS, ""),
+    **{"seed": 0, "versions": {}, "config": {}},
+}
+
+
 def test_of_several_that_need_a_target_one_trains(tmp_path, monkeypatch):
     trained = []
 
@@ -84,7 +91,7 @@ def test_of_several_that_need_a_target_one_trains(tmp_path, monkeypatch):
         trained.append(folder)
         time.sleep(0.2)
         checkpoints.save(folder / targets.WEIGHTS, {})
-        records.write(folder, dict.fromkeys(records.REQUIRED_KEYS, 0), images=None)
+        records.write(folder, A_RECORD, images=None)
 
     monkeypatch.setattr(targets, "_train_into", train_into)
     with ThreadPoolExecutor(4) as pool:  # the lock is one between open files
@@ -115,6 +122,21 @@ def test_find_prefers_shipped_to_trained_to_training(tmp_path, workdir, monkeypa
     assert shipped.fingerprint == checkpoints.fingerprint(params)
     given = targets.find(dataset(), workdir, checkpoint=earlier.source)
     assert (given.source, given.fingerprint) == (earlier.source, earlier.fingerprint)
+
+
+def test_damaged_weights_are_set_aside_and_trained_again(workdir, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(targets, "SHIPPED", tmp_path / "weights")
+    monkeypatch.setattr(targets, "default_recipe", lambda dataset: ONE_EPOCH)
+    shutil.copytree(workdir, tmp_path / "results")
+    (weights,) = tmp_path.glob(f"results/train_target/*/{targets.WEIGHTS}")
+    content = weights.read_bytes()
+    damaged = content[:-4] + bytes([content[-4] ^ 1]) + content[-3:]
+    weights.write_bytes(damaged)
+    again = targets.find(dataset(), tmp_path / "results", announce=lambda line: None)
+    assert again.source == str(weights)
+    assert again.fingerprint == checkpoints.fingerprint(checkpoints.read(weights)[0])
+    assert weights.with_name(f"{targets.WEIGHTS}.corrupt-1").read_bytes() == damaged
+    assert str(weights) in capsys.readouterr().err
 
 
 def test_a_target_of_other_data_is_not_found(workdir, monkeypatch):

@@ -198,9 +198,20 @@ def test_the_checkpoint_of_another_model(tmp_path):
     fit(checkpoint=path, epochs=1)
     with pytest.raises(UserError, match="another model"):
         fit(checkpoint=path, params={"w": jnp.zeros(3), "b": jnp.zeros(1)})
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(UserError, match="truncated"):
-        fit(checkpoint=path)
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_training_begins_anew(tmp_path, capsys):
+    path = tmp_path / "fit.safetensors"
+    fit(checkpoint=path, epochs=1)
+    whole = path.read_bytes()
+    damages = (whole[:-9], whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    for number, damaged in enumerate(damages, 1):
+        path.write_bytes(damaged)
+        assert_same(fit(checkpoint=path), fit())
+        aside = f"{path.name}.corrupt-{number}"
+        assert path.with_name(aside).read_bytes() == damaged
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(path) in line and aside in line
 
 
 def test_losses_and_gradients_are_those_of_each_row():

@@ -6,14 +6,13 @@ together are at most `BUDGET` characters: the most telling come first.
 
 import base64
 import io
-import zlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 
 from jaxinv import records
+from jaxinv.errors import DamagedError
 from jaxinv.report import findings
 from jaxinv.report.results import Attack, in_order, strongest
 from jaxinv.report.values import MISSING, fixed
@@ -146,7 +145,7 @@ def _draw(chosen: _Plan) -> tuple[Group, list[str]]:
     for each in chosen.attacks:
         try:
             originals, found = load(each)
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
+        except (OSError, ValueError, KeyError, DamagedError):
             damaged.append(each.name)
             continue
         source, size = strip(originals)
@@ -172,12 +171,11 @@ def load(attack: Attack) -> tuple[np.ndarray, np.ndarray]:
     """The first originals and reconstructions that a run left behind, `[N, H, W, C]`.
 
     Raises:
-      OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error: there are none, or what is
-        there is no such file.
+      OSError, ValueError, KeyError, DamagedError: there are none, or what is there is no such
+        file.
     """
-    path = attack.folder / records.IMAGES_NAME
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as images:
-        pair = images["originals"], images["reconstructions"]
+    images = records.load_images(attack.folder / records.IMAGES_NAME)
+    pair = images["originals"], images["reconstructions"]
     if pair[0].shape != pair[1].shape or pair[0].ndim != 4 or pair[0].shape[-1] not in (1, 3):
         raise ValueError(f"images of shapes {pair[0].shape} and {pair[1].shape}")
     if not pair[0].size:
