@@ -165,6 +165,7 @@ def _abandon_stdout() -> None:
 
 
 def _fail(message: str, status: int) -> None:
+    message = " ".join(message.splitlines())  # a value may have several
     print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
     hosts.fail(message)
     sys.exit(status)

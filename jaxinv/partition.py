@@ -4,7 +4,6 @@ A study attacks every choice as `tradeoffs` does, reads whatever else the work f
 same releases, and makes one record of it, from which `decision` chooses.
 """
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -488,7 +487,7 @@ class _Limits:
         find: Callable[[], Any],
         whole: Callable[[Any], bool],
     ) -> Any:
-        """What was found before, if that is whole and is not to be found again."""
+        """What was found before, if it is not to be found again; what is damaged is set aside."""
         known |= {
             "data": self._scene.dataset.fingerprint,
             "target": self._scene.target.fingerprint,
@@ -502,10 +501,15 @@ class _Limits:
 
         def kept() -> Any:
             if not self._config.rerun:
-                with contextlib.suppress(OSError, ValueError, RecursionError):
-                    read = json.loads(path.read_text())
+                try:
+                    read = json.loads(path.read_bytes())
                     if whole(read):
                         return read
+                    records.set_aside(path, "not what was measured")
+                except (ValueError, RecursionError) as error:
+                    records.set_aside(path, str(error))
+                except OSError:
+                    pass  # nothing was found before
             found = find()
             records.atomic_write(path, lambda file: file.write(json.dumps(found).encode()))
             return found

@@ -42,19 +42,17 @@ class Scripts:
             "PYTHONPATH": str(ROOT),
         }
 
-    def start(self, script, *flags, cwd=None):
+    def start(self, script, *flags, cwd=None, **options):
         command = [sys.executable, str(ROOT / "experiments" / f"{script}.py"), *map(str, flags)]
         return subprocess.Popen(
             command,
             cwd=cwd or self.folder,
-            env=self.env,
             text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            **{"env": self.env, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
 
-    def run(self, script, *flags, cwd=None, timeout=120):
-        with self.start(script, *flags, cwd=cwd) as process:
+    def run(self, script, *flags, cwd=None, timeout=120, **options):
+        with self.start(script, *flags, cwd=cwd, **options) as process:
             try:
                 stdout, stderr = process.communicate(timeout=timeout)
             finally:

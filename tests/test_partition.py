@@ -336,6 +336,7 @@ def test_a_damaged_bound_is_measured_anew(study, damage):
         assert [row[key] for row in after["choices"]] == [row[key] for row in before["choices"]]
     assert after["certain"] == before["certain"]
     assert [path.read_text() for path in kept] == texts
+    assert {path.with_name(f"{path.name}.corrupt-1").read_text() for path in kept} == {damage}
 
 
 def test_run_again_bounds_are_measured_again(study):

@@ -113,10 +113,14 @@ class Sweep:
         marker = read_json(self._marker(run))
         if marker.get("inputs") != self._inputs(run):
             return None
-        paths = tuple(self.workdir / path for path in marker["records"])
-        if not all(records.read(path.parent) for path in paths):
+        try:
+            paths = tuple(self.workdir / path for path in marker["records"])
+            seconds = None if marker["seconds"] is None else float(marker["seconds"])
+        except (KeyError, TypeError, ValueError):  # damaged: the script knows what is finished
             return None
-        return Outcome(run, "skipped", paths, marker["seconds"])
+        if not paths or not all(records.read(path.parent) for path in paths):
+            return None
+        return Outcome(run, "skipped", paths, seconds)
 
     def known(self) -> dict[str, Outcome]:
         """What is finished, by the runs' names."""
@@ -182,10 +186,11 @@ class Sweep:
           UserError: there is none.
         """
         content = read_json(folder / "sweep.json")
-        if not content:
-            raise UserError(f"{folder / 'sweep.json'} is gone, or damaged.")
-        runs = tuple(Run(**run) for run in content["runs"])
-        return cls(runs, Path(content["workdir"]), content["rerun"])
+        try:
+            runs = tuple(Run(**run) for run in content["runs"])
+            return cls(runs, Path(content["workdir"]), content["rerun"])
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{folder / 'sweep.json'} is gone, or damaged.") from error
 
     def write_failure(self, outcome: Outcome) -> None:
         """Leaves word that a run failed."""
@@ -197,9 +202,8 @@ class Sweep:
         found = read_json(self._failure(run))
         if not found:
             return None
-        return Outcome(
-            run, "failed", (), found["seconds"], self.log(run), reason=str(found["reason"])
-        )
+        seconds, reason = found.get("seconds"), str(found.get("reason", "unknown"))
+        return Outcome(run, "failed", (), seconds, self.log(run), reason)
 
     def forget_failure(self, run: Run) -> None:
         """Removes it."""
@@ -213,7 +217,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """What a file holds; nothing if there is none, or if it is damaged."""
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
