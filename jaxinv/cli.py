@@ -144,11 +144,16 @@ def run(main: Callable[[], Path]) -> None:
         sys.exit(1)
     except OSError as error:  # a full disk below stdout, for one
         _abandon_stdout()
-        where = f": {error.filename}" if error.filename else ""
-        _fail(f"{error.strerror or error}{where}.", UserError.exit_code)
+        _fail(of_the_system(error), UserError.exit_code)
     except Exception as error:
         hosts.fail(f"{type(error).__name__}: {error}")
         raise
+
+
+def of_the_system(error: OSError) -> str:
+    """What the operating system refused, in a line."""
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{where}."
 
 
 def _parsed(arguments: Sequence[str]) -> list[str]:

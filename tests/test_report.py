@@ -593,10 +593,17 @@ def pickled(path):
     np.savez(path, originals=np.array([{}], object), reconstructions=np.array([{}], object))
 
 
+def compressed_in_some_other_way(path):
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 10] = 99
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda path: path.write_bytes(path.read_bytes()[:300]),
+        compressed_in_some_other_way,
         lambda path: path.write_bytes(b"nothing"),
         lambda path: path.unlink(),
         lambda path: np.savez(path, originals=np.zeros((2, 4, 4, 1))),

@@ -351,6 +351,8 @@ def test_a_checkpoint_that_is_not_there(stand_in):
         (["relu2"], "relu2: unexpected"),
         (["--sed=1"], "sed"),
         (["--seed"], "--seed: the value is missing"),
+        (["-"], "no such flag"),
+        (["--undefok=seed"], "no such flag"),
     ],
 )
 def test_mistakes_of_the_command_line(stand_in, arguments, said):

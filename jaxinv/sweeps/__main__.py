@@ -33,7 +33,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxinv import sweeps
+from jaxinv import cli, sweeps
 from jaxinv.errors import UsageError, UserError
 from jaxinv.sweeps import grid, slurm, summary
 
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _say(message: str) -> None:
-    print(f"sweep: error: {message}", file=sys.stderr)
+    print(f"sweep: error: {' '.join(message.splitlines())}", file=sys.stderr)
 
 
 if __name__ == "__main__":
@@ -88,4 +88,7 @@ if __name__ == "__main__":
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:  # a full disk, for one
+        _say(cli.of_the_system(error))
         sys.exit(1)

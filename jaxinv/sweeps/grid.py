@@ -160,6 +160,8 @@ def _parsed(known: flags.FlagValues, name: str, text: str) -> Any:
     """What absl makes of a flag's value."""
     try:
         known(["sweep", f"--{name}={text}"])
+        if name not in known:  # absl's own, or none at all
+            raise UsageError(f"--{name}: there is no such flag.")
         return known[name].value
     except flags.Error as error:
         raise UsageError(" ".join(str(error).split())) from error

@@ -1,0 +1,371 @@
+"""Whatever a command line or a file holds, there is an answer or one clear line, and no traceback.
+
+The examples are the same in every run.
+"""
+
+import contextlib
+import copy
+import io
+import json
+import runpy
+import sys
+from types import SimpleNamespace
+
+import fake_runs
+import numpy as np
+import pytest
+from absl import flags
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scripts import ROOT
+
+from jaxinv import (
+    _tfds,
+    checkpoints,
+    cli,
+    data,
+    hosts,
+    partition,
+    records,
+    report,
+    reproduction,
+    runs,
+    sweeps,
+    targets,
+    tradeoffs,
+)
+from jaxinv.errors import DamagedError, UserError
+from jaxinv.report import results
+from jaxinv.sweeps import grid
+
+
+def fuzz(max_examples):
+    return settings(
+        max_examples=max_examples,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+# --- Command lines --------------------------------------------------------------------------------
+
+SCRIPTS = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
+
+# An argument of a process holds any byte but zero; those that are no text come as surrogates.
+TEXTS = st.text(
+    st.one_of(
+        st.characters(exclude_characters="\0", exclude_categories=["Cs"]),
+        st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF, categories=["Cs"]),
+    ),
+    max_size=12,
+)
+WORDS = st.sampled_from(
+    [
+        *("conv1", "relu2", "ReLU2", "fc1", "fc3", "all", "feature", "input", "input+feature"),
+        *("paper", "tv", "map", "hybrid", "strong", "adaptive", "attacker", "same", "privacy"),
+        *("mnist", "cifar10", "mnist_5k", "mnist:3.0.1", "MNIST", "true", "false", "phone-wifi"),
+        *("dropout", "gaussian", "nopeek", "clip", "quantize", "dropout+gaussian", "none"),
+        *("0", "1", ".2", "0.2+0.3", "8", "lm", "adam", "amsgrad", "code", "printed", "png"),
+        *("whitebox", "blackbox", "queryfree", "both", "cloud"),
+    ]
+)
+VALUES = st.one_of(
+    WORDS,
+    st.lists(WORDS, max_size=3).map(",".join),
+    st.integers().map(str),
+    st.floats().map(str),
+    st.sampled_from(["", ",", "+", "-", "=", "--", "nan", "inf", "1e999", "a" * 300, "../..", "/"]),
+    TEXTS,
+)
+OF_THE_MACHINE = ("workdir", "out", "flagfile", "multihost")  # what writes, and what waits
+
+
+class Accepted(Exception):  # noqa: N818
+    """The script has checked its flags and would begin."""
+
+
+def values(flag):
+    """Texts for a flag, half of them of its type."""
+    if choices := getattr(flag.parser, "enum_values", None):
+        return st.one_of(st.sampled_from(choices), VALUES)
+    kind = flag.flag_type()
+    if kind in ("int", "float"):
+        numbers = st.one_of(st.integers(0, 99), st.floats(0, 9))
+        return st.one_of(numbers.map(str if kind == "float" else lambda x: str(int(x))), VALUES)
+    return VALUES
+
+
+@contextlib.contextmanager
+def script_of(name):
+    """A script in this process, with absl's flags to itself."""
+    grid.flags_of("whitebox")  # imports what defines flags, so that these are not lost
+    shared = flags.FLAGS
+    mine = dict(vars(shared))
+    vars(shared).clear()
+    flags.FlagValues.__init__(shared)
+    try:
+        yield runpy.run_path(str(ROOT / "experiments" / f"{name}.py"), run_name="fuzzed")
+    finally:
+        vars(shared).clear()
+        vars(shared).update(mine)
+
+
+def outcome(name, script, arguments):
+    """The exit status of a command line, None if it is accepted, and what is said on stderr."""
+    for defined in {"help", "h"} & {*flags.FLAGS}:  # by an earlier one
+        delattr(flags.FLAGS, defined)
+    for flag in flags.FLAGS:
+        flags.FLAGS[flag].unparse()
+    out, err = io.StringIO(), io.StringIO()
+    sys.argv = [f"{name}.py", *arguments]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.run(script["main"])
+        except SystemExit as ended:
+            return ended.code, err.getvalue()
+        except Accepted:
+            return None, ""
+    raise AssertionError("a script that neither begins nor ends")
+
+
+@pytest.fixture
+def no_compute(monkeypatch, scripts, few, tmp_path):
+    """Data and targets are found, and nothing begins."""
+
+    def accept(*args, **options):
+        raise Accepted
+
+    for owner, function in (
+        *((runs, "run_all"), (tradeoffs, "judge_of"), (targets, "train_run")),
+        *((records, "environment"), (reproduction, "run")),
+    ):
+        monkeypatch.setattr(owner, function, accept)
+    monkeypatch.setattr(targets, "test_accuracy", lambda target, dataset: 0.99)
+    monkeypatch.setattr(_tfds, "prepare", lambda spec, root: "no network here")
+    monkeypatch.setattr(hosts, "initialize", accept)
+    monkeypatch.setattr(cli, "use_compilation_cache", lambda: None)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setenv("TFDS_DATA_DIR", few[1].partition("=")[2])
+    monkeypatch.setenv("HOME", str(scripts.folder))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_any_command_line_is_accepted_or_gets_one_line(no_compute, name):
+    with script_of(name) as script:
+        known = sorted(set(flags.FLAGS) - set(OF_THE_MACHINE))
+        named = st.sampled_from(known).flatmap(
+            lambda name: values(flags.FLAGS[name]).map(lambda text: f"--{name}={text}")
+        )
+        bare = st.sampled_from(known).map("--{}".format)
+        anything = TEXTS.filter(lambda text: not any(word in text for word in OF_THE_MACHINE))
+        safe = [f"--workdir={no_compute}"] + ["--out=page.html"] * (name == "report")
+        statuses = set()
+
+        @fuzz(60)
+        @given(st.lists(st.one_of(*[named] * 8, bare, anything), max_size=3))
+        def check(arguments):
+            status, said = outcome(name, script, [*arguments, *safe])
+            statuses.add(status)
+            assert status in (None, 0, 1, 2)
+            if status:
+                assert said.startswith(f"{name}.py: error: ") and said.endswith("\n")
+                assert said.count("\n") == 1 and len(said) > len(f"{name}.py: error: \n")
+            else:
+                assert said == ""
+
+        check()
+        assert 2 in statuses
+        assert outcome(name, script, safe)[0] == (1 if name == "report" else None)
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "report"])
+def test_a_work_folder_that_cannot_be_written_is_told_before_data_are_read(
+    no_compute, monkeypatch, name
+):
+    monkeypatch.setattr(data, "load", lambda *args, **options: pytest.fail("read"))
+    (no_compute / "file").touch()
+    workdir = no_compute / "file" / "results"
+    with script_of(name) as script:
+        status, said = outcome(name, script, [f"--workdir={workdir}"])
+    assert status == 1
+    assert said == f"{name}.py: error: --workdir={workdir} cannot be written: Not a directory.\n"
+
+
+def test_a_sweep_of_any_flags_is_a_grid_or_gets_one_line(no_compute):
+    known = sorted(set(grid.flags_of("whitebox")) - set(OF_THE_MACHINE))
+    few_values = st.lists(VALUES, min_size=1, max_size=3).map(",".join)
+    named = st.tuples(st.sampled_from(known), few_values).map("--{0[0]}={0[1]}".format)
+    grids = []
+
+    @fuzz(150)
+    @given(st.lists(st.one_of(named, named, TEXTS), max_size=3))
+    def check(arguments):
+        try:
+            grids.append(sweeps.expand("whitebox", grid.parse("whitebox", arguments)))
+        except UserError as error:
+            assert str(error)
+
+    check()
+    assert max(map(len, grids)) > 1
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.one_of(
+        *(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+        st.sampled_from(["none", "relu2", "dropout", "whitebox", 10**400, -1, 0.5]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def spoilt(content):
+    """Bytes with some replaced, removed or put in; or cut off."""
+    edit = st.tuples(
+        st.integers(0, len(content)), st.integers(0, 8), st.one_of(st.just(b""), st.binary())
+    )
+
+    def edited(edits):
+        found = content
+        for place, length, new in edits:
+            found = found[:place] + new + found[place + length :]
+        return found
+
+    return st.one_of(
+        st.lists(edit, min_size=1, max_size=3).map(edited),
+        st.integers(0, len(content)).map(lambda size: content[:size]),
+        st.binary(max_size=50),
+    )
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A folder of a run, and its record as it was read."""
+    fake_runs.attack(tmp_path, folder="run", num_images=2, psnr=[1.0, 2.0], ssim=[0.1, 0.2])
+    folder = tmp_path / "whitebox" / "run"
+    return folder, records.read(folder)
+
+
+def read_or_set_aside(folder):
+    """A record; where there is none, its file has been renamed, and one line says so."""
+    path = folder / records.RECORD_NAME
+    content, said = path.read_bytes(), io.StringIO()
+    with contextlib.redirect_stderr(said):
+        found = records.read(folder)
+    if found is None:
+        (aside,) = folder.glob(f"{path.name}.corrupt-*")
+        assert aside.read_bytes() == content and not path.exists()
+        assert said.getvalue().count("\n") == 1 and str(path) in said.getvalue()
+        aside.unlink()
+    else:
+        assert said.getvalue() == "" and path.read_bytes() == content
+    return found
+
+
+def test_any_file_is_a_record_or_is_set_aside(made):
+    folder, _ = made
+    content = (folder / records.RECORD_NAME).read_bytes()
+    texts = JSON.map(lambda value: json.dumps(value).encode())
+
+    @fuzz(400)
+    @given(st.one_of(spoilt(content), texts))
+    def check(content):
+        (folder / records.RECORD_NAME).write_bytes(content)
+        found = read_or_set_aside(folder)
+        if found is not None:
+            assert found.keys() >= records.REQUIRED_KEYS
+            records.write(folder, found, images=None)  # what is read can be written
+            assert records.read(folder) == found
+
+    check()
+
+
+def test_any_record_that_is_read_can_be_reported_and_compared(made, tmp_path):
+    """Values of any kind, in one record of several: what readers rely on has been checked."""
+    folder, record = made
+    keys = sorted(record.keys() - {"experiment"})
+    scene = SimpleNamespace(
+        dataset=SimpleNamespace(fingerprint=record["data_fingerprint"]),
+        target=SimpleNamespace(fingerprint=record["target"]["fingerprint"]),
+    )
+    config = partition.Config(workdir=str(tmp_path), num_images=1)
+    whole, counts = copy.deepcopy(record), {"read": 0, "known": 0}
+
+    @fuzz(250)
+    @given(st.dictionaries(st.sampled_from(keys), JSON, max_size=2), st.booleans())
+    def check(values, inside):
+        changed = copy.deepcopy(whole) | values
+        if inside:  # deeper down
+            for key in ("defense", "target", "paper", "config"):
+                if isinstance(whole[key], dict):
+                    changed[key] = whole[key] | values
+        (folder / records.RECORD_NAME).write_text(json.dumps(changed))
+        if read_or_set_aside(folder) is None:
+            return
+        counts["read"] += 1
+        counts["known"] += len(partition._known(config, scene))
+        assert results.sort(records.find(tmp_path)).attacks
+
+    check()
+    assert counts["read"] > counts["known"] > 20
+
+
+def test_any_record_that_is_read_has_a_page(made, tmp_path):
+    folder, record = made
+    keys = sorted(record.keys() - {"experiment"})
+
+    @fuzz(25)
+    @given(st.dictionaries(st.sampled_from(keys), JSON, min_size=1, max_size=9))
+    def check(values):
+        (folder / records.RECORD_NAME).write_text(json.dumps(record | values))
+        found = read_or_set_aside(folder)
+        # What is set aside is not reported; the page does not rely on it.
+        report.build([(found or record | values) | {"path": str(folder / "record.json")}])
+
+    check()
+
+
+def test_any_file_of_images_is_read_or_damaged(made):
+    folder, _ = made
+    path = folder / records.IMAGES_NAME
+    images = {"originals": np.zeros((1, 4, 4, 1), "f"), "reconstructions": np.ones((1, 4, 4, 1))}
+    records.write(folder, records.read(folder), images=images)
+    content = path.read_bytes()
+
+    @fuzz(400)
+    @given(spoilt(content))
+    def check(content):
+        path.write_bytes(content)
+        with contextlib.suppress(DamagedError):
+            records.load_images(path)
+
+    check()
+
+
+def test_any_file_of_arrays_is_whole_or_damaged(tmp_path):
+    path = tmp_path / "model.safetensors"
+    tree = {"kernel": np.arange(6, dtype="f").reshape(2, 3), "bias": np.zeros(3, "f")}
+    checkpoints.save(path, tree, metadata={"history": "[]"})
+    content, whole = path.read_bytes(), checkpoints.fingerprint(tree)
+
+    @fuzz(300)
+    @given(spoilt(content))
+    def check(changed):
+        path.write_bytes(changed)
+        try:
+            arrays, metadata = checkpoints.read(path)
+        except DamagedError:
+            return
+        named = b'"checksum"' in changed  # without it a file is one of old
+        assert not named or checkpoints.fingerprint(arrays) == whole
+        assert not named or metadata == {"history": "[]"}
+
+    check()
