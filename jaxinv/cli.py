@@ -7,6 +7,7 @@ progress and warnings go to stderr.
 
 import contextlib
 import hashlib
+import io
 import math
 import os
 import platform
@@ -15,6 +16,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -118,6 +120,8 @@ def run(main: Callable[[], Path]) -> None:
     """
     flags.DEFINE_boolean("help", False, "Show this and exit.", short_name="h")
     script = sys.modules["__main__"]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path need not be text
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         rest = _parsed(sys.argv)[1:]
         if FLAGS.help:
@@ -219,6 +223,27 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation")
+    with contextlib.suppress(ImportError, AttributeError):  # another version's private module
+        _forget_damaged_programs(folder)
+
+
+def _forget_damaged_programs(folder: Path) -> None:
+    """Removes programs that cannot be read, for JAX never replaces one.
+
+    A process that is killed while JAX writes, or a full disk, leaves half of one.
+    """
+    from jax._src import compilation_cache
+
+    read = compilation_cache.get_executable_and_time
+
+    def get_executable_and_time(cache_key: str, *args: Any, **options: Any) -> Any:
+        try:
+            return read(cache_key, *args, **options)
+        except Exception:
+            (folder / f"{cache_key}-cache").unlink(missing_ok=True)
+            raise  # JAX compiles it, then
+
+    compilation_cache.get_executable_and_time = get_executable_and_time
 
 
 def _cpu_flags() -> str:

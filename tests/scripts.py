@@ -1,5 +1,6 @@
 """Runs experiment scripts as a user does, in processes of their own; or loads one."""
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -26,6 +27,28 @@ def load_script(name):
         delattr(flags.FLAGS, flag)
     cli._COMMON[:], cli._NUMBERS[:] = common, numbers
     return module
+
+
+@contextlib.contextmanager
+def own_flags():
+    """absl keeps one set of flags for a process; here there are none, until some are defined."""
+    shared = flags.FLAGS
+    mine = dict(vars(shared))
+    vars(shared).clear()
+    flags.FlagValues.__init__(shared)
+    try:
+        yield
+    finally:
+        vars(shared).clear()
+        vars(shared).update(mine)
+
+
+def forget_values():
+    """Flags are as they were defined, and those are gone that `cli.run` defines."""
+    for name in {"help", "h"} & {*flags.FLAGS}:
+        delattr(flags.FLAGS, name)
+    for name in flags.FLAGS:
+        flags.FLAGS[name].unparse()
 
 
 class Scripts:

@@ -17,7 +17,7 @@ import pytest
 from absl import flags
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripts import ROOT
+from scripts import ROOT, forget_values, own_flags
 
 from jaxinv import (
     _tfds,
@@ -101,23 +101,12 @@ def values(flag):
 def script_of(name):
     """A script in this process, with absl's flags to itself."""
     grid.flags_of("whitebox")  # imports what defines flags, so that these are not lost
-    shared = flags.FLAGS
-    mine = dict(vars(shared))
-    vars(shared).clear()
-    flags.FlagValues.__init__(shared)
-    try:
+    with own_flags():
         yield runpy.run_path(str(ROOT / "experiments" / f"{name}.py"), run_name="fuzzed")
-    finally:
-        vars(shared).clear()
-        vars(shared).update(mine)
 
 
 def outcome(name, script, arguments):
     """The exit status of a command line, None if it is accepted, and what is said on stderr."""
-    for defined in {"help", "h"} & {*flags.FLAGS}:  # by an earlier one
-        delattr(flags.FLAGS, defined)
-    for flag in flags.FLAGS:
-        flags.FLAGS[flag].unparse()
     out, err = io.StringIO(), io.StringIO()
     sys.argv = [f"{name}.py", *arguments]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -127,6 +116,8 @@ def outcome(name, script, arguments):
             return ended.code, err.getvalue()
         except Accepted:
             return None, ""
+        finally:
+            forget_values()
     raise AssertionError("a script that neither begins nor ends")
 
 
