@@ -74,6 +74,11 @@ def test_another_format(path):
         checkpoints.load(path, TREE)
 
 
+def test_a_name_that_is_too_long_is_missing():
+    with pytest.raises(UserError, match="a: no such checkpoint"):
+        checkpoints.load("a" * 300, TREE)
+
+
 def test_missing(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such checkpoint"):
         checkpoints.load(tmp_path / "nowhere", TREE)

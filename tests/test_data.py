@@ -376,10 +376,11 @@ def assert_one_line(caught, *parts):
         assert str(part) in message
 
 
-def test_missing_data_dir(tmp_path):
+@pytest.mark.parametrize("name", ["none", "n" * 300], ids=["none", "too long a name"])
+def test_missing_data_dir(tmp_path, name):
     with pytest.raises(UsageError) as caught:
-        load("mnist", tmp_path / "none")
-    assert_one_line(caught, f"--data_dir={tmp_path / 'none'}", "<name>/<version>/")
+        load("mnist", tmp_path / name)
+    assert_one_line(caught, f"--data_dir={tmp_path / name}", "<name>/<version>/")
 
 
 def test_data_dir_without_the_dataset_never_falls_back(root, without_tensorflow):

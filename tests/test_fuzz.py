@@ -15,6 +15,7 @@ import fake_runs
 import numpy as np
 import pytest
 from absl import flags
+from datasets import random_split, write_tfds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scripts import ROOT, forget_values, own_flags
@@ -121,8 +122,17 @@ def outcome(name, script, arguments):
     raise AssertionError("a script that neither begins nor ends")
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A folder with a prepared MNIST of few images; its target is the shipped one."""
+    folder = tmp_path_factory.mktemp("prepared")
+    train, test = (random_split(count, (28, 28, 1)) for count in (30, 200))
+    write_tfds(folder, "mnist", train, test, num_classes=10)
+    return folder
+
+
 @pytest.fixture
-def no_compute(monkeypatch, scripts, few, tmp_path):
+def no_compute(monkeypatch, prepared, tmp_path):
     """Data and targets are found, and nothing begins."""
 
     def accept(*args, **options):
@@ -138,8 +148,8 @@ def no_compute(monkeypatch, scripts, few, tmp_path):
     monkeypatch.setattr(hosts, "initialize", accept)
     monkeypatch.setattr(cli, "use_compilation_cache", lambda: None)
     monkeypatch.setattr(sys, "argv", sys.argv)
-    monkeypatch.setenv("TFDS_DATA_DIR", few[1].partition("=")[2])
-    monkeypatch.setenv("HOME", str(scripts.folder))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
