@@ -14,6 +14,8 @@ from absl import flags
 from jaxinv import cli
 
 ROOT = Path(__file__).resolve().parent.parent
+EXPERIMENTS = ROOT / "experiments"
+LOADED = "script"  # the module that a script is in a process of tests
 
 
 def load_script(name):
@@ -31,23 +33,36 @@ def load_script(name):
 
 @contextlib.contextmanager
 def own_flags():
-    """absl keeps one set of flags for a process; here there are none, until some are defined."""
+    """absl keeps one set of flags for a process; here scripts have defined none yet.
+
+    Those of libraries stay, for these look for them later.
+    """
     shared = flags.FLAGS
-    mine = dict(vars(shared))
-    vars(shared).clear()
-    flags.FlagValues.__init__(shared)
+    hidden = [(shared[name], owner, name) for name, owner in flags_of_scripts()]
+    for *_, name in hidden:
+        delattr(shared, name)
     try:
         yield
     finally:
-        vars(shared).clear()
-        vars(shared).update(mine)
+        for name, _ in flags_of_scripts():
+            delattr(shared, name)
+        for flag, owner, name in hidden:
+            if name == flag.name:  # its short name comes along
+                flags.DEFINE_flag(flag, shared, owner)
+
+
+def flags_of_scripts():
+    """Names of flags that scripts have defined, with the modules that did."""
+    ours = {LOADED, "__main__", "jaxinv.cli", *(path.stem for path in EXPERIMENTS.glob("*.py"))}
+    found = [(name, flags.FLAGS.find_module_defining_flag(name)) for name in flags.FLAGS]
+    return [(name, owner) for name, owner in found if owner in ours]
 
 
 def forget_values():
     """Flags are as they were defined, and those are gone that `cli.run` defines."""
     for name in {"help", "h"} & {*flags.FLAGS}:
         delattr(flags.FLAGS, name)
-    for name in flags.FLAGS:
+    for name, _ in flags_of_scripts():
         flags.FLAGS[name].unparse()
 
 

@@ -18,7 +18,7 @@ from absl import flags
 from datasets import random_split, write_tfds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripts import ROOT, forget_values, own_flags
+from scripts import EXPERIMENTS, LOADED, flags_of_scripts, forget_values, own_flags
 
 from jaxinv import (
     _tfds,
@@ -52,7 +52,7 @@ def fuzz(max_examples):
 
 # --- Command lines --------------------------------------------------------------------------------
 
-SCRIPTS = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
+SCRIPTS = sorted(path.stem for path in EXPERIMENTS.glob("[!_]*.py"))
 
 # An argument of a process holds any byte but zero; those that are no text come as surrogates.
 TEXTS = st.text(
@@ -100,10 +100,10 @@ def values(flag):
 
 @contextlib.contextmanager
 def script_of(name):
-    """A script in this process, with absl's flags to itself."""
-    grid.flags_of("whitebox")  # imports what defines flags, so that these are not lost
+    """A script in this process, and names of its flags that may have any value."""
     with own_flags():
-        yield runpy.run_path(str(ROOT / "experiments" / f"{name}.py"), run_name="fuzzed")
+        script = runpy.run_path(str(EXPERIMENTS / f"{name}.py"), run_name=LOADED)
+        yield script, sorted({name for name, _ in flags_of_scripts()} - {*OF_THE_MACHINE})
 
 
 def outcome(name, script, arguments):
@@ -156,8 +156,7 @@ def no_compute(monkeypatch, prepared, tmp_path):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_any_command_line_is_accepted_or_gets_one_line(no_compute, name):
-    with script_of(name) as script:
-        known = sorted(set(flags.FLAGS) - set(OF_THE_MACHINE))
+    with script_of(name) as (script, known):
         named = st.sampled_from(known).flatmap(
             lambda name: values(flags.FLAGS[name]).map(lambda text: f"--{name}={text}")
         )
@@ -190,7 +189,7 @@ def test_a_work_folder_that_cannot_be_written_is_told_before_data_are_read(
     monkeypatch.setattr(data, "load", lambda *args, **options: pytest.fail("read"))
     (no_compute / "file").touch()
     workdir = no_compute / "file" / "results"
-    with script_of(name) as script:
+    with script_of(name) as (script, _):
         status, said = outcome(name, script, [f"--workdir={workdir}"])
     assert status == 1
     assert said == f"{name}.py: error: --workdir={workdir} cannot be written: Not a directory.\n"
