@@ -1,14 +1,13 @@
 """Runs survive: kills, a full disk, their like at the same time, damaged files, large and small."""
 
 import json
-import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from scripts import ROOT
+from scripts import EXPERIMENTS
 
 from jaxinv import records
 
@@ -75,7 +74,7 @@ while killed < int(kills):
 def test_killed_20_times_a_run_ends_as_an_undisturbed_one_does(scripts, few, tmp_path):
     workdir, cache = tmp_path / "killed", tmp_path / "cache"
     flags = [*few, *SMALL]
-    script = ROOT / "experiments" / "blackbox.py"
+    script = EXPERIMENTS / "blackbox.py"
     done = subprocess.run(
         [sys.executable, "-c", KILLER, "20", script, *flags, f"--workdir={workdir}"],
         env=scripts.env | {"JAXINV_CACHE": str(cache)},
@@ -115,15 +114,28 @@ def test_of_two_that_do_the_same_at_once_one_waits_for_the_other(scripts, few, t
 # --- Disks ----------------------------------------------------------------------------------------
 
 
+LIMITED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 def test_a_disk_that_is_full_ends_a_run_in_one_line_and_leaves_no_half(scripts, few, tmp_path):
     """A limit on the size of files stands in for the disk; Python ignores the signal of it."""
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
-
     env = scripts.env | {"JAXINV_CACHE": str(tmp_path / "cache")}
     flags = ["blackbox", *few, *SMALL, "--split=conv1", f"--workdir={tmp_path / 'results'}"]
-    full = scripts.run(*flags, env=env, preexec_fn=limit)
+    script, *rest = flags
+    full = subprocess.run(
+        [sys.executable, "-c", LIMITED, EXPERIMENTS / f"{script}.py", *rest],
+        cwd=scripts.folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert full.returncode == 1, full.stderr
     (line,) = full.stderr.splitlines()
     assert line.startswith("blackbox.py: error: Cannot write ") and "File too large" in line
@@ -169,7 +181,7 @@ for count in (1, 10_000):
 
 
 def test_one_image_and_ten_thousand(scripts, tmp_path):
-    script = ROOT / "experiments" / "whitebox.py"
+    script = EXPERIMENTS / "whitebox.py"
     done = subprocess.run(
         [sys.executable, "-c", SIZED, script, tmp_path],
         env=scripts.env,
