@@ -16,7 +16,7 @@ import functools
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,11 @@ import numpy as np
 from jax import Array
 from scipy import optimize, special
 
-from jaxinv import devices
+from jaxinv import checkpoints, devices
 from jaxinv.defenses import Defense
 from jaxinv.networks import Network, Params
+
+T = TypeVar("T")
 
 VERSION = 4
 """Of what is calculated here: what was kept of another is not read."""
@@ -210,13 +212,29 @@ def _most(network: Network, params: Params) -> tuple[Spectrum | None, bool]:
             return None, False
         alone = _layer(network, name)
         if layer.kind == "affine":
-            squared, calculated = _squared_norm(alone, alone.select(params))
+            squared, calculated = _once(_squared_norm, alone, alone.select(params))
             factor, rigorous = factor * squared, rigorous and calculated
         elif layer.kind == "max_pool":
-            factor *= _most_windows(alone)
-    zero = np.zeros((1, 1, *network.input_shape), np.float32)
-    spectrum = _eigenvalues(head, head.select(params), zero)
+            factor *= _once(_most_windows, alone, {})
+    spectrum = _once(_affine_eigenvalues, head, head.select(params))
     return Spectrum(spectrum.values * factor, spectrum.weights), rigorous
+
+
+_found: dict[Any, Any] = {}  # what was measured of layers, which the edges of a network share
+
+
+def _once(measure: Callable[[Network, Params], T], layers: Network, params: Params) -> T:
+    """What `measure` finds of layers, measured when it is first asked for."""
+    known = (
+        measure.__name__,
+        tuple(layers.layers.values()),
+        layers.input_shape,
+        repr((layers.mean, layers.std)),
+        checkpoints.fingerprint(params),
+    )
+    if known not in _found:
+        _found[known] = measure(layers, params)
+    return _found[known]
 
 
 @functools.lru_cache(maxsize=64)  # as of networks that are split
@@ -237,18 +255,22 @@ def _layer(network: Network, name: str) -> Network:
 
 def _squared_norm(layer: Network, params: Params) -> tuple[float, bool]:
     """The largest eigenvalue of an affine layer's `J'J`, and whether that was calculated."""
-    sizes = math.prod(layer.input_shape), math.prod(layer.output_shape)
+    if math.prod(layer.input_shape) <= _DENSE_AFFINE:
+        return float(_affine_eigenvalues(layer, params).values.max()), True
     zero = np.zeros((1, 1, *layer.input_shape), np.float32)
-    if sizes[0] <= _DENSE_AFFINE:
-        return float(_eigenvalues(layer, params, zero).values.max()), True
     # The largest Ritz value is too small, by less and less.
     return float(_lanczos(layer, params, zero, key=jax.random.key(0)).values.max()), False
 
 
-def _most_windows(pooling: Network) -> float:
+def _affine_eigenvalues(layers: Network, params: Params) -> Spectrum:
+    """The spectrum of `J'J`, which is the same everywhere."""
+    return _eigenvalues(layers, params, np.zeros((1, 1, *layers.input_shape), np.float32))
+
+
+def _most_windows(pooling: Network, params: Params) -> float:
     """In how many windows a value is at most: a maximum's squared Lipschitz constant."""
     height, width, channels = pooling.input_shape
-    run = jax.jit(partial(pooling.apply, {}))
+    run = jax.jit(partial(pooling.apply, params))
     counts = [0.0]
     for row in range(height):
         bumps = np.zeros((width, height, width, channels), np.float32)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxinv import data, judge, metrics, retraining, runs, targets
+from jaxinv import judge, metrics, retraining, runs, targets
 from jaxinv.attacks import adaptive, blackbox, inverse, queryfree, whitebox
 from jaxinv.attacks.queries import divide
 from jaxinv.defenses import (
@@ -217,6 +217,8 @@ class Deployment:
 
     def correct(self, number: int) -> np.ndarray:
         """Which test images the cloud classifies rightly at a level, `[draws, N]` bool."""
+        if self.retrain == "none" and not self.family[number].levels.any():
+            return _undefended(self._scene)[None]
         if number not in self._correct:
             test, params = self._scene.dataset.test, self.params[number]
             self._correct[number] = np.stack(
@@ -542,25 +544,32 @@ def judged(config: Config, scene: runs.Scene, images: np.ndarray) -> dict[str, A
 
 def judge_of(config: Config, scene: runs.Scene) -> judge.Judge:
     """The judge of a study, trained when it is first asked for."""
-    return _judge(_Same(scene.dataset), Path(config.workdir) / "learned")
+    dataset = _Same(scene.dataset.fingerprint, scene.dataset)
+    return _judge(dataset, Path(config.workdir) / "learned")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Same:
-    """A dataset as an argument of a cache: the same if its content is."""
+    """A value as an argument of a cache: the same if its fingerprint is."""
 
-    dataset: data.Dataset = dataclasses.field(compare=False)
-
-    def __hash__(self) -> int:
-        return hash(self.dataset.fingerprint)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.dataset.fingerprint == self.dataset.fingerprint
+    fingerprint: str
+    value: Any = dataclasses.field(compare=False)
 
 
 @functools.lru_cache(maxsize=1)
-def _judge(same: _Same, folder: Path) -> judge.Judge:
-    return judge.find(same.dataset, folder)
+def _judge(dataset: _Same, folder: Path) -> judge.Judge:
+    return judge.find(dataset.value, folder)
+
+
+def _undefended(scene: runs.Scene) -> np.ndarray:
+    """Which test images the target classifies rightly, `[N]` bool: the same at every cut."""
+    return _right(_Same(f"{scene.target.fingerprint} {scene.dataset.fingerprint}", scene))
+
+
+@functools.lru_cache(maxsize=1)
+def _right(same: _Same) -> np.ndarray:
+    target, test = same.value.target, same.value.dataset.test
+    return targets.correct(target.network, target.params, test.images, test.labels)
 
 
 def curve(records: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -154,8 +154,8 @@ def test_networks_within_one_are_made_once():
 def test_windows_that_overlap_count():
     overlapping = sequence([("pool", lambda x: nn.max_pool(x, (3, 3), strides=(1, 1)))], (6, 6, 2))
     disjoint = sequence([("pool", max_pool)], (6, 6, 2))
-    assert bounds._most_windows(overlapping) == 9
-    assert bounds._most_windows(disjoint) == 1
+    assert bounds._most_windows(overlapping, {}) == 9
+    assert bounds._most_windows(disjoint, {}) == 1
 
 
 def test_an_unknown_layer_has_no_constant():

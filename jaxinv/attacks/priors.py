@@ -128,11 +128,11 @@ def mean_curvature(edge: Network, params: Params, images: np.ndarray, key: Array
 def _pulled_back(edge: Network, params: Params, images: Array, key: Array) -> Array:
     features, pull = jax.vjp(partial(edge.apply, params), images)
 
-    def outer(key: Array) -> Array:
-        (gradient,) = pull(jax.random.normal(key, features.shape))
-        return _outer(gradient)
+    def gradient(key: Array) -> Array:
+        return pull(jax.random.normal(key, features.shape))[0]
 
-    return jax.lax.map(outer, jax.random.split(key, _PROBES)).sum(axis=0)
+    gradients = jax.lax.map(gradient, jax.random.split(key, _PROBES))
+    return _outer(gradients.reshape(-1, *images.shape[1:]))
 
 
 @jax.jit
