@@ -457,7 +457,7 @@ def _map_rows(function: Callable[..., Array], flat: Array, *rest: Array) -> Arra
 def _squared_distances(flat: np.ndarray) -> np.ndarray:
     flat = np.asarray(flat, np.float64)
     squares = (flat**2).sum(axis=1)
-    apart = np.maximum(squares[:, None] + squares - 2 * flat @ flat.T, 0)
+    apart = np.maximum(squares[:, None] + squares - 2 * (flat @ flat.T), 0)
     np.fill_diagonal(apart, 0)
     return apart
 

@@ -470,10 +470,10 @@ class _Limits:
             sigma = bounds.reid_sigma(self._features(edge)[different], SAFE_REID)
             if not math.isfinite(sigma):
                 return {"sigma": None, "accuracy": None}
-            test, params = self._scene.dataset.test, self._scene.target.params
-            key = jax.random.key(self._config.seed)
-            release = Release(edge, params, test.images, GAUSSIAN.at("feature", sigma), key)
-            right = targets.correct(cloud, params, release, test.labels)
+            noise, key = GAUSSIAN.at("feature", sigma), jax.random.key(self._config.seed)
+            release = tradeoffs.release_of_tests(self._scene, cut, noise, key)
+            labels = self._scene.dataset.test.labels
+            right = targets.correct(cloud, self._scene.target.params, release, labels)
             return {"sigma": sigma, "accuracy": float(right.mean())}
 
         found = self._kept(cut, "certain", {"share": SAFE_REID}, find, _is_certain)

@@ -7,18 +7,21 @@ A `Deployment` is a defence at all its levels, at one cut, with the targets that
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax import Array
 
 from jaxinv import judge, metrics, retraining, runs, targets
 from jaxinv.attacks import adaptive, blackbox, inverse, queryfree, whitebox
 from jaxinv.attacks.queries import divide
 from jaxinv.defenses import (
     MECHANISMS,
+    NONE,
     SITES,
     Defense,
     Joined,
@@ -31,7 +34,7 @@ from jaxinv.defenses import (
     query_function,
 )
 from jaxinv.errors import UsageError
-from jaxinv.networks import Params
+from jaxinv.networks import Network, Params
 from jaxinv.records import level_text
 
 VERSION = 2
@@ -44,6 +47,7 @@ SAFE_SSIM, SAFE_REID = 0.25, 0.1  # below both, a defence is said to hold
 
 _PAPER_STEPS = 500  # of rMLE, with which the authors' program attacks defences
 _NORM_IMAGES = 2000
+_KEPT_BYTES = 1 << 30  # of features of the test images, up to which they are computed once
 _STREAM = 9000  # features that a query-free attacker learns from, at most
 
 
@@ -208,24 +212,33 @@ class Deployment:
 
     def releases(self, number: int, images: np.ndarray, count: int = 1) -> list[Release]:
         """What crosses the wire of images at a level, one `Release` for each draw."""
+        params, defense = self.params[number], self.family[number]
+        return [
+            Release(self.edge, params, images, defense, key, releases=count) for key in self._keys
+        ]
+
+    @property
+    def _keys(self) -> list[Array]:
+        """Of each draw."""
         # Beyond the places of images, which are folded in, too.
-        keys = [self._key_release] + [
+        return [self._key_release] + [
             jax.random.fold_in(self._key_release, 2**31 + draw) for draw in range(1, self.draws)
         ]
-        params, defense = self.params[number], self.family[number]
-        return [Release(self.edge, params, images, defense, key, releases=count) for key in keys]
 
     def correct(self, number: int) -> np.ndarray:
         """Which test images the cloud classifies rightly at a level, `[draws, N]` bool."""
         if self.retrain == "none" and not self.family[number].levels.any():
-            return _undefended(self._scene)[None]
+            return _undefended(_same_scene(self._scene))[None]
         if number not in self._correct:
             test, params = self._scene.dataset.test, self.params[number]
-            self._correct[number] = np.stack(
-                [
-                    targets.correct(self.cloud, params, release, test.labels)
-                    for release in self.releases(number, test.images)
+            releases = self.releases(number, test.images)
+            if self.retrain != "both":
+                defense = self.family[number]
+                releases = [
+                    release_of_tests(self._scene, self.cut, defense, key) for key in self._keys
                 ]
+            self._correct[number] = np.stack(
+                [targets.correct(self.cloud, params, one, test.labels) for one in releases]
             )
         return self._correct[number]
 
@@ -561,15 +574,47 @@ def _judge(dataset: _Same, folder: Path) -> judge.Judge:
     return judge.find(dataset.value, folder)
 
 
-def _undefended(scene: runs.Scene) -> np.ndarray:
-    """Which test images the target classifies rightly, `[N]` bool: the same at every cut."""
-    return _right(_Same(f"{scene.target.fingerprint} {scene.dataset.fingerprint}", scene))
+def _same_scene(scene: runs.Scene) -> _Same:
+    return _Same(f"{scene.target.fingerprint} {scene.dataset.fingerprint}", scene)
 
 
 @functools.lru_cache(maxsize=1)
-def _right(same: _Same) -> np.ndarray:
-    target, test = same.value.target, same.value.dataset.test
+def _undefended(scene: _Same) -> np.ndarray:
+    """Which test images the target classifies rightly, `[N]` bool: the same at every cut."""
+    target, test = scene.value.target, scene.value.dataset.test
     return targets.correct(target.network, target.params, test.images, test.labels)
+
+
+def release_of_tests(scene: runs.Scene, cut: str, defense: Defense, key: Array) -> Release:
+    """What crosses the wire of all test images; a target's features of them are computed once.
+
+    Args:
+      scene: whose target is split, as it is.
+      cut: where.
+      defense: of the device.
+      key: of its randomness; the draws are those of a `Release` of the images.
+    """
+    images = scene.dataset.test.images
+    edge, _ = scene.target.network.split(cut)
+    at_features = all(step.site == "feature" for step in defense.steps)
+    if not at_features or 4 * len(images) * math.prod(edge.output_shape) > _KEPT_BYTES:
+        return Release(edge, scene.target.params, images, defense, key)
+    features = _plain_features(_same_scene(scene), cut)
+    return Release(_nothing(edge.output_shape), {}, features, defense, key)
+
+
+@functools.lru_cache(maxsize=2)  # as many cuts are attacked side by side
+def _plain_features(scene: _Same, cut: str) -> np.ndarray:
+    images = scene.value.dataset.test.images
+    edge, _ = scene.value.target.network.split(cut)
+    release = Release(edge, scene.value.target.params, images, NONE, jax.random.key(0))
+    return release[np.arange(len(images))]
+
+
+@functools.lru_cache(maxsize=64)
+def _nothing(shape: tuple[int, ...]) -> Network:
+    """An edge without layers."""
+    return Network({}, shape)
 
 
 def curve(records: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -50,11 +50,10 @@ NOISES = [GAUSSIAN.at("feature", level) for level in (0.02, 0.5)]
 @pytest.fixture(scope="module", autouse=True)
 def _small():
     """Little is tried, and little is learned, of as many images: one program serves for all."""
-    settings = dataclasses.replace(whitebox.hybrid_settings(), steps=5, cg_steps=8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inverse, "_width", lambda shape: 4)
         patch.setattr(inverse, "Estimator", functools.partial(inverse.Estimator, depth=1))
-        patch.setattr(whitebox, "hybrid_settings", lambda: settings)
+        patch.setattr(adaptive, "_STEPS", 5)
         patch.setattr(adaptive, "_NOISY", ((0.03, 0.3), (0.01, 0.1)))
         patch.setattr(adaptive, "_TAUGHT", (40, 40))
         patch.setattr(adaptive, "_TRIALS", 10)
@@ -143,6 +142,7 @@ def test_what_was_learned_is_read(attack, found, folder):
     assert sorted(path.name.rpartition("-")[2].partition(".")[0] for path in kept) == [
         "correction",
         "inverse",
+        "ridge",
     ]
     assert all(path.name.startswith("relu-") for path in kept)
     again = learn(NOISES, folder)

@@ -236,7 +236,7 @@ def test_a_killed_training_is_gone_on_with_and_a_finished_one_read(method, tmp_p
             attack(method, rectified, folder=tmp_path / "killed", **options)
     found = attack(method, rectified, folder=tmp_path / "killed", **options)
     np.testing.assert_allclose(found.images, expected.images, atol=1e-5)
-    (kept,) = (tmp_path / "killed").iterdir()
+    (kept,) = (path for path in (tmp_path / "killed").iterdir() if "ridge" not in path.name)
     assert kept.name.startswith("edge-")
     written = kept.stat().st_mtime_ns
     again = attack(method, rectified, folder=tmp_path / "killed", **options)

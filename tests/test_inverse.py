@@ -201,17 +201,33 @@ def test_an_inverse_map_of_a_few_images_beats_the_mean_image(trained):
     assert learned.compile_seconds > 0
 
 
-def test_a_finished_inverse_map_is_read_from_its_checkpoint(trained):
+def test_a_finished_inverse_map_is_read_from_its_checkpoint(trained, monkeypatch):
     first, folder = trained
-    (checkpoint,) = folder.iterdir()
-    assert checkpoint.name.startswith("affine-")
-    written = checkpoint.stat().st_mtime_ns
+    kept = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert sorted(path.name.split("-")[-1] for path in kept) == [
+        "inverse.safetensors",
+        "ridge.safetensors",
+    ]
+    assert all(path.name.startswith("affine-") for path in kept)
+    monkeypatch.delattr(inverse, "_ridge")
     again = learn(folder)
-    assert checkpoint.stat().st_mtime_ns == written  # no epoch ended
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # no epoch ended
     assert again.seconds == pytest.approx(first.seconds)
     jax.tree.map(np.testing.assert_array_equal, again.params, first.params)
     features = np.asarray(affine(smooth_images(20, seed=1)))
     np.testing.assert_array_equal(again(features), first(features))
+
+
+def test_a_linear_map_that_is_damaged_is_set_aside_and_found_again(trained, tmp_path, capsys):
+    first, folder = trained
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (ridge,) = tmp_path.glob("*-ridge.safetensors")
+    ridge.write_bytes(ridge.read_bytes()[:-4])
+    features = np.asarray(affine(smooth_images(20, seed=1)))
+    np.testing.assert_array_equal(learn(tmp_path)(features), first(features))
+    assert f"{ridge.name}.corrupt-1" in capsys.readouterr().err
+    assert ridge.is_file()
 
 
 def test_a_correction_removes_an_error_that_repeats_itself():

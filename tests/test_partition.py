@@ -37,7 +37,7 @@ def samples(count, seed):
 @pytest.fixture(scope="module")
 def scene():
     parts = samples(40, 0), samples(40, 1), samples(30, 2)
-    dataset = data.Dataset("random", "nowhere", "f" * 12, 10, *parts)
+    dataset = data.Dataset("random", "nowhere", "d" * 12, 10, *parts)
     target = targets.Target(NETWORK, PARAMS, "nowhere", "e" * 12, {})
     return runs.Scene(dataset, target, 0.9, list(NETWORK.cuts))
 

@@ -17,10 +17,10 @@ import numpy as np
 import scipy.linalg
 from jax import Array
 
-from jaxinv import devices
+from jaxinv import checkpoints, devices, hosts, records
 from jaxinv.attacks.queries import Pool, checkpoint_path, make_pool
 from jaxinv.defenses import Query
-from jaxinv.errors import UserError
+from jaxinv.errors import DamagedError, UserError
 from jaxinv.networks import Params
 from jaxinv.networks.convolution import conv_general_dilated
 from jaxinv.training import fit, one_cycle, whole_epochs
@@ -199,9 +199,12 @@ def learn(
     shape = images.shape[1:]
     sample = pool.features(-(-_SAMPLE // max(1, family)), family)
     network = Estimator(shape, _width(shape))
+    checkpoint = checkpoint_path(
+        folder, label, "inverse", pool, steps=steps, version=VERSION, family=family
+    )
     linear = None
     if sample[0].size <= _LINEAR_FEATURES:
-        linear = _ridge(pool, family)
+        linear = _kept_ridge(checkpoint, pool, family)
     center, spread = jnp.float32(sample.mean()), jnp.float32(sample.std() + 1e-6)
 
     def estimate(params: Params, features: Array, *which: Array) -> Array:
@@ -234,9 +237,7 @@ def learn(
         estimate,
         key_fit,
         steps,
-        checkpoint_path(
-            folder, label, "inverse", pool, steps=steps, version=VERSION, family=family
-        ),
+        checkpoint,
         f"inverse map {label}",
         batch_size,
     )
@@ -343,6 +344,22 @@ def _apply(network: Estimator, params: Params, inputs: list[Array]) -> Array:
 
 def _width(image_shape: tuple[int, ...]) -> int:
     return 24 + 8 * image_shape[-1]
+
+
+def _kept_ridge(checkpoint: Path | None, pool: Pool, members: int) -> tuple[Array, Array]:
+    """`_ridge`, kept beside the network that adds to it: it can take as long as the training."""
+    if checkpoint is None:
+        return _ridge(pool, members)
+    path = checkpoint.with_name(checkpoint.name.replace("-inverse.", "-ridge."))
+    if hosts.first(path.is_file):
+        try:
+            kept, _ = checkpoints.read(path)
+            return jnp.asarray(kept["weights"]), jnp.asarray(kept["offsets"])
+        except DamagedError as error:
+            records.set_aside(path, error.why)
+    weights, offsets = _ridge(pool, members)
+    checkpoints.save(path, {"weights": weights, "offsets": offsets})
+    return weights, offsets
 
 
 def _ridge(pool: Pool, members: int = 0) -> tuple[Array, Array]:

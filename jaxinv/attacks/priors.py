@@ -109,7 +109,7 @@ def mean_curvature(edge: Network, params: Params, images: np.ndarray, key: Array
       key: of the choice of images and of the cotangents.
     """
     size = int(np.prod(edge.input_shape))
-    count = 2 * size if size <= DENSE_PIXELS else 1000
+    count = size if size <= DENSE_PIXELS else 1000
     batch = min(_BATCH, len(images))
     key_choice, key_cotangents = jax.random.split(key)
     parts = -(-count // (batch * _PROBES))
