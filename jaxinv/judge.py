@@ -26,9 +26,10 @@ VERSION = 1
 """Of the judge and its training: what was trained by another is not read."""
 
 STEPS = 1500
-"""Of training, about."""
+"""Of training, about, but no more than so many epochs as a small dataset bears."""
 
 _BATCH_SIZE = 64
+_MOST_EPOCHS = 40
 _LEARNING_RATE = 3e-3  # at the peak of the cycle
 _CONVOLUTIONS = 3
 _NUM_TESTED = 2000  # images that its accuracy is measured on
@@ -83,9 +84,10 @@ def find(dataset: Dataset, folder: Path | None, *, steps: int = STEPS) -> Judge:
       dataset: its attacker's part trains the judge.
       folder: where it is kept, named by all that it depends on; a training that was killed goes on.
         None keeps nothing.
-      steps: of training, about: epochs are whole.
+      steps: of training, about: epochs are whole, and no more than 40.
     """
     samples = dataset.surrogate("attacker")
+    steps = min(steps, max(1, _MOST_EPOCHS * len(samples) // _BATCH_SIZE))
     network = design(dataset.image_shape, dataset.num_classes)
     checkpoint = None
     if folder is not None:

@@ -233,7 +233,7 @@ def test_the_test_verb_adds_its_extra_and_none_is_forgotten(checkout):
     assert checkout.run("test", "-k", "a b", JAXINV_EXTRAS="").returncode == 0
     pip, tests = checkout.calls()
     assert pip == checkout.pip_call("[prepare,test]")
-    assert re.fullmatch("-m pytest -n .*--dist=loadfile -k a b", tests)
+    assert re.fullmatch("-m pytest -n .*--dist=loadfile --no-loadscope-reorder -k a b", tests)
     assert checkout.run("hello", JAXINV_EXTRAS="prepare").returncode == 7
     assert checkout.calls() == []
 

@@ -32,6 +32,14 @@ def lesson_of_map():
     return surrogate.learn("map", edge, params, images, key=key())
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_at_once():
+    """As few images are attacked, places for more would be idle."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optimize, "_CPU_LARGEST", 20)
+        yield
+
+
 @pytest.fixture
 def briefly(monkeypatch):
     """Learns from few trials, and few corrections."""
@@ -39,7 +47,6 @@ def briefly(monkeypatch):
     monkeypatch.setattr(surrogate, "_TRIAL_IMAGES", (6, 6))
     monkeypatch.setattr(surrogate, "_ENDS", (1e-2, 1e-4))
     monkeypatch.setattr(surrogate, "_CORRECTIONS", 1)
-    monkeypatch.setattr(optimize, "_CPU_LARGEST", 20)
 
 
 def psnr(images, found):
