@@ -226,7 +226,7 @@ _found: dict[Any, Any] = {}  # what was measured of layers, which the edges of a
 def _once(measure: Callable[[Network, Params], T], layers: Network, params: Params) -> T:
     """What `measure` finds of layers, measured when it is first asked for."""
     known = (
-        measure.__name__,
+        measure,
         tuple(layers.layers.values()),
         layers.input_shape,
         repr((layers.mean, layers.std)),

@@ -232,7 +232,7 @@ class Deployment:
         if number not in self._correct:
             test, params = self._scene.dataset.test, self.params[number]
             releases = self.releases(number, test.images)
-            if self.retrain != "both":
+            if self.same_edge:
                 defense = self.family[number]
                 releases = [
                     release_of_tests(self._scene, self.cut, defense, key) for key in self._keys
@@ -586,13 +586,16 @@ def _undefended(scene: _Same) -> np.ndarray:
 
 
 def release_of_tests(scene: runs.Scene, cut: str, defense: Defense, key: Array) -> Release:
-    """What crosses the wire of all test images; a target's features of them are computed once.
+    """What crosses the wire of all test images: `[N, *edge.output_shape]`, by index.
+
+    The edge is computed once for all defences at its features, as far as memory allows; draws are
+    those of a `Release` of the images.
 
     Args:
-      scene: whose target is split, as it is.
-      cut: where.
-      defense: of the device.
-      key: of its randomness; the draws are those of a `Release` of the images.
+      scene: its target is split, with its own parameters.
+      cut: name of the last layer on the device.
+      defense: of the device, at any level and site.
+      key: of its randomness.
     """
     images = scene.dataset.test.images
     edge, _ = scene.target.network.split(cut)

@@ -151,6 +151,40 @@ def test_networks_within_one_are_made_once():
         assert make(EDGE, argument) is make(EDGE, argument)
 
 
+def test_what_edges_share_is_measured_once(monkeypatch):
+    monkeypatch.setattr(bounds, "_found", {})
+    measured = []
+
+    def eigenvalues(network, params, copies):
+        measured.append([*network.layers])
+        return original(network, params, copies)
+
+    original = bounds._eigenvalues
+    monkeypatch.setattr(bounds, "_eigenvalues", eigenvalues)
+    network = sequence(
+        [
+            ("conv", nn.Conv(1, (3, 3))),
+            ("relu", nn.relu),
+            ("fc", nn.DenseGeneral(3, axis=(1, 2, 3))),
+        ],
+        (4, 4, 1),
+    )
+    params = network.init(jax.random.key(0))
+
+    def most(cut, params):
+        edge, _ = network.split(cut)
+        return bounds._most(edge, edge.select(params))[0].values.max()
+
+    first = [most(cut, params) for cut in ("conv", "relu", "fc")]
+    assert sorted(measured) == [["conv"], ["fc"]]
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, params)
+    np.testing.assert_allclose(
+        [most(cut, doubled) for cut in ("conv", "relu", "fc")],
+        np.array([4, 4, 16]) * first,
+        rtol=1e-5,
+    )
+
+
 def test_windows_that_overlap_count():
     overlapping = sequence([("pool", lambda x: nn.max_pool(x, (3, 3), strides=(1, 1)))], (6, 6, 2))
     disjoint = sequence([("pool", max_pool)], (6, 6, 2))

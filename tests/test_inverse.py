@@ -218,6 +218,20 @@ def test_a_finished_inverse_map_is_read_from_its_checkpoint(trained, monkeypatch
     np.testing.assert_array_equal(again(features), first(features))
 
 
+@pytest.mark.parametrize("steps, rows, epochs", [(2, 64, 1), (6, 192, 1), (13, 200, 2)])
+def test_fewer_steps_than_an_epoch_are_as_many_as_were_asked(steps, rows, epochs, monkeypatch):
+    given = []
+
+    def fit(loss, params, data, *, epochs, batch_size, **options):
+        given.append((len(data[0]), epochs, batch_size))
+        return Fit(params, [], 0.0, 0.0)
+
+    monkeypatch.setattr(inverse, "fit", fit)
+    images = smooth_images(200)
+    inverse.learn(asked(affine), images, key=jax.random.key(0), steps=steps)
+    assert given == [(rows, epochs, 32)]
+
+
 def test_a_linear_map_that_is_damaged_is_set_aside_and_found_again(trained, tmp_path, capsys):
     first, folder = trained
     for path in folder.iterdir():

@@ -8,6 +8,7 @@ import pytest
 
 from jaxinv import judge, targets
 from jaxinv.data import Dataset, Samples
+from jaxinv.training import Fit
 
 STEPS = 60
 
@@ -55,6 +56,19 @@ def test_a_judge_takes_images_of_any_shape(shape, monkeypatch):
     network = judge.design(shape, 7)
     assert network.output_shape == (7,)
     assert sum(name.startswith("conv") for name in network.cuts) == 3
+
+
+def test_few_images_are_seen_40_times_and_no_more(monkeypatch):
+    seen = []
+
+    def fit(loss, params, data, *, epochs, **options):
+        seen.append(epochs)
+        return Fit(params, [], 0.0, 0.0)
+
+    monkeypatch.setattr(judge, "fit", fit)
+    judge.find(dataset(attacker=samples(64, 1)), None)
+    judge.find(dataset(attacker=samples(128, 1)), None, steps=20)
+    assert seen == [40, 10]
 
 
 def test_it_is_right_of_originals_as_often_as_it_says(trained):

@@ -10,7 +10,7 @@ import pytest
 
 from jaxinv import data, retraining, runs, targets, tradeoffs
 from jaxinv.attacks import adaptive, inverse, whitebox
-from jaxinv.defenses import DROPOUT, GAUSSIAN
+from jaxinv.defenses import DROPOUT, GAUSSIAN, Release
 from jaxinv.errors import UsageError
 from jaxinv.networks import sequence
 from jaxinv.tradeoffs import Attacker, Choice, Config, Deployment, choices, protection
@@ -144,6 +144,55 @@ def test_what_is_attacked_is_what_the_accuracy_is_of(scene, site):
     assert np.abs(part[1][rows] - part[2][rows]).max() > 0.1
     alone = deployed(scene, 0.5, site=site, draws=1).releases(0, images)
     np.testing.assert_allclose(alone[0][rows], part[0][rows], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "defense, kept",
+    [
+        (GAUSSIAN.at("feature", 0.5), 1 << 30),
+        (DROPOUT.at("feature", 0.5) + GAUSSIAN.at("feature", 0.2), 1 << 30),
+        (GAUSSIAN.at("input", 0.5), 1 << 30),
+        (GAUSSIAN.at("feature", 0.5), 0),
+    ],
+)
+def test_features_that_are_kept_are_defended_as_those_of_images(scene, defense, kept, monkeypatch):
+    monkeypatch.setattr(tradeoffs, "_KEPT_BYTES", kept)
+    key, edge = jax.random.key(3), NETWORK.split("relu")[0]
+    found = tradeoffs.release_of_tests(scene, "relu", defense, key)
+    expected = Release(edge, PARAMS, scene.dataset.test.images, defense, key)
+    rows = np.arange(0, 60, 7)
+    np.testing.assert_allclose(found[rows], expected[rows], rtol=1e-5, atol=1e-6)
+
+
+def test_the_edge_is_computed_once_for_all_levels(scene, monkeypatch):
+    tradeoffs._plain_features.cache_clear()
+    asked = []
+
+    class Noted(Release):
+        def __init__(self, edge, *args, **options):
+            asked.append(bool(edge.layers))
+            super().__init__(edge, *args, **options)
+
+    monkeypatch.setattr(tradeoffs, "Release", Noted)
+    for level in (0.1, 0.2, 0.4):
+        tradeoffs.release_of_tests(scene, "relu", GAUSSIAN.at("feature", level), jax.random.key(0))
+    assert asked.count(True) == 1 and asked.count(False) == 3
+
+
+def test_without_a_defence_the_whole_target_is_asked_once(scene, monkeypatch):
+    tradeoffs._undefended.cache_clear()
+    asked = []
+
+    def correct(network, *args):
+        asked.append(network.cuts)
+        return original(network, *args)
+
+    original = targets.correct
+    monkeypatch.setattr(targets, "correct", correct)
+    for kind in ("dropout", "gaussian"):
+        found = deployed(scene, 0.0, kind=kind).correct(0)
+        assert found.shape == (1, 60) and found.mean() == pytest.approx(0.9)
+    assert asked == [NETWORK.cuts]
 
 
 def test_the_accuracy_is_the_clouds_on_every_draw(scene):

@@ -261,3 +261,27 @@ def test_a_watcher_is_told_the_stage_and_sees_unit_space():
     for _, snapshot in seen:
         places = snapshot.indices >= 0
         np.testing.assert_allclose(snapshot.x[places], edge.mean[0], atol=1e-6)
+
+
+def test_settings_that_are_arguments_share_a_program_and_equal_weights_have_settled():
+    network, params, images = prepared(lenet5)
+    edge, _ = network.split("conv1")
+    features = np.asarray(edge.apply(params, images[:2]))
+    weights = np.float32([[[0.1, 0.2], [0.1, 0.2]], [[0.1, 0.2], [0.1, 0.1]]])
+    first, second = (
+        whitebox.problem(
+            edge,
+            params,
+            features,
+            Stage(dataclasses.replace(whitebox.map_settings(), steps=steps, tv_weight=weight)),
+            None,
+            weights,
+        )
+        for steps, weight in ((3, 0.1), (5, 0.7))
+    )
+    assert first.make_objective is second.make_objective
+    assert first.solver == second.solver
+    inputs = first.inputs[np.arange(2)]
+    for done, settled in ((0.0, [True, False]), (1.0, [True, True])):
+        objective = first.make_objective(first.params, inputs, np.full(2, done, np.float32))
+        assert objective.settled.tolist() == settled

@@ -182,7 +182,7 @@ def learn(
       key: of the initial parameters, the order of images, their jitter, and a defence's draws.
       num_queries: different queries, at most (of each of a family); fewer than N use the first
         images alone.
-      steps: of training, about: several epochs are whole.
+      steps: of training: up to one epoch as many, beyond it about, as epochs are whole.
       family: how many defences the query stands for; `Learned.of` chooses among them. 0 where it
         is the query of one.
       folder: keeps what is trained, named by all that it depends on: it is read where it is
@@ -278,7 +278,7 @@ def fit_correction(
       which: `[N, L]`, ones where an image is of a member of a family, for a network that serves all
         of it; it then takes such an array behind the features. None for one.
       key: of the initial parameters and the order of images.
-      steps: of training, about: several epochs are whole.
+      steps: of training: up to one epoch as many, beyond it about, as epochs are whole.
       checkpoint: file to write after every epoch and to go on from where it exists.
       description: shown before the progress bar.
     """
@@ -347,19 +347,27 @@ def _width(image_shape: tuple[int, ...]) -> int:
 
 
 def _kept_ridge(checkpoint: Path | None, pool: Pool, members: int) -> tuple[Array, Array]:
-    """`_ridge`, kept beside the network that adds to it: it can take as long as the training."""
+    """`_ridge`, kept beside the network that adds to it: it can take as long as the training.
+
+    Of several hosts the first reads it, or makes it anew where it is damaged.
+    """
     if checkpoint is None:
         return _ridge(pool, members)
     path = checkpoint.with_name(checkpoint.name.replace("-inverse.", "-ridge."))
-    if hosts.first(path.is_file):
-        try:
-            kept, _ = checkpoints.read(path)
-            return jnp.asarray(kept["weights"]), jnp.asarray(kept["offsets"])
-        except DamagedError as error:
-            records.set_aside(path, error.why)
-    weights, offsets = _ridge(pool, members)
-    checkpoints.save(path, {"weights": weights, "offsets": offsets})
-    return weights, offsets
+
+    def kept() -> tuple[Any, Any]:
+        if path.is_file():
+            try:
+                arrays, _ = checkpoints.read(path)
+                return arrays["weights"], arrays["offsets"]
+            except DamagedError as error:
+                records.set_aside(path, error.why)
+        weights, offsets = _ridge(pool, members)
+        checkpoints.save(path, {"weights": weights, "offsets": offsets})
+        return weights, offsets
+
+    weights, offsets = hosts.first(kept)
+    return jnp.asarray(weights), jnp.asarray(offsets)
 
 
 def _ridge(pool: Pool, members: int = 0) -> tuple[Array, Array]:

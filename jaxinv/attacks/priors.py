@@ -100,7 +100,9 @@ def second_moment(samples: np.ndarray) -> np.ndarray:
 def mean_curvature(edge: Network, params: Params, images: np.ndarray, key: Array) -> np.ndarray:
     """The mean over images of `J'J`, J the Jacobian of an edge, in blocks `[F, K, K]`, float64.
 
-    Estimated without a Jacobian: for a random normal cotangent u, the mean of `(J'u)(J'u)'` is J'J.
+    Estimated without a Jacobian: for a random normal cotangent u, the mean of `(J'u)(J'u)'` is J'J
+    (Hutchinson's estimator). There are as many cotangents as pixel values (1,000
+    beyond `DENSE_PIXELS`), four of each image.
 
     Args:
       edge: the network.
