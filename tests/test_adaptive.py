@@ -153,6 +153,21 @@ def test_what_was_learned_is_read(attack, found, folder):
         np.testing.assert_array_equal(images, others)
 
 
+def test_trials_take_fewer_steps_than_attacks(folder, monkeypatch):
+    taken = []
+
+    def run_stage(*args, **options):
+        done = original(*args, **options)
+        taken.append(done.steps.max())
+        return done
+
+    original = whitebox.run_stage
+    monkeypatch.setattr(whitebox, "run_stage", run_stage)
+    monkeypatch.setattr(adaptive, "_TRIAL_STEPS", 3)
+    learn(NOISES, folder, correct=False).invert(seen_of(NOISES))
+    assert taken == [3, 5]
+
+
 def test_a_killed_correction_goes_on(attack, found, folder, tmp_path, monkeypatch):
     save = adaptive.checkpoints.save
 
