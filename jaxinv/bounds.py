@@ -14,7 +14,7 @@ about attackers of any kind.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -30,7 +30,7 @@ from jaxinv.networks import Network, Params
 
 T = TypeVar("T")
 
-VERSION = 4
+VERSION = 5
 """Of what is calculated here: what was kept of another is not read."""
 
 DITHER = 0.1
@@ -382,6 +382,29 @@ def rate(bits: float, size: int, dither: float) -> float:
     return dither**2 * 2 ** (-2 * bits / size)
 
 
+def entropy(symbols: np.ndarray) -> float:
+    """Bits that sent symbols have at most: the sum of every place's own entropy, estimated.
+
+    What places have in common is counted several times. The entropy of few draws is too low, which
+    is corrected to first order. Source: Miller 1955.
+
+    Args:
+      symbols: `[S, ...]` whole numbers from 0 on, S draws of what one example sends.
+    """
+    draws = len(symbols)
+    flat = symbols.reshape(draws, -1)
+    count = int(flat.max(initial=0)) + 1
+    total = 0.0
+    for begin in range(0, flat.shape[1], _CHUNK):
+        part = flat[:, begin : begin + _CHUNK]
+        width = part.shape[1]
+        seen = np.bincount((part + count * np.arange(width)).ravel(), minlength=count * width)
+        share = seen.reshape(width, count) / draws
+        own = special.entr(share).sum(axis=1) + ((share > 0).sum(axis=1) - 1) / (2 * draws)
+        total += float(np.minimum(own / math.log(2), math.log2(count)).sum())
+    return total
+
+
 def two_point(through: Channel, images: np.ndarray, features: np.ndarray) -> float:
     """Least mean squared error of any attacker, on average over images that it may know.
 
@@ -539,6 +562,7 @@ def evaluate(
     features: np.ndarray | None,
     *,
     bits: float,
+    entropies: Sequence[float] = (),
 ) -> list[Bound]:
     """All bounds on what a release tells.
 
@@ -548,6 +572,7 @@ def evaluate(
       gallery: `[M, H, W, C]`: test images, among which one is looked for.
       features: `[M, ...]`, of its map, without noise; None without one.
       bits: that cross the wire, of each release.
+      entropies: bits that it has at most, at some images with dither, where these were measured.
     """
     size, dither = gallery[0].size, known.dither if known else DITHER
     dithered = f"images with Gaussian dither of {dither:g}, which the attacker may know without it"
@@ -557,6 +582,10 @@ def evaluate(
             "rate", "certified", "psnr", _psnr(rate(bits * releases, size, dither)), True, dithered
         )
     ]
+    if entropies:
+        error = np.mean([rate(each * releases, size, dither) for each in entropies])
+        text = f"{dithered}; the entropy sampled at {_images(len(entropies))}"
+        found.append(Bound("rate", "estimated", "psnr", _psnr(float(error)), True, text))
     if through is None or known is None or features is None:
         return found
     if through.noise != "dropout":
@@ -590,12 +619,16 @@ def _among(count: int) -> str:
 
 def _sampled(known: Information) -> str:
     """How often a spectrum was sampled, and what that does: the trace of an inverse is convex."""
-    images, draws = len(known.dithered.values), known.draws
+    draws = known.draws
     return (
-        f"the information sampled at {images} image{'s' * (images > 1)} and {draws} "
+        f"the information sampled at {_images(len(known.dithered.values))} and {draws} "
         f"dither{'s' * (draws > 1)} of each; the fewer dithers, the lower is the bound, which on "
         "average is too low"
     )
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'s' * (count > 1)}"
 
 
 def _cramer_rao_bound(through: Channel, known: Information) -> Bound:
@@ -603,8 +636,7 @@ def _cramer_rao_bound(through: Channel, known: Information) -> Bound:
     kind: Kind = "certified" if known.exact else "estimated"
     text = "an attacker without bias"
     if not known.exact:
-        images = len(known.at.values)
-        text += f", at {images} image{'s' * (images > 1)}"
+        text += f", at {_images(len(known.at.values))}"
     if not math.isfinite(error):
         text = (
             "there is no attacker without bias: the edge forgets a part of its input, or tells so "

@@ -69,6 +69,8 @@ class Mechanism:
       noise: what it comes to, for bounds: noise that is added to every value independently, or
         values that are dropped so. None for anything else.
       noise_scale: `level -> scale` of that noise.
+      symbols: `(y, level) -> whole numbers` of the shape of y, by which what it makes of an example
+        could be sent, beside its least and its greatest value; None where values are not few.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Mechanism:
     penalty: Callable[[Array, Array], Array] | None = None
     noise: Literal["gaussian", "laplace", "dropout"] | None = None
     noise_scale: Callable[[float], float] = lambda level: level
+    symbols: Callable[[Array, Array], Array] | None = None
 
     def at(self, site: Site, level: float) -> "Defense":
         """This mechanism at a site, as a defence.
@@ -239,6 +242,11 @@ def _quantized(key: Array, x: Array, level: Array) -> Array:
     return jnp.where(level > 0, rounded, x)
 
 
+def _quantized_symbols(y: Array, level: Array) -> Array:
+    low, width = _cells(y, level)
+    return jnp.round((y - low) / jnp.where(width > 0, width, 1)).astype(jnp.int32)
+
+
 def _quantized_residual(before: Array, clean: Array, observed: Array, level: Array) -> Array:
     """In standard deviations of a value that lies anywhere in its cell."""
     del clean
@@ -371,6 +379,7 @@ QUANTIZE = Mechanism(
     whole=True,
     residual=_quantized_residual,
     noisy=True,
+    symbols=_quantized_symbols,
 )
 PRUNE = Mechanism(
     "prune",

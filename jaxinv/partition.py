@@ -46,6 +46,8 @@ COSTS_NAME, CHOICES_NAME = "costs.png", "choices.png"
 
 _GALLERY = 1000  # test images that bounds are about
 _SAMPLED, _DITHERS = 2, 8  # of these, at which the edge's information is measured; of each
+_SENT = 256  # dithers of each, for the entropy of what is sent
+_RANGE_BITS = 64  # least and greatest value beside the symbols of an example
 
 
 @dataclasses.dataclass(frozen=True)
@@ -456,7 +458,14 @@ class _Limits:
             if through is not None:
                 features = self._features(through.network)
                 information = self._information(through.network)
-            found = bounds.evaluate(through, information, self._gallery, features, bits=bits)
+            found = bounds.evaluate(
+                through,
+                information,
+                self._gallery,
+                features,
+                bits=bits,
+                entropies=self._entropies(deployment, defense),
+            )
             return [{**bound._asdict(), "value": _finite(bound.value)} for bound in found]
 
         return self._kept(deployment.cut, "bounds", known, find, _are_bounds)
@@ -515,6 +524,24 @@ class _Limits:
             return found
 
         return hosts.first(kept)
+
+    def _entropies(self, deployment: Deployment, defense: Defense) -> list[float]:
+        """Bits that a release has at most at dithered images, where it is of few symbols."""
+        last = [step for step in defense.steps if step.site == "feature"][-1:]
+        symbols = last[0].mechanism.symbols if last and last[0].level else None
+        if symbols is None or deployment.retrain != "none":
+            return []
+        key_dither, key = jax.random.split(jax.random.fold_in(jax.random.key(self._config.seed), 2))
+        name = jax.jit(jax.vmap(symbols, (0, None)))
+        found = []
+        for number, image in enumerate(self._gallery[:_SAMPLED]):
+            shape = (_SENT, *image.shape)
+            dither = jax.random.normal(jax.random.fold_in(key_dither, number), shape)
+            copies = image[None] + bounds.DITHER * np.asarray(dither)
+            release = Release(deployment.edge, self._scene.target.params, copies, defense, key)
+            seen = np.asarray(name(release[np.arange(_SENT)], last[0].level))
+            found.append(bounds.entropy(seen) + _RANGE_BITS)
+        return found
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 - it lives as long as a run
     def _information(self, network: Network) -> bounds.Information:

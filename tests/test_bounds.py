@@ -303,6 +303,42 @@ def test_the_rate_bounds_a_quantiser():
         assert bound <= error < 3 * bound
 
 
+@pytest.mark.parametrize("draws, tolerance", [(200, 0.02), (20_000, 0.002)])
+def test_entropy_is_that_of_every_place(draws, tolerance):
+    """Places of 1, 0 and 1.75 bits, and one that repeats another: it counts again."""
+    rng = np.random.default_rng(5)
+    coin = rng.integers(0, 2, (400, draws, 1))
+    uneven = rng.choice(4, (400, draws, 1), p=[0.5, 0.25, 0.125, 0.125])
+    symbols = np.concatenate([coin, np.full_like(coin, 3), uneven, coin], axis=2)
+    found = np.mean([bounds.entropy(each) for each in symbols])
+    assert found == pytest.approx(1 + 0 + 1.75 + 1, abs=tolerance)
+
+
+def test_entropy_is_never_more_than_symbols_have_bits():
+    symbols = np.random.default_rng(0).integers(0, 4, (50, 3, 1000))
+    assert all(bounds.entropy(each) <= 2 * 1000 for each in symbols[:, :, :10].transpose(1, 0, 2))
+    assert bounds.entropy(np.zeros((10, 4, 4, 1), int)) == 0
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_what_entropy_allows_nobody_beats(level):
+    """Pixels with dither, sent as they are but rounded: the mean of each cell errs more."""
+    rng, dither, low, high = np.random.default_rng(1), 0.1, -0.5, 0.5
+    pixels = dither * rng.normal(size=(50_000, 1))
+    ends = np.broadcast_to([low, high], (len(pixels), 2))
+    sent = np.concatenate([np.clip(pixels, low, high), ends], axis=1).astype(np.float32)
+    rounded = jax.vmap(QUANTIZE.apply, (None, 0, None))(jax.random.key(0), sent, float(level))
+    symbols = np.asarray(jax.vmap(QUANTIZE.symbols, (0, None))(rounded, float(level)))
+    assert symbols.min() == 0 and symbols.max() == 2**level - 1
+    np.testing.assert_allclose(low + symbols / (2**level - 1) * (high - low), rounded, atol=1e-6)
+    cells = symbols[:, 0]
+    means = np.array([pixels[cells == cell].mean() if cell in cells else 0 for cell in range(8)])
+    error = ((means[cells] - pixels[:, 0]) ** 2).mean()
+    bits = bounds.entropy(symbols[:, :1])
+    assert 0 < bits <= level
+    assert bounds.rate(level, 1, dither) <= bounds.rate(bits, 1, dither) <= error
+
+
 # --- Two points -----------------------------------------------------------------------------------
 
 

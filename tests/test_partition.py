@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxinv import bounds, data, partition, records, runs, targets, tradeoffs
+from jaxinv import bounds, costs, data, partition, records, runs, targets, tradeoffs
 from jaxinv.decision import Constraints
 from jaxinv.defenses import NONE
 from jaxinv.errors import UsageError
@@ -42,6 +42,7 @@ def scene():
     return runs.Scene(dataset, target, 0.9, list(NETWORK.cuts))
 
 
+QUANTIZED = {"kind": "quantize", "site": "feature", "level": 2.0}
 LEAKS = {"conv": 0.9, "relu": 0.6, "fc": 0.2}  # SSIM
 
 
@@ -232,6 +233,27 @@ def test_bounds_hold_for_the_noise_alone(study):
     for row in rows:
         for bound in row["bounds"]:
             assert bound["kind"] in ("certified", "estimated") and bound["assumptions"]
+
+
+def test_of_rounded_features_the_entropy_counts_and_not_the_bits_alone(study):
+    rows = study(defense=("quantize:2", "quantize+nopeek:2+1", "gaussian:1"))["choices"]
+    told = {
+        row["defense"]["kind"]: [bound for bound in row["bounds"] if bound["name"] == "rate"]
+        for row in rows
+        if row["split"] == "conv"
+    }
+    certified, estimated = told["quantize"]
+    assert (certified["kind"], estimated["kind"]) == ("certified", "estimated")
+    assert estimated["dithered"] and "2 images" in estimated["assumptions"]
+    size = 12 * 12
+    bits = [
+        size / 2 * np.log2(bounds.DITHER**2 * 10 ** (bound["value"] / 10))
+        for bound in (certified, estimated)
+    ]
+    assert bits[0] == pytest.approx(8 * costs.sent_bytes((6, 6, 2), QUANTIZED))
+    assert partition._RANGE_BITS < bits[1] < 0.9 * bits[0]
+    # Neither the entropy of an edge that was trained on is known, nor that of noise.
+    assert len(told["quantize+nopeek"]) == len(told["gaussian"]) == 1
 
 
 def test_bounds_on_the_target_are_not_of_an_edge_that_was_trained_on(study):
