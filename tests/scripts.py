@@ -2,12 +2,15 @@
 
 import contextlib
 import importlib.util
+import io
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 from absl import flags
 
@@ -66,6 +69,33 @@ def forget_values():
         flags.FLAGS[name].unparse()
 
 
+class Accepted(Exception):  # noqa: N818
+    """A script has checked its flags and would begin."""
+
+
+@contextlib.contextmanager
+def script_of(name):
+    """A script in this process, which has its flags alone meanwhile."""
+    with own_flags():
+        yield runpy.run_path(str(EXPERIMENTS / f"{name}.py"), run_name=LOADED)
+
+
+def outcome(name, script, arguments):
+    """The exit status of a command line, None if it is accepted, and what is said on stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    sys.argv = [f"{name}.py", *map(str, arguments)]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.run(script["main"])
+        except SystemExit as ended:
+            return ended.code, err.getvalue()
+        except Accepted:
+            return None, ""
+        finally:
+            forget_values()
+    raise AssertionError("a script that neither begins nor ends")
+
+
 class Scripts:
     """Runs experiment scripts with one cache and one empty home."""
 
@@ -96,6 +126,20 @@ class Scripts:
             finally:
                 process.kill()
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def answer(self, script, *flags):
+        """What a command line that ends soon is answered: exit status, and what stderr has.
+
+        It is run in this process: most of what it takes otherwise are imports.
+        """
+        with (
+            mock.patch.dict(os.environ, self.env),
+            mock.patch.object(sys, "argv", sys.argv),
+            mock.patch.object(cli, "use_compilation_cache"),
+            contextlib.chdir(self.folder),
+            script_of(script) as loaded,
+        ):
+            return outcome(script, loaded, flags)
 
     def record_of(self, script, *flags, cwd=None):
         """Runs a script that has to succeed; the path that it prints last."""

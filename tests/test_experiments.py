@@ -3,7 +3,6 @@ and without prepared data."""
 
 import json
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -422,31 +421,33 @@ MISTAKES = {
 
 
 @pytest.fixture(scope="module")
-def mistakes(scripts, first):
-    """Every mistake of the table, made; a few at a time, as most of each is waiting for imports."""
+def broken(scripts, first):
+    """Files and folders that the mistakes name."""
     (scripts.folder / "empty").mkdir()
     content = first.checkpoint.read_bytes()
     (scripts.folder / "short").write_bytes(content[: len(content) // 2])
     seven_classes = lenet5(7).init(jax.random.key(0))
     checkpoints.save(scripts.folder / "other", seven_classes, metadata={"dataset": "mnist_5k"})
 
-    def make(mistake):
-        flags = [flag.replace("{tmp}", str(scripts.folder)) for flag in mistake[0]]
-        return scripts.run("whitebox", *FLAGS, *flags)
 
-    with ThreadPoolExecutor(4) as pool:
-        return dict(zip(MISTAKES, pool.map(make, MISTAKES.values()), strict=True))
+def assert_one_line(said, script, words):
+    (line,) = said.splitlines()
+    assert line.startswith(f"{script}.py: error: ")
+    for word in words:
+        assert word in line
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_gets_one_clear_line(scripts, mistakes, name):
-    _, status, words = MISTAKES[name]
-    done = mistakes[name]
-    assert done.returncode == status, done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("whitebox.py: error: ")
-    for word in words:
-        assert word.replace("{tmp}", str(scripts.folder)) in line
+def test_a_mistake_gets_one_clear_line(scripts, broken, name):
+    flags, expected, words = (
+        [str(each).replace("{tmp}", str(scripts.folder)) for each in part]
+        if isinstance(part, list)
+        else part
+        for part in MISTAKES[name]
+    )
+    status, said = scripts.answer("whitebox", *FLAGS, *flags)
+    assert status == expected, said
+    assert_one_line(said, "whitebox", words)
 
 
 BLACK_BOX_MISTAKES = {
@@ -460,24 +461,12 @@ BLACK_BOX_MISTAKES = {
 }
 
 
-@pytest.fixture(scope="module")
-def black_box_mistakes(scripts, first):
-    def make(mistake):
-        return scripts.run("blackbox", *FLAGS, *mistake[0])
-
-    with ThreadPoolExecutor(4) as pool:
-        made = pool.map(make, BLACK_BOX_MISTAKES.values())
-        return dict(zip(BLACK_BOX_MISTAKES, made, strict=True))
-
-
 @pytest.mark.parametrize("name", BLACK_BOX_MISTAKES)
-def test_a_mistake_in_a_black_box_run_gets_one_clear_line(black_box_mistakes, name):
-    done = black_box_mistakes[name]
-    assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("blackbox.py: error: ")
-    for word in BLACK_BOX_MISTAKES[name][1]:
-        assert word in line
+def test_a_mistake_in_a_black_box_run_gets_one_clear_line(scripts, first, name):
+    flags, words = BLACK_BOX_MISTAKES[name]
+    status, said = scripts.answer("blackbox", *FLAGS, *flags)
+    assert status == 2, said
+    assert_one_line(said, "blackbox", words)
 
 
 DEFENCE_MISTAKES = {
@@ -497,24 +486,20 @@ DEFENCE_MISTAKES = {
 }
 
 
-@pytest.fixture(scope="module")
-def defence_mistakes(scripts, few):
-    def make(mistake):
-        return scripts.run("defenses", *few, *mistake[0])
-
-    with ThreadPoolExecutor(4) as pool:
-        made = pool.map(make, DEFENCE_MISTAKES.values())
-        return dict(zip(DEFENCE_MISTAKES, made, strict=True))
-
-
 @pytest.mark.parametrize("name", DEFENCE_MISTAKES)
-def test_a_mistake_in_a_study_of_defences_gets_one_clear_line(defence_mistakes, name):
-    done = defence_mistakes[name]
-    assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("defenses.py: error: ")
-    for word in DEFENCE_MISTAKES[name][1]:
-        assert word in line
+def test_a_mistake_in_a_study_of_defences_gets_one_clear_line(scripts, few, name):
+    flags, words = DEFENCE_MISTAKES[name]
+    status, said = scripts.answer("defenses", *few, *flags)
+    assert status == 2, said
+    assert_one_line(said, "defenses", words)
+
+
+@pytest.mark.parametrize("script", ["whitebox", "blackbox", "queryfree", "defenses"])
+def test_a_process_of_its_own_says_the_same_of_a_mistake(scripts, first, script):
+    flags = (*FLAGS, "--split=rellu2")
+    done = scripts.run(script, *flags)
+    assert (done.returncode, done.stderr) == scripts.answer(script, *flags)
+    assert done.returncode == 2 and done.stdout == ""
 
 
 def finished(folder, experiment="whitebox"):

@@ -7,7 +7,6 @@ import contextlib
 import copy
 import io
 import json
-import runpy
 import sys
 from types import SimpleNamespace
 
@@ -18,7 +17,7 @@ from absl import flags
 from datasets import random_split, write_tfds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripts import EXPERIMENTS, LOADED, flags_of_scripts, forget_values, own_flags
+from scripts import EXPERIMENTS, Accepted, flags_of_scripts, outcome, script_of
 
 from jaxinv import (
     _tfds,
@@ -83,10 +82,6 @@ VALUES = st.one_of(
 OF_THE_MACHINE = ("workdir", "out", "flagfile", "multihost")  # what writes, and what waits
 
 
-class Accepted(Exception):  # noqa: N818
-    """The script has checked its flags and would begin."""
-
-
 def values(flag):
     """Texts for a flag, half of them of its type."""
     if choices := getattr(flag.parser, "enum_values", None):
@@ -96,30 +91,6 @@ def values(flag):
         numbers = st.one_of(st.integers(0, 99), st.floats(0, 9))
         return st.one_of(numbers.map(str if kind == "float" else lambda x: str(int(x))), VALUES)
     return VALUES
-
-
-@contextlib.contextmanager
-def script_of(name):
-    """A script in this process, and names of its flags that may have any value."""
-    with own_flags():
-        script = runpy.run_path(str(EXPERIMENTS / f"{name}.py"), run_name=LOADED)
-        yield script, sorted({name for name, _ in flags_of_scripts()} - {*OF_THE_MACHINE})
-
-
-def outcome(name, script, arguments):
-    """The exit status of a command line, None if it is accepted, and what is said on stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    sys.argv = [f"{name}.py", *arguments]
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            cli.run(script["main"])
-        except SystemExit as ended:
-            return ended.code, err.getvalue()
-        except Accepted:
-            return None, ""
-        finally:
-            forget_values()
-    raise AssertionError("a script that neither begins nor ends")
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +127,8 @@ def no_compute(monkeypatch, prepared, tmp_path):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_any_command_line_is_accepted_or_gets_one_line(no_compute, name):
-    with script_of(name) as (script, known):
+    with script_of(name) as script:
+        known = sorted({flag for flag, _ in flags_of_scripts()} - {*OF_THE_MACHINE})
         named = st.sampled_from(known).flatmap(
             lambda name: values(flags.FLAGS[name]).map(lambda text: f"--{name}={text}")
         )
@@ -189,7 +161,7 @@ def test_a_work_folder_that_cannot_be_written_is_told_before_data_are_read(
     monkeypatch.setattr(data, "load", lambda *args, **options: pytest.fail("read"))
     (no_compute / "file").touch()
     workdir = no_compute / "file" / "results"
-    with script_of(name) as (script, _):
+    with script_of(name) as script:
         status, said = outcome(name, script, [f"--workdir={workdir}"])
     assert status == 1
     assert said == f"{name}.py: error: --workdir={workdir} cannot be written: Not a directory.\n"
