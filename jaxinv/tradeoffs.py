@@ -171,6 +171,7 @@ class Deployment:
         self.draws = config.draws if random else 1
         self._config, self._scene = config, scene
         self._correct: dict[int, np.ndarray] = {}
+        self._params: list[Params] | None = None
         self._key_release, self.key_learn, self._key_train = jax.random.split(
             jax.random.key(config.seed), 3
         )
@@ -186,9 +187,16 @@ class Deployment:
         """Of each step's level."""
         return [mechanism.unit for mechanism, _ in self.family[0].structure]
 
-    @functools.cached_property
+    # `functools.cached_property` has one lock for all instances before Python 3.12: two cuts that
+    # are attacked side by side would wait for each other.
+    @property
     def params(self) -> list[Params]:
         """Of the whole target, for each level."""
+        if self._params is None:
+            self._params = self._trained()
+        return self._params
+
+    def _trained(self) -> list[Params]:
         target = self._scene.target
         if self.retrain == "none":
             return [target.params] * len(self.family)
@@ -231,12 +239,13 @@ class Deployment:
             return _undefended(_same_scene(self._scene))[None]
         if number not in self._correct:
             test, params = self._scene.dataset.test, self.params[number]
-            releases = self.releases(number, test.images)
             if self.same_edge:
                 defense = self.family[number]
                 releases = [
                     release_of_tests(self._scene, self.cut, defense, key) for key in self._keys
                 ]
+            else:
+                releases = self.releases(number, test.images)
             self._correct[number] = np.stack(
                 [targets.correct(self.cloud, params, one, test.labels) for one in releases]
             )
@@ -275,6 +284,7 @@ class Attacker:
     ):
         self._config, self._scene, self.deployment = config, scene, deployment
         self.threat, self.method = threat, method
+        self._found: list[Found] | None = None
 
     @property
     def knowledge(self) -> str:
@@ -317,9 +327,14 @@ class Attacker:
             known |= {"correction": False}
         return known
 
-    @functools.cached_property
+    @property
     def found(self) -> list[Found]:
         """Of every level."""
+        if self._found is None:
+            self._found = self._attacked()
+        return self._found
+
+    def _attacked(self) -> list[Found]:
         deployment, releases = self.deployment, self._config.releases
         images, numbers = self._scene.images(self._config), range(len(deployment.family))
         seen: list[Any] = [
