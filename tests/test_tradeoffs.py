@@ -1,6 +1,8 @@
 """Defences judged: what flags may say, that accuracy and attacks see one release, and verdicts."""
 
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import flax.linen as nn
 import jax
@@ -274,6 +276,27 @@ def test_an_attacker_is_handed_every_draw_of_every_level(scene, monkeypatch, rel
             level.images[..., 0, 0, 0].ravel(), 10 * number + np.arange(10)
         )
         assert (level.compile_seconds, level.seconds) == (2.0, 4.0)
+
+
+def test_cuts_are_attacked_side_by_side(scene, monkeypatch):
+    """Each waits for the other, and neither attacks twice."""
+    both = threading.Barrier(2, timeout=30)
+    attacks = []
+
+    def invert(edge, params, features, settings, **options):
+        both.wait()
+        attacks.append(features)
+        images = np.zeros((len(features), 12, 12, 1), np.float32)
+        return whitebox.Reconstruction(images, *([None] * 3), 8.0, 4.0)
+
+    monkeypatch.setattr(whitebox, "invert", invert)
+    attackers = [
+        Attacker(config_of(), scene, deployed(scene, 0.5), "whitebox", "paper") for _ in range(2)
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        found = [*pool.map(lambda attacker: attacker.found, attackers)]
+    assert [attacker.found for attacker in attackers] == found
+    assert len(attacks) == 2
 
 
 @pytest.mark.parametrize("threat", ["whitebox", "blackbox"])
