@@ -538,6 +538,41 @@ def release_family(
     return release
 
 
+def release_levels(
+    edge: Network,
+    structure: Structure,
+    params: Params,
+    keys: Array,
+    images: Array,
+    levels: Array,
+    then: Callable[[Array], Array],
+) -> Array:
+    """What a function makes of the release of images at each level, `[L, ...]`; to be compiled.
+
+    The edge is computed once for all levels of what stands at its features.
+
+    Args:
+      edge: the part of the network on the device.
+      structure: of the defence.
+      params: of the edge.
+      keys: `[B]`, of each image's draws.
+      images: `[B, H, W, C]` in unit space.
+      levels: `[L, P]`, of the steps.
+      then: of features `[B, ...]`.
+    """
+    at_features = all(site == "feature" for _, site in structure)
+    plain = edge.apply(params, images) if at_features else None
+
+    def one(level: Array) -> Array:
+        rows = jnp.broadcast_to(level, (len(images), *level.shape))
+        own = jax.random.clone(keys)  # the same draws at every level
+        if plain is None:
+            return then(_release_once(edge, structure, params, own, images, rows))
+        return then(_defended("feature", structure, own, plain, rows))
+
+    return jax.lax.map(one, levels)
+
+
 class Release:
     """What the cloud receives for a batch of inputs: input defence, edge, feature defence.
 

@@ -26,7 +26,6 @@ from jaxinv import (
     metrics,
     records,
     runs,
-    targets,
     tradeoffs,
 )
 from jaxinv.decision import Constraints
@@ -480,9 +479,8 @@ class _Limits:
             if not math.isfinite(sigma):
                 return {"sigma": None, "accuracy": None}
             noise, key = GAUSSIAN.at("feature", sigma), jax.random.key(self._config.seed)
-            release = tradeoffs.release_of_tests(self._scene, cut, noise, key)
-            labels = self._scene.dataset.test.labels
-            right = targets.correct(cloud, self._scene.target.params, release, labels)
+            params, test = self._scene.target.params, self._scene.dataset.test
+            right = tradeoffs.classified(edge, cloud, params, test, [noise], key)
             return {"sigma": sigma, "accuracy": float(right.mean())}
 
         found = self._kept(cut, "certain", {"share": SAFE_REID}, find, _is_certain)

@@ -7,7 +7,6 @@ A `Deployment` is a defence at all its levels, at one cut, with the targets that
 import dataclasses
 import functools
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +15,12 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxinv import judge, metrics, retraining, runs, targets
+from jaxinv import devices, judge, metrics, retraining, runs, targets
 from jaxinv.attacks import adaptive, blackbox, inverse, queryfree, whitebox
 from jaxinv.attacks.queries import divide
+from jaxinv.data import Samples
 from jaxinv.defenses import (
     MECHANISMS,
-    NONE,
     SITES,
     Defense,
     Joined,
@@ -32,6 +31,7 @@ from jaxinv.defenses import (
     median_norm,
     query_family,
     query_function,
+    release_levels,
 )
 from jaxinv.errors import UsageError
 from jaxinv.networks import Network, Params
@@ -47,7 +47,6 @@ SAFE_SSIM, SAFE_REID = 0.25, 0.1  # below both, a defence is said to hold
 
 _PAPER_STEPS = 500  # of rMLE, with which the authors' program attacks defences
 _NORM_IMAGES = 2000
-_KEPT_BYTES = 1 << 30  # of features of the test images, up to which they are computed once
 _STREAM = 9000  # features that a query-free attacker learns from, at most
 
 
@@ -238,17 +237,16 @@ class Deployment:
         if self.retrain == "none" and not self.family[number].levels.any():
             return _undefended(_same_scene(self._scene))[None]
         if number not in self._correct:
-            test, params = self._scene.dataset.test, self.params[number]
-            if self.same_edge:
-                defense = self.family[number]
-                releases = [
-                    release_of_tests(self._scene, self.cut, defense, key) for key in self._keys
-                ]
-            else:
-                releases = self.releases(number, test.images)
-            self._correct[number] = np.stack(
-                [targets.correct(self.cloud, params, one, test.labels) for one in releases]
-            )
+            # Levels that share a target are measured together.
+            numbers = [number]
+            if self.retrain == "none":
+                numbers = [i for i, defense in enumerate(self.family) if defense.levels.any()]
+            family, params = [self.family[i] for i in numbers], self.params[number]
+            test = self._scene.dataset.test
+            draws = [
+                classified(self.edge, self.cloud, params, test, family, key) for key in self._keys
+            ]
+            self._correct |= zip(numbers, np.stack(draws, axis=1), strict=True)
         return self._correct[number]
 
     def accuracy(self, number: int) -> dict[str, Any]:
@@ -600,39 +598,50 @@ def _undefended(scene: _Same) -> np.ndarray:
     return targets.correct(target.network, target.params, test.images, test.labels)
 
 
-def release_of_tests(scene: runs.Scene, cut: str, defense: Defense, key: Array) -> Release:
-    """What crosses the wire of all test images: `[N, *edge.output_shape]`, by index.
+def classified(
+    edge: Network,
+    cloud: Network,
+    params: Params,
+    samples: Samples,
+    family: Sequence[Defense],
+    key: Array,
+) -> np.ndarray:
+    """Which examples are classified rightly behind each defence, `[L, N]` bool.
 
-    The edge is computed once for all defences at its features, as far as memory allows; draws are
-    those of a `Release` of the images.
+    What crosses the wire is what a `Release` of the images with this key would be, but it never
+    leaves the device, and the edge is computed once for all defences at its features.
 
     Args:
-      scene: its target is split, with its own parameters.
-      cut: name of the last layer on the device.
-      defense: of the device, at any level and site.
-      key: of its randomness.
+      edge, cloud: the two parts of a network.
+      params: its parameters.
+      samples: images and labels.
+      family: defences that differ in their levels alone.
+      key: of their randomness.
     """
-    images = scene.dataset.test.images
-    edge, _ = scene.target.network.split(cut)
-    at_features = all(step.site == "feature" for step in defense.steps)
-    if not at_features or 4 * len(images) * math.prod(edge.output_shape) > _KEPT_BYTES:
-        return Release(edge, scene.target.params, images, defense, key)
-    features = _plain_features(_same_scene(scene), cut)
-    return Release(_nothing(edge.output_shape), {}, features, defense, key)
+    (structure,) = {defense.structure for defense in family}
+    classes = devices.in_slices(
+        _classes,
+        np.arange(len(samples), dtype=np.int32),
+        samples.images,
+        static=(edge, cloud, structure),
+        shared=(
+            edge.select(params),
+            cloud.select(params),
+            key,
+            np.stack([defense.levels for defense in family]),
+        ),
+    )
+    return np.equal(classes.T, samples.labels)
 
 
-@functools.lru_cache(maxsize=2)  # as many cuts are attacked side by side
-def _plain_features(scene: _Same, cut: str) -> np.ndarray:
-    images = scene.value.dataset.test.images
-    edge, _ = scene.value.target.network.split(cut)
-    release = Release(edge, scene.value.target.params, images, NONE, jax.random.key(0))
-    return release[np.arange(len(images))]
+def _classes(edge, cloud, structure, edge_params, cloud_params, key, levels, places, images):
+    """Classes `[B, L]`."""
 
+    def classify(features: Array) -> Array:
+        return cloud.apply(cloud_params, features).argmax(-1)
 
-@functools.lru_cache(maxsize=64)
-def _nothing(shape: tuple[int, ...]) -> Network:
-    """An edge without layers."""
-    return Network({}, shape)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
+    return release_levels(edge, structure, edge_params, keys, images, levels, classify).T
 
 
 def curve(records: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:

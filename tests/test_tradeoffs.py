@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinv import data, retraining, runs, targets, tradeoffs
+from jaxinv import data, defenses, retraining, runs, targets, tradeoffs
 from jaxinv.attacks import adaptive, inverse, whitebox
 from jaxinv.defenses import DROPOUT, GAUSSIAN, Release
 from jaxinv.errors import UsageError
@@ -149,36 +149,43 @@ def test_what_is_attacked_is_what_the_accuracy_is_of(scene, site):
 
 
 @pytest.mark.parametrize(
-    "defense, kept",
+    "defense, other",
     [
-        (GAUSSIAN.at("feature", 0.5), 1 << 30),
-        (DROPOUT.at("feature", 0.5) + GAUSSIAN.at("feature", 0.2), 1 << 30),
-        (GAUSSIAN.at("input", 0.5), 1 << 30),
-        (GAUSSIAN.at("feature", 0.5), 0),
+        (GAUSSIAN.at("feature", 0.5), GAUSSIAN.at("feature", 2.0)),
+        (
+            DROPOUT.at("feature", 0.5) + GAUSSIAN.at("feature", 0.2),
+            DROPOUT.at("feature", 0.8) + GAUSSIAN.at("feature", 0.7),
+        ),
+        (GAUSSIAN.at("input", 0.5), GAUSSIAN.at("input", 0.1)),
     ],
 )
-def test_features_that_are_kept_are_defended_as_those_of_images(scene, defense, kept, monkeypatch):
-    monkeypatch.setattr(tradeoffs, "_KEPT_BYTES", kept)
-    key, edge = jax.random.key(3), NETWORK.split("relu")[0]
-    found = tradeoffs.release_of_tests(scene, "relu", defense, key)
-    expected = Release(edge, PARAMS, scene.dataset.test.images, defense, key)
-    rows = np.arange(0, 60, 7)
-    np.testing.assert_allclose(found[rows], expected[rows], rtol=1e-5, atol=1e-6)
+def test_what_is_classified_is_what_crosses_the_wire(scene, defense, other):
+    key, (edge, cloud) = jax.random.key(3), NETWORK.split("relu")
+    test = scene.dataset.test
+    found = tradeoffs.classified(edge, cloud, PARAMS, test, [defense, other], key)
+    expected = [
+        targets.correct(cloud, PARAMS, Release(edge, PARAMS, test.images, own, key), test.labels)
+        for own in (defense, other)
+    ]
+    assert found.shape == (2, 60) and found.dtype == bool
+    np.testing.assert_array_equal(found, expected)
+    assert (found[0] != found[1]).any()
 
 
-def test_the_edge_is_computed_once_for_all_levels(scene, monkeypatch):
-    tradeoffs._plain_features.cache_clear()
-    asked = []
+def test_the_edge_is_computed_once_for_all_levels(scene):
+    """Counted where the program is made: the edge's layers stand outside the loop over levels."""
+    edge, _ = NETWORK.split("relu")
+    structure, levels = GAUSSIAN.at("feature", 1.0).structure, np.ones((4, 1), np.float32)
+    keys, images = jax.random.split(jax.random.key(0), 5), scene.dataset.test.images[:5]
 
-    class Noted(Release):
-        def __init__(self, edge, *args, **options):
-            asked.append(bool(edge.layers))
-            super().__init__(edge, *args, **options)
+    def run(keys, images):
+        own = edge.select(PARAMS)
+        return defenses.release_levels(edge, structure, own, keys, images, levels, jnp.sum)
 
-    monkeypatch.setattr(tradeoffs, "Release", Noted)
-    for level in (0.1, 0.2, 0.4):
-        tradeoffs.release_of_tests(scene, "relu", GAUSSIAN.at("feature", level), jax.random.key(0))
-    assert asked.count(True) == 1 and asked.count(False) == 3
+    program = jax.make_jaxpr(run)(keys, images)
+    (loop,) = (each for each in program.eqns if each.primitive.name == "scan")
+    outside = " ".join(str(each) for each in program.eqns if each is not loop)
+    assert "conv_general_dilated" in outside and "conv_general_dilated" not in str(loop)
 
 
 def test_without_a_defence_the_whole_target_is_asked_once(scene, monkeypatch):
