@@ -30,7 +30,7 @@ from jaxinv.networks import Network, Params
 
 T = TypeVar("T")
 
-VERSION = 5
+VERSION = 6
 """Of what is calculated here: what was kept of another is not read."""
 
 DITHER = 0.1
@@ -41,9 +41,11 @@ Kind = Literal["certified", "estimated"]
 _DENSE_PIXELS = 1024  # up to which spectra are exact; beyond, Lanczos
 _DENSE_AFFINE = 4096  # the same of the first affine layers, which need it once, and of other layers
 _CHUNK = 256  # directions at once
-# Of quadrature: of 3,072 pixel values four directions tell a mean over the spectrum within some 2%.
+# Directions and steps of quadrature. Of 3,072 pixel values four directions tell the mean of a
+# function of the spectrum within some 2%; steps are exact for polynomials of twice their number.
 _PROBES, _LANCZOS = 4, 24
-_LANCZOS_NORM = 40  # steps that find a largest eigenvalue
+_PROBES_NORM, _LANCZOS_NORM = 8, 40  # that find a largest eigenvalue
+_ENOUGH = 8  # draws for each symbol, for an entropy
 _APART = 0.01  # standard deviations, from one place of a table to the next
 
 
@@ -194,7 +196,7 @@ def _information(
         spectra = [_eigenvalues(network, own, part) for part in (images[:, None], copies)]
     else:
         parts = zip(keys, (images[:, None], copies), strict=True)
-        spectra = [_lanczos(network, own, part, key=key) for key, part in parts]
+        spectra = [_lanczos(network, own, part, key) for key, part in parts]
     at, dithered = spectra
     return Information(at, dithered, most, False, rigorous, dither, draws)
 
@@ -261,7 +263,7 @@ def _squared_norm(layer: Network, params: Params) -> tuple[float, bool]:
         return float(_affine_eigenvalues(layer, params).values.max()), True
     zero = np.zeros((1, 1, *layer.input_shape), np.float32)
     # The largest Ritz value is too small, by less and less.
-    found = _lanczos(layer, params, zero, key=jax.random.key(0), steps=_LANCZOS_NORM)
+    found = _lanczos(layer, params, zero, jax.random.key(0), _PROBES_NORM, _LANCZOS_NORM)
     return float(found.values.max()), False
 
 
@@ -298,16 +300,21 @@ def _eigenvalues(network: Network, params: Params, copies: np.ndarray) -> Spectr
 
 
 def _lanczos(
-    network: Network, params: Params, copies: np.ndarray, *, key: Array, steps: int = _LANCZOS
+    network: Network,
+    params: Params,
+    copies: np.ndarray,
+    key: Array,
+    count: int = _PROBES,
+    steps: int = _LANCZOS,
 ) -> Spectrum:
     """Nodes `[N, P * L]` and weights that stand for the spectra: Gauss quadrature, P directions."""
     size = math.prod(network.input_shape)
     steps = min(steps, size)
-    probes = np.asarray(jax.random.rademacher(key, (_PROBES, size)), np.float32) / size**0.5
+    probes = np.asarray(jax.random.rademacher(key, (count, size)), np.float32) / size**0.5
     found = []
     for own in copies:
-        diagonal = np.zeros((_PROBES, steps))
-        beside = np.zeros((_PROBES, steps))
+        diagonal = np.zeros((count, steps))
+        beside = np.zeros((count, steps))
         basis = [probes]
         for step in range(steps):
             product = np.array(_gram_times(network, params, own, basis[-1]), np.float64)
@@ -320,8 +327,8 @@ def _lanczos(
             basis.append((product / safe).astype(np.float32))
         found.append([_quadrature(*row) for row in zip(diagonal, beside[:, :-1], strict=True)])
     values, weights = np.moveaxis(np.array(found), 2, 0)
-    count = len(copies)
-    return Spectrum(np.maximum(values, 0).reshape(count, -1), weights.reshape(count, -1) / _PROBES)
+    rows = len(copies)
+    return Spectrum(np.maximum(values, 0).reshape(rows, -1), weights.reshape(rows, -1) / count)
 
 
 def _quadrature(diagonal: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -356,9 +363,13 @@ def cramer_rao(through: Channel, known: Information) -> np.ndarray:
     Source: Cramer-Rao; Laplace noise of scale b has the information 1 / b^2.
     """
     values, weights = known.at
-    least = values.max(axis=-1, keepdims=True) * values.shape[-1] * np.finfo(np.float32).eps
-    seen = (values > least) | (weights < 1e-9)
-    inverse = np.where(seen, 1 / np.where(seen, values, 1), np.inf)
+    size = math.prod(through.network.input_shape)
+    if math.prod(through.network.output_shape) < size:
+        return np.full(len(values), np.inf)
+    least = values.max(axis=-1, keepdims=True) * size * np.finfo(np.float32).eps
+    told = values > least
+    none = np.where(weights < 1e-9, 0, np.inf)  # a node that stands for nothing counts for nothing
+    inverse = np.where(told, 1 / np.where(told, values, 1), none)
     if not through.information:
         return np.full(len(values), np.nan)
     return (weights * inverse).sum(axis=-1) / through.information
@@ -387,27 +398,33 @@ def rate(bits: float, size: int, dither: float) -> float:
     return dither**2 * 2 ** (-2 * bits / size)
 
 
-def entropy(symbols: np.ndarray) -> float:
+def entropy(symbols: np.ndarray, bits: float) -> float:
     """Bits that sent symbols have at most: the sum of every place's own entropy, estimated.
 
     What places have in common is counted several times. The entropy of few draws is too low, which
-    is corrected to first order. Source: Miller 1955.
+    is corrected to first order (Miller 1955). Where symbols are too many for that it is the
+    entropy of the least certain numbers of their variance, or `bits`.
 
     Args:
-      symbols: `[S, ...]` whole numbers from 0 on, S draws of what one example sends.
+      symbols: `[S, ...]` whole numbers, S draws of what one example sends.
+      bits: of each symbol.
     """
     draws = len(symbols)
     flat = symbols.reshape(draws, -1)
-    count = int(flat.max(initial=0)) + 1
     total = 0.0
     for begin in range(0, flat.shape[1], _CHUNK):
-        part = flat[:, begin : begin + _CHUNK]
+        part = np.sort(flat[:, begin : begin + _CHUNK], axis=0)
         width = part.shape[1]
-        seen = np.bincount((part + count * np.arange(width)).ravel(), minlength=count * width)
-        share = seen.reshape(width, count) / draws
-        own = special.entr(share).sum(axis=1) + ((share > 0).sum(axis=1) - 1) / (2 * draws)
-        total += float(np.minimum(own / math.log(2), math.log2(count)).sum())
-    return total
+        first = np.ones_like(part, bool)
+        first[1:] = part[1:] != part[:-1]
+        begins = np.flatnonzero(first.T)  # of runs of equal symbols, place by place
+        share = np.diff(begins, append=part.size) / draws
+        distinct = np.bincount(begins // draws, minlength=width)
+        nats = np.bincount(begins // draws, weights=special.entr(share), minlength=width)
+        seen = (nats + (distinct - 1) / (2 * draws)) / math.log(2)
+        most = np.log2(2 * math.pi * math.e * (part.var(axis=0) + 1 / 12)) / 2
+        total += np.minimum(np.where(_ENOUGH * distinct <= draws, seen, most), bits).sum()
+    return float(total)
 
 
 def two_point(through: Channel, images: np.ndarray, features: np.ndarray) -> float:
@@ -589,7 +606,10 @@ def evaluate(
     ]
     if entropies:
         error = np.mean([rate(each * releases, size, dither) for each in entropies])
-        text = f"{dithered}; the entropy sampled at {_images(len(entropies))}"
+        text = (
+            f"{dithered}; the entropy sampled at {_images(len(entropies))}; what values have in "
+            "common counts several times, and so the bound is higher than it might be"
+        )
         found.append(Bound("rate", "estimated", "psnr", _psnr(float(error)), True, text))
     if through is None or known is None or features is None:
         return found

@@ -69,8 +69,9 @@ class Mechanism:
       noise: what it comes to, for bounds: noise that is added to every value independently, or
         values that are dropped so. None for anything else.
       noise_scale: `level -> scale` of that noise.
-      symbols: `(y, level) -> whole numbers` of the shape of y, by which what it makes of an example
-        could be sent, beside its least and its greatest value; None where values are not few.
+      symbols: `(y, level) -> whole numbers` of the shape of y, of `level` bits each, by which what
+        it makes of an example at a level above 0 could be sent, beside its least and its greatest
+        value; None where values are not few.
     """
 
     name: str

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jaxinv import (
     bounds,
@@ -29,7 +31,7 @@ from jaxinv import (
     tradeoffs,
 )
 from jaxinv.decision import Constraints
-from jaxinv.defenses import GAUSSIAN, MECHANISMS, NONE, Defense, Release
+from jaxinv.defenses import GAUSSIAN, MECHANISMS, NONE, Defense, Mechanism, Release
 from jaxinv.errors import UsageError
 from jaxinv.networks import Network
 from jaxinv.tradeoffs import SAFE_REID, SAFE_SSIM, Attacker, Deployment
@@ -447,12 +449,17 @@ class _Limits:
 
     def of(self, deployment: Deployment, defense: Defense, *, bits: float) -> list[dict[str, Any]]:
         """Bounds on the release of a cut behind a defence, as a record has them."""
-        known = {"defense": defense.describe(), "bits": bits}
+        known = {
+            "defense": defense.describe(),
+            "bits": bits,
+            "same_edge": deployment.same_edge,
+            "sampled": [_SAMPLED, _DITHERS, _SENT],
+        }
 
         def find() -> list[dict[str, Any]]:
             through = bounds.channel(deployment.edge, defense)
             information, features = None, None
-            if through is not None and through.network.layers and deployment.retrain != "none":
+            if through is not None and through.network.layers and not deployment.same_edge:
                 through = None  # what is measured here is the target's edge, and not this one
             if through is not None:
                 features = self._features(through.network)
@@ -525,20 +532,19 @@ class _Limits:
 
     def _entropies(self, deployment: Deployment, defense: Defense) -> list[float]:
         """Bits that a release has at most at dithered images, where it is of few symbols."""
-        last = [step for step in defense.steps if step.site == "feature"][-1:]
-        symbols = last[0].mechanism.symbols if last and last[0].level else None
-        if symbols is None or deployment.retrain != "none":
+        last = [step for step in defense.steps if step.site == "feature" and step.level][-1:]
+        if not last or last[0].mechanism.symbols is None or not deployment.same_edge:
             return []
+        mechanism, _, level = last[0]
         key_dither, key = jax.random.split(jax.random.fold_in(jax.random.key(self._config.seed), 2))
-        name = jax.jit(jax.vmap(symbols, (0, None)))
         found = []
         for number, image in enumerate(self._gallery[:_SAMPLED]):
             shape = (_SENT, *image.shape)
             dither = jax.random.normal(jax.random.fold_in(key_dither, number), shape)
             copies = image[None] + bounds.DITHER * np.asarray(dither)
             release = Release(deployment.edge, self._scene.target.params, copies, defense, key)
-            seen = np.asarray(name(release[np.arange(_SENT)], last[0].level))
-            found.append(bounds.entropy(seen) + _RANGE_BITS)
+            seen = _symbols(mechanism, release[np.arange(_SENT)], jnp.float32(level))
+            found.append(bounds.entropy(np.asarray(seen), level) + _RANGE_BITS)
         return found
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 - it lives as long as a run
@@ -553,6 +559,13 @@ class _Limits:
         key = jax.random.key(0)  # nothing is drawn
         release = Release(network, self._scene.target.params, self._gallery, NONE, key)
         return release[np.arange(len(self._gallery))]
+
+
+@partial(jax.jit, static_argnums=0)
+def _symbols(mechanism: Mechanism, released: Array, level: Array) -> Array:
+    """By which features `[B, ...]` are sent."""
+    assert mechanism.symbols is not None
+    return jax.vmap(mechanism.symbols, (0, None))(released, level)
 
 
 def _are_bounds(found: Any) -> bool:

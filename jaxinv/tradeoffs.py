@@ -7,6 +7,7 @@ A `Deployment` is a defence at all its levels, at one cut, with the targets that
 import dataclasses
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -235,7 +236,8 @@ class Deployment:
     def correct(self, number: int) -> np.ndarray:
         """Which test images the cloud classifies rightly at a level, `[draws, N]` bool."""
         if self.retrain == "none" and not self.family[number].levels.any():
-            return _undefended(_same_scene(self._scene))[None]
+            with _AT_ONE_PLACE:
+                return _undefended(_same_scene(self._scene))[None]
         if number not in self._correct:
             # Levels that share a target are measured together.
             numbers = [number]
@@ -591,6 +593,9 @@ def _same_scene(scene: runs.Scene) -> _Same:
     return _Same(f"{scene.target.fingerprint} {scene.dataset.fingerprint}", scene)
 
 
+_AT_ONE_PLACE = threading.Lock()  # several cuts that are attacked side by side ask the same
+
+
 @functools.lru_cache(maxsize=1)
 def _undefended(scene: _Same) -> np.ndarray:
     """Which test images the target classifies rightly, `[N]` bool: the same at every cut."""
@@ -608,8 +613,9 @@ def classified(
 ) -> np.ndarray:
     """Which examples are classified rightly behind each defence, `[L, N]` bool.
 
-    What crosses the wire is what a `Release` of the images with this key would be, but it never
-    leaves the device, and the edge is computed once for all defences at its features.
+    What crosses the wire is what a `Release` of the images with this key would be, but for
+    rounding; it never leaves the device, and the edge is computed once for all defences at its
+    features.
 
     Args:
       edge, cloud: the two parts of a network.

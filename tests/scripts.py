@@ -1,4 +1,4 @@
-"""Runs experiment scripts as a user does, in processes of their own; or loads one."""
+"""Runs experiment scripts as a user does, in processes of their own, or quickly in this one."""
 
 import contextlib
 import importlib.util

@@ -236,13 +236,19 @@ def test_bounds_hold_for_the_noise_alone(study):
 
 
 def test_of_rounded_features_the_entropy_counts_and_not_the_bits_alone(study):
-    rows = study(defense=("quantize:2", "quantize+nopeek:2+1", "gaussian:1"))["choices"]
+    defended = (
+        *("quantize:2", "quantize@input:2", "quantize+nopeek:2+1", "gaussian:1"),
+        *("gaussian+quantize:.1+2", "quantize+dropout:2+.5", "quantize+gaussian:2+0"),
+    )
+    rows = study(defense=defended)["choices"]
     told = {
-        row["defense"]["kind"]: [bound for bound in row["bounds"] if bound["name"] == "rate"]
+        (row["defense"]["kind"], row["defense"]["site"]): [
+            bound for bound in row["bounds"] if bound["name"] == "rate"
+        ]
         for row in rows
         if row["split"] == "conv"
     }
-    certified, estimated = told["quantize"]
+    certified, estimated = told["quantize", "feature"]
     assert (certified["kind"], estimated["kind"]) == ("certified", "estimated")
     assert estimated["dithered"] and "2 images" in estimated["assumptions"]
     size = 12 * 12
@@ -252,8 +258,10 @@ def test_of_rounded_features_the_entropy_counts_and_not_the_bits_alone(study):
     ]
     assert bits[0] == pytest.approx(8 * costs.sent_bytes((6, 6, 2), QUANTIZED))
     assert partition._RANGE_BITS < bits[1] < 0.9 * bits[0]
-    # Neither the entropy of an edge that was trained on is known, nor that of noise.
-    assert len(told["quantize+nopeek"]) == len(told["gaussian"]) == 1
+    # What is rounded last is few values, be there noise before it; not those of another edge.
+    counted = {kind for (kind, site), found in told.items() if len(found) == 2}
+    assert counted == {"quantize", "gaussian+quantize", "quantize+gaussian"}
+    assert len(told["quantize", "input"]) == 1
 
 
 def test_bounds_on_the_target_are_not_of_an_edge_that_was_trained_on(study):
@@ -266,6 +274,9 @@ def test_bounds_on_the_target_are_not_of_an_edge_that_was_trained_on(study):
     assert "Fano" in names["gaussian", "feature"]
     assert names["gaussian+nopeek", "feature"] == ["rate"]
     assert "Fano" in names["gaussian+nopeek", "input+feature"]  # of the image, whatever the edge
+    # A cloud that is trained on leaves the edge as it is.
+    rows = study(defense=("gaussian:1",), retrain="cloud")["choices"]
+    assert "Fano" in {bound["name"] for bound in rows[2]["bounds"]}
 
 
 def test_noise_that_is_certain_is_found_for_every_cut(study):

@@ -204,16 +204,28 @@ def test_without_a_defence_the_whole_target_is_asked_once(scene, monkeypatch):
     assert asked == [NETWORK.cuts]
 
 
-def test_the_accuracy_is_the_clouds_on_every_draw(scene):
-    deployment = deployed(scene, 0.0, 0.8)
+@pytest.mark.parametrize("retrain", ["none", "cloud", "both"])
+def test_the_accuracy_is_the_clouds_on_every_draw(scene, monkeypatch, retrain):
+    def trained(network, params, cut, family, samples, *, part, **options):
+        """Other parameters at each level, of the cloud alone if that is asked for."""
+        edge, _ = network.split(cut)
+        own = [network.init(jax.random.key(9 + number)) for number in range(len(family))]
+        kept = edge.select(params) if part == "cloud" else {}
+        return retraining.Retrained([{**each, **kept} for each in own], 0.0, 0.0)
+
+    monkeypatch.setattr(retraining, "retrain", trained)
+    deployment = deployed(scene, 0.0, 0.3, 0.8, retrain=retrain)
     test = scene.dataset.test
-    assert deployment.accuracy(0)["accuracy"] == pytest.approx(0.9)
-    expected = []
-    for release in deployment.releases(1, test.images):
-        features = release[np.arange(60)]
-        logits = deployment.cloud.apply(PARAMS, features)
-        expected.append(np.asarray(logits).argmax(1) == test.labels)
-    np.testing.assert_array_equal(deployment.correct(1), expected)
+    assert deployment.draws == 2
+    if retrain == "none":
+        assert deployment.accuracy(0)["accuracy"] == pytest.approx(0.9)
+    for number in (2, 1):
+        expected = []
+        for release in deployment.releases(number, test.images):
+            features = release[np.arange(60)]
+            logits = deployment.cloud.apply(deployment.params[number], features)
+            expected.append(np.asarray(logits).argmax(1) == test.labels)
+        np.testing.assert_array_equal(deployment.correct(number), expected)
     found = deployment.accuracy(1)
     assert found["accuracy"] == pytest.approx(np.mean(expected))
     low, high = found["accuracy_ci"]

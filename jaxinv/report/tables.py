@@ -274,7 +274,8 @@ def bounds(partition: Partition, name: str, title: str) -> Table:
         "about attackers without bias alone. Beside those that are about any attacker on test "
         "images as they are is the strongest attack that was run. Both PSNRs are that of the mean "
         "squared error, and not the mean of PSNRs that is shown elsewhere, which may be higher. "
-        "Bounds are averages over more images than were attacked"
+        "Bounds that are about test images as they are, but for Cramer-Rao, are averages over more "
+        "images than were attacked"
     )
     return Table(name, caption, columns, rows)
 
