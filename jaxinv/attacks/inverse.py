@@ -39,6 +39,7 @@ _LINEAR_FEATURES = 5000  # up to so many features the best linear map is part; m
 _LEAST_ERROR = 1e-4  # mean square below which an error hardly counts
 _SAMPLE = 500  # queries whose features tell their scale
 _SLICE = 500  # images at once where nothing is learned
+_AT_ONCE = 4  # members of a family whose moments are in memory
 
 
 class Estimator(nn.Module):
@@ -377,26 +378,36 @@ def _ridge(pool: Pool, members: int = 0) -> tuple[Array, Array]:
     """
 
     @jax.jit
-    def moments(batch: Array, places: Array, *which: Array) -> tuple[Array, Array]:
-        every = (jnp.broadcast_to(number, places.shape) for number in which)
-        features = pool.plain(batch, places, *every).reshape(len(batch), -1)
-        known = jnp.concatenate([features, jnp.ones((len(batch), 1))], axis=1)
-        return known.T @ known, known.T @ batch.reshape(len(batch), -1)
+    def moments(batch: Array, places: Array, some: tuple[Any, ...]) -> list[tuple[Array, Array]]:
+        """Of several members in one program, whose compiler finds that they share an edge."""
+        pixels = batch.reshape(len(batch), -1)
+        found = []
+        for which in some:
+            every = (jnp.broadcast_to(number, places.shape) for number in which)
+            features = pool.plain(batch, places, *every).reshape(len(batch), -1)
+            known = jnp.concatenate([features, jnp.ones((len(batch), 1))], axis=1)
+            found.append((known.T @ known, known.T @ pixels))
+        return found
 
-    def solution(*which: Array) -> np.ndarray:
+    def solutions(some: tuple[Any, ...]) -> list[np.ndarray]:
         images, places = pool.batch
-        gram: Any = 0.0
-        cross: Any = 0.0
+        sums: Any = [(0.0, 0.0)] * len(some)
         for i in range(0, len(images), _SLICE):
             part = slice(i, i + _SLICE)
-            squares, products = moments(images[part], places[part], *which)
-            gram += np.asarray(squares, np.float64)
-            cross += np.asarray(products, np.float64)
+            own = moments(images[part], places[part], some)
+            sums = [
+                tuple(total + np.asarray(new, np.float64) for total, new in zip(*both, strict=True))
+                for both in zip(sums, own, strict=True)
+            ]
+        return [solution(gram, cross, len(images)) for gram, cross in sums]
+
+    def solution(gram: np.ndarray, cross: np.ndarray, count: int) -> np.ndarray:
         # The more features there are beside images, the less a fit to these says of others.
-        strength = max(1e-3, 0.03 * (len(gram) / len(images)) ** 2)
+        strength = max(1e-3, 0.03 * (len(gram) / count) ** 2)
         gram[np.diag_indices(len(gram))] += strength * np.trace(gram) / len(gram)
         return np.asarray(scipy.linalg.solve(gram, cross, assume_a="pos"), np.float32)
 
     each: list[tuple[Array, ...]] = [(jnp.int32(which),) for which in range(members)] or [()]
-    weights = np.stack([solution(*which) for which in each])
+    groups = [tuple(each[i : i + _AT_ONCE]) for i in range(0, len(each), _AT_ONCE)]
+    weights = np.stack([one for some in groups for one in solutions(some)])
     return jnp.asarray(weights[:, :-1]), jnp.asarray(weights[:, -1])
