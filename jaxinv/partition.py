@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from tqdm import tqdm
 
 from jaxinv import (
     bounds,
@@ -307,12 +308,12 @@ def _judged(
     """What a record says of the choices."""
     network = scene.target.network
     prices = {price.split: price for price in costs.split_costs(network, scene.target.params)}
-    limits = _Limits(config, scene)
+    limits, certain = _limits(config, scene, options, prices)
     rows = [
         _whole(scene, profile, prices["cloud-only"], leaked=1.0),
         *(
-            _row(config, profile, prices[option.deployment.cut], option, limits)
-            for option in options
+            _row(config, profile, prices[option.deployment.cut], option, found)
+            for option, found in zip(options, limits, strict=True)
         ),
         _whole(scene, profile, prices["edge-only"], leaked=0.0),
     ]
@@ -334,7 +335,7 @@ def _judged(
         "recommendation": best,
         "recommendation_split": split,
         "reason": "" if best is not None else decision.reason(rows, config.constraints),
-        "certain": [limits.certain(cut) for cut in scene.cuts],
+        "certain": certain,
         "advice": _advice(scene, rows),
         **{
             key: float(sum(attack[key] for attack in distinct.values()))
@@ -348,22 +349,25 @@ def _row(
     profile: costs.Profile,
     price: costs.CutCost,
     option: _Option,
-    limits: "_Limits",
+    limits: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    described = _plain(option.defense.describe())
-    sent = costs.sent_bytes(price.features, described)
+    sent = _sent(price, option)
     attacks = [_attacked(config, record) for record in option.attacks]
     told = [one["psnr_of_mean"] for one in attacks if one["psnr_of_mean"] is not None]
     return {
         "split": option.deployment.cut,
-        "defense": described,
+        "defense": _plain(option.defense.describe()),
         **_accuracy(option.attacks),
         **_costs(price, profile, sent),
         **decision.worst(option.attacks),
         "psnr_of_mean": max(told, default=None),
         "attacks": attacks,
-        "bounds": limits.of(option.deployment, option.defense, bits=8 * sent),
+        "bounds": limits,
     }
+
+
+def _sent(price: costs.CutCost, option: _Option) -> int:
+    return costs.sent_bytes(price.features, _plain(option.defense.describe()))
 
 
 def _accuracy(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -438,6 +442,37 @@ def _psnr_of_mean(record: dict[str, Any]) -> float | None:
     if None in found:
         return None
     return float(-10 * np.log10(np.mean(10 ** (-np.array(found) / 10))))
+
+
+def _limits(
+    config: Config,
+    scene: runs.Scene,
+    options: Sequence[_Option],
+    prices: Mapping[str, costs.CutCost],
+) -> tuple[list[list[dict[str, Any]]], list[dict[str, Any]]]:
+    """Bounds on every choice, and what is certain of every cut."""
+    known = _Limits(config, scene)
+    jobs: list[list[Callable[[], Any]]] = []
+    for cut in scene.cuts:
+        own = [option for option in options if option.deployment.cut == cut]
+        bits = [8 * _sent(prices[cut], option) for option in own]
+        jobs.append(
+            [
+                *(
+                    partial(known.of, option.deployment, option.defense, bits=each)
+                    for option, each in zip(own, bits, strict=True)
+                ),
+                partial(known.certain, cut),
+            ]
+        )
+    of_choices, of_cuts = [], []
+    with runs.side_by_side(jobs) as measured:
+        waiting = iter(measured)
+        for job in tqdm(jobs, "bounds", unit="cut", disable=None, leave=False):
+            *found, certain = (next(waiting)() for _ in job)
+            of_choices += found
+            of_cuts.append(certain)
+    return of_choices, of_cuts
 
 
 class _Limits:
