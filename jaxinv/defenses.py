@@ -233,19 +233,22 @@ def _cells(x: Array, level: Array) -> tuple[Array, Array]:
     return low, (high - low) / jnp.maximum(2.0**level - 1, 1)
 
 
+def _nearest(x: Array, low: Array, width: Array) -> Array:
+    """Numbers of the cells that values are rounded to, from 0 on."""
+    return jnp.round((x - low) / jnp.where(width > 0, width, 1))
+
+
 def _quantized(key: Array, x: Array, level: Array) -> Array:
     del key
     low, width = _cells(x, level)
-    safe = jnp.where(width > 0, width, 1)
-    rounded = low + jnp.round((x - low) / safe) * width
+    rounded = low + _nearest(x, low, width) * width
     # The straight-through gradient, of exactly these values: networks are trained through it.
     rounded = jax.lax.stop_gradient(rounded) + (x - jax.lax.stop_gradient(x))
     return jnp.where(level > 0, rounded, x)
 
 
 def _quantized_symbols(y: Array, level: Array) -> Array:
-    low, width = _cells(y, level)
-    return jnp.round((y - low) / jnp.where(width > 0, width, 1)).astype(jnp.int32)
+    return _nearest(y, *_cells(y, level)).astype(jnp.int32)
 
 
 def _quantized_residual(before: Array, clean: Array, observed: Array, level: Array) -> Array:

@@ -395,10 +395,7 @@ def _ridge(pool: Pool, members: int = 0) -> tuple[Array, Array]:
         for i in range(0, len(images), _SLICE):
             part = slice(i, i + _SLICE)
             own = moments(images[part], places[part], some)
-            sums = [
-                tuple(total + np.asarray(new, np.float64) for total, new in zip(*both, strict=True))
-                for both in zip(sums, own, strict=True)
-            ]
+            sums = jax.tree.map(lambda total, new: total + np.asarray(new, np.float64), sums, own)
         return [solution(gram, cross, len(images)) for gram, cross in sums]
 
     def solution(gram: np.ndarray, cross: np.ndarray, count: int) -> np.ndarray:
