@@ -237,7 +237,7 @@ def test_bounds_hold_for_the_noise_alone(study):
 
 def test_of_rounded_features_the_entropy_counts_and_not_the_bits_alone(study):
     defended = (
-        *("quantize:2", "quantize@input:2", "quantize+nopeek:2+1", "gaussian:1"),
+        *("quantize:2", "quantize@input:2", "nopeek+quantize:1+2", "gaussian:1"),
         *("gaussian+quantize:.1+2", "quantize+dropout:2+.5", "quantize+gaussian:2+0"),
     )
     rows = study(defense=defended)["choices"]
