@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.tree_util import Partial
 
 from jaxinv import devices
 from jaxinv.errors import UsageError
@@ -484,7 +485,9 @@ Query = Callable[..., Array]
 
 Pure. An image's key decides what a randomised defence draws for it, so the same key and image are
 the same query. This is all that a black-box attacker is given of a network. That of a family of
-defences, which differ in their levels, takes a third argument: `[B]`, which one.
+defences, which differ in their levels, takes a third argument: `[B]`, which one. A
+`jax.tree_util.Partial` is a tree of the parameters that it holds, and programs are given these as
+arguments; those of any other function are constants of a program, which is compiled for them alone.
 """
 
 
@@ -499,7 +502,7 @@ def query_function(
       defense: what the device does against attackers.
       releases: of one image, which the attacker combines.
     """
-    return partial(release_function(edge, defense, releases=releases), edge.select(params))
+    return Partial(release_function(edge, defense, releases=releases), edge.select(params))
 
 
 def release_function(
@@ -523,7 +526,7 @@ def query_family(
     Raises:
       ValueError: they differ in more.
     """
-    return partial(release_family(edge, family, releases=releases), edge.select(params))
+    return Partial(release_family(edge, family, releases=releases), edge.select(params))
 
 
 def release_family(

@@ -394,7 +394,7 @@ def choice_points(
             _draw_choice(axes, row, scale * row[key], colours, markers, numbers)
     right.set_yscale("log")
     named = {f"{numbers[cut]} {cut}": colour for cut, colour in colours.items()}
-    _name_choices(figure, named, markers)
+    _name_choices(figure, named, markers, hollow="hollow: another is better")
     _save(figure, path)
 
 
@@ -499,18 +499,23 @@ def _draw_choice(
     )
 
 
-def _name_choices(figure: Figure, colours: Mapping[str, Any], markers: Mapping[str, str]) -> None:
+def _name_choices(
+    figure: Figure, colours: Mapping[str, Any], markers: Mapping[str, str], *, hollow: str = ""
+) -> None:
     from matplotlib.lines import Line2D
 
     lines = {
-        **{
-            name: Line2D([], [], color=_GREY, marker=marker, linestyle="none")
-            for name, marker in markers.items()
-        },
-        **{
-            name: Line2D([], [], color=colour, linewidth=5, solid_capstyle="butt")
-            for name, colour in colours.items()
-        },
+        name: Line2D([], [], color=_GREY, marker=marker, linestyle="none")
+        for name, marker in markers.items()
+    }
+    if hollow:
+        marker = next(iter(markers.values()))
+        lines[hollow] = Line2D(
+            [], [], color=_GREY, marker=marker, markerfacecolor="white", linestyle="none"
+        )
+    lines |= {
+        name: Line2D([], [], color=colour, linewidth=5, solid_capstyle="butt")
+        for name, colour in colours.items()
     }
     _legend(figure, lines, None, below=True, ncols=8)
 

@@ -82,7 +82,7 @@ _MNIST = [
     *_both(
         (5, 14, 15),
         "queryfree",
-        {"split": "conv1,relu1,pool1,conv2,relu2,pool2,fc1", "num_images": "50"},
+        {"split": "conv1,pool1,relu2,fc1", "num_images": "50"},
         {
             "split": "conv1,relu2,fc1",
             "shadow_steps": "200",
@@ -103,6 +103,7 @@ _MNIST = [
         {
             "split": "relu1,pool1,conv2,relu2,pool2",
             "defense": "dropout",
+            "level": "0,.2,.4,.6,.8",
             "num_images": "50",
             **_QUICK,
         },

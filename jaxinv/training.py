@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.tree_util import Partial
 
 from jaxinv import checkpoints, devices, hosts, records
 from jaxinv.errors import DamagedError, UserError
@@ -88,7 +89,9 @@ def fit(
 
     Args:
       loss: `(params, batch, key) -> (scalar, metrics)`, pure; the key is the step's own, for
-        augmentation or noise.
+        augmentation or noise. What a `jax.tree_util.Partial` holds beside a function is an argument
+        of the program, which others that hold as much can share; arrays that a function closes over
+        are constants of it.
       params: where to start; any tree of arrays.
       data: a tree of arrays with a leading axis `[N, ...]` over examples; a batch is the same tree
         with `[batch_size, ...]`.
@@ -115,6 +118,7 @@ def fit(
     mesh = devices.mesh(seeds=seeds, images=batch_size)
     axes = (devices.SEEDS,) if seeds > 1 else ()
     data = devices.put(mesh, data)
+    held = devices.put(mesh, loss if isinstance(loss, Partial) else Partial(loss))
     # The loop gives its input buffers away: keep the caller's.
     state = jax.tree.map(jnp.array, (params, optimizer.init(params)))
     history: list[dict[str, float]] = []
@@ -137,8 +141,8 @@ def fit(
     began = time.perf_counter()
     order = devices.put(mesh, jnp.zeros((steps, batch_size), jnp.int32))
     key_steps = devices.put(mesh, key_steps)
-    example = (state, zeros, data, order, key_steps, 0, 0, 0)
-    run = _run_steps.lower(loss, optimizer, mesh, axes, *example).compile()
+    example = (held, state, zeros, data, order, key_steps, 0, 0, 0)
+    run = _run_steps.lower(optimizer, mesh, axes, *example).compile()
     compile_seconds = time.perf_counter() - began
 
     with Progress(epochs * steps, description, start=first_epoch * steps) as progress:
@@ -150,7 +154,8 @@ def fit(
             totals = jax.tree.map(jnp.array, zeros)
             for first, count in progress.segments(steps):
                 before = epoch * steps
-                state, totals = run(state, totals, data, order, key_steps, before, first, count)
+                given = (data, order, key_steps, before, first, count)
+                state, totals = run(held, state, totals, *given)
                 mean = float(totals["loss"]) / (first + count)
                 progress.show(f"epoch {epoch + 1}/{epochs}, loss {mean:.4f}")
             seconds += time.perf_counter() - began
@@ -235,8 +240,8 @@ def _resume(path: str | os.PathLike[str], like: Any) -> tuple[Any, list[dict[str
     return jax.tree.map(jnp.asarray, state), history, float(metadata.get("seconds", 0))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(4, 5))
-def _run_steps(loss, optimizer, mesh, axes, state, totals, data, order, key, before, first, count):
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(4, 5))
+def _run_steps(optimizer, mesh, axes, loss, state, totals, data, order, key, before, first, count):
     def step(i, carry):
         (params, opt_state), totals = carry
         batch = jax.tree.map(lambda array: array[order[i]], data)

@@ -13,6 +13,10 @@ from pathlib import Path
 # what another process reads meanwhile is half a program.
 _CACHE = tempfile.mkdtemp(prefix="jaxinv-tests-")
 os.environ["JAXINV_CACHE"] = _CACHE
+# What scripts compile is shared by all processes of the session, as it is by the runs of a sweep.
+_PROGRAMS = None
+if "JAXINV_TEST_PROGRAMS" not in os.environ:
+    _PROGRAMS = os.environ["JAXINV_TEST_PROGRAMS"] = tempfile.mkdtemp(prefix="jaxinv-programs-")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(_CACHE) / "jax")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 # Most of the time goes into compiling programs that run once, on little data. Without any
@@ -33,7 +37,8 @@ jax.config.update("jax_debug_key_reuse", True)
 
 def pytest_unconfigure():
     """Everything that is cached by the session goes with it."""
-    shutil.rmtree(_CACHE, ignore_errors=True)
+    for folder in filter(None, (_CACHE, _PROGRAMS)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -97,10 +97,15 @@ def outcome(name, script, arguments):
 
 
 class Scripts:
-    """Runs experiment scripts with one cache and one empty home."""
+    """Runs experiment scripts with one cache and one empty home.
+
+    Compiled programs are shared with all others.
+    """
 
     def __init__(self, folder):
         self.folder = folder
+        (folder / "cache").mkdir()
+        (folder / "cache" / "programs").symlink_to(os.environ["JAXINV_TEST_PROGRAMS"])
         kept = {k: v for k, v in os.environ.items() if k not in ("TFDS_DATA_DIR", "XDG_CACHE_HOME")}
         self.env = {
             **kept,

@@ -1,10 +1,14 @@
 """Learned estimates: the network's shape, where it begins, and what its training is worth."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
+from jaxinv import training
 from jaxinv.attacks import inverse
 from jaxinv.attacks.inverse import Estimator, Learned, from_quarters, to_quarters
 from jaxinv.attacks.queries import make_pool
@@ -143,6 +147,38 @@ def test_features_lie_where_they_lie_in_the_image():
         np.testing.assert_allclose(places.sum(1), np.ones(4), rtol=1e-6)
         np.testing.assert_allclose(places[0], [1, 0], atol=1e-6)
         np.testing.assert_allclose(places[3], [0, 1], atol=1e-6)
+
+
+def test_edges_that_differ_in_their_parameters_share_their_programs(monkeypatch):
+    """What is learned of each shadow is not compiled again."""
+    programs = []
+
+    def lowering(function):
+        def lowered(*args, **options):
+            program = function.lower(*args, **options)
+            programs[-1].append(program.as_text())
+            return program
+
+        return lowered
+
+    steps, moments = training._run_steps, inverse._moments
+    monkeypatch.setattr(training, "_run_steps", SimpleNamespace(lower=lowering(steps)))
+    monkeypatch.setattr(
+        inverse, "_moments", lambda *args: (lowering(moments)(*args), moments(*args))[1]
+    )
+
+    def edge(matrix, keys, images):
+        return images.reshape(len(images), -1) @ matrix
+
+    found = []
+    for factor in (1.0, 2.0):
+        programs.append([])
+        query = Partial(edge, factor * jnp.asarray(MATRIX))
+        learned = inverse.learn(query, smooth_images(40), key=jax.random.key(0), steps=2)
+        found.append(learned(np.ones((1, FEATURES), np.float32)))
+    assert len(programs[0]) == 2
+    assert programs[0] == programs[1]
+    assert np.abs(found[0] - found[1]).max() > 1e-3
 
 
 def ridge(images):

@@ -26,7 +26,7 @@ def drawn(pool, times=200):
 
     @jax.jit
     def draw(number):
-        return pool.draw(jax.random.fold_in(jax.random.key(1), number), images, places)
+        return pool.queries.draw(jax.random.fold_in(jax.random.key(1), number), images, places)
 
     features, asked = zip(*(draw(number) for number in range(times)), strict=True)
     return np.stack(asked), np.stack(features)
@@ -52,7 +52,7 @@ def test_with_fewer_queries_than_images_the_first_are_asked_once():
     pool = make_pool(sums, IMAGES, 3, jax.random.key(0))
     asked, _ = drawn(pool, times=5)
     np.testing.assert_array_equal(asked, np.broadcast_to(IMAGES[:3], (5, 3, *SHAPE)))
-    assert pool.count(np.arange(3)).tolist() == [1, 1, 1]
+    assert pool.queries.count(np.arange(3)).tolist() == [1, 1, 1]
 
 
 def test_a_query_is_answered_the_same_whenever_it_is_asked():
@@ -112,15 +112,15 @@ def family(keys, images, which):
 
 def test_a_pool_of_a_family_asks_each_member():
     pool = make_pool(family, IMAGES, 40, jax.random.key(0), 3)
-    assert pool.randomised
+    assert pool.queries.randomised
     assert not make_pool(
         lambda *given: family(*given[:2], given[2] * 0), IMAGES, 40, jax.random.key(0), 3
-    ).randomised
+    ).queries.randomised
     expected = np.concatenate([IMAGES.sum((2, 3)), 2 * IMAGES.sum((2, 3))])
     np.testing.assert_allclose(pool.features(None, 2), expected, rtol=1e-5)
     images, places = pool.batch
     which = jnp.array([0, 1, 0, 1])
-    features, asked = pool.draw(jax.random.key(1), images, places, which)
+    features, asked = pool.queries.draw(jax.random.key(1), images, places, which)
     expected = (1 + np.asarray(which))[:, None] * np.asarray(asked).sum((2, 3))
     np.testing.assert_allclose(features, expected, rtol=1e-5)
 

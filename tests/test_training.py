@@ -5,13 +5,16 @@ import signal
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.tree_util import Partial
 
 from jaxinv import training
 from jaxinv.errors import UserError
@@ -118,6 +121,30 @@ def test_every_step_has_its_own_key():
 def test_a_batch_larger_than_the_data_is_all_of_it():
     small = {name: array[:5] for name, array in DATA.items()}
     assert_same(fit(data=small, batch_size=64), fit(data=small, batch_size=5))
+
+
+def test_fits_whose_partials_hold_as_much_are_one_program(monkeypatch):
+    lower, programs = training._run_steps.lower, []
+
+    def lowered(*args):
+        program = lower(*args)
+        programs.append(program.as_text())
+        return program
+
+    monkeypatch.setattr(training, "_run_steps", SimpleNamespace(lower=lowered))
+
+    def toward(goal, params, batch, key):
+        del key
+        return jnp.square(params["w"] - goal).sum() + 0 * batch["y"].sum(), {}
+
+    goals = [np.ones(3, "f"), np.arange(3, dtype="f")]
+    held = [fit(Partial(toward, goal), optimizer=optax.sgd(0.5), epochs=1) for goal in goals]
+    closed = [fit(partial(toward, jnp.asarray(goal)), optimizer=optax.sgd(0.5), epochs=1) for goal in goals]
+    for goal, *results in zip(goals, held, closed, strict=True):
+        for result in results:
+            np.testing.assert_allclose(result.params["w"], goal, rtol=1e-6)
+    assert programs[0] == programs[1]
+    assert programs[2] != programs[3]
 
 
 def test_the_callers_parameters_survive():

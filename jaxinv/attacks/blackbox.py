@@ -13,17 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.tree_util import Partial
 
 from jaxinv import devices, metrics
 from jaxinv.attacks import affine, inverse
 from jaxinv.attacks.decoders import Decoder
 from jaxinv.attacks.inverse import Learned
-from jaxinv.attacks.queries import (
-    check_images,
-    checkpoint_path,
-    divide,
-    make_pool,
-)
+from jaxinv.attacks.queries import Queries, check_images, checkpoint_path, divide, make_pool
 from jaxinv.attacks.solvers import amsgrad
 from jaxinv.attacks.whitebox import Features
 from jaxinv.defenses import Query
@@ -201,9 +197,9 @@ def learn_decoder(
     def estimate(params: Params, features: Array) -> Array:
         return cast(Array, decoder.apply({"params": params}, features)) * std + mean
 
-    def loss(params: Params, batch: tuple[Array, Array], key: Array):
+    def loss(queries: Queries, params: Params, batch: tuple[Array, Array], key: Array):
         del key
-        features, wanted = pool.ask(*batch, jnp.zeros_like(batch[1]))
+        features, wanted = queries.ask(*batch, jnp.zeros_like(batch[1]))
         return jnp.mean(((estimate(params, features) - wanted) / std) ** 2), {}
 
     batch_size = min(_PAPER_BATCH, len(images))
@@ -211,7 +207,7 @@ def learn_decoder(
     third = max(1, taken // 3)
     rate = optax.piecewise_constant_schedule(_PAPER_RATE, {third: 0.5, 2 * third: 0.5})
     trained = fit(
-        loss,
+        Partial(loss, pool.queries),
         jax.jit(decoder.init)(keys[1], pool.features(1))["params"],
         pool.batch,
         optimizer=optax.chain(amsgrad(1.0, eps=_PAPER_EPS), optax.scale_by_schedule(rate)),
@@ -221,4 +217,4 @@ def learn_decoder(
         checkpoint=checkpoint_path(folder, label, "decoder", pool, steps=steps, version=VERSION),
         description=f"decoder {label}",
     )
-    return Learned(estimate, trained.params, trained.seconds, trained.compile_seconds, pool.size)
+    return Learned(estimate, trained.params, trained.seconds, trained.compile_seconds, len(images))

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from jax import Array
+from jax.tree_util import Partial
 
 from jaxinv import checkpoints, devices, hosts, records
-from jaxinv.attacks.queries import Pool, checkpoint_path, make_pool
+from jaxinv.attacks.queries import Pool, Queries, checkpoint_path, make_pool
 from jaxinv.defenses import Query
 from jaxinv.errors import DamagedError, UserError
 from jaxinv.networks import Params
@@ -206,9 +207,10 @@ def learn(
     linear = None
     if sample[0].size <= _LINEAR_FEATURES:
         linear = _kept_ridge(checkpoint, pool, family)
-    center, spread = jnp.float32(sample.mean()), jnp.float32(sample.std() + 1e-6)
+    known = linear, jnp.float32(sample.mean()), jnp.float32(sample.std() + 1e-6)
 
-    def estimate(params: Params, features: Array, *which: Array) -> Array:
+    def estimate(given: tuple[Params, Any], features: Array, *which: Array) -> Array:
+        params, (linear, center, spread) = given
         inputs = [(features - center) / spread]
         logits: Any = 0.0
         if linear is not None:
@@ -220,10 +222,10 @@ def learn(
             inputs.append(jax.nn.one_hot(jnp.broadcast_to(one, len(features)), family))
         return nn.sigmoid(logits + _apply(network, params, inputs))
 
-    def loss(params: Params, batch: tuple[Array, Array], key: Array):
+    def loss(queries: Queries, known: Any, params: Params, batch: tuple[Array, Array], key: Array):
         which = (jnp.arange(len(batch[1])) % family,) if family else ()
-        features, wanted = pool.draw(key, *batch, *which)
-        return _log_error(estimate(params, features, *which), wanted), {}
+        features, wanted = queries.draw(key, *batch, *which)
+        return _log_error(estimate((params, known), features, *which), wanted), {}
 
     inputs = [sample[:1]] + ([] if linear is None else [images[:1]])
     inputs += [np.zeros((1, family), np.float32)] if family else []
@@ -232,8 +234,9 @@ def learn(
     if family:
         batch_size = family * max(1, min(-(-_BATCH_SIZE // family), len(pool.images) // family))
     learned = _fit(
-        loss,
+        Partial(loss, pool.queries, known),
         params,
+        known,
         pool.batch,
         estimate,
         key_fit,
@@ -242,7 +245,7 @@ def learn(
         f"inverse map {label}",
         batch_size,
     )
-    return dataclasses.replace(learned, queries=pool.size)
+    return dataclasses.replace(learned, queries=pool.queries.size)
 
 
 def _linear(maps: tuple[Array, Array], features: Array, which: Array | None = None) -> Array:
@@ -286,31 +289,29 @@ def fit_correction(
     key_init, key_fit = jax.random.split(key)
     shape = originals.shape[1:]
     network = Estimator(shape, _width(shape))
+    known, count = (jnp.float32(features.mean()), jnp.float32(features.std() + 1e-6)), len(found)
 
-    center, spread = jnp.float32(features.mean()), jnp.float32(features.std() + 1e-6)
-
-    count = len(found)
-
-    def estimate(params: Params, *given: Array) -> Array:
+    def estimate(given: tuple[Params, Any], *inputs: Array) -> Array:
+        params, (center, spread) = given
+        first, *others = inputs[:count]
         # Differences are small; the network sees them enlarged.
-        first, *others = given[:count]
-        inputs = [first - 0.5, *(10 * (first - other) for other in others)]
-        inputs += [(given[count] - center) / spread, *given[count + 1 :]]
-        return first + _apply(network, params, inputs)
+        enlarged = [first - 0.5, *(10 * (first - other) for other in others)]
+        enlarged += [(inputs[count] - center) / spread, *inputs[count + 1 :]]
+        return first + _apply(network, params, enlarged)
 
-    def loss(params: Params, batch: tuple[Array, list[Array]], key: Array):
+    def loss(known: Any, params: Params, batch: tuple[Array, list[Array]], key: Array):
         del key
-        wanted, given = batch
-        return _log_error(estimate(params, *given), wanted), {}
+        wanted, inputs = batch
+        return _log_error(estimate((params, known), *inputs), wanted), {}
 
     given = [*found, features] + ([] if which is None else [which])
     params = jax.jit(network.init)(key_init, [value[:1] for value in given])["params"]
-    data = (originals, given)
-    return _fit(loss, params, data, estimate, key_fit, steps, checkpoint, description)
+    data, loss = (originals, given), Partial(loss, known)
+    return _fit(loss, params, known, data, estimate, key_fit, steps, checkpoint, description)
 
 
 def _fit(
-    loss, params, data, estimate, key, steps, checkpoint, description, batch_size=_BATCH_SIZE
+    loss, params, known, data, estimate, key, steps, checkpoint, description, batch_size=_BATCH_SIZE
 ) -> Learned:
     # Fewer steps than an epoch has take as many images as they see.
     data = jax.tree.map(lambda array: array[: steps * batch_size], data)
@@ -327,7 +328,8 @@ def _fit(
         checkpoint=checkpoint,
         description=description,
     )
-    return Learned(estimate, trained.params, trained.seconds, trained.compile_seconds)
+    given = (trained.params, known)
+    return Learned(estimate, given, trained.seconds, trained.compile_seconds)
 
 
 def _log_error(found: Array, wanted: Array) -> Array:
@@ -377,24 +379,12 @@ def _ridge(pool: Pool, members: int = 0) -> tuple[Array, Array]:
     For each of so many members of a family; without one, L is 1.
     """
 
-    @jax.jit
-    def moments(batch: Array, places: Array, some: tuple[Any, ...]) -> list[tuple[Array, Array]]:
-        """Of several members in one program, whose compiler finds that they share an edge."""
-        pixels = batch.reshape(len(batch), -1)
-        found = []
-        for which in some:
-            every = (jnp.broadcast_to(number, places.shape) for number in which)
-            features = pool.plain(batch, places, *every).reshape(len(batch), -1)
-            known = jnp.concatenate([features, jnp.ones((len(batch), 1))], axis=1)
-            found.append((known.T @ known, known.T @ pixels))
-        return found
-
     def solutions(some: tuple[Any, ...]) -> list[np.ndarray]:
         images, places = pool.batch
         sums: Any = [(0.0, 0.0)] * len(some)
         for i in range(0, len(images), _SLICE):
             part = slice(i, i + _SLICE)
-            own = moments(images[part], places[part], some)
+            own = _moments(pool.queries, images[part], places[part], some)
             sums = jax.tree.map(lambda total, new: total + np.asarray(new, np.float64), sums, own)
         return [solution(gram, cross, len(images)) for gram, cross in sums]
 
@@ -408,3 +398,18 @@ def _ridge(pool: Pool, members: int = 0) -> tuple[Array, Array]:
     groups = [tuple(each[i : i + _AT_ONCE]) for i in range(0, len(each), _AT_ONCE)]
     weights = np.stack([one for some in groups for one in solutions(some)])
     return jnp.asarray(weights[:, :-1]), jnp.asarray(weights[:, -1])
+
+
+@jax.jit
+def _moments(
+    queries: Queries, batch: Array, places: Array, some: tuple[Any, ...]
+) -> list[tuple[Array, Array]]:
+    """Of several members in one program, whose compiler finds that they share an edge."""
+    pixels = batch.reshape(len(batch), -1)
+    found = []
+    for which in some:
+        every = (jnp.broadcast_to(number, places.shape) for number in which)
+        features = queries.plain(batch, places, *every).reshape(len(batch), -1)
+        known = jnp.concatenate([features, jnp.ones((len(batch), 1))], axis=1)
+        found.append((known.T @ known, known.T @ pixels))
+    return found

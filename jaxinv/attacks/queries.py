@@ -4,6 +4,8 @@ The queries are not stored. Each is a function of the key, of the image's place 
 its variant, so that it can be made again in any step of any training, and counts once.
 """
 
+import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.tree_util import Partial
 
 from jaxinv import checkpoints, devices, targets
 from jaxinv.defenses import Query
@@ -26,29 +29,32 @@ _MOST_ASKED = 0.1  # share of the queries that may be asked of images held out
 _BEHAVIOUR = 8  # queries that tell one edge from another
 
 
-class Pool(NamedTuple):
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("query", "key"),
+    meta_fields=("number", "size", "randomised"),
+)
+@dataclasses.dataclass(frozen=True)
+class Queries:
     """A number of queries: images as they are and, beyond those, zoomed and shifted a little.
+
+    A tree of arrays, to be an argument of the programs that ask.
 
     Attributes:
       query: answers them.
-      images: `[N, H, W, C]`, the attacker's; no more than there are queries.
+      key: of the jitter, and of what a defence draws.
+      number: of images, N; no more than there are queries.
       size: number of queries in all. Image i has `size // N` of them, the first images one more;
         its first is the image itself.
-      key: of the jitter, and of what a defence draws.
       randomised: whether the same image has another answer with another key. If so most variants of
         an image are the image itself, each with a key of its own; some are moved.
     """
 
     query: Query
-    images: np.ndarray
-    size: int
     key: Array
-    randomised: bool = False
-
-    @property
-    def batch(self) -> tuple[np.ndarray, np.ndarray]:
-        """The images and their places, to be shuffled and cut into batches by a fit."""
-        return self.images, np.arange(len(self.images), dtype=np.int32)
+    number: int
+    size: int
+    randomised: bool
 
     def ask(
         self, images: Array, places: Array, numbers: Array, *which: Array
@@ -56,8 +62,8 @@ class Pool(NamedTuple):
         """Queries.
 
         Args:
-          images: `[B, H, W, C]`, of the pool.
-          places: `[B]`, of them in the pool.
+          images: `[B, H, W, C]`, of the N.
+          places: `[B]`, of them among the N.
           numbers: `[B]`, of their variants; 0 is the image itself.
           which: `[B]`, for the query of a family.
 
@@ -65,7 +71,7 @@ class Pool(NamedTuple):
           Features `[B, ...]` and the images that they are of, `[B, H, W, C]`.
         """
         keys = self._keys(places, numbers)
-        if self.size > len(self.images):
+        if self.size > self.number:
             still = numbers % _EVERY != 1 if self.randomised else numbers == 0
             moved = jax.vmap(_jitter)(keys[:, 0], images)
             images = jnp.where(still[:, None, None, None], images, moved)
@@ -88,8 +94,32 @@ class Pool(NamedTuple):
 
     def count(self, places: Any) -> Any:
         """How many variants images have, with the image itself: `[B]`."""
-        each, more = divmod(self.size, len(self.images))
+        each, more = divmod(self.size, self.number)
         return each + (places < more)
+
+    def _keys(self, places: Array, numbers: Array) -> Array:
+        """`[B, 2]`: of a query's jitter, and of what a defence draws for it."""
+        return jax.vmap(jax.random.split)(jax.vmap(self._key)(places, numbers))
+
+    def _key(self, place: Array, number: Array) -> Array:
+        return jax.random.fold_in(jax.random.fold_in(self.key, place), number)
+
+
+class Pool(NamedTuple):
+    """Queries and what they are made of.
+
+    Attributes:
+      queries: how images are asked.
+      images: `[N, H, W, C]`, the attacker's.
+    """
+
+    queries: Queries
+    images: np.ndarray
+
+    @property
+    def batch(self) -> tuple[np.ndarray, np.ndarray]:
+        """The images and their places, to be shuffled and cut into batches by a fit."""
+        return self.images, np.arange(len(self.images), dtype=np.int32)
 
     def features(self, count: int | None = None, family: int = 0) -> np.ndarray:
         """Features of the first images as they are, of all by default: `[count, ...]`.
@@ -102,15 +132,7 @@ class Pool(NamedTuple):
         ]
         if family:
             rows.append(np.repeat(np.arange(family, dtype=np.int32), len(rows[0]) // family))
-        # The pool itself cannot be hashed.
-        return devices.in_slices(lambda *part: self.plain(*part), *rows)
-
-    def _keys(self, places: Array, numbers: Array) -> Array:
-        """`[B, 2]`: of a query's jitter, and of what a defence draws for it."""
-        return jax.vmap(jax.random.split)(jax.vmap(self._key)(places, numbers))
-
-    def _key(self, place: Array, number: Array) -> Array:
-        return jax.random.fold_in(jax.random.fold_in(self.key, place), number)
+        return devices.in_slices(Queries.plain, *rows, shared=(self.queries,))
 
 
 class Division(NamedTuple):
@@ -154,19 +176,22 @@ def make_pool(query: Query, images: np.ndarray, size: int, key: Array, family: i
       key: of the pool.
       family: how many the query stands for, if it is that of a family.
     """
-    count = max(1, family)
-
-    @jax.jit
-    def answer(key: Array) -> Array:
-        which = (jnp.arange(family),) if family else ()
-        return query(jax.random.split(key, count), jnp.tile(images[:1], (count, 1, 1, 1)), *which)
-
+    query = query if isinstance(query, Partial) else Partial(query)
     # Any attacker can see this: the same image, asked twice.
-    first, second = (np.asarray(answer(each)) for each in jax.random.split(key))
+    first, second = (
+        np.asarray(_answer(query, images[:1], each, family)) for each in jax.random.split(key)
+    )
     randomised = bool((first != second).any())
     # Where answers are not random, that was the query of an image that is asked anyway.
     size -= 2 if randomised else 0
-    return Pool(query, images[:size], size, key, randomised)
+    images = images[:size]
+    return Pool(Queries(query, key, len(images), size, randomised), images)
+
+
+@partial(jax.jit, static_argnums=3)
+def _answer(query: Query, image: Array, key: Array, family: int) -> Array:
+    count, which = max(1, family), (jnp.arange(family),) if family else ()
+    return query(jax.random.split(key, count), jnp.tile(image, (count, 1, 1, 1)), *which)
 
 
 def checkpoint_path(
@@ -181,8 +206,8 @@ def checkpoint_path(
     known = {
         "features": pool.features(_BEHAVIOUR, family),
         "images": pool.images,
-        "key": jax.random.key_data(pool.key),
-        "size": pool.size,
+        "key": jax.random.key_data(pool.queries.key),
+        "size": pool.queries.size,
         **settings,
     }
     return folder / f"{label}-{checkpoints.fingerprint(known)}-{kind}.safetensors"
