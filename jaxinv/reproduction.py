@@ -73,16 +73,16 @@ def _both(
 
 
 _MNIST = [
-    *_both(
-        (4,),
-        "blackbox",
-        {"split": "conv1,relu2", "fit_steps": "18750", "num_images": "200"},
-        {"split": "conv1,relu2,pool2,fc1", "num_images": "200"},
+    Part(
+        (6, 7, 8, 9),
+        "defenses",
+        "defenses",
+        {"split": "relu2", **_DEFENDED, "num_images": "50", **_QUICK},
     ),
     *_both(
         (5, 14, 15),
         "queryfree",
-        {"split": "conv1,pool1,relu2,fc1", "num_images": "50"},
+        {"split": "conv1,relu2,fc1", "num_images": "50"},
         {
             "split": "conv1,relu2,fc1",
             "shadow_steps": "200",
@@ -90,11 +90,11 @@ _MNIST = [
             "num_images": "200",
         },
     ),
-    Part(
-        (6, 7, 8, 9),
-        "defenses",
-        "defenses",
-        {"split": "relu2", **_DEFENDED, "num_images": "50", **_QUICK},
+    *_both(
+        (4,),
+        "blackbox",
+        {"split": "conv1,relu2", "fit_steps": "18750", "num_images": "200"},
+        {"split": "conv1,relu2", "num_images": "200"},
     ),
     Part(
         (11, 13),
@@ -103,7 +103,7 @@ _MNIST = [
         {
             "split": "relu1,pool1,conv2,relu2,pool2",
             "defense": "dropout",
-            "level": "0,.2,.4,.6,.8",
+            "level": "0,.3,.6,.9",
             "num_images": "50",
             **_QUICK,
         },

@@ -109,7 +109,7 @@ def test_every_run_is_one_that_its_script_takes():
         grid = sweeps.expand(part.script, part.flags)
         assert grid
         names |= {run.name for run in grid}
-    assert len(names) == 2 + 4 + 4 + 3 + 1 + 5 + 11 + 11
+    assert len(names) == 2 + 2 + 3 + 3 + 1 + 5 + 11 + 11
 
 
 def test_the_table_stands_beside_the_paper(done):

@@ -77,6 +77,7 @@ def main():
                     "seed": FLAGS.seed, "device": os.environ.get("CUDA_VISIBLE_DEVICES"),
                     "versions": {}, "config": config, "config_hash": records.config_hash(config),
                     "psnr_mean": FLAGS.seed + 10.0, "ssim_mean": 0.5, "split_name": FLAGS.split[0],
+                    "cores": sorted(getattr(os, "sched_getaffinity", lambda pid: ())(0)),
                 }
                 records.write(folder, record, images=None)
                 journal("end")
@@ -411,15 +412,33 @@ def test_each_gpu_takes_a_run(monkeypatch, tmp_path):
     assert settings.default_jobs(["0", "1"], {}) == 2
     assert settings.default_jobs([], {"JAX_PLATFORMS": "tpu"}) == 1
     assert settings.default_jobs([], {"TPU_NAME": "local"}) == 1
-    assert settings.default_jobs([], {"JAX_PLATFORMS": "cpu"}) == max(
-        1, records.usable_cores() // 2
-    )
+    monkeypatch.setattr(settings.records, "usable_cores", lambda: 6)
+    for gibibytes, jobs in ((64, 6), (15, 3), (1, 1)):
+        monkeypatch.setattr(settings, "_memory", lambda size=gibibytes: size * 2**30)
+        assert settings.default_jobs([], {"JAX_PLATFORMS": "cpu"}) == jobs
+    monkeypatch.undo()
+    assert settings._memory() > 2**28
 
 
 def test_a_run_alone_has_all_gpus(bench):
     done = finish(bench.drive(points(seeds=1), CUDA_VISIBLE_DEVICES="4,7", JOBS="1"))
     assert done.returncode == 0, done.stderr
     assert {record["device"] for record in records.find(bench.work, "fake")} == {"4,7"}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are shared here")
+@pytest.mark.parametrize("jobs", [1, 2, 1000])
+def test_runs_have_cores_of_their_own(bench, jobs):
+    usable = os.sched_getaffinity(0)
+    done = finish(bench.drive(points(), JOBS=str(jobs), JAX_PLATFORMS="cpu"))
+    assert done.returncode == 0, done.stderr
+    found = [set(record["cores"]) for record in records.find(bench.work, "fake")]
+    if 1 < jobs <= len(usable):
+        shares = [set(sorted(usable)[slot::jobs]) for slot in range(jobs)]
+        assert all(own in shares for own in found)
+        assert all(share in found for share in shares)
+    else:
+        assert all(own == usable for own in found)
 
 
 def test_runs_are_dealt_to_gpus_in_turn(bench):

@@ -369,7 +369,8 @@ def calibrated(
             part = images[begin : begin + _SLICE]
             keys = jax.random.split(jax.random.fold_in(jax.random.key(0), begin), len(part))
             released.add(np.asarray(run(own, keys, part)))
-            before.add(np.asarray(clean(own, part)))
+            if noisy:
+                before.add(np.asarray(clean(own, part)))
         wanted, has = stream.spread**2, released.spread**2
         if noisy:
             # Noise is added to what was scaled, and scales with nothing.

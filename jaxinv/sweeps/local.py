@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -149,7 +149,9 @@ class _Crew:
             self._tell(outcome)
             return
         slot = min(set(range(self._jobs)) - self._begun.keys())
-        self._begun[slot] = _begin(self._sweep, run, lock, _share(slot, self._jobs, self._gpus))
+        with _confined(set() if self._gpus else _cores(slot, self._jobs)):
+            share = _share(slot, self._jobs, self._gpus)
+            self._begun[slot] = _begin(self._sweep, run, lock, share)
 
     def _tell(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -164,6 +166,32 @@ def _share(slot: int, jobs: int, gpus: Sequence[str]) -> dict[str, str]:
     if gpus and jobs > len(gpus) and "XLA_PYTHON_CLIENT_PREALLOCATE" not in os.environ:
         share["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # or the first one takes all memory
     return share
+
+
+def _cores(slot: int, jobs: int) -> set[int]:
+    """Which cores a run has for itself; none where it shares them all, or cannot be told to."""
+    if not hasattr(os, "sched_getaffinity"):  # Linux only
+        return set()
+    usable = sorted(os.sched_getaffinity(0))
+    return set(usable[slot::jobs]) if 1 < jobs <= len(usable) else set()
+
+
+@contextlib.contextmanager
+def _confined(cores: set[int]) -> Iterator[None]:
+    """What is started meanwhile has these cores alone, and as many threads; all if there are none.
+
+    Runs that spread over the same cores wait for each other: small steps end when the last thread
+    does.
+    """
+    if not cores:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _begin(sweep: Sweep, run: Run, lock: IO[bytes], share: dict[str, str]) -> _Begun:

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from jaxinv.errors import UsageError
 
 EXECUTORS = ("local", "slurm")
 _TIME = r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}"
+_MEMORY_OF_A_RUN = 2**32  # bytes, generously
 _OF_SLURM = ("PARTITION", "TIME", "GPUS", "SBATCH_OPTIONS")
 
 
@@ -78,9 +80,10 @@ def _count(name: str, text: str, *, least: int) -> int | None:
 
 
 def default_jobs(gpus: list[str], environment: Mapping[str, str] = os.environ) -> int:
-    """How many runs at once suit this machine: one on each GPU, one on a TPU, half a CPU's cores.
+    """How many runs at once suit this machine: one on each GPU, one on a TPU, one on each core.
 
-    Half, because a run's compiler and its larger products use several.
+    Networks here are small, and a run is far from twice as fast on two cores. Beyond so many runs
+    their memory would not do.
     """
     if gpus:
         return len(gpus)
@@ -89,7 +92,15 @@ def default_jobs(gpus: list[str], environment: Mapping[str, str] = os.environ) -
         return 1
     if platforms and platforms.split(",")[0] != "cpu":
         return 1
-    return max(1, records.usable_cores() // 2)
+    return max(1, min(records.usable_cores(), _memory() // _MEMORY_OF_A_RUN))
+
+
+def _memory() -> int:
+    """Bytes of this machine, which every run at once shares."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not everywhere
+        return sys.maxsize
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
