@@ -139,7 +139,10 @@ def test_fits_whose_partials_hold_as_much_are_one_program(monkeypatch):
 
     goals = [np.ones(3, "f"), np.arange(3, dtype="f")]
     held = [fit(Partial(toward, goal), optimizer=optax.sgd(0.5), epochs=1) for goal in goals]
-    closed = [fit(partial(toward, jnp.asarray(goal)), optimizer=optax.sgd(0.5), epochs=1) for goal in goals]
+    closed = [
+        fit(partial(toward, jnp.asarray(goal)), optimizer=optax.sgd(0.5), epochs=1)
+        for goal in goals
+    ]
     for goal, *results in zip(goals, held, closed, strict=True):
         for result in results:
             np.testing.assert_allclose(result.params["w"], goal, rtol=1e-6)
