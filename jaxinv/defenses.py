@@ -485,9 +485,9 @@ Query = Callable[..., Array]
 
 Pure. An image's key decides what a randomised defence draws for it, so the same key and image are
 the same query. This is all that a black-box attacker is given of a network. That of a family of
-defences, which differ in their levels, takes a third argument: `[B]`, which one. A
-`jax.tree_util.Partial` is a tree of the parameters that it holds, and programs are given these as
-arguments; those of any other function are constants of a program, which is compiled for them alone.
+defences, which differ in their levels, takes a third argument: `[B]`, which one. What is trained on
+a query that is a `jax.tree_util.Partial` is a program that takes what that holds as an argument;
+what any other function holds are constants of a program, which is compiled for them alone.
 """
 
 
@@ -502,18 +502,24 @@ def query_function(
       defense: what the device does against attackers.
       releases: of one image, which the attacker combines.
     """
-    return Partial(release_function(edge, defense, releases=releases), edge.select(params))
+    release = _release_at(edge, defense.structure, releases)
+    return Partial(release, edge.select(params), jnp.asarray(defense.levels))
 
 
 def release_function(
     edge: Network, defense: Defense = NONE, *, releases: int = 1
 ) -> Callable[[Params, Array, Array], Array]:
     """As `query_function`, with parameters that are given later: first, before the keys."""
-    levels = jnp.asarray(defense.levels)
+    release, levels = _release_at(edge, defense.structure, releases), jnp.asarray(defense.levels)
+    return lambda params, keys, images: release(params, levels, keys, images)
 
-    def release(params: Params, keys: Array, images: Array) -> Array:
+
+def _release_at(
+    edge: Network, structure: Structure, releases: int
+) -> Callable[[Params, Array, Array, Array], Array]:
+    def release(params: Params, levels: Array, keys: Array, images: Array) -> Array:
         of_each = jnp.broadcast_to(levels, (len(images), len(levels)))
-        return _release(edge, defense.structure, releases, params, keys, images, of_each)
+        return _release(edge, structure, releases, params, keys, images, of_each)
 
     return release
 
@@ -526,23 +532,34 @@ def query_family(
     Raises:
       ValueError: they differ in more.
     """
-    return Partial(release_family(edge, family, releases=releases), edge.select(params))
+    release = _release_of(edge, family, releases)
+    return Partial(release, edge.select(params), _stacked(family))
 
 
 def release_family(
     edge: Network, family: Sequence[Defense], *, releases: int = 1
 ) -> Callable[[Params, Array, Array, Array], Array]:
     """As `query_family`, with parameters that are given later: first, before the keys."""
+    release, levels = _release_of(edge, family, releases), _stacked(family)
+    return lambda params, keys, images, which: release(params, levels, keys, images, which)
+
+
+def _release_of(
+    edge: Network, family: Sequence[Defense], releases: int
+) -> Callable[[Params, Array, Array, Array, Array], Array]:
     structures = {defense.structure for defense in family}
     if len(structures) != 1:
         raise ValueError("Expected defences that differ in their levels alone.")
     (structure,) = structures
-    levels = jnp.stack([jnp.asarray(defense.levels) for defense in family])
 
-    def release(params: Params, keys: Array, images: Array, which: Array) -> Array:
+    def release(params: Params, levels: Array, keys: Array, images: Array, which: Array) -> Array:
         return _release(edge, structure, releases, params, keys, images, levels[which])
 
     return release
+
+
+def _stacked(family: Sequence[Defense]) -> Array:
+    return jnp.stack([jnp.asarray(defense.levels) for defense in family])
 
 
 def release_levels(

@@ -394,7 +394,8 @@ def choice_points(
             _draw_choice(axes, row, scale * row[key], colours, markers, numbers)
     right.set_yscale("log")
     named = {f"{numbers[cut]} {cut}": colour for cut, colour in colours.items()}
-    _name_choices(figure, named, markers, hollow="hollow: another is better")
+    is_whole = all(row["pareto"] for row in choices)
+    _name_choices(figure, named, markers, hollow="" if is_whole else "hollow: not in Pareto set")
     _save(figure, path)
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 # what another process reads meanwhile is half a program.
 _CACHE = tempfile.mkdtemp(prefix="jaxinv-tests-")
 os.environ["JAXINV_CACHE"] = _CACHE
-# What scripts compile is shared by all processes of the session, as it is by the runs of a sweep.
+# What scripts compile is shared by all processes of the session, as it is by the runs of a sweep:
+# scripts forget a program that they cannot read.
 _PROGRAMS = None
 if "JAXINV_TEST_PROGRAMS" not in os.environ:
     _PROGRAMS = os.environ["JAXINV_TEST_PROGRAMS"] = tempfile.mkdtemp(prefix="jaxinv-programs-")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.tree_util import Partial
 
 from jaxinv import defenses, devices, metrics, networks
 from jaxinv.attacks import whitebox
@@ -65,8 +66,9 @@ def trained(seeds):
         logits = network.apply(params, images)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-    def one(params, batch, key):
-        return loss_of_one(params, batch["images"], batch["labels"], key), {}
+    def one(held, params, batch, key):
+        images = batch["images"] + 0.01 * jax.random.normal(held["key"], batch["images"].shape)
+        return loss_of_one(params, held["scale"] * images, batch["labels"], key), {}
 
     def several(params, batch, key):
         rows = [
@@ -76,12 +78,13 @@ def trained(seeds):
         keys = jax.random.split(key, seeds)
         return losses_of_each(loss_of_one, params, (*rows, keys)).sum(), {}
 
+    held = {"key": jax.random.key(3), "scale": np.float32(0.9)}
     optimizer = optax.adam(1e-3)
     if seeds > 1:
         params = jax.tree.map(lambda leaf: jnp.stack([leaf] * seeds), params)
         optimizer = for_each(optimizer)
     done = fit(
-        one if seeds == 1 else several,
+        Partial(one, held) if seeds == 1 else several,
         params,
         data,
         optimizer=optimizer,

@@ -434,7 +434,7 @@ def test_choices_are_drawn_with_what_is_not_known_left_out(tmp_path, monkeypatch
     assert [[text.get_text() for text in axes.texts] for axes in figure.axes] == [["1", "2"]] * 2
     (legend,) = figure.legends
     labels = {text.get_text().replace("\\", "") for text in legend.get_texts()}
-    assert labels >= {"1 conv1", "2 $x^2_", "3 edge-only", "hollow: another is better"}
+    assert labels >= {"1 conv1", "2 $x^2_", "3 edge-only", "hollow: not in Pareto set"}
     figures.choice_points(tmp_path / "choices.png", rows, title="$a_b")
     assert size_of(tmp_path / "choices.png")[0] > 1000
     with pytest.raises(ValueError, match="at least one choice"):

@@ -2,16 +2,17 @@
 
 from types import SimpleNamespace
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.tree_util import Partial
 
-from jaxinv import training
-from jaxinv.attacks import inverse
+from jaxinv import defenses, training
+from jaxinv.attacks import blackbox, inverse
 from jaxinv.attacks.inverse import Estimator, Learned, from_quarters, to_quarters
 from jaxinv.attacks.queries import make_pool
+from jaxinv.networks import sequence
 from jaxinv.training import Fit
 
 SHAPE = (7, 6, 1)
@@ -149,36 +150,36 @@ def test_features_lie_where_they_lie_in_the_image():
         np.testing.assert_allclose(places[3], [0, 1], atol=1e-6)
 
 
-def test_edges_that_differ_in_their_parameters_share_their_programs(monkeypatch):
-    """What is learned of each shadow is not compiled again."""
-    programs = []
+@pytest.mark.parametrize("method", [inverse.learn, blackbox.learn_decoder])
+def test_edges_that_differ_in_what_they_hold_share_their_programs(monkeypatch, method):
+    """What is learned of each shadow, or at each level alone, is not compiled again."""
+    programs, steps, moments = [], training._run_steps, inverse._moments
 
-    def lowering(function):
-        def lowered(*args, **options):
-            program = function.lower(*args, **options)
+    def noted(function):
+        def lowered(*args):
+            program = function.lower(*args)
             programs[-1].append(program.as_text())
             return program
 
         return lowered
 
-    steps, moments = training._run_steps, inverse._moments
-    monkeypatch.setattr(training, "_run_steps", SimpleNamespace(lower=lowering(steps)))
-    monkeypatch.setattr(
-        inverse, "_moments", lambda *args: (lowering(moments)(*args), moments(*args))[1]
-    )
+    def moments_noted(*args):
+        noted(moments)(*args)
+        return moments(*args)
 
-    def edge(matrix, keys, images):
-        return images.reshape(len(images), -1) @ matrix
-
+    monkeypatch.setattr(training, "_run_steps", SimpleNamespace(lower=noted(steps)))
+    monkeypatch.setattr(inverse, "_moments", moments_noted)
+    edge = sequence([("conv", nn.Conv(2, (3, 3)))], SHAPE, mean=(0.5,), std=(0.5,))
     found = []
-    for factor in (1.0, 2.0):
+    for seed, level in ((0, 0.1), (1, 0.2)):
         programs.append([])
-        query = Partial(edge, factor * jnp.asarray(MATRIX))
-        learned = inverse.learn(query, smooth_images(40), key=jax.random.key(0), steps=2)
-        found.append(learned(np.ones((1, FEATURES), np.float32)))
-    assert len(programs[0]) == 2
+        params = jax.jit(edge.init)(jax.random.key(seed))
+        query = defenses.query_function(edge, params, defenses.GAUSSIAN.at("feature", level))
+        learned = method(query, smooth_images(40), key=jax.random.key(0), num_queries=90, steps=2)
+        found.append(learned(np.ones((1, *edge.output_shape), np.float32)))
+    assert len(programs[0]) == (2 if method is inverse.learn else 1)
     assert programs[0] == programs[1]
-    assert np.abs(found[0] - found[1]).max() > 1e-3
+    assert np.abs(found[0] - found[1]).max() > 1e-4
 
 
 def ridge(images):

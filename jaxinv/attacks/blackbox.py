@@ -217,4 +217,5 @@ def learn_decoder(
         checkpoint=checkpoint_path(folder, label, "decoder", pool, steps=steps, version=VERSION),
         description=f"decoder {label}",
     )
-    return Learned(estimate, trained.params, trained.seconds, trained.compile_seconds, len(images))
+    asked = pool.queries.size
+    return Learned(estimate, trained.params, trained.seconds, trained.compile_seconds, asked)

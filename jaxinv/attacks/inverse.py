@@ -109,7 +109,7 @@ class Learned:
 
     Attributes:
       apply: `(params, *inputs) -> images [B, H, W, C]`, pure.
-      params: of it.
+      params: of it; with those that were trained, what was known before.
       seconds: wall time of the training.
       compile_seconds: wall time of compiling it.
       queries: different ones that its training may have asked, at most.
@@ -209,8 +209,8 @@ def learn(
         linear = _kept_ridge(checkpoint, pool, family)
     known = linear, jnp.float32(sample.mean()), jnp.float32(sample.std() + 1e-6)
 
-    def estimate(given: tuple[Params, Any], features: Array, *which: Array) -> Array:
-        params, (linear, center, spread) = given
+    def estimate(state: tuple[Params, Any], features: Array, *which: Array) -> Array:
+        params, (linear, center, spread) = state
         inputs = [(features - center) / spread]
         logits: Any = 0.0
         if linear is not None:
@@ -291,8 +291,8 @@ def fit_correction(
     network = Estimator(shape, _width(shape))
     known, count = (jnp.float32(features.mean()), jnp.float32(features.std() + 1e-6)), len(found)
 
-    def estimate(given: tuple[Params, Any], *inputs: Array) -> Array:
-        params, (center, spread) = given
+    def estimate(state: tuple[Params, Any], *inputs: Array) -> Array:
+        params, (center, spread) = state
         first, *others = inputs[:count]
         # Differences are small; the network sees them enlarged.
         enlarged = [first - 0.5, *(10 * (first - other) for other in others)]
@@ -328,8 +328,8 @@ def _fit(
         checkpoint=checkpoint,
         description=description,
     )
-    given = (trained.params, known)
-    return Learned(estimate, given, trained.seconds, trained.compile_seconds)
+    state = (trained.params, known)
+    return Learned(estimate, state, trained.seconds, trained.compile_seconds)
 
 
 def _log_error(found: Array, wanted: Array) -> Array:

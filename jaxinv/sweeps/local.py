@@ -43,7 +43,7 @@ def execute(
     """Runs what is left to do, in order as far as it is not taken.
 
     What another sweep is at is waited for, and counts among those that run at once. Where there
-    are several GPUs, each run has one of them.
+    are several GPUs, each run has one of them; without one, each has its share of the cores.
 
     Args:
       sweep: whose runs they are.
@@ -59,7 +59,7 @@ def execute(
       UserError: a marker or a log cannot be written.
     """
     gpus = settings.visible_gpus()
-    jobs = options.jobs or settings.default_jobs(gpus)
+    jobs = min(options.jobs or settings.default_jobs(gpus), len(todo))
     if sweep.rerun:
         for run in todo:
             sweep.forget(run)
@@ -121,7 +121,7 @@ class _Crew:
                 break
             if lock := self._sweep.lock(run):
                 self._waiting.remove(run)
-                self._begin(run, lock)
+                self._begin(run, lock, confined=not taken)
         if taken and not self._begun and not self._is_told:
             self._is_told = True
             self._progress.say(
@@ -143,15 +143,16 @@ class _Crew:
         for one in begun:
             one.lock.close()
 
-    def _begin(self, run: Run, lock: IO[bytes]) -> None:
+    def _begin(self, run: Run, lock: IO[bytes], confined: bool) -> None:
         if outcome := self._sweep.finished(run):  # by another sweep, meanwhile
             lock.close()
             self._tell(outcome)
             return
         slot = min(set(range(self._jobs)) - self._begun.keys())
-        with _confined(set() if self._gpus else _cores(slot, self._jobs)):
-            share = _share(slot, self._jobs, self._gpus)
-            self._begun[slot] = _begin(self._sweep, run, lock, share)
+        share = _share(slot, self._jobs, self._gpus)
+        # What is taken elsewhere has cores that are not known here.
+        cores = _cores(slot, self._jobs) if confined and not self._gpus else set()
+        self._begun[slot] = _begin(self._sweep, run, lock, share, cores)
 
     def _tell(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -181,20 +182,24 @@ def _confined(cores: set[int]) -> Iterator[None]:
     """What is started meanwhile has these cores alone, and as many threads; all if there are none.
 
     Runs that spread over the same cores wait for each other: small steps end when the last thread
-    does.
+    does. Where it is not allowed, they do.
     """
     if not cores:
         yield
         return
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
-        os.sched_setaffinity(0, before)
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, before)
 
 
-def _begin(sweep: Sweep, run: Run, lock: IO[bytes], share: dict[str, str]) -> _Begun:
+def _begin(
+    sweep: Sweep, run: Run, lock: IO[bytes], share: dict[str, str], cores: set[int]
+) -> _Begun:
     command = [
         sys.executable,
         str(grid.EXPERIMENTS / f"{run.script}.py"),
@@ -204,7 +209,7 @@ def _begin(sweep: Sweep, run: Run, lock: IO[bytes], share: dict[str, str]) -> _B
     ]
     listing = sweep.folder / f"{run.name}.records"
     listing.unlink(missing_ok=True)
-    with sweep.open_log(run) as log:
+    with sweep.open_log(run) as log, _confined(cores):
         log.write(f"$ {shlex.join(command)}\n".encode())
         log.flush()
         process = subprocess.Popen(

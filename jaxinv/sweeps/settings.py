@@ -1,5 +1,6 @@
 """What the environment says of a sweep: where it runs and how much of it at once."""
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -82,8 +83,8 @@ def _count(name: str, text: str, *, least: int) -> int | None:
 def default_jobs(gpus: list[str], environment: Mapping[str, str] = os.environ) -> int:
     """How many runs at once suit this machine: one on each GPU, one on a TPU, one on each core.
 
-    Networks here are small, and a run is far from twice as fast on two cores. Beyond so many runs
-    their memory would not do.
+    Networks here are small, and a run is far from twice as fast on two cores. Where runs cannot be
+    given cores of their own it is one on two of them, and never more than there is memory for.
     """
     if gpus:
         return len(gpus)
@@ -92,15 +93,19 @@ def default_jobs(gpus: list[str], environment: Mapping[str, str] = os.environ) -
         return 1
     if platforms and platforms.split(",")[0] != "cpu":
         return 1
-    return max(1, min(records.usable_cores(), _memory() // _MEMORY_OF_A_RUN))
+    cores = records.usable_cores() // (1 if hasattr(os, "sched_setaffinity") else 2)
+    return max(1, min(cores, round(_memory() / _MEMORY_OF_A_RUN)))
 
 
 def _memory() -> int:
-    """Bytes of this machine, which every run at once shares."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not everywhere
-        return sys.maxsize
+    """Bytes that runs share: of this machine, or of the container."""
+    limits = [sys.maxsize]
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # not everywhere
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(ValueError, OSError):  # "max" is no number
+            limits.append(int(Path("/sys/fs/cgroup", name).read_text()))
+    return min(limits)
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
