@@ -109,7 +109,7 @@ class Learned:
 
     Attributes:
       apply: `(params, *inputs) -> images [B, H, W, C]`, pure.
-      params: of it; with those that were trained, what was known before.
+      params: what `apply` takes first: what was trained, and with it what was not but is needed.
       seconds: wall time of the training.
       compile_seconds: wall time of compiling it.
       queries: different ones that its training may have asked, at most.
