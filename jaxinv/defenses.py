@@ -514,16 +514,6 @@ def release_function(
     return lambda params, keys, images: release(params, levels, keys, images)
 
 
-def _release_at(
-    edge: Network, structure: Structure, releases: int
-) -> Callable[[Params, Array, Array, Array], Array]:
-    def release(params: Params, levels: Array, keys: Array, images: Array) -> Array:
-        of_each = jnp.broadcast_to(levels, (len(images), len(levels)))
-        return _release(edge, structure, releases, params, keys, images, of_each)
-
-    return release
-
-
 def query_family(
     edge: Network, params: Params, family: Sequence[Defense], *, releases: int = 1
 ) -> Query:
@@ -532,34 +522,41 @@ def query_family(
     Raises:
       ValueError: they differ in more.
     """
-    release = _release_of(edge, family, releases)
-    return Partial(release, edge.select(params), _stacked(family))
+    structure, levels = _levels_of(family)
+    return Partial(_release_at(edge, structure, releases), edge.select(params), levels)
 
 
 def release_family(
     edge: Network, family: Sequence[Defense], *, releases: int = 1
 ) -> Callable[[Params, Array, Array, Array], Array]:
     """As `query_family`, with parameters that are given later: first, before the keys."""
-    release, levels = _release_of(edge, family, releases), _stacked(family)
+    structure, levels = _levels_of(family)
+    release = _release_at(edge, structure, releases)
     return lambda params, keys, images, which: release(params, levels, keys, images, which)
 
 
-def _release_of(
-    edge: Network, family: Sequence[Defense], releases: int
-) -> Callable[[Params, Array, Array, Array, Array], Array]:
+def _levels_of(family: Sequence[Defense]) -> tuple[Structure, Array]:
+    """What defences have in common, and `[L, P]`, the levels of each."""
     structures = {defense.structure for defense in family}
     if len(structures) != 1:
         raise ValueError("Expected defences that differ in their levels alone.")
     (structure,) = structures
+    return structure, jnp.stack([jnp.asarray(defense.levels) for defense in family])
 
-    def release(params: Params, levels: Array, keys: Array, images: Array, which: Array) -> Array:
-        return _release(edge, structure, releases, params, keys, images, levels[which])
+
+def _release_at(edge: Network, structure: Structure, releases: int) -> Callable[..., Array]:
+    """The release with levels that are given: `[P]`, or `[L, P]` of which `which [B]` chooses."""
+
+    def release(
+        params: Params, levels: Array, keys: Array, images: Array, which: Array | None = None
+    ) -> Array:
+        if which is None:
+            of_each = jnp.broadcast_to(levels, (len(images), len(levels)))
+        else:
+            of_each = levels[which]
+        return _release(edge, structure, releases, params, keys, images, of_each)
 
     return release
-
-
-def _stacked(family: Sequence[Defense]) -> Array:
-    return jnp.stack([jnp.asarray(defense.levels) for defense in family])
 
 
 def release_levels(
