@@ -68,8 +68,8 @@ Environment variables:
   TFDS_DATA_DIR  folder with prepared TensorFlow datasets
 
 Environment variables of sweeps:
-  JOBS           runs at once (default: one on each GPU, else one on each core,
-                 as far as there is memory)
+  JOBS           runs at once (default: one on each core, with GPUs one on two
+                 cores, as far as there is memory)
   EXECUTOR       local (default), or slurm: one job array, a task for each run
   PARTITION, TIME, GPUS, SBATCH_OPTIONS
                  of SLURM's jobs: partition, time limit, GPUs of each run, more options of sbatch

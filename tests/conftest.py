@@ -21,8 +21,10 @@ if "JAXINV_TEST_PROGRAMS" not in os.environ:
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(_CACHE) / "jax")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 # Most of the time goes into compiling programs that run once, on little data. Without any
-# optimisation, though, those that train a target take longer than is won.
-os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')}"
+# optimisation, though, those that train a target take longer than is won. A GPU finds the same each
+# time, as it does for the scripts.
+_FLAGS = "--xla_backend_optimization_level=1 --xla_gpu_deterministic_ops=true"
+os.environ["XLA_FLAGS"] = f"{_FLAGS} {os.environ.get('XLA_FLAGS', '')}"
 # Several processes share an accelerator, if there is one.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.pop("TFDS_DATA_DIR", None)
@@ -34,6 +36,8 @@ from scripts import Scripts  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+# Accelerators round products to fewer digits by default; tests compare them.
+jax.config.update("jax_default_matmul_precision", "highest")
 
 
 def pytest_unconfigure():

@@ -66,6 +66,27 @@ def test_a_path_that_is_no_text_is_printed_as_it_is(run, monkeypatch):
     assert stdout.buffer.getvalue() == raw + b"\n"
 
 
+@pytest.mark.parametrize(
+    ("tool", "given", "expected"),
+    [
+        (True, "", "--xla_gpu_deterministic_ops=true"),
+        (True, "--a=1", "--a=1 --xla_gpu_deterministic_ops=true"),
+        (True, "--xla_gpu_deterministic_ops=false", "--xla_gpu_deterministic_ops=false"),
+        (False, "--a=1", "--a=1"),
+    ],
+)
+def test_runs_on_gpus_are_repeatable_unless_told_otherwise(
+    run, monkeypatch, tmp_path, tool, given, expected
+):
+    if tool:
+        (tmp_path / "nvidia-smi").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XLA_FLAGS", given)
+    seen = []
+    assert run(lambda: seen.append(os.environ["XLA_FLAGS"]) or Path("x"))[0] == 0
+    assert seen == [expected]
+
+
 DAMAGED_PROGRAM = """
 import jax, pathlib, sys
 from jaxinv import cli

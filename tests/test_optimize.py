@@ -342,6 +342,7 @@ def test_an_image_ends_as_if_it_were_alone_whoever_had_its_place_before():
 @pytest.mark.parametrize("make_network", [lenet5, cifar_cnn])
 def test_chunk_size_is_bounded(make_network, monkeypatch):
     edge, _ = make_network().split("relu2" if make_network is lenet5 else "relu32")
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     most = optimize.chunk_size(edge, 10**9)
     assert 1 < most <= 50
     # On CPU the program, and so its rounding, is the same however many images there are.
@@ -354,5 +355,6 @@ def test_chunk_size_is_bounded(make_network, monkeypatch):
 
 
 def test_chunk_size_of_an_edge_beyond_the_budget_is_one(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     monkeypatch.setattr(optimize, "_CPU_ELEMENTS", 10)
     assert optimize.chunk_size(lenet5(), 100) == 1

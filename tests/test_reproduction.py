@@ -109,7 +109,23 @@ def test_every_run_is_one_that_its_script_takes():
         grid = sweeps.expand(part.script, part.flags)
         assert grid
         names |= {run.name for run in grid}
-    assert len(names) == 2 + 2 + 3 + 3 + 1 + 5 + 11 + 11
+    assert len(names) == 2 + 2 + 3 + 3 + 1 + 5 + 6 + 6
+
+
+def test_the_longest_runs_of_all_datasets_come_first(monkeypatch, tmp_path):
+    def expand(script, flags):
+        return [sweeps.Run(script, {**flags, "split": split}, {}) for split in "ab"]
+
+    ran = []
+    monkeypatch.setattr(sweeps, "expand", expand)
+    monkeypatch.setattr(sweeps, "run", lambda runs, workdir: ran.extend(runs) or [])
+    chosen = reproduction.parts(["mnist", "cifar10"])
+    with pytest.raises(KeyError):  # none has ended
+        reproduction.run(chosen, str(tmp_path))
+    assert len(ran) == 2 * len(chosen)
+    assert {part.script for part in chosen} == {run.script for run in ran}
+    first = [(run.script, run.flags["dataset"]) for run in ran[:4]]
+    assert first == [("defenses", "mnist")] * 2 + [("defenses", "cifar10")] * 2
 
 
 def test_the_table_stands_beside_the_paper(done):

@@ -400,16 +400,28 @@ def test_settings_from_the_environment(monkeypatch):
     )
 
 
-def test_each_gpu_takes_a_run(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("cores", "mebibytes", "gibibytes", "jobs"),
+    [(16, 81559, 128, 8), (16, 24576, 128, 6), (2, 81559, 128, 2), (64, 81559, 15.4, 4)],
+)
+def test_a_gpu_takes_as_many_runs_as_cores_and_memory_allow(
+    monkeypatch, tmp_path, cores, mebibytes, gibibytes, jobs
+):
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: x)'; echo 'GPU 1: A (UUID: y)'\n")
+    tool.write_text(
+        f"""#!/bin/sh
+case $1 in -L) echo 'GPU 0: A (UUID: x)'; echo 'GPU 1: A (UUID: y)';; *) echo {mebibytes};; esac
+"""
+    )
     tool.chmod(0o755)
+    monkeypatch.setattr(settings.records, "usable_cores", lambda: cores)
+    monkeypatch.setattr(settings, "_memory", lambda: gibibytes * 2**30)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert settings.visible_gpus({}) == ["0", "1"]
     assert settings.visible_gpus({"CUDA_VISIBLE_DEVICES": "3, 5"}) == ["3", "5"]
     assert settings.visible_gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == []
     assert settings.visible_gpus({"JAX_PLATFORMS": "cpu"}) == []
-    assert settings.default_jobs(["0", "1"], {}) == 2
+    assert settings.default_jobs(["0", "1"], {}) == jobs
     assert settings.default_jobs([], {"JAX_PLATFORMS": "tpu"}) == 1
     assert settings.default_jobs([], {"TPU_NAME": "local"}) == 1
 
@@ -622,7 +634,7 @@ def test_another_target_in_the_work_folder_makes_runs_be_asked_again(tmp_path):
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_as_many_run_at_once_as_are_wanted(bench, jobs):
-    done = finish(bench.drive(points(seeds=2, sleep="0.4"), JOBS=str(jobs)))
+    done = finish(bench.drive(points(seeds=2, sleep="0.8"), JOBS=str(jobs)))
     assert done.returncode == 0, done.stderr
     events = sorted(bench.journal(), key=lambda line: line[-1])
     running, most = 0, 0

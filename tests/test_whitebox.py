@@ -73,9 +73,11 @@ def test_no_image_sees_how_many_are_attacked_with_it(method, steps, cut):
     edge, params, _, features = features_of(lenet5, cut)
     settings = attack_of(method, cut, steps=steps)
     many = np.concatenate([features] * 10)  # three chunks
-    expected = whitebox.invert(edge, params, many, settings)
+    # An accelerator has as many at once as there are, and rounds products of other sizes otherwise.
+    chunk = None if jax.default_backend() == "cpu" else 50
+    expected = whitebox.invert(edge, params, many, settings, chunk=chunk)
     for count in (1, 7):
-        found = whitebox.invert(edge, params, features[:count], settings)
+        found = whitebox.invert(edge, params, features[:count], settings, chunk=chunk)
         np.testing.assert_allclose(found.images, expected.images[:count], atol=1e-4)
         np.testing.assert_allclose(found.objective, expected.objective[:count], rtol=1e-3)
     again = expected.images[108:]  # the first twelve, in the last chunk

@@ -209,7 +209,7 @@ def run_stage(
     found = minimize(
         *problem(edge, params, features, stage, means, weights, levels=levels),
         steps=settings.steps,
-        chunk=min(chunk, len(features)) if chunk else chunk_size(edge, len(features)),
+        chunk=chunk or chunk_size(edge, len(features)),
         description=f"rMLE {edge.cuts[-1]}",
         watch=watch and (lambda seen: watch(seen._replace(x=seen.x * std + mean))),
         watch_every=watch_every,

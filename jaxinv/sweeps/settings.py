@@ -17,6 +17,7 @@ from jaxinv.errors import UsageError
 EXECUTORS = ("local", "slurm")
 _TIME = r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}"
 _MEMORY_OF_A_RUN = 2**32  # bytes, generously
+_GPU_MEMORY_OF_A_RUN = 2**33
 _OF_SLURM = ("PARTITION", "TIME", "GPUS", "SBATCH_OPTIONS")
 
 
@@ -81,20 +82,23 @@ def _count(name: str, text: str, *, least: int) -> int | None:
 
 
 def default_jobs(gpus: list[str], environment: Mapping[str, str] = os.environ) -> int:
-    """How many runs at once suit this machine: one on each GPU, one on a TPU, one on each core.
+    """How many runs at once suit this machine, never more than there is memory for.
 
-    Networks here are small, and a run is far from twice as fast on two cores. Where runs cannot be
-    given cores of their own it is one on two of them, and never more than there is memory for.
+    One on each core: networks here are small, and a run is far from twice as fast on two. Where
+    runs cannot be given cores of their own it is one on two of them. With GPUs, too, for there most
+    of a run is compiled, by the CPU; as many on each GPU. One on a TPU.
     """
+    room = max(1, round(_memory() / _MEMORY_OF_A_RUN))
     if gpus:
-        return len(gpus)
+        each = min(records.usable_cores() // 2, room) // len(gpus)
+        return len(gpus) * max(1, min(each, _gpu_memory() // _GPU_MEMORY_OF_A_RUN))
     platforms = environment.get("JAX_PLATFORMS", "")
     if not platforms and (environment.get("TPU_NAME") or Path("/dev/accel0").exists()):
         return 1
     if platforms and platforms.split(",")[0] != "cpu":
         return 1
     cores = records.usable_cores() // (1 if hasattr(os, "sched_setaffinity") else 2)
-    return max(1, min(cores, round(_memory() / _MEMORY_OF_A_RUN)))
+    return max(1, min(cores, room))
 
 
 def _memory() -> int:
@@ -119,11 +123,21 @@ def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
     if "CUDA_VISIBLE_DEVICES" in environment:
         names = [name.strip() for name in environment["CUDA_VISIBLE_DEVICES"].split(",")]
         return [name for name in names if name not in ("", "-1")]
+    return [str(number) for number in range(_nvidia_smi("-L").count("GPU "))]
+
+
+def _gpu_memory() -> int:
+    """Bytes of the GPU that has the least; nothing where that is not known."""
+    told = _nvidia_smi("--query-gpu=memory.total", "--format=csv,noheader,nounits")
+    return min((int(line) * 2**20 for line in told.split() if line.isdecimal()), default=0)
+
+
+def _nvidia_smi(*options: str) -> str:
+    """What the driver's tool prints; nothing where there is none."""
     try:
         done = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True
+            ["nvidia-smi", *options], capture_output=True, text=True, timeout=60, check=True
         )
     except (OSError, subprocess.SubprocessError):
-        return []
-    count = sum(line.startswith("GPU ") for line in done.stdout.splitlines())
-    return [str(number) for number in range(count)]
+        return ""
+    return done.stdout
