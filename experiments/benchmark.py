@@ -250,7 +250,7 @@ _COLUMNS: tuple[tuple[str, int, Callable[[Mapping[str, Any]], str]], ...] = (
     ("image-it/s", 12, lambda row: _brief(row["image_iterations_per_s"])),
     (
         "[least, most]",
-        20,
+        24,
         lambda row: (
             f"[{_brief(row['image_iterations_per_s_low'])}, "
             f"{_brief(row['image_iterations_per_s_high'])}]"
