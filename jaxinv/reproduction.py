@@ -130,6 +130,18 @@ _CIFAR = [
             "correction": "false",
         },
     ),
+    *_both(
+        (4,),
+        "blackbox",
+        {"split": "relu22", "fit_steps": "5000", "num_images": "100"},
+        {"split": "relu22", "num_images": "100"},
+    ),
+    *_both(
+        (5,),
+        "queryfree",
+        {"split": "relu22", "shadow_steps": "1000", "num_images": "10"},
+        {"split": "relu22", "shadow_steps": "60", "fit_steps": "300", "num_images": "100"},
+    ),
     Part(
         (12, 13),
         "dropout",
@@ -141,18 +153,6 @@ _CIFAR = [
             "num_images": "10",
             **_QUICK,
         },
-    ),
-    *_both(
-        (5,),
-        "queryfree",
-        {"split": "relu22", "shadow_steps": "1000", "num_images": "10"},
-        {"split": "relu22", "shadow_steps": "60", "fit_steps": "300", "num_images": "100"},
-    ),
-    *_both(
-        (4,),
-        "blackbox",
-        {"split": "relu22", "fit_steps": "5000", "num_images": "100"},
-        {"split": "relu22", "num_images": "100"},
     ),
     *_both(
         (3,),
