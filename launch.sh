@@ -68,7 +68,7 @@ Environment variables:
   TFDS_DATA_DIR  folder with prepared TensorFlow datasets
 
 Environment variables of sweeps:
-  JOBS           runs at once (default: one on each core, with GPUs one on two
+  JOBS           runs at once (default: one on each core, with NVIDIA GPUs one on two
                  cores, as far as there is memory)
   EXECUTOR       local (default), or slurm: one job array, a task for each run
   PARTITION, TIME, GPUS, SBATCH_OPTIONS

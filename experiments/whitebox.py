@@ -69,7 +69,11 @@ cli.define_count(
     inverse.STEPS,
     "Steps of training the inverse map of hybrid, and each correction, to whole epochs.",
 )
-cli.define_count("chunk", None, "Images attacked at once; by default what is fast here.")
+cli.define_count(
+    "chunk",
+    None,
+    "Images attacked at once, filled up with copies if there are fewer; by default what is fast.",
+)
 cli.common_flags(num_images=100, splits="conv1")
 
 

@@ -20,8 +20,6 @@ from absl import flags
 from jaxinv import cli, data, devices, evaluation, hosts, locks, records, targets
 from jaxinv.defenses import NONE, Defense
 
-_ON_ACCELERATOR = 4  # jobs side by side: while one computes, the others are compiled
-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -161,22 +159,19 @@ def run_all(
 def side_by_side(
     jobs: Sequence[Sequence[Callable[[], ResultT]]],
 ) -> Iterator[list[Callable[[], ResultT]]]:
-    """Runs jobs in threads, several at once where one process has one device and several cores.
+    """Runs jobs in threads, several at once where the device is a CPU of several cores.
 
-    Most of a short attack is compiled, and on a CPU run, by one core. This hands over a function
-    for each step of each job, in order, that waits for what the step returns. No step begins after
-    the caller is done, or has failed.
+    Most of a short attack is compiled and run by one core. Where that is so, this hands over a
+    function for each step of each job, in order, that waits for what the step returns. No step
+    begins after the caller is done, or has failed.
 
     Args:
       jobs: their steps in turn; a step is never run before those ahead of it in its job are done,
         and not at all if one of these fails.
     """
     # Programs that several devices share, or messages to other hosts, must come in one order.
-    alone = devices.count() == hosts.count() == 1
-    most = records.usable_cores()
-    if jax.default_backend() != "cpu":
-        most = min(most, _ON_ACCELERATOR)
-    count = most if alone else 1
+    alone = jax.default_backend() == "cpu" and devices.count() == hosts.count() == 1
+    count = records.usable_cores() if alone else 1
     pool = ThreadPoolExecutor(max_workers=count)
     left = threading.Event()
 

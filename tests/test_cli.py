@@ -72,6 +72,7 @@ def test_a_path_that_is_no_text_is_printed_as_it_is(run, monkeypatch):
         (True, "", "--xla_gpu_deterministic_ops=true"),
         (True, "--a=1", "--a=1 --xla_gpu_deterministic_ops=true"),
         (True, "--xla_gpu_deterministic_ops=false", "--xla_gpu_deterministic_ops=false"),
+        (True, "/a/file", "/a/file"),
         (False, "--a=1", "--a=1"),
     ],
 )

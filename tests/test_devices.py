@@ -175,6 +175,15 @@ def test_slices_are_as_at_once(number):
     assert traced[0][0] == (2 if number <= 2 * devices.count() else 4)
 
 
+def test_products_of_a_slice_have_all_digits_whatever_the_default():
+    def function(x):
+        assert jax.config.jax_default_matmul_precision == "highest"
+        return x
+
+    with jax.default_matmul_precision("bfloat16"):
+        devices.in_slices(function, np.zeros((3, 2), np.float32))
+
+
 def test_rows_of_a_slice_are_made_when_their_turn_comes():
     asked = []
 

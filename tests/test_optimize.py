@@ -56,6 +56,18 @@ def test_the_objective_is_that_of_the_last_iterate():
     np.testing.assert_allclose(found.objective, expected, rtol=1e-4)
 
 
+def test_products_have_all_digits_whatever_the_default():
+    seen = []
+
+    def objective(params, observed, done):
+        seen.append(jax.config.jax_default_matmul_precision)
+        return make_quadratic()(params, observed, done)
+
+    with jax.default_matmul_precision("bfloat16"):
+        minimize(objective, observed_rows(2), steps=1)
+    assert set(seen) == {"highest"}
+
+
 def test_chunks_do_not_change_the_result():
     observed = observed_rows(7)
     one, three, seven, more = (

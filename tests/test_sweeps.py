@@ -402,7 +402,14 @@ def test_settings_from_the_environment(monkeypatch):
 
 @pytest.mark.parametrize(
     ("cores", "mebibytes", "gibibytes", "jobs"),
-    [(16, 81559, 128, 8), (16, 24576, 128, 6), (2, 81559, 128, 2), (64, 81559, 15.4, 4)],
+    [
+        (16, "81559", 128, 8),
+        (16, "24564", 128, 6),
+        (2, "81559", 128, 2),
+        (64, "81559", 15.4, 4),
+        (64, "81559", 4, 1),
+        (16, "[N/A]", 128, 2),
+    ],
 )
 def test_a_gpu_takes_as_many_runs_as_cores_and_memory_allow(
     monkeypatch, tmp_path, cores, mebibytes, gibibytes, jobs
@@ -410,7 +417,10 @@ def test_a_gpu_takes_as_many_runs_as_cores_and_memory_allow(
     tool = tmp_path / "nvidia-smi"
     tool.write_text(
         f"""#!/bin/sh
-case $1 in -L) echo 'GPU 0: A (UUID: x)'; echo 'GPU 1: A (UUID: y)';; *) echo {mebibytes};; esac
+case $1 in
+  -L) echo 'GPU 0: A (UUID: GPU-x)'; echo '  MIG'; echo 'GPU 1: A (UUID: GPU-y)';;
+  *) echo '0, GPU-x, {mebibytes}'; echo '1, GPU-y, 90000'; echo '2, GPU-z, 2048';;
+esac
 """
     )
     tool.chmod(0o755)
@@ -422,6 +432,8 @@ case $1 in -L) echo 'GPU 0: A (UUID: x)'; echo 'GPU 1: A (UUID: y)';; *) echo {m
     assert settings.visible_gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == []
     assert settings.visible_gpus({"JAX_PLATFORMS": "cpu"}) == []
     assert settings.default_jobs(["0", "1"], {}) == jobs
+    assert settings.default_jobs(["GPU-y", "GPU-x"], {}) == jobs
+    assert settings.default_jobs(["0", "MIG-x"], {}) == min(2, jobs)  # a part's size is not known
     assert settings.default_jobs([], {"JAX_PLATFORMS": "tpu"}) == 1
     assert settings.default_jobs([], {"TPU_NAME": "local"}) == 1
 
@@ -464,6 +476,28 @@ def test_runs_are_dealt_to_gpus_in_turn(bench):
     assert done.returncode == 0, done.stderr
     devices = Counter(record["device"] for record in records.find(bench.work, "fake"))
     assert set(devices) == {"4", "7"}
+
+
+def test_what_is_left_of_a_sweep_has_one_gpu_too(bench):
+    given = {"CUDA_VISIBLE_DEVICES": "4,7", "JAX_PLATFORMS": "", "JOBS": "2"}
+    assert finish(bench.drive(points(), **given)).returncode == 0
+    kept, *others = [path for path in bench.work.rglob("record.json") if "sweeps" not in path.parts]
+    assert others
+    kept.unlink()
+    assert finish(bench.drive(points(), **given)).returncode == 0
+    devices = [record["device"] for record in records.find(bench.work, "fake")]
+    assert len(devices) == len(others) + 1 and set(devices) <= {"4", "7"}
+
+
+def test_no_run_takes_all_memory_of_a_gpu(monkeypatch):
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
+    kept = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    assert sweeps.local._share(3, ["4", "7"], pinned=True) == {**kept, "CUDA_VISIBLE_DEVICES": "7"}
+    assert sweeps.local._share(0, ["4", "7"], pinned=False) == kept
+    assert sweeps.local._share(0, ["4"], pinned=True) == kept
+    assert sweeps.local._share(0, [], pinned=True) == {}
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
+    assert sweeps.local._share(0, ["4"], pinned=False) == {}
 
 
 # --- Runs on this machine -------------------------------------------------------------------------

@@ -152,8 +152,9 @@ def invert(
       features: `[N, *edge.output_shape]`, what crossed the wire, as an array or a `Release`.
       attack: settings of one stage without anything learned (a function in `METHODS` makes them),
         or stages in turn (`surrogate.learn`).
-      chunk: images at a time; chosen by the edge and the device if None. It changes the result by
-        rounding alone, which non-convex objectives amplify.
+      chunk: images at a time, filled up with copies if there are fewer; chosen by the edge and the
+        device if None. It changes the result by rounding alone, which objectives that are not
+        convex amplify.
       watch: is shown the number of the stage and the iterates in work, in unit space.
       watch_every: after how many steps.
     """

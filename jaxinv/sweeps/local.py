@@ -59,11 +59,12 @@ def execute(
       UserError: a marker or a log cannot be written.
     """
     gpus = settings.visible_gpus()
-    jobs = min(options.jobs or settings.default_jobs(gpus), len(todo))
+    jobs = min(options.jobs or settings.default_jobs(gpus), len(sweep.runs))
     if sweep.rerun:
         for run in todo:
             sweep.forget(run)
-    crew = _Crew(sweep, todo, jobs, gpus, progress)
+    # Also what is left of a sweep has one GPU a run, or it would find other last digits.
+    crew = _Crew(sweep, todo, min(jobs, len(todo)), gpus, progress, pinned=jobs > 1)
     with interrupts.noted() as signalled:
         try:
             while crew.is_busy:
@@ -91,8 +92,11 @@ class _Crew:
         jobs: int,
         gpus: Sequence[str],
         progress: Progress,
+        *,
+        pinned: bool,
     ) -> None:
         self._sweep, self._jobs, self._gpus, self._progress = sweep, jobs, gpus, progress
+        self._pinned = pinned
         self._waiting = list(todo)
         self._begun: dict[int, _Begun] = {}  # by slot
         self._is_told = False
@@ -149,7 +153,7 @@ class _Crew:
             self._tell(outcome)
             return
         slot = min(set(range(self._jobs)) - self._begun.keys())
-        share = _share(slot, self._jobs, self._gpus)
+        share = _share(slot, self._gpus, pinned=self._pinned)
         # What is taken elsewhere has cores that are not known here.
         cores = _cores(slot, self._jobs) if confined and not self._gpus else set()
         self._begun[slot] = _begin(self._sweep, run, lock, share, cores)
@@ -159,12 +163,12 @@ class _Crew:
         self._progress.tell(outcome)
 
 
-def _share(slot: int, jobs: int, gpus: Sequence[str]) -> dict[str, str]:
-    """What the environment says to a run of the GPUs that it may use."""
+def _share(slot: int, gpus: Sequence[str], *, pinned: bool) -> dict[str, str]:
+    """What the environment says to a run of the GPUs that it may use: one if pinned, else all."""
     share = {}
-    if jobs > 1 and len(gpus) > 1:
+    if pinned and len(gpus) > 1:
         share["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-    if gpus and jobs > len(gpus) and "XLA_PYTHON_CLIENT_PREALLOCATE" not in os.environ:
+    if gpus and "XLA_PYTHON_CLIENT_PREALLOCATE" not in os.environ:
         share["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # or the first one takes all memory
     return share
 

@@ -85,13 +85,16 @@ def default_jobs(gpus: list[str], environment: Mapping[str, str] = os.environ) -
     """How many runs at once suit this machine, never more than there is memory for.
 
     One on each core: networks here are small, and a run is far from twice as fast on two. Where
-    runs cannot be given cores of their own it is one on two of them. With GPUs, too, for there most
-    of a run is compiled, by the CPU; as many on each GPU. One on a TPU.
+    runs cannot be given cores of their own it is one on two of them. With NVIDIA GPUs, too, which
+    they share, for there a run is compiling most of the time. One on a TPU.
     """
     room = max(1, round(_memory() / _MEMORY_OF_A_RUN))
     if gpus:
-        each = min(records.usable_cores() // 2, room) // len(gpus)
-        return len(gpus) * max(1, min(each, _gpu_memory() // _GPU_MEMORY_OF_A_RUN))
+        each = min(
+            records.usable_cores() // 2 // len(gpus),
+            round(_gpu_memory(gpus) / _GPU_MEMORY_OF_A_RUN),
+        )
+        return min(room, len(gpus) * max(1, each))
     platforms = environment.get("JAX_PLATFORMS", "")
     if not platforms and (environment.get("TPU_NAME") or Path("/dev/accel0").exists()):
         return 1
@@ -106,9 +109,17 @@ def _memory() -> int:
     limits = [sys.maxsize]
     with contextlib.suppress(AttributeError, ValueError, OSError):  # not everywhere
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+    root = Path("/sys/fs/cgroup")
+    groups = [root]
+    with contextlib.suppress(ValueError, OSError):  # not everywhere
+        own = re.search(r"^0::/(.*)$", Path("/proc/self/cgroup").read_text(), re.M)
+        groups += [root / own[1], *(root / own[1]).parents] if own else []
+    for file in [
+        root / "memory/memory.limit_in_bytes",
+        *(group / "memory.max" for group in groups),
+    ]:
         with contextlib.suppress(ValueError, OSError):  # "max" is no number
-            limits.append(int(Path("/sys/fs/cgroup", name).read_text()))
+            limits.append(int(file.read_text()))
     return min(limits)
 
 
@@ -123,13 +134,19 @@ def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
     if "CUDA_VISIBLE_DEVICES" in environment:
         names = [name.strip() for name in environment["CUDA_VISIBLE_DEVICES"].split(",")]
         return [name for name in names if name not in ("", "-1")]
-    return [str(number) for number in range(_nvidia_smi("-L").count("GPU "))]
+    lines = _nvidia_smi("-L").splitlines()
+    return [str(number) for number in range(sum(line.startswith("GPU ") for line in lines))]
 
 
-def _gpu_memory() -> int:
-    """Bytes of the GPU that has the least; nothing where that is not known."""
-    told = _nvidia_smi("--query-gpu=memory.total", "--format=csv,noheader,nounits")
-    return min((int(line) * 2**20 for line in told.split() if line.isdecimal()), default=0)
+def _gpu_memory(gpus: list[str]) -> int:
+    """Bytes of the one that has the least; nothing where that is not known, as of a part of one."""
+    told = _nvidia_smi("--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
+    sizes: dict[str, int] = {}
+    for line in told.splitlines():
+        *names, mebibytes = (cell.strip() for cell in line.split(","))
+        if mebibytes.isdecimal():
+            sizes.update(dict.fromkeys(names, int(mebibytes) * 2**20))
+    return min(sizes.get(name, 0) for name in gpus)
 
 
 def _nvidia_smi(*options: str) -> str:
