@@ -448,6 +448,21 @@ def test_each_core_takes_a_run_as_far_as_there_is_memory(monkeypatch, gibibytes,
     assert settings.default_jobs([], {"JAX_PLATFORMS": "cpu"}) == min(3, jobs)
 
 
+def test_memory_is_what_control_groups_leave(monkeypatch, tmp_path):
+    assert settings._control_group().is_relative_to(settings._CGROUPS)
+    group = tmp_path / "job" / "step"
+    group.mkdir(parents=True)
+    monkeypatch.setattr(settings, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(settings, "_control_group", lambda: group)
+    machine = settings._memory()
+    (group / "memory.max").write_text("max\n")
+    assert settings._memory() == machine
+    (group.parent / "memory.max").write_text("2000\n")
+    assert settings._memory() == 2000
+    (group / "memory.max").write_text("1000\n")
+    assert settings._memory() == 1000
+
+
 def test_a_run_alone_has_all_gpus(bench):
     done = finish(bench.drive(points(seeds=1), CUDA_VISIBLE_DEVICES="4,7", JOBS="1"))
     assert done.returncode == 0, done.stderr

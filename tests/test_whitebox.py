@@ -73,9 +73,8 @@ def test_no_image_sees_how_many_are_attacked_with_it(method, steps, cut):
     edge, params, _, features = features_of(lenet5, cut)
     settings = attack_of(method, cut, steps=steps)
     many = np.concatenate([features] * 10)  # three chunks
-    chunk = (
-        50  # of a CPU; an accelerator has as many as there are, and rounds other sizes otherwise
-    )
+    # As a CPU has it anyway. An accelerator has as many as there are, and rounds others otherwise.
+    chunk = 50
     expected = whitebox.invert(edge, params, many, settings, chunk=chunk)
     for count in (1, 7):
         found = whitebox.invert(edge, params, features[:count], settings, chunk=chunk)

@@ -19,9 +19,9 @@ printed. Exit status: 0; 1 if a run failed; 2 for a mistake in the command, befo
   EXECUTOR=slurm PARTITION=gpu TIME=2:00:00 GPUS=1 ./launch.sh sweep whitebox --split=all
 
 Environment variables:
-  JOBS            runs at once (default: one on each core, with GPUs one on two cores, as far as
-                  there is memory; with SLURM: as many as it starts). On CPU they share the cores
-                  evenly, else the GPUs
+  JOBS            runs at once (default: one on each core, with NVIDIA GPUs one on two cores, as
+                  far as there is memory; with SLURM: as many as it starts). On CPU they share the
+                  cores evenly, else the GPUs
   EXECUTOR        local (default), or slurm: one job array, a task for each run that is left. If it
                   is still queued or running, the same command attaches to it
   PARTITION       of SLURM's jobs, as for sbatch

@@ -43,7 +43,8 @@ def execute(
     """Runs what is left to do, in order as far as it is not taken.
 
     What another sweep is at is waited for, and counts among those that run at once. Where there
-    are several GPUs, each run has one of them; without one, each has its share of the cores.
+    are several GPUs, each run has one of them, maybe beside others; without one, each has its share
+    of the cores.
 
     Args:
       sweep: whose runs they are.

@@ -18,6 +18,7 @@ EXECUTORS = ("local", "slurm")
 _TIME = r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}"
 _MEMORY_OF_A_RUN = 2**32  # bytes, generously
 _GPU_MEMORY_OF_A_RUN = 2**33
+_CGROUPS = Path("/sys/fs/cgroup")
 _OF_SLURM = ("PARTITION", "TIME", "GPUS", "SBATCH_OPTIONS")
 
 
@@ -105,22 +106,24 @@ def default_jobs(gpus: list[str], environment: Mapping[str, str] = os.environ) -
 
 
 def _memory() -> int:
-    """Bytes that runs share: of this machine, or of the container."""
+    """Bytes that runs share: of this machine, or what this process's control groups may have."""
     limits = [sys.maxsize]
     with contextlib.suppress(AttributeError, ValueError, OSError):  # not everywhere
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    root = Path("/sys/fs/cgroup")
-    groups = [root]
-    with contextlib.suppress(ValueError, OSError):  # not everywhere
-        own = re.search(r"^0::/(.*)$", Path("/proc/self/cgroup").read_text(), re.M)
-        groups += [root / own[1], *(root / own[1]).parents] if own else []
-    for file in [
-        root / "memory/memory.limit_in_bytes",
-        *(group / "memory.max" for group in groups),
-    ]:
+    group = _control_group()
+    files = [folder / "memory.max" for folder in (group, *group.parents)]
+    for file in [*files, _CGROUPS / "memory/memory.limit_in_bytes"]:
         with contextlib.suppress(ValueError, OSError):  # "max" is no number
             limits.append(int(file.read_text()))
     return min(limits)
+
+
+def _control_group() -> Path:
+    """Folder of this process's control group (Linux's cgroup v2); of all where it is in none."""
+    own = None
+    with contextlib.suppress(OSError):  # not everywhere
+        own = re.search(r"^0::/(.*)$", Path("/proc/self/cgroup").read_text(), re.M)
+    return _CGROUPS / (own[1] if own else "")
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
