@@ -20,6 +20,7 @@ from jaxinv.records import atomic_write, level_text
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
     from matplotlib.lines import Line2D
     from matplotlib.text import Text
 
@@ -584,7 +585,7 @@ def _name_tradeoffs(
     names: Sequence[str],
     claims: tuple[float | None, float | None],
 ) -> None:
-    """The legend, of one row or two: kinds by colour, sites by style, what the paper claims."""
+    """The legend, in as many rows as it needs: kinds by colour, sites by style, the claims."""
 
     def line(**style: Any) -> Line2D:
         return axes.plot([], [], **{"linewidth": 1.3, "markersize": 4, **style})[0]
@@ -603,14 +604,19 @@ def _name_tradeoffs(
     if claims[1] is not None:
         claimed[f"accuracy {100 * claims[1]:g}%"] = line(color=_CLAIM, linewidth=0.9)
     groups = [group for group in (kinds, sites, claimed) if group]
-    rows = min(2, max(map(len, groups)))
-    lines: dict[str, Line2D] = {}
-    for group in groups:
-        lines |= group
-        # A legend is filled column by column: none may hold lines of two groups.
-        while len(lines) % rows:
-            lines[" " * (1 + len(lines))] = line(linestyle="none")
-    _legend(figure, lines, None, below=True, ncols=len(lines) // rows)
+    longest = max(map(len, groups))
+    for rows in range(min(2, longest), longest + 1):
+        lines: dict[str, Line2D] = {}
+        for group in groups:
+            lines |= group
+            # A legend is filled column by column: none may hold lines of two groups.
+            while len(lines) % rows:
+                lines[" " * (1 + len(lines))] = line(linestyle="none")
+        legend = _legend(figure, lines, None, below=True, ncols=len(lines) // rows)
+        if legend.get_window_extent().width <= figure.bbox.width:
+            break
+        if rows < longest:
+            legend.remove()
 
 
 def _label_levels(
@@ -867,7 +873,7 @@ def _legend(
     *,
     below: bool = False,
     ncols: int | None = None,
-) -> None:
+) -> Legend:
     """Names lines in rows above everything, below the title; or below everything."""
     legend = figure.legend(
         list(lines.values()),
@@ -881,6 +887,7 @@ def _legend(
     )
     for text in (legend.get_title(), *legend.get_texts()):
         text.set_parse_math(False)
+    return legend
 
 
 def _last(values: Sequence[float]) -> str:

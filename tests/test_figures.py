@@ -306,6 +306,7 @@ def test_tradeoffs_have_both_measures_and_a_column_an_attacker(tmp_path):
         {"adaptive": {"noise, input": tradeoff(3, psnr_mean=[None] * 3, ssim_mean=[np.nan] * 3)}},
         {"adaptive": {"noise, input": tradeoff(2, accuracy_low=[None] * 2, ssim_low=[None] * 2)}},
         {str(a): {f"kind {i}, input": tradeoff(9) for i in range(9)} for a in range(3)},
+        {"paper": {f"relu{i}2: dropout, feature": tradeoff(6) for i in range(5)}},
     ],
 )
 def test_tradeoffs_draw_what_there_is(tmp_path, panels):
