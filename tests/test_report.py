@@ -142,7 +142,8 @@ def test_a_recommendation_out_of_range_is_none(tmp_path):
 
 def test_reach_is_the_strongest_and_the_strongest_at_depth(tmp_path):
     attack(tmp_path, split="conv1", method="paper", quality=(39.0, 0.99))
-    attack(tmp_path, split="conv1", method="tv", quality=(100.0, 1.0))
+    attack(tmp_path, split="conv1", method="tv", quality=(100.0, 0.9999977))  # as SSIM is rounded
+    attack(tmp_path, split="relu1", method="tv", quality=(99.3, 0.9999978))
     attack(tmp_path, split="fc1", method="tv", quality=(12.0, 0.3))
     attack(tmp_path, split="fc1", method="map", quality=(18.0, 0.7))
     attack(tmp_path, split="fc2", method="map", quality=(None, None), diverged=200)

@@ -460,6 +460,10 @@ def _bound(row: Record) -> Bound:
 
 
 def strongest(attacks: Sequence[Attack]) -> Attack | None:
-    """By SSIM, then by PSNR; None of none, and of attacks that all diverged."""
-    best = max(attacks, key=lambda each: (each.ssim.or_nothing, each.psnr.or_nothing), default=None)
+    """By SSIM to the digits that are shown, then by PSNR; None of none, and if all diverged."""
+
+    def rank(each: Attack) -> tuple[float, float]:
+        return round(each.ssim.or_nothing, 3), each.psnr.or_nothing
+
+    best = max(attacks, key=rank, default=None)
     return best if best and best.ssim.mean is not None else None
