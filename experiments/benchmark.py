@@ -22,8 +22,13 @@ from typing import Any
 import jax
 from absl import flags
 
-from jaxinv import benchmark, cli, data, devices, evaluation, figures, hosts, records, targets
 from jaxinv.errors import UsageError
+from jaxinv.inputs import data
+from jaxinv.look import figures
+from jaxinv.machine import devices, hosts
+from jaxinv.store import records
+from jaxinv.studies import benchmark, cli, evaluation
+from jaxinv.training import targets
 
 EXPERIMENT = "benchmark"
 FIGURE_NAME = "benchmark.png"

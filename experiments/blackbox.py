@@ -22,9 +22,12 @@ from typing import Any
 import jax
 from absl import flags
 
-from jaxinv import cli, defenses, figures, runs
-from jaxinv.attacks import blackbox, inverse
+from jaxinv import defenses
+from jaxinv.attacks.blackbox import blackbox
+from jaxinv.attacks.learned import inverse
 from jaxinv.errors import UsageError
+from jaxinv.look import figures
+from jaxinv.studies import cli, runs
 
 EXPERIMENT = "blackbox"
 

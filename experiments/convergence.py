@@ -21,11 +21,19 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from jaxinv import cli, data, defenses, evaluation, figures, hosts, metrics, records, targets
-from jaxinv.attacks import surrogate, whitebox
-from jaxinv.attacks.optimize import Snapshot, chunk_size
+from jaxinv import defenses
+from jaxinv.attacks.inversion.loop import Snapshot, chunk_size
+from jaxinv.attacks.whitebox import rmle as whitebox
+from jaxinv.attacks.whitebox import surrogate
 from jaxinv.errors import UsageError
+from jaxinv.inputs import data
+from jaxinv.look import figures
+from jaxinv.machine import hosts
+from jaxinv.measures import metrics
 from jaxinv.networks import Network, Params
+from jaxinv.store import records
+from jaxinv.studies import cli, evaluation
+from jaxinv.training import targets
 
 EXPERIMENT = "convergence"
 FIGURE_NAME = "convergence.png"

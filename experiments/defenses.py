@@ -23,9 +23,11 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from jaxinv import cli, evaluation, figures, retraining, runs, tradeoffs
 from jaxinv.defenses import MECHANISMS
-from jaxinv.tradeoffs import EXPERIMENT, SAFE_REID, SAFE_SSIM, Attacker, Config, Deployment
+from jaxinv.look import figures
+from jaxinv.studies import cli, evaluation, runs, tradeoffs
+from jaxinv.studies.tradeoffs import EXPERIMENT, SAFE_REID, SAFE_SSIM, Attacker, Config, Deployment
+from jaxinv.training import retraining
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list(

@@ -17,8 +17,11 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxinv import cli, records, report, reproduction
+from jaxinv import report
 from jaxinv.errors import UsageError, UserError
+from jaxinv.paper import reproduction
+from jaxinv.store import records
+from jaxinv.studies import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE_NAME = "paper.md"

@@ -22,10 +22,13 @@ from typing import Any
 
 from absl import flags
 
-from jaxinv import cli, costs, decision, metrics, partition, records, retraining, runs, tradeoffs
-from jaxinv.decision import Constraints
-from jaxinv.partition import Config
-from jaxinv.tradeoffs import SAFE_REID
+from jaxinv.measures import costs, decision, metrics
+from jaxinv.measures.decision import Constraints
+from jaxinv.store import records
+from jaxinv.studies import cli, partition, runs, tradeoffs
+from jaxinv.studies.partition import Config
+from jaxinv.studies.tradeoffs import SAFE_REID
+from jaxinv.training import retraining
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list(

@@ -18,8 +18,10 @@ from typing import Any
 import jax
 from absl import flags
 
-from jaxinv import cli, defenses, evaluation, figures, runs
-from jaxinv.attacks import queryfree
+from jaxinv import defenses
+from jaxinv.attacks.queryfree import queryfree
+from jaxinv.look import figures
+from jaxinv.studies import cli, evaluation, runs
 
 EXPERIMENT = "queryfree"
 _LEAST_STREAM = 500  # images; with fewer left, the stream is of those that are attacked, too

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxinv import cli, report
+from jaxinv import report
 from jaxinv.errors import UsageError
+from jaxinv.studies import cli
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", "results", "Folder of the runs to report on.")

@@ -10,7 +10,10 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxinv import cli, data, records, targets
+from jaxinv.inputs import data
+from jaxinv.store import records
+from jaxinv.studies import cli
+from jaxinv.training import targets
 
 FLAGS = flags.FLAGS
 cli.define_count("epochs", None, "Passes over the data; by default chosen by the dataset.")

@@ -18,10 +18,15 @@ from typing import Any
 import jax
 from absl import flags
 
-from jaxinv import cli, defenses, paper, runs, targets
-from jaxinv.attacks import inverse, surrogate, whitebox
-from jaxinv.attacks.solvers import Result
+from jaxinv import defenses
+from jaxinv.attacks.inversion.solvers import Result
+from jaxinv.attacks.learned import inverse
+from jaxinv.attacks.whitebox import rmle as whitebox
+from jaxinv.attacks.whitebox import surrogate
+from jaxinv.constants import paper
 from jaxinv.errors import UsageError
+from jaxinv.studies import cli, runs
+from jaxinv.training import targets
 
 EXPERIMENT = "whitebox"
 

@@ -57,7 +57,7 @@ def few(scripts):
 
     Its target is the shipped one.
     """
-    from jaxinv import data
+    from jaxinv.inputs import data
 
     digits = data.load("mnist_5k", announce=lambda line: None)
     train, test = (

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from jaxinv import records
+from jaxinv.store import records
 
 VERSIONS = {"jaxinv": "0.1.0", "jax": "0.10.2", "dm-pix": None, "python": "3.11.7"}
 NONE = {"kind": "none", "site": "feature", "level": 0.0}

@@ -14,7 +14,7 @@ from unittest import mock
 
 from absl import flags
 
-from jaxinv import cli
+from jaxinv.studies import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = ROOT / "experiments"
@@ -56,7 +56,12 @@ def own_flags():
 
 def flags_of_scripts():
     """Names of flags that scripts have defined, with the modules that did."""
-    ours = {LOADED, "__main__", "jaxinv.cli", *(path.stem for path in EXPERIMENTS.glob("*.py"))}
+    ours = {
+        LOADED,
+        "__main__",
+        "jaxinv.studies.cli",
+        *(path.stem for path in EXPERIMENTS.glob("*.py")),
+    }
     found = [(name, flags.FLAGS.find_module_defining_flag(name)) for name in flags.FLAGS]
     return [(name, owner) for name, owner in found if owner in ours]
 

@@ -19,24 +19,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scripts import EXPERIMENTS, Accepted, flags_of_scripts, outcome, script_of
 
-from jaxinv import (
-    _tfds,
-    checkpoints,
-    cli,
-    data,
-    hosts,
-    partition,
-    records,
-    report,
-    reproduction,
-    runs,
-    sweeps,
-    targets,
-    tradeoffs,
-)
+from jaxinv import report, sweeps
 from jaxinv.errors import DamagedError, UserError
+from jaxinv.inputs import data
+from jaxinv.inputs import tfds as _tfds
+from jaxinv.machine import hosts
+from jaxinv.paper import reproduction
 from jaxinv.report import results
+from jaxinv.store import checkpoints, records
+from jaxinv.studies import cli, partition, runs, tradeoffs
 from jaxinv.sweeps import grid
+from jaxinv.training import targets
 
 
 def fuzz(max_examples):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from scripts import EXPERIMENTS
 
-from jaxinv import records
+from jaxinv.store import records
 
 # Learns a decoder, which is kept, and attacks at two cuts.
 SMALL = (
@@ -160,7 +160,7 @@ def test_a_full_disk_below_stdout_is_one_line(scripts, few):
 SIZED = """
 import json, resource, runpy, sys
 import numpy as np
-from jaxinv import data
+from jaxinv.inputs import data
 
 rng = np.random.RandomState(0)
 pixels = rng.randint(0, 256, (10_000, 7, 7, 1), np.uint8).repeat(4, axis=1).repeat(4, axis=2)

@@ -1,0 +1,1 @@
+"""Attacks by threat model: white-box, black-box, query-free."""

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from jaxinv import records
 from jaxinv.errors import UserError
 from jaxinv.report import page, results
+from jaxinv.store import records
 
 FORMATS = ("png", "pdf")
 """Of the figures beside the page."""

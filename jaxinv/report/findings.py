@@ -7,7 +7,7 @@ reckon with.
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from jaxinv import paper
+from jaxinv.constants import paper
 from jaxinv.report.results import (
     Attack,
     in_order,

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxinv import records
 from jaxinv.errors import DamagedError
 from jaxinv.report import findings
 from jaxinv.report.results import Attack, in_order, strongest
 from jaxinv.report.values import MISSING, fixed
+from jaxinv.store import records
 
 BUDGET = 2_400_000  # characters of base64
 _GREY, _COLOUR = 10, 8  # images in a strip

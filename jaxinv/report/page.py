@@ -18,11 +18,11 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from jaxinv import records
 from jaxinv.report import advice, cards, charts, findings, gallery, origins, tables
 from jaxinv.report.charts import Figure
 from jaxinv.report.results import THREATS, Attack, Found, Partition, Run
 from jaxinv.report.values import MISSING, fixed, listed, percent, span, unit
+from jaxinv.store import records
 
 _BEST = 8  # choices that are shown before all others
 _DRAWN = 6  # trade-offs, those with most points; the others have their tables

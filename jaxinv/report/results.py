@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxinv.records import RECORD_NAME
 from jaxinv.report.values import (
     Measure,
     Record,
@@ -23,6 +22,7 @@ from jaxinv.report.values import (
     number,
     text,
 )
+from jaxinv.store.records import RECORD_NAME
 
 THREATS = {"whitebox": "white-box", "blackbox": "black-box", "queryfree": "query-free"}
 """Threat models and how they are written, the best informed first."""

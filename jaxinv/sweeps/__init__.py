@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxinv import records
+from jaxinv.store import records
 from jaxinv.sweeps import local, slurm
 from jaxinv.sweeps.grid import expand
 from jaxinv.sweeps.interrupts import StoppedError

@@ -34,8 +34,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxinv import cli, sweeps
+from jaxinv import sweeps
 from jaxinv.errors import UsageError, UserError
+from jaxinv.studies import cli
 from jaxinv.sweeps import grid, slurm, summary
 
 _TASK = "--task="

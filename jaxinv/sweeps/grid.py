@@ -16,8 +16,10 @@ from typing import Any
 from absl import flags
 
 import jaxinv
-from jaxinv import cli, data, records
 from jaxinv.errors import UsageError, UserError
+from jaxinv.inputs import data
+from jaxinv.store import records
+from jaxinv.studies import cli
 from jaxinv.sweeps.store import Run
 
 PACKAGE = Path(jaxinv.__file__).parent
@@ -184,7 +186,8 @@ def _checked_splits(
 
 def _target_digest(checkpoint: str, dataset: str) -> str | None:
     """12 digits of the file that a target is read from; None if it is found or trained later."""
-    from jaxinv import checkpoints, targets  # import JAX
+    from jaxinv.store import checkpoints
+    from jaxinv.training import targets  # import JAX
 
     path = Path(checkpoint) if checkpoint else targets.SHIPPED / f"{dataset}.safetensors"
     if checkpoint:

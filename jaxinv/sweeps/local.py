@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from jaxinv import records
+from jaxinv.store import records
 from jaxinv.sweeps import grid, interrupts, settings
 from jaxinv.sweeps.interrupts import StoppedError
 from jaxinv.sweeps.settings import Settings

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from jaxinv import records
 from jaxinv.errors import UsageError
+from jaxinv.store import records
 
 EXECUTORS = ("local", "slurm")
 _TIME = r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}"

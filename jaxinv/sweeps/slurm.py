@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from jaxinv import locks, records
 from jaxinv.errors import UserError
+from jaxinv.store import locks, records
 from jaxinv.sweeps import interrupts, local, store
 from jaxinv.sweeps.interrupts import StoppedError
 from jaxinv.sweeps.settings import Settings

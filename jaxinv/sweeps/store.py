@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from jaxinv import locks, records
 from jaxinv.errors import UserError
+from jaxinv.store import locks, records
 
 _WHERE = ("data_dir", "checkpoint")  # paths, which make no readable names
 

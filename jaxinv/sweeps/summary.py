@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from jaxinv import records
+from jaxinv.store import records
 from jaxinv.sweeps.store import Outcome, Run, Sweep, write_json
 
 SUMMARY_NAME = "summary.json"

@@ -1,0 +1,1 @@
+"""Attackers who may query the release."""

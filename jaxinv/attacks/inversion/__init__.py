@@ -1,0 +1,1 @@
+"""Optimisation in pixels: objectives, solvers, priors, and the loop that runs them."""

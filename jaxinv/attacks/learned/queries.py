@@ -1,0 +1,219 @@
+"""What a black-box attacker asks: a fixed number of queries, made of its own images. JAX.
+
+The queries are not stored. Each is a function of the key, of the image's place and of the number of
+its variant, so that it can be made again in any step of any training, and counts once.
+"""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import Partial
+
+from jaxinv.defenses import Query
+from jaxinv.errors import UserError
+from jaxinv.machine import devices
+from jaxinv.store import checkpoints
+from jaxinv.training import targets
+
+FEWEST_IMAGES = 20
+"""With fewer there is nothing to learn from."""
+
+_HELD_OUT, _MOST_HELD_OUT = 0.1, 2000  # share of the images, and number
+_EVERY = 4  # variants of an image, of which one is moved, where answers are random
+_MOVED = 0.25  # share of a training's images that are zoomed and shifted
+_MOST_ASKED = 0.1  # share of the queries that may be asked of images held out
+_BEHAVIOUR = 8  # queries that tell one edge from another
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("query", "key"),
+    meta_fields=("number", "size", "randomised"),
+)
+@dataclasses.dataclass(frozen=True)
+class Queries:
+    """A number of queries: images as they are and, beyond those, zoomed and shifted a little.
+
+    A tree of arrays, to be an argument of the programs that ask.
+
+    Attributes:
+      query: answers them.
+      key: of the jitter, and of what a defence draws.
+      number: of images, N; no more than there are queries.
+      size: number of queries in all. Image i has `size // N` of them, the first images one more;
+        its first is the image itself.
+      randomised: whether the same image has another answer with another key. If so most variants of
+        an image are the image itself, each with a key of its own; some are moved.
+    """
+
+    query: Query
+    key: Array
+    number: int
+    size: int
+    randomised: bool
+
+    def ask(
+        self, images: Array, places: Array, numbers: Array, *which: Array
+    ) -> tuple[Array, Array]:
+        """Queries.
+
+        Args:
+          images: `[B, H, W, C]`, of the N.
+          places: `[B]`, of them among the N.
+          numbers: `[B]`, of their variants; 0 is the image itself.
+          which: `[B]`, for the query of a family.
+
+        Returns:
+          Features `[B, ...]` and the images that they are of, `[B, H, W, C]`.
+        """
+        keys = self._keys(places, numbers)
+        if self.size > self.number:
+            still = numbers % _EVERY != 1 if self.randomised else numbers == 0
+            moved = jax.vmap(_jitter)(keys[:, 0], images)
+            images = jnp.where(still[:, None, None, None], images, moved)
+        return self.query(keys[:, 1], images, *which), images
+
+    def plain(self, images: Array, places: Array, *which: Array) -> Array:
+        """`ask` for the images themselves: features `[B, ...]`."""
+        return self.query(self._keys(places, jnp.zeros_like(places))[:, 1], images, *which)
+
+    def draw(self, key: Array, images: Array, places: Array, *which: Array) -> tuple[Array, Array]:
+        """`ask` for a variant of each image: most of them as they are, some moved."""
+        key_some, key_number = jax.random.split(key)
+        if self.randomised:
+            number = jax.random.randint(key_number, places.shape, 0, self.count(places))
+            return self.ask(images, places, number, *which)
+        others = self.count(places) - 1
+        number = 1 + jax.random.randint(key_number, places.shape, 0, jnp.maximum(others, 1))
+        some = jax.random.bernoulli(key_some, _MOVED, places.shape) & (others > 0)
+        return self.ask(images, places, jnp.where(some, number, 0), *which)
+
+    def count(self, places: Any) -> Any:
+        """How many variants images have, with the image itself: `[B]`."""
+        each, more = divmod(self.size, self.number)
+        return each + (places < more)
+
+    def _keys(self, places: Array, numbers: Array) -> Array:
+        """`[B, 2]`: of a query's jitter, and of what a defence draws for it."""
+        return jax.vmap(jax.random.split)(jax.vmap(self._key)(places, numbers))
+
+    def _key(self, place: Array, number: Array) -> Array:
+        return jax.random.fold_in(jax.random.fold_in(self.key, place), number)
+
+
+class Pool(NamedTuple):
+    """Queries and what they are made of.
+
+    Attributes:
+      queries: how images are asked.
+      images: `[N, H, W, C]`, the attacker's.
+    """
+
+    queries: Queries
+    images: np.ndarray
+
+    @property
+    def batch(self) -> tuple[np.ndarray, np.ndarray]:
+        """The images and their places, to be shuffled and cut into batches by a fit."""
+        return self.images, np.arange(len(self.images), dtype=np.int32)
+
+    def features(self, count: int | None = None, family: int = 0) -> np.ndarray:
+        """Features of the first images as they are, of all by default: `[count, ...]`.
+
+        For the query of a family `[family * count, ...]`: those of its first member come first.
+        """
+        rows = [
+            np.tile(array[:count], (max(1, family), *(1,) * (array.ndim - 1)))
+            for array in self.batch
+        ]
+        if family:
+            rows.append(np.repeat(np.arange(family, dtype=np.int32), len(rows[0]) // family))
+        return devices.in_slices(Queries.plain, *rows, shared=(self.queries,))
+
+
+class Division(NamedTuple):
+    """How an attacker divides its images and its queries.
+
+    Attributes:
+      taught: `[N, H, W, C]`, what it learns from.
+      held: images held out, to tell how good what it learned is.
+      asked: number of queries for learning; what is left may be asked of images held out.
+    """
+
+    taught: np.ndarray
+    held: np.ndarray
+    asked: int
+
+
+def divide(images: np.ndarray, num_queries: int) -> Division:
+    """Holds the last images out, and a part of the queries for them."""
+    held = min(max(1, int(_HELD_OUT * len(images))), _MOST_HELD_OUT)
+    taught, rest = images[: len(images) - held], images[len(images) - held :]
+    return Division(taught, rest, num_queries - min(held, int(_MOST_ASKED * num_queries)))
+
+
+def check_images(method: str, count: int) -> None:
+    """Checks that there are images enough to learn from.
+
+    Raises:
+      UserError: there are not.
+    """
+    if count < FEWEST_IMAGES:
+        raise UserError(f"{count} surrogate images: {method} needs {FEWEST_IMAGES} to learn from.")
+
+
+def make_pool(query: Query, images: np.ndarray, size: int, key: Array, family: int = 0) -> Pool:
+    """A pool of at most `size` queries of the first images.
+
+    Args:
+      query: answers them.
+      images: `[N, H, W, C]`.
+      size: number of queries, at most.
+      key: of the pool.
+      family: how many the query stands for, if it is that of a family.
+    """
+    query = query if isinstance(query, Partial) else Partial(query)
+    # Any attacker can see this: the same image, asked twice.
+    first, second = (
+        np.asarray(_answer(query, images[:1], each, family)) for each in jax.random.split(key)
+    )
+    randomised = bool((first != second).any())
+    # Where answers are not random, that was the query of an image that is asked anyway.
+    size -= 2 if randomised else 0
+    images = images[:size]
+    return Pool(Queries(query, key, len(images), size, randomised), images)
+
+
+@partial(jax.jit, static_argnums=3)
+def _answer(query: Query, image: Array, key: Array, family: int) -> Array:
+    count, which = max(1, family), (jnp.arange(family),) if family else ()
+    return query(jax.random.split(key, count), jnp.tile(image, (count, 1, 1, 1)), *which)
+
+
+def checkpoint_path(
+    folder: Path | None, label: str, kind: str, pool: Pool, *, family: int = 0, **settings: int
+) -> Path | None:
+    """Where what is trained on a pool is kept, named by all that it depends on; None: nowhere.
+
+    The answers to a few queries stand for the edge, of which a black-box attacker sees no more.
+    """
+    if folder is None:
+        return None
+    known = {
+        "features": pool.features(_BEHAVIOUR, family),
+        "images": pool.images,
+        "key": jax.random.key_data(pool.queries.key),
+        "size": pool.queries.size,
+        **settings,
+    }
+    return folder / f"{label}-{checkpoints.fingerprint(known)}-{kind}.safetensors"
+
+
+def _jitter(key: Array, image: Array) -> Array:
+    return targets.augment(key, image[None], mirror=False)[0]

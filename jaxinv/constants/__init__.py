@@ -1,0 +1,1 @@
+"""Numbers and names that need no JAX: what the paper prints, limits, threat models."""

@@ -1,0 +1,1 @@
+"""Datasets as arrays, from TFDS or embedded, decoded once and cached."""

@@ -1,0 +1,145 @@
+"""A folder of NumPy arrays that is either valid or set aside and rebuilt. NumPy code.
+
+An entry is `<name>.npy` for every array and one `entry.json`, written last, with the facts about
+them and, for each array, shape, dtype and CRC-32. An entry appears by one rename, so readers see
+all of it or nothing, and of several writers one wins. A cache never makes a run fail: what cannot
+be read is built again and what cannot be written is said in one line.
+"""
+
+import errno
+import itertools
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxinv.errors import DamagedError
+from jaxinv.store import locks, records
+
+_FORMAT = 1  # raise it when an entry, or how any entry is made, changes
+_MANIFEST = "entry.json"
+
+
+class Entry(NamedTuple):
+    """What a cache entry holds."""
+
+    arrays: dict[str, np.ndarray]
+    facts: dict[str, Any]  # JSON values
+
+
+def fetch(folder: Path, build: Callable[[], Entry], *, announce: Callable[[str], None]) -> Entry:
+    """Reads the entry at `folder`, or builds and stores it.
+
+    Args:
+      folder: where the entry is or will be.
+      build: makes the entry; called only if there is no valid one.
+      announce: is given one line if the entry was damaged or cannot be stored.
+
+    Returns:
+      The entry; its arrays are read-only, and memory-mapped if they were read from disk.
+    """
+    locks.remove_abandoned(folder.parent.glob(f"{_prefix(folder)}*"))
+    try:
+        entry = _read(folder)
+    except DamagedError as error:
+        records.set_aside(folder, error.why, say=announce)
+        entry = None
+    if entry is not None:
+        return entry
+    entry = build()
+    try:
+        _write(folder, entry, announce)
+    except OSError as error:
+        announce(
+            f"The cache {folder} cannot be written ({error.strerror or error}); "
+            "the next run decodes the data again."
+        )
+    for array in entry.arrays.values():
+        array.flags.writeable = False
+    return entry
+
+
+def _read(folder: Path) -> Entry | None:
+    """Returns the entry, or None where there is none (or none that this user may read)."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text())
+        if manifest["format"] != _FORMAT:
+            raise DamagedError(folder, f"format {manifest['format']}, not {_FORMAT}")
+        content = {key: manifest[key] for key in ("facts", "arrays")}
+        if manifest.get("crc32", mark := _crc(content)) != mark:  # those of old have none
+            raise DamagedError(folder, f"{_MANIFEST} is not what was written")
+        arrays = {
+            name: _read_array(folder, name, mark) for name, mark in manifest["arrays"].items()
+        }
+        return Entry(arrays, manifest["facts"])
+    except OSError as error:
+        if folder.is_dir() and isinstance(error, FileNotFoundError):
+            raise DamagedError(folder, f"{Path(error.filename).name} is missing") from error
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        raise DamagedError(folder, f"{type(error).__name__}: {error}") from error
+
+
+def _read_array(folder: Path, name: str, mark: dict[str, Any]) -> np.ndarray:
+    array = np.load(folder / f"{name}.npy", mmap_mode="r")
+    if _mark(array) != mark:
+        raise DamagedError(folder, f"{name}.npy is not what was written")
+    return array
+
+
+def _mark(array: np.ndarray) -> dict[str, Any]:
+    return {
+        "shape": list(array.shape),
+        "dtype": array.dtype.str,
+        "crc32": zlib.crc32(np.ascontiguousarray(array).data),
+    }
+
+
+def _write(folder: Path, entry: Entry, announce: Callable[[str], None]) -> None:
+    """Writes the entry beside `folder`, then renames; raises OSError."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+
+    def new() -> Path:
+        return Path(tempfile.mkdtemp(prefix=_prefix(folder), dir=folder.parent))
+
+    with locks.temporary(new) as temporary:
+        for name, array in entry.arrays.items():
+            np.save(temporary / f"{name}.npy", array)
+        marks = {name: _mark(array) for name, array in entry.arrays.items()}
+        content = {"facts": entry.facts, "arrays": marks}
+        manifest = {"format": _FORMAT, **content, "crc32": _crc(content)}
+        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+        _replace(temporary, folder, announce)
+
+
+def _prefix(folder: Path) -> str:
+    """Of the folders in which an entry is written."""
+    return f".{folder.name}-"
+
+
+def _crc(content: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def _replace(temporary: Path, folder: Path, announce: Callable[[str], None]) -> None:
+    """Renames `temporary` to `folder`; what lay there is kept if valid, else set aside first."""
+    temporary.chmod(0o755)  # mkdtemp gives 0o700, and a cache may be shared
+    # Another writer may come, or take the folder away, between any two lines here. Each turn stores
+    # the entry, finds that another has, or sets a damaged one aside; an unreadable one stays.
+    for turn in itertools.count():
+        try:
+            os.rename(temporary, folder)
+            return
+        except OSError as error:
+            if turn == 20 or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        try:
+            if _read(folder) is not None:
+                return
+        except DamagedError as error:
+            records.set_aside(folder, error.why, say=announce)

@@ -1,0 +1,1 @@
+"""Devices, processes that share the work, and progress: what a run computes on."""

@@ -1,0 +1,1 @@
+"""Quality, linkage, intervals, bounds, costs, and the decision among choices."""

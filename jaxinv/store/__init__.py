@@ -1,0 +1,1 @@
+"""Files that survive kills: records, checkpoints, locks."""

@@ -1,0 +1,214 @@
+"""From an attack to its record: what was attacked, what was recovered, and at what cost. NumPy.
+
+The fields are those of every attack's `record.json`, in base units: dB, seconds, shares in [0, 1].
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxinv.constants import paper
+from jaxinv.errors import DamagedError, UserError
+from jaxinv.inputs.data import Dataset, Samples
+from jaxinv.look import figures
+from jaxinv.machine import hosts
+from jaxinv.measures import metrics
+from jaxinv.store import records
+from jaxinv.training.targets import Target
+
+GRID_NAME = "grid.png"
+_GALLERY = 1000  # test images that a reconstruction is looked for among
+_KEPT_IMAGES = 64  # in images.npz, from the first
+
+
+def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[str, Any]:
+    """Per-image quality and its summary; diverged images are counted and in no mean.
+
+    Args:
+      originals: `[N, H, W, C]` in unit space.
+      reconstructions: `[N, H, W, C]`, or `[S, N, H, W, C]` by S attackers that differ in nothing
+        but their seeds, or of S releases: then the quality of an image is the mean over them.
+
+    Returns:
+      `psnr [N]` and `psnr_mean`, `_std`, `_median`, `_ci` (95% bootstrap interval of the mean), the
+      same for `ssim`, `exact_fraction` and `diverged`, the number of non-finite images (for any
+      attacker). Of several attackers also `psnr_by_seed [S]`, the mean of each over what did not
+      diverge for it, and `psnr_seed_std`, their standard deviation (NaN of one); and the same for
+      `ssim`.
+    """
+    several = reconstructions.ndim == originals.ndim + 1
+    tries = reconstructions if several else reconstructions[None]
+    qualities = [metrics.evaluate(originals, found) for found in tries]
+    quality = metrics.Quality(*(np.stack(values) for values in zip(*qualities, strict=True)))
+    diverged = quality.diverged.any(axis=0)
+    fields: dict[str, Any] = {}
+    for name, values in (("psnr", quality.psnr), ("ssim", quality.ssim)):
+        # NaN where an attacker diverged.
+        summary = metrics.summarise(values.mean(axis=0))
+        fields |= {
+            f"{name}_mean": summary.mean,
+            f"{name}_std": summary.std,
+            f"{name}_median": summary.median,
+            f"{name}_ci": [summary.low, summary.high],
+        }
+        if several:
+            by_seed = np.array([metrics.summarise(row).mean for row in values])
+            spread = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else float("nan")
+            fields |= {f"{name}_by_seed": by_seed, f"{name}_seed_std": spread}
+    return fields | {
+        "exact_fraction": float(quality.exact.mean()),
+        "diverged": int(diverged.sum()),
+        "psnr": quality.psnr.mean(axis=0),
+        "ssim": quality.ssim.mean(axis=0),
+    }
+
+
+def reidentification_fields(reconstructions: np.ndarray, test: Samples) -> dict[str, Any]:
+    """How often a reconstruction tells its original among test images (`metrics.reidentified`).
+
+    Args:
+      reconstructions: `[N, H, W, C]`, or `[S, N, H, W, C]`, of the first N test images; not more
+        than the first 1,000 are looked at.
+      test: the test split.
+
+    Returns:
+      `reid_top1`, a share; `reid_ci`, its 95% bootstrap interval over images; and `reid_gallery`,
+      among how many images.
+    """
+    gallery = test[:_GALLERY].images
+    several = reconstructions.ndim == gallery.ndim + 1
+    tries = reconstructions if several else reconstructions[None]
+    found = [metrics.reidentified(images[:_GALLERY], gallery) for images in tries]
+    summary = metrics.summarise(np.mean(found, axis=0))
+    return {
+        "reid_top1": summary.mean,
+        "reid_ci": [summary.low, summary.high],
+        "reid_gallery": len(gallery),
+    }
+
+
+def target_fields(target: Target, dataset: Dataset) -> dict[str, Any]:
+    """What a record says of the data and of the network that was attacked."""
+    return {
+        "dataset": dataset.name,
+        "data_source": dataset.source,
+        "data_fingerprint": dataset.fingerprint,
+        "target": {"source": target.source, "fingerprint": target.fingerprint},
+    }
+
+
+def paper_fields(experiment: str, dataset: str, split: str) -> dict[str, float] | None:
+    """`{psnr, ssim}` as the paper prints them, or None."""
+    figure = paper.printed(experiment, dataset, split)
+    return figure._asdict() if figure else None
+
+
+def write_run(
+    folder: Path, record: Mapping[str, Any], originals: np.ndarray, reconstructions: np.ndarray
+) -> None:
+    """Writes the grid, the first images and, last, the record of an attack."""
+    if not hosts.is_first():
+        return
+    kept = slice(_KEPT_IMAGES)
+    rows = [(row_label(record), reconstructions[kept])]
+    figures.reconstruction_grid(
+        folder / GRID_NAME, originals[kept], rows, title=grid_title([record])
+    )
+    images = {"originals": originals[kept], "reconstructions": reconstructions[kept]}
+    records.write(folder, record, images=images)
+
+
+def write_joint_grid(
+    path: Path, written: list[dict[str, Any]], *, title: str | None = None
+) -> None:
+    """Draws one row a record (the paper's Fig. 3), from what the runs left behind."""
+    rows = []
+    for record in written:
+        path_images = Path(record["path"]).with_name(records.IMAGES_NAME)
+        try:
+            images = records.load_images(path_images)
+            originals = images["originals"]
+            rows.append((row_label(record), images["reconstructions"]))
+        except (OSError, DamagedError, KeyError) as error:
+            raise UserError(
+                f"{path_images} is gone or damaged: the same command makes it anew."
+            ) from error
+    figures.reconstruction_grid(path, originals, rows, title=title or grid_title(written))
+
+
+def curves_of_seeds(written: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[Any]]]:
+    """What `figures.split_curves` draws of records of several seeds: each alone, and all jointly.
+
+    The bars of the former are the range over seeds, of those that did not diverge.
+    """
+    alone: dict[str, list[Any]] = {}
+    joint: dict[str, list[Any]] = {}
+    for name in ("psnr", "ssim"):
+        tried = [
+            [value for value in row[f"{name}_by_seed"] if value is not None] for row in written
+        ]
+        alone[f"{name}_mean"] = [row[f"{name}_mean"] for row in written]
+        for what, extreme in (("low", min), ("high", max)):
+            alone[f"{name}_{what}"] = [extreme(values, default=None) for values in tried]
+        for what in ("mean", "low", "high"):
+            joint[f"{name}_{what}"] = [row["joint"][f"{name}_mean"] for row in written]
+    return {"a shadow alone: mean, range over seeds": alone, "their joint answer": joint}
+
+
+def row_label(record: Mapping[str, Any]) -> str:
+    """A run in two short lines: the split (and the budget of queries), and the mean quality."""
+    name = record["split"]
+    if record["defense"]["kind"] != "none" or "threat_model" in record:
+        name = f"{records.level_text(record['defense'])}, {record['method']}"
+    if "num_queries" in record:
+        name += f", {record['num_queries']:,} queries"
+    if "num_shadows" in record:
+        name += f", first of {record['num_shadows']}"
+    if record["diverged"] == record["num_images"]:
+        return f"{name}\ndiverged"
+    return f"{name}\n{record['psnr_mean']:.1f} dB / {record['ssim_mean']:.3f}"
+
+
+def grid_title(written: list[dict[str, Any]] | list[Mapping[str, Any]]) -> str:
+    """What the rows of a grid have in common."""
+    first = written[0]
+    return (
+        f"{first['experiment']}, {first['method']}, {first['dataset']}: "
+        f"mean PSNR / SSIM of {first['num_images']:,} images"
+    )
+
+
+_TABLE_HEADER = (
+    f"{'split':<10}{'PSNR dB [95% interval]':<26}{'SSIM':<8}{'exact':<8}"
+    f"{'paper dB/SSIM':<15}{'compile s':>10}{'attack s':>10}{'images/s':>10}"
+)
+
+
+def table_row(record: Mapping[str, Any]) -> str:
+    """A run as a line of `TABLE`."""
+    psnr, ssim = record["psnr_mean"], record["ssim_mean"]
+    if record["diverged"] == record["num_images"]:
+        quality = f"{'diverged':<26}{'-':<8}"
+    else:
+        low, high = record["psnr_ci"]
+        interval = f"{psnr:.2f} [{low:.2f}, {high:.2f}]"
+        quality = f"{interval:<26}{ssim:<8.4f}"
+    printed = record["paper"]
+    beside = f"{printed['psnr']:.2f}/{printed['ssim']:.2f}" if printed else "-"
+    row = (
+        f"{record['split']:<10}{quality}{record['exact_fraction']:<8.1%}{beside:<15}"
+        f"{record['compile_s']:>10.1f}{record['attack_s']:>10.1f}{record['images_per_s']:>10.1f}"
+    )
+    if "queries" in record:
+        row += f"  ({record['queries']:,} queries)"
+    if "joint" in record and record["psnr_seed_std"] is not None:
+        row += f"  (+- {record['psnr_seed_std']:.2f} over {len(record['psnr_by_seed'])} seeds"
+        row += f"; jointly {record['joint']['psnr_mean']:.2f})"
+    some = 0 < record["diverged"] < record["num_images"]
+    return row + (f"  ({record['diverged']} diverged, not in the means)" if some else "")
+
+
+TABLE = (_TABLE_HEADER, table_row)
+"""A header and the line of a record, of undefended runs."""

@@ -1,0 +1,258 @@
+"""The one fit loop: targets, inverse networks, shadows and learned priors are all trained by `fit`.
+
+JAX. Data stay on the devices, which share a step's examples (or what is trained side by side);
+steps run inside one compiled loop. All randomness of a step is a function of the key and of the
+step's number, so that a run that was killed goes on from its last checkpoint and ends with the very
+parameters of an undisturbed one. Of several hosts the first trains.
+"""
+
+import functools
+import inspect
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, ParamSpec
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.tree_util import Partial
+
+from jaxinv.errors import DamagedError, UserError
+from jaxinv.machine import devices, hosts
+from jaxinv.machine.progress import Progress
+from jaxinv.store import checkpoints, records
+
+P = ParamSpec("P")
+Batch = Any
+Metrics = Mapping[str, Array]
+_SECONDS_UNSAVED = 5.0  # of training, that a kill may cost
+
+Loss = Callable[[Any, Batch, Array], tuple[Array, Metrics]]
+
+
+class Fit(NamedTuple):
+    """What a fit ends with.
+
+    Attributes:
+      params: the trained parameters.
+      history: one row an epoch: `loss` and the loss function's metrics, as means over the epoch's
+        steps, and whatever `on_epoch` added.
+      seconds: wall time spent in steps, before a kill and after it; compilation is not in it.
+      compile_seconds: wall time spent compiling.
+    """
+
+    params: Any
+    history: list[dict[str, float]]
+    seconds: float
+    compile_seconds: float
+
+
+def _by_the_first_host(train: Callable[P, Fit]) -> Callable[P, Fit]:
+    """Has it trained there alone, and the others told what it ends with."""
+
+    @functools.wraps(train)
+    def fit(*args: P.args, **settings: P.kwargs) -> Fit:
+        def told() -> tuple[list[Any], list[dict[str, float]], float, float]:
+            done = train(*args, **settings)
+            return jax.tree.leaves(done.params), *done[1:]
+
+        leaves, history, seconds, compile_seconds = hosts.first(told)
+        params = inspect.signature(train).bind(*args, **settings).arguments["params"]
+        leaves = [jnp.asarray(leaf) for leaf in leaves]
+        found = jax.tree.unflatten(jax.tree.structure(params), leaves)
+        return Fit(found, history, seconds, compile_seconds)
+
+    return fit
+
+
+@_by_the_first_host
+def fit(
+    loss: Loss,
+    params: Any,
+    data: Batch,
+    *,
+    optimizer: optax.GradientTransformation,
+    epochs: int,
+    batch_size: int,
+    key: Array,
+    on_epoch: Callable[[Any], Mapping[str, float]] | None = None,
+    seeds: int = 1,
+    checkpoint: str | os.PathLike[str] | None = None,
+    description: str = "fit",
+) -> Fit:
+    """Minimises the mean of a loss over shuffled batches.
+
+    Args:
+      loss: `(params, batch, key) -> (scalar, metrics)`, pure; the key is the step's own, for
+        augmentation or noise. What a `jax.tree_util.Partial` holds beside a function is an argument
+        of the program, which others that hold as much can share; arrays that a function closes over
+        are constants of it.
+      params: where to start; any tree of arrays.
+      data: a tree of arrays with a leading axis `[N, ...]` over examples; a batch is the same tree
+        with `[batch_size, ...]`.
+      optimizer: any optax transformation.
+      epochs: passes over the data; the last, incomplete batch of each is left out.
+      batch_size: examples a step; at most N.
+      key: of all randomness.
+      on_epoch: `params -> numbers` to add to the epoch's row of the history.
+      seeds: how many things are trained side by side; if several, every leaf of parameters and
+        optimizer's state is `[seeds, ...]`.
+      checkpoint: file to go on from where it exists (if it is damaged it is set aside, which is
+        said on stderr, and training begins anew), and to write: after the first epoch and the
+        last, and between them after those that end some seconds after it was written before.
+      description: shown before the progress bar.
+
+    Raises:
+      UserError: the loss became non-finite, or the checkpoint cannot be read or is of another
+        model.
+    """
+    size = jax.tree.leaves(data)[0].shape[0]
+    batch_size = min(batch_size, size)
+    steps = size // batch_size
+    key_order, key_steps = jax.random.split(key)
+    mesh = devices.mesh(seeds=seeds, images=batch_size)
+    axes = (devices.SEEDS,) if seeds > 1 else ()
+    data = devices.put(mesh, data)
+    held = devices.put(mesh, loss if isinstance(loss, Partial) else Partial(loss))
+    # The loop gives its input buffers away: keep the caller's.
+    state = jax.tree.map(jnp.array, (params, optimizer.init(params)))
+    history: list[dict[str, float]] = []
+    seconds = 0.0
+    if checkpoint is not None and Path(checkpoint).is_file():
+        try:
+            state, history, seconds = _resume(checkpoint, state)
+        except DamagedError as error:
+            records.set_aside(checkpoint, error.why)
+    first_epoch = len(history)
+    if first_epoch >= epochs:
+        return Fit(state[0], history, seconds, 0.0)
+    state = devices.put(mesh, state, *axes)
+    written = -np.inf
+    shape = jax.eval_shape(
+        lambda p: loss(p, jax.tree.map(lambda a: a[:batch_size], data), key)[1], params
+    )
+    zeros = devices.put(mesh, {name: jnp.zeros(()) for name in ("loss", *shape)})
+
+    began = time.perf_counter()
+    order = devices.put(mesh, jnp.zeros((steps, batch_size), jnp.int32))
+    key_steps = devices.put(mesh, key_steps)
+    example = (held, state, zeros, data, order, key_steps, 0, 0, 0)
+    run = _run_steps.lower(optimizer, mesh, axes, *example).compile()
+    compile_seconds = time.perf_counter() - began
+
+    with Progress(epochs * steps, description, start=first_epoch * steps) as progress:
+        for epoch in range(first_epoch, epochs):
+            began = time.perf_counter()
+            permutation = jax.random.permutation(jax.random.fold_in(key_order, epoch), size)
+            order = permutation[: steps * batch_size].reshape(steps, batch_size).astype(jnp.int32)
+            order = devices.put(mesh, order)
+            totals = jax.tree.map(jnp.array, zeros)
+            for first, count in progress.segments(steps):
+                before = epoch * steps
+                given = (data, order, key_steps, before, first, count)
+                state, totals = run(held, state, totals, *given)
+                mean = float(totals["loss"]) / (first + count)
+                progress.show(f"epoch {epoch + 1}/{epochs}, loss {mean:.4f}")
+            seconds += time.perf_counter() - began
+            row = {name: float(total) / steps for name, total in totals.items()}
+            if not np.isfinite(row["loss"]):
+                raise UserError(f"{description}: the loss is not finite after epoch {epoch + 1}.")
+            row |= on_epoch(state[0]) if on_epoch else {}
+            history.append(row)
+            due = epoch + 1 == epochs or time.monotonic() - written > _SECONDS_UNSAVED
+            if checkpoint is not None and due:
+                metadata = {"history": json.dumps(history), "seconds": str(seconds)}
+                checkpoints.save(checkpoint, state, metadata=metadata)
+                written = time.monotonic()
+    params = state[0] if mesh.size == 1 else jax.device_get(state[0])
+    return Fit(params, history, seconds, compile_seconds)
+
+
+def whole_epochs(steps: int, size: int, batch_size: int) -> tuple[int, int]:
+    """As many epochs as come nearest to a number of steps, and the steps that these have.
+
+    Args:
+      steps: wanted.
+      size: number of examples.
+      batch_size: examples a step; the last, incomplete batch of an epoch is left out.
+    """
+    each = size // min(batch_size, size)
+    epochs = max(1, round(steps / each))
+    return epochs, epochs * each
+
+
+def one_cycle(steps: int, learning_rate: float) -> optax.GradientTransformation:
+    """AdamW, its rate rising to `learning_rate` and falling again; gradients clipped to norm 1."""
+    schedule = optax.cosine_onecycle_schedule(steps, learning_rate)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def losses_of_each(loss: Callable[..., Array], params: Any, data: tuple[Any, ...]) -> Array:
+    """A loss for each row of parameters and data, in one program: `[S]`.
+
+    `jax.vmap` on accelerators. On CPU one row after the other: a convolution whose kernels are
+    mapped leaves the fast path, and its `canonical` form cannot be mapped at all. There the
+    gradient of a row is taken with its loss, so that no row's activations are kept for later.
+
+    Args:
+      loss: `(params, *data) -> scalar`, of one row.
+      params: a tree of arrays `[S, ...]`, for which there is a gradient.
+      data: trees of arrays `[S, ...]`, for which there is none.
+    """
+    return _losses_and_gradients(loss, params, data)[0]
+
+
+def _losses_and_gradients(loss, params, data):
+    def one(rows):
+        return jax.value_and_grad(loss)(*rows)
+
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(one, (params, *data))
+    return jax.vmap(one)((params, *data))
+
+
+def _losses_backward(loss, gradients, cotangents):
+    del loss
+
+    def scaled(leaf: Array) -> Array:
+        return leaf * cotangents.reshape(-1, *(1,) * (leaf.ndim - 1))
+
+    return jax.tree.map(scaled, gradients), None
+
+
+losses_of_each.defvjp(_losses_and_gradients, _losses_backward)
+
+
+def for_each(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same for each row of parameters `[S, ...]`, by itself."""
+    return optax.GradientTransformation(jax.vmap(optimizer.init), jax.vmap(optimizer.update))
+
+
+def _resume(path: str | os.PathLike[str], like: Any) -> tuple[Any, list[dict[str, float]], float]:
+    state, metadata = checkpoints.load(path, like)
+    history = json.loads(metadata.get("history", "[]"))
+    return jax.tree.map(jnp.asarray, state), history, float(metadata.get("seconds", 0))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(4, 5))
+def _run_steps(optimizer, mesh, axes, loss, state, totals, data, order, key, before, first, count):
+    def step(i, carry):
+        (params, opt_state), totals = carry
+        batch = jax.tree.map(lambda array: array[order[i]], data)
+        batch = devices.constrain(mesh, batch, devices.IMAGES)
+        step_key = jax.random.fold_in(key, before + i)
+        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch, step_key)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        totals = {name: total + {"loss": value, **metrics}[name] for name, total in totals.items()}
+        return (params, opt_state), totals
+
+    state, totals = jax.lax.fori_loop(first, first + count, step, (state, totals))
+    return devices.constrain(mesh, state, *axes), devices.constrain(mesh, totals)

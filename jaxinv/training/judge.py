@@ -1,0 +1,167 @@
+"""A judge of reconstructions: a classifier that says whether they still show their class. JAX.
+
+It is trained on the attacker's part of a dataset, so neither target nor defence has anything to do
+with it, and it has never seen an image that is attacked. What it says complements SSIM and PSNR: a
+blurred digit that can be read is a leak, however low its PSNR.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from numpy.typing import ArrayLike
+
+from jaxinv.inputs.data import Dataset, Samples
+from jaxinv.networks import Network, Params, max_pool, sequence
+from jaxinv.store import checkpoints
+from jaxinv.training import targets
+from jaxinv.training.fit import fit, one_cycle, whole_epochs
+
+VERSION = 1
+"""Of the judge and its training: what was trained by another is not read."""
+
+STEPS = 1500
+"""Of training, about, but no more than so many epochs as a small dataset bears."""
+
+_BATCH_SIZE = 64
+_MOST_EPOCHS = 40
+_LEARNING_RATE = 3e-3  # at the peak of the cycle
+_CONVOLUTIONS = 3
+_NUM_TESTED = 2000  # images that its accuracy is measured on
+_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Judge:
+    """A trained judge.
+
+    Attributes:
+      network: from images to one logit a class.
+      params: its parameters.
+      accuracy: share of the test split's first 2,000 originals that it classifies rightly: the
+        ceiling of what it can say of reconstructions.
+      seconds: wall time of its training, whenever that was.
+    """
+
+    network: Network
+    params: Params
+    accuracy: float
+    seconds: float
+
+    def correct(self, images: ArrayLike, labels: ArrayLike) -> np.ndarray:
+        """Whether each image is classified as its label says.
+
+        Args:
+          images: `[N, H, W, C]`, clipped to unit space here. One with a non-finite pixel is never
+            right.
+          labels: `[N]`, the classes of the originals.
+
+        Returns:
+          `[N]` bool.
+
+        Raises:
+          ValueError: the images are not of the judge's shape, or not as many as the labels.
+        """
+        images, labels = np.asarray(images, np.float32), np.asarray(labels)
+        if images.shape[1:] != self.network.input_shape or labels.shape != images.shape[:1]:
+            shape = ", ".join(map(str, self.network.input_shape))
+            raise ValueError(
+                f"Expected images [N, {shape}] and labels [N], got {images.shape} and "
+                f"{labels.shape}."
+            )
+        return _correct(self.network, self.params, images, labels)
+
+
+def find(dataset: Dataset, folder: Path | None, *, steps: int = STEPS) -> Judge:
+    """The judge of a dataset: read where it was trained before, or trained now.
+
+    Args:
+      dataset: its attacker's part trains the judge.
+      folder: where it is kept, named by all that it depends on; a training that was killed goes on.
+        None keeps nothing.
+      steps: of training, about: epochs are whole, and no more than 40.
+    """
+    samples = dataset.surrogate("attacker")
+    steps = min(steps, max(1, _MOST_EPOCHS * len(samples) // _BATCH_SIZE))
+    network = design(dataset.image_shape, dataset.num_classes)
+    checkpoint = None
+    if folder is not None:
+        known = {
+            "pixels": samples.pixels,
+            "labels": samples.labels,
+            "classes": dataset.num_classes,
+            "steps": steps,
+            "version": VERSION,
+        }
+        label = dataset.name.replace("/", "_")
+        checkpoint = folder / f"{label}-{checkpoints.fingerprint(known)}-judge.safetensors"
+    params, seconds = _train(network, samples, steps, checkpoint, f"{dataset.name} judge")
+    tested = dataset.test[:_NUM_TESTED]
+    accuracy = _correct(network, params, tested.images, tested.labels).mean()
+    return Judge(network, params, float(accuracy), seconds)
+
+
+def design(image_shape: tuple[int, int, int], num_classes: int) -> Network:
+    """A judge's layers: three convolutions (3 x 3, same), a pooling after each, and a dense layer.
+
+    Args:
+      image_shape: `(H, W, C)`, any. Where an image is too small for a pooling, that is left out.
+      num_classes: number of logits.
+    """
+    size, channels = min(image_shape[:2]), image_shape[-1]
+    layers: list[tuple[str, Any]] = []
+    for number in range(1, _CONVOLUTIONS + 1):
+        filters = _width(channels) << (number - 1)
+        conv = nn.Conv(filters, (3, 3), kernel_init=nn.initializers.he_normal())
+        layers += [(f"conv{number}", conv), (f"relu{number}", nn.relu)]
+        if size > 1:
+            layers.append((f"pool{number}", max_pool))
+            size //= 2
+    layers.append(("logits", nn.DenseGeneral(num_classes, axis=(-3, -2, -1))))
+    return sequence(layers, image_shape, mean=(0.5,) * channels, std=(0.5,) * channels)
+
+
+def _width(channels: int) -> int:
+    """Filters of the first layer: 16 for grey images, 32 for colour images."""
+    return 8 + 8 * channels
+
+
+def _train(
+    network: Network, samples: Samples, steps: int, checkpoint: Path | None, description: str
+) -> tuple[Params, float]:
+    """Parameters trained on all of the samples, and the seconds that took."""
+    key_init, key_fit = jax.random.split(jax.random.key(_SEED))
+    epochs, steps = whole_epochs(steps, len(samples), _BATCH_SIZE)
+
+    def loss(params: Params, batch: dict[str, Array], key: Array):
+        del key
+        logits = network.apply(params, batch["pixels"].astype(jnp.float32) / 255)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+        return losses.mean(), {"accuracy": (logits.argmax(-1) == batch["labels"]).mean()}
+
+    done = fit(
+        loss,
+        jax.jit(network.init)(key_init),
+        {"pixels": np.asarray(samples.pixels), "labels": samples.labels},
+        optimizer=one_cycle(steps, _LEARNING_RATE),
+        epochs=epochs,
+        batch_size=_BATCH_SIZE,
+        key=key_fit,
+        checkpoint=checkpoint,
+        description=description,
+    )
+    return done.params, done.seconds
+
+
+def _correct(
+    network: Network, params: Params, images: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """`[N]` bool."""
+    finite = np.isfinite(images).all(axis=(1, 2, 3))  # clipping would hide an inf
+    return finite & targets.correct(network, params, np.clip(images, 0, 1), labels)

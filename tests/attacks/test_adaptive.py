@@ -1,0 +1,242 @@
+"""White-box attackers who know the defence: what that is worth, and what they keep."""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxinv.attacks.learned import inverse
+from jaxinv.attacks.learned.inverse import Learned
+from jaxinv.attacks.whitebox import adaptive
+from jaxinv.attacks.whitebox import rmle as whitebox
+from jaxinv.attacks.whitebox.rmle import Stage
+from jaxinv.defenses import DROPOUT, GAUSSIAN, Joined, Release
+from jaxinv.errors import UserError
+from jaxinv.measures import metrics
+from jaxinv.networks import sequence
+from jaxinv.training.fit import Fit
+
+SIZE = 12  # the least for SSIM, about
+NETWORK = sequence(
+    [
+        ("flat", lambda x: x.reshape(len(x), -1)),
+        ("hidden", nn.Dense(80)),
+        ("relu", nn.relu),
+        ("logits", nn.Dense(3)),
+    ],
+    (SIZE, SIZE, 1),
+    mean=(0.5,),
+    std=(0.3,),
+)
+EDGE, _ = NETWORK.split("relu")
+PARAMS = jax.jit(NETWORK.init)(jax.random.key(1))
+
+
+def waves(count, *, seed=0):
+    """Images of a few slow waves, in unit space."""
+    rng = np.random.default_rng(seed)
+    place = np.arange(SIZE) / SIZE
+    each = [np.cos(np.pi * (a * place[:, None] + b * place)) for a in range(3) for b in range(3)]
+    mixed = np.tensordot(rng.normal(size=(count, 9)), each, 1)
+    return (1 / (1 + np.exp(-mixed)))[..., None].astype(np.float32)
+
+
+IMAGES, ATTACKED = waves(300), waves(20, seed=1)
+NOISES = [GAUSSIAN.at("feature", level) for level in (0.02, 0.5)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small():
+    """Little is tried, and little is learned, of as many images: one program serves for all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inverse, "_width", lambda shape: 4)
+        patch.setattr(inverse, "Estimator", functools.partial(inverse.Estimator, depth=1))
+        patch.setattr(adaptive, "_STEPS", 5)
+        patch.setattr(adaptive, "_NOISY", ((0.03, 0.3), (0.01, 0.1)))
+        patch.setattr(adaptive, "_TAUGHT", (40, 40))
+        patch.setattr(adaptive, "_TRIALS", 10)
+        yield
+
+
+def learn(family, folder=None, *, fit_steps=60, **options):
+    return adaptive.learn(
+        EDGE,
+        PARAMS,
+        IMAGES,
+        family,
+        key=jax.random.key(2),
+        fit_steps=fit_steps,
+        folder=folder,
+        label="relu",
+        **options,
+    )
+
+
+def seen_of(family, *, releases=1):
+    keys = jax.random.split(jax.random.key(3), len(family))
+    return [
+        Release(EDGE, PARAMS, ATTACKED, defense, key, releases=releases)
+        for defense, key in zip(family, keys, strict=True)
+    ]
+
+
+def psnr(images):
+    return float(metrics.evaluate(ATTACKED, np.clip(images, 0, 1)).psnr.mean())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("learned")
+
+
+@pytest.fixture(scope="module")
+def attack(_small, folder):
+    return learn(NOISES, folder)
+
+
+@pytest.fixture(scope="module")
+def found(attack):
+    return attack.invert(seen_of(NOISES))
+
+
+def test_an_attacker_is_as_good_as_it_says_and_chooses_its_best_way(attack, found):
+    assert [images.shape for images in found.images] == [ATTACKED.shape] * 2
+    assert found.ways == attack.ways
+    for quality, way, images in zip(attack.quality, attack.ways, found.images, strict=True):
+        assert tuple(quality) == adaptive.WAYS
+        assert quality[way] == max(quality.values())
+        assert psnr(images) == pytest.approx(quality[way], abs=2)
+    assert attack.quality[0]["inverse map"] > attack.quality[1]["inverse map"]
+    assert attack.ways[0] != "inverse map"  # where there is little noise, rMLE adds to it
+    assert attack.fit_seconds > 0 and found.seconds > 0
+
+
+def test_knowing_the_defence_is_worth_something(found):
+    ignorant = dataclasses.replace(whitebox.paper_settings(NETWORK, "relu"), steps=300)
+    features = seen_of(NOISES)[1]
+    paper = whitebox.invert(EDGE, PARAMS, features, ignorant)
+    assert psnr(found.images[1]) > psnr(paper.images) + 3
+
+
+def test_releases_and_their_features_are_attacked_alike(attack, found):
+    arrays = [release[np.arange(len(ATTACKED))] for release in seen_of(NOISES)]
+    again = attack.invert(arrays)
+    for images, others in zip(found.images, again.images, strict=True):
+        np.testing.assert_allclose(images, others, atol=1e-4)
+
+
+def test_how_many_are_attacked_does_not_matter(attack, found):
+    whole, part = (release[np.arange(20)] for release in seen_of(NOISES))
+    # As many images in all, so that one program serves.
+    again = attack.invert([np.concatenate([whole, whole[:8]]), part[3:15]])
+    assert [len(images) for images in again.images] == [28, 12]
+    np.testing.assert_allclose(again.images[0][:20], found.images[0], atol=1e-3)
+    np.testing.assert_allclose(again.images[0][20:], found.images[0][:8], atol=1e-3)
+    np.testing.assert_allclose(again.images[1], found.images[1][3:15], atol=1e-3)
+
+
+def test_what_was_learned_is_read(attack, found, folder):
+    kept = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert sorted(path.name.rpartition("-")[2].partition(".")[0] for path in kept) == [
+        "correction",
+        "inverse",
+        "ridge",
+    ]
+    assert all(path.name.startswith("relu-") for path in kept)
+    again = learn(NOISES, folder)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == kept
+    assert again.quality == attack.quality
+    assert again.fit_seconds > 0
+    for images, others in zip(again.invert(seen_of(NOISES)).images, found.images, strict=True):
+        np.testing.assert_array_equal(images, others)
+
+
+def test_trials_take_fewer_steps_than_attacks(folder, monkeypatch):
+    taken = []
+
+    def run_stage(*args, **options):
+        done = original(*args, **options)
+        taken.append(done.steps.max())
+        return done
+
+    original = whitebox.run_stage
+    monkeypatch.setattr(whitebox, "run_stage", run_stage)
+    monkeypatch.setattr(adaptive, "_TRIAL_STEPS", 3)
+    learn(NOISES, folder, correct=False).invert(seen_of(NOISES))
+    assert taken == [3, 5]
+
+
+def test_a_killed_correction_goes_on(attack, found, folder, tmp_path, monkeypatch):
+    save = adaptive.checkpoints.save
+
+    def save_and_die(path, *args, **options):
+        save(path, *args, **options)
+        if "correction" in path.name:
+            raise KeyboardInterrupt
+
+    for path in folder.glob("*inverse*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with monkeypatch.context() as patch:
+        patch.setattr(adaptive.checkpoints, "save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            learn(NOISES, tmp_path)
+    (left,) = tmp_path.glob("*correction*")
+    before = left.read_bytes()
+    resumed = learn(NOISES, tmp_path)
+    assert left.read_bytes() != before
+    assert resumed.quality == attack.quality
+
+
+def test_behind_a_defended_input_an_attacker_is_as_good_as_it_says(monkeypatch):
+    """The map is the best linear one here, and nothing is trained."""
+    monkeypatch.setattr(inverse, "fit", lambda loss, params, *data, **_: Fit(params, [], 0.0, 0.0))
+    monkeypatch.setattr(adaptive, "_INPUT", ((0.0, 0.1), (0.0, 0.01)))
+    monkeypatch.setattr(adaptive, "_TAUGHT", (20, 20))
+    family = [DROPOUT.at("input", 0.2)]
+    attack = learn(family)
+    ((quality,), (way,)) = attack.quality, attack.ways
+    assert tuple(quality) == adaptive.WAYS
+    assert quality[way] == max(quality.values())
+    (images,) = attack.invert(seen_of(family)).images
+    assert psnr(images) == pytest.approx(quality[way], abs=2)
+
+
+def test_of_several_defended_inputs_there_is_the_map_alone(monkeypatch):
+    """The mean of what they lead to is of no single one."""
+
+    def grey(params, features, which):
+        return jnp.full((len(features), SIZE, SIZE, 1), 0.5)
+
+    monkeypatch.setattr(inverse, "learn", lambda *args, **options: Learned(grey, {}, 0.0, 0.0))
+    family = [DROPOUT.at("input", level) for level in (0.2, 0.4)]
+    attack = learn(family, releases=4)
+    assert attack.ways == ["inverse map"] * 2
+    assert [tuple(quality) for quality in attack.quality] == [("inverse map",)] * 2
+    found = attack.invert(seen_of(family, releases=4))
+    assert [(images == 0.5).all() for images in found.images] == [True, True]
+
+
+def test_the_right_residual_is_worth_something(attack):
+    """Zeros that a defence left say less than features that are zero."""
+    defense = DROPOUT.at("feature", 0.5)
+    (features,) = seen_of([defense])
+    means = np.broadcast_to(IMAGES.mean(axis=0), ATTACKED.shape)
+    weights = np.broadcast_to(np.float32([[0.1, 0.03], [0.01, 0.01]]), (20, 2, 2))
+    quality = []
+    for structure, levels in ((defense.structure, [defense.levels] * 20), ((), None)):
+        stage = Stage(whitebox.hybrid_settings(), attack._prior, structure=structure)
+        stacked = levels and np.stack(levels)
+        found = whitebox.run_stage(
+            EDGE, PARAMS, Joined([features]), stage, means, weights, levels=stacked
+        )
+        quality.append(psnr(found.images))
+    assert quality[0] > quality[1] + 1
+
+
+def test_too_few_images_are_a_mistake():
+    with pytest.raises(UserError, match="19 surrogate images: an adaptive attacker needs 20"):
+        adaptive.learn(EDGE, PARAMS, IMAGES[:19], NOISES, key=jax.random.key(0))

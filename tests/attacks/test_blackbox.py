@@ -1,0 +1,262 @@
+"""Black-box attacks: they are handed a function to query, and keep to their budget of queries."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_whitebox import blobs
+
+from jaxinv.attacks.blackbox import blackbox
+from jaxinv.attacks.learned import inverse
+from jaxinv.errors import UsageError, UserError
+from jaxinv.store import checkpoints
+from jaxinv.training.fit import Fit
+
+SHAPE = (12, 11, 1)
+SIZE, FEATURES = 132, 200
+MATRIX = np.random.default_rng(1).normal(size=(SIZE, FEATURES)).astype(np.float32)
+ALL = blobs(68, SHAPE)
+IMAGES, ATTACKED = ALL[:60], ALL[60:]
+
+
+def key():
+    return jax.random.key(5)
+
+
+def affine(keys, images):
+    return images.reshape(len(images), -1) @ MATRIX + 0.5
+
+
+def rectified(keys, images):
+    return jax.nn.relu(affine(keys, images) - 0.5)
+
+
+def bent(keys, images):
+    """Not affine, and nothing that looks rectified."""
+    return jnp.tanh(affine(keys, images))
+
+
+def ambiguous(keys, images):
+    """Affine, with as many features as pixels and more, of which it leaves half."""
+    features = images.reshape(len(images), -1) @ MATRIX[:, :66]
+    return jnp.concatenate([features] * 3, axis=1)
+
+
+def noisy(keys, images):
+    draws = jax.vmap(lambda key: jax.random.normal(key, (FEATURES,)))(keys)
+    return affine(keys, images) + 0.1 * draws
+
+
+def observed(query, images=ATTACKED):
+    return np.asarray(query(jax.random.split(jax.random.key(9), len(images)), images))
+
+
+class Counting:
+    """A query that notes the different images that it is asked, where nothing is compiled."""
+
+    def __init__(self, query):
+        self._query, self._asked, self.traced = query, set(), None
+
+    def __call__(self, keys, images):
+        if isinstance(images, jax.core.Tracer):
+            self.traced = images
+        else:
+            self.note(images)
+        return self._query(keys, images)
+
+    def note(self, images):
+        # Zoomed images are rounded otherwise where other images are zoomed beside them.
+        self._asked |= {image.tobytes() for image in np.asarray(images).round(3) + 0.0}
+
+    def __len__(self):
+        return len(self._asked)
+
+
+@pytest.fixture
+def count(monkeypatch):
+    """Makes queries that count; a training asks what it would ask, until it has asked it all."""
+    made = []
+
+    def fit(loss, params, data, **options):
+        @jax.jit
+        def asked(data, number):
+            loss(params, data, jax.random.fold_in(jax.random.key(3), number))
+            return made[-1].traced
+
+        with jax.disable_jit(False):
+            for number in range(100):
+                made[-1].note(asked(data, number))
+        return Fit(params, [], 0.0, 0.0)
+
+    def counting(query):
+        made.append(Counting(query))
+        return made[-1]
+
+    monkeypatch.setattr(blackbox, "fit", fit)
+    monkeypatch.setattr(inverse, "fit", fit)
+    with jax.disable_jit():
+        yield counting
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    monkeypatch.setattr(inverse, "_width", lambda shape: 4)
+
+
+def attack(method, query, features=None, images=IMAGES, **options):
+    features = observed(query) if features is None else features
+    return blackbox.invert(method, query, features, images, key=key(), fit_steps=8, **options)
+
+
+@pytest.mark.parametrize("number", [SIZE + 1, 300])
+def test_an_affine_edge_is_inverted_exactly(number, count):
+    counting = count(affine)
+    found = attack("strong", counting, observed(affine), num_queries=number)
+    assert found.way == "affine"
+    np.testing.assert_allclose(found.images, ATTACKED, atol=1e-5)  # 100 dB
+    assert found.queries == len(counting) == (SIZE + 1 if number == SIZE + 1 else SIZE + 3)
+
+
+@pytest.mark.parametrize("query", [rectified, bent, noisy, ambiguous])
+@pytest.mark.parametrize("number", [40, 200])
+def test_any_other_edge_is_learned_within_the_budget(query, number, count):
+    counting = count(query)
+    found = attack("strong", counting, observed(query), num_queries=number)
+    assert found.way == "inverse map"
+    assert found.images.shape == ATTACKED.shape
+    assert found.queries <= number
+    # Where answers are random, an image is another query with another key.
+    assert len(counting) == found.queries or (query is noisy and len(counting) < found.queries)
+    # Images held out leave some of their queries to probes, if there were any.
+    assert found.queries >= number - 8
+    assert found.held_out_psnr is not None
+
+
+def test_features_that_an_affine_map_does_not_explain_are_learned_from(count):
+    released = observed(affine) + 0.1 * np.random.default_rng(0).normal(size=(8, FEATURES)).astype(
+        "f"
+    )
+    counting = count(affine)
+    found = attack("strong", counting, released, num_queries=200)
+    assert found.way == "inverse map"
+    assert found.queries == len(counting) <= 200
+
+
+def test_what_looks_rectified_is_not_probed_with_all_there_is():
+    found = attack("strong", rectified, num_queries=SIZE + 1)
+    assert found.way == "inverse map"
+    assert found.queries == SIZE + 1
+
+
+def test_a_budget_that_is_gone_is_a_users_mistake():
+    with pytest.raises(UsageError, match="--num_queries=133: .*at least 153, or fewer than 133"):
+        attack("strong", bent, num_queries=SIZE + 1)
+
+
+def test_probes_are_within_the_budget_where_few_images_are_held_out(count):
+    counting = count(bent)
+    found = attack("strong", counting, observed(bent), images=IMAGES[:24], num_queries=200)
+    assert len(counting) <= found.queries == 200
+
+
+@pytest.mark.parametrize(("number", "queries"), [(None, 60), (25, 25), (1000, 60)])
+def test_the_authors_decoder_asks_each_image_once(number, queries, count):
+    counting = count(rectified)
+    found = attack("paper", counting, observed(rectified), num_queries=number)
+    assert found.way == "decoder"
+    assert found.queries == len(counting) == queries
+    assert found.images.shape == ATTACKED.shape
+    assert found.held_out_psnr is not None
+
+
+def test_the_authors_decoder_learns():
+    def shifted(keys, images):
+        return jax.nn.relu(images - 0.2)
+
+    def psnr(steps):
+        features = observed(shifted)
+        options = {"key": key(), "fit_steps": steps}
+        return blackbox.invert("paper", shifted, features, IMAGES, **options).held_out_psnr
+
+    assert psnr(600) > psnr(2) + 3
+
+
+def test_pixels_are_normalised_by_the_attackers_own_images(monkeypatch):
+    """A decoder that returns zeros returns the mean colour of the images that taught it."""
+    images = np.random.default_rng(0).random((40, 8, 8, 3), np.float32) * [0.2, 0.5, 1]
+    images = images.astype(np.float32)
+
+    def fit(loss, params, data, **options):
+        return Fit(jax.tree.map(jnp.zeros_like, params), [], 0.0, 0.0)
+
+    monkeypatch.setattr(blackbox, "fit", fit)
+    learned = blackbox.learn_decoder(lambda keys, x: x, images, key=key(), num_queries=40)
+    expected = np.broadcast_to(images.mean((0, 1, 2)), (2, 8, 8, 3))
+    np.testing.assert_allclose(learned(images[:2]), expected, rtol=1e-5)
+
+
+def test_the_authors_rate_is_halved_after_each_third(monkeypatch):
+    used = {}
+
+    def fit(loss, params, data, **options):
+        used.update(options)
+        return Fit(params, [], 0.0, 0.0)
+
+    monkeypatch.setattr(blackbox, "fit", fit)
+    images = blobs(64, SHAPE)
+    blackbox.learn_decoder(lambda keys, x: x, images, key=key(), num_queries=64, steps=60)
+    assert (used["epochs"], used["batch_size"]) == (30, 32)
+    optimizer, gradient = used["optimizer"], jnp.ones(())
+    state, steps = optimizer.init(gradient), []
+    for _ in range(60):
+        update, state = optimizer.update(gradient, state)
+        steps.append(-float(update))
+    # A steady gradient moves a parameter by the rate, but for eps.
+    expected = np.repeat([1e-3, 5e-4, 2.5e-4], 20)
+    np.testing.assert_allclose(steps, expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize("method", blackbox.METHODS)
+def test_a_killed_training_is_gone_on_with_and_a_finished_one_read(method, tmp_path, monkeypatch):
+    options = {"num_queries": 90}
+    expected = attack(method, rectified, folder=tmp_path / "undisturbed", **options)
+    monkeypatch.setattr(inverse, "_BATCH_SIZE", 32)
+    save, saved = checkpoints.save, []
+
+    def killed(path, *args, **kwargs):
+        save(path, *args, **kwargs)
+        saved.append(path)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            attack(method, rectified, folder=tmp_path / "killed", **options)
+    found = attack(method, rectified, folder=tmp_path / "killed", **options)
+    np.testing.assert_allclose(found.images, expected.images, atol=1e-5)
+    (kept,) = (path for path in (tmp_path / "killed").iterdir() if "ridge" not in path.name)
+    assert kept.name.startswith("edge-")
+    written = kept.stat().st_mtime_ns
+    again = attack(method, rectified, folder=tmp_path / "killed", **options)
+    assert kept.stat().st_mtime_ns == written
+    np.testing.assert_allclose(again.images, expected.images, atol=1e-5)
+
+
+def test_the_attack_is_handed_nothing_of_the_target():
+    taken = set(inspect.signature(blackbox.invert).parameters)
+    assert taken == {
+        *("method", "query", "features", "images"),
+        *("key", "num_queries", "fit_steps", "folder", "label"),
+    }
+
+
+def test_mistakes_are_named():
+    with pytest.raises(UsageError, match="--method=magic: .*paper, strong"):
+        attack("magic", affine)
+    with pytest.raises(UsageError, match="--num_queries=19: expected at least 20"):
+        attack("strong", affine, num_queries=19)
+    with pytest.raises(UserError, match="19 surrogate images: paper needs 20"):
+        attack("paper", affine, images=IMAGES[:19])

@@ -1,0 +1,223 @@
+import math
+
+import flax.linen as nn
+import jax
+import pytest
+
+from jaxinv.defenses import DROPOUT, GAUSSIAN, NONE, NOPEEK, PROJECT, PRUNE, QUANTIZE, Mechanism
+from jaxinv.errors import UsageError
+from jaxinv.measures import costs
+from jaxinv.networks import cifar_cnn, lenet5, max_pool, sequence
+
+TINY = sequence(
+    [
+        ("conv", nn.Conv(2, (3, 3))),
+        ("relu", nn.relu),
+        ("pool", max_pool),
+        ("fc", nn.DenseGeneral(5, axis=(-3, -2, -1))),
+    ],
+    (4, 4, 1),
+    mean=(0.5,),
+    std=(0.5,),
+)
+
+
+def taps(size, kernel, padding):
+    """Pairs of a place and a tap inside the image, along one axis."""
+    if padding == "VALID":
+        return kernel * (size - kernel + 1)
+    half = kernel // 2
+    return sum(0 <= place + tap < size for place in range(size) for tap in range(-half, half + 1))
+
+
+def hand_counts(network, spec):
+    """Operations of each layer, counted by hand: `spec` is (kind, kernel, padding) of each."""
+    shape = network.input_shape
+    counts = {}
+    for name, (kind, kernel, padding) in zip(network.cuts, spec, strict=True):
+        out = network.shapes[name]
+        values = math.prod(out)
+        if kind == "conv":
+            pairs = taps(shape[0], kernel, padding) * taps(shape[1], kernel, padding)
+            counts[name] = 2 * pairs * shape[2] * out[2] + values
+        elif kind == "dense":
+            counts[name] = 2 * math.prod(shape) * values + values
+        elif kind == "pool":
+            counts[name] = 3 * values
+        else:
+            counts[name] = values
+        shape = out
+    return counts
+
+
+LENET = [
+    *(("conv", 5, "VALID"), ("relu", 0, ""), ("pool", 0, "")) * 2,
+    *(("dense", 0, ""), ("relu", 0, "")) * 2,
+    ("dense", 0, ""),
+]
+CIFAR = [
+    *(*(("conv", 3, "SAME"), ("relu", 0, "")) * 2, ("pool", 0, "")) * 3,
+    *(("dense", 0, ""), ("sigmoid", 0, ""), ("dense", 0, "")),
+]
+
+
+@pytest.mark.parametrize("make, spec", [(lenet5, LENET), (cifar_cnn, CIFAR)])
+def test_flops_are_those_that_a_hand_counts(make, spec):
+    network = make()
+    counts = hand_counts(network, spec)
+    done = 2 * math.prod(network.input_shape)  # normalisation
+    total = done + sum(counts.values())
+    cloud_only, *rows, edge_only = costs.split_costs(network)
+    for row in rows:
+        done += counts[row.split]
+        assert row.edge_flops == pytest.approx(done, rel=0.02)
+        assert row.edge_flops + row.cloud_flops == pytest.approx(total, rel=0.02)
+    assert cloud_only.cloud_flops == edge_only.edge_flops == pytest.approx(total, rel=0.02)
+    assert cloud_only.edge_flops == edge_only.cloud_flops == 0
+
+
+def test_parameters_memory_and_bytes_are_those_of_the_layers():
+    cloud_only, conv, relu, pool, fc, edge_only = costs.split_costs(TINY)
+    parameters = [row.edge_parameters for row in (cloud_only, conv, relu, pool, fc, edge_only)]
+    assert parameters == [0, 20, 20, 20, 65, 65]
+    # 16 pixels and 32 features; the rectifier works in place; 32 and 8; 8 and 5.
+    assert [row.activation_bytes for row in (conv, relu, pool, fc)] == [192, 192, 192, 192]
+    assert conv.memory_bytes == 192 + 80
+    assert [row.sent_bytes for row in (cloud_only, conv, relu, pool, fc, edge_only)] == [
+        *(16, 128, 128, 32, 20, 0)
+    ]
+    assert conv.features == (4, 4, 2)
+
+
+def test_later_cuts_ask_more_of_the_edge():
+    for network in (lenet5(), cifar_cnn()):
+        rows = costs.split_costs(network)
+        for key in ("edge_flops", "edge_parameters", "memory_bytes"):
+            values = [getattr(row, key) for row in rows]
+            assert values == sorted(values)
+
+
+def test_layers_without_arithmetic_cost_none():
+    flat = sequence([("flat", lambda x: x.reshape(len(x), -1)), ("fc", nn.Dense(3))], (4, 4, 1))
+    assert [row.edge_flops for row in costs.split_costs(flat)] == [0, 0, 99, 99]
+
+
+@pytest.mark.parametrize(
+    "defense, expected",
+    [
+        (NONE, 400),
+        (GAUSSIAN.at("feature", 1), 400),
+        (QUANTIZE.at("feature", 3), 38 + 8),
+        (QUANTIZE.at("feature", 0), 400),
+        (QUANTIZE.at("input", 3), 400),
+        (PRUNE.at("feature", 0.9), 13 + 40),
+        (PRUNE.at("feature", 0.01), 400),  # the bitmap would cost more than it saves
+        (DROPOUT.at("feature", 0.5), 13 + 200),
+        (PROJECT.at("feature", 0.75), 100),
+        (GAUSSIAN.at("feature", 1) + QUANTIZE.at("feature", 1), 13 + 8),
+        (DROPOUT.at("input", 0.5) + PROJECT.at("feature", 0.5), 200),
+        (PRUNE.at("feature", 0.9) + PRUNE.at("feature", 0.5), 13 + 40),
+        (PRUNE.at("feature", 0.9) + QUANTIZE.at("feature", 8), 13 + 40),
+        (QUANTIZE.at("feature", 1) + GAUSSIAN.at("feature", 1), 400),  # noise is not quantised
+        (QUANTIZE.at("feature", 1) + GAUSSIAN.at("feature", 0), 13 + 8),
+        (QUANTIZE.at("feature", 1) + NOPEEK.at("feature", 1), 13 + 8),
+        (QUANTIZE.at("feature", 1) + DROPOUT.at("feature", 0.5), 13 + 8 + 13),  # zero is new
+        (QUANTIZE.at("feature", 8) + DROPOUT.at("feature", 0.95), 13 + 20),
+        (QUANTIZE.at("feature", 8) + PRUNE.at("feature", 0.95), 13 + 20),
+        (QUANTIZE.at("feature", 1) + PRUNE.at("feature", 0.5), 13 + 8 + 13),
+        (DROPOUT.at("feature", 0.9) + GAUSSIAN.at("feature", 1), 400),
+        (PRUNE.at("feature", 0.9) + PROJECT.at("feature", 0.5), 200),
+        (PROJECT.at("feature", 0.9) + QUANTIZE.at("feature", 8), 100 + 8),
+        (Mechanism("own", lambda key, x, level: x).at("feature", 1), 400),
+    ],
+)
+def test_bytes_behind_a_defence(defense, expected):
+    assert costs.sent_bytes((5, 5, 4), defense.describe()) == expected
+
+
+# --- Profiles -------------------------------------------------------------------------------------
+
+GOOD = """
+description = "a device"
+source = "measured"
+edge_flops_per_s = 1e9
+edge_joules_per_flop = 1e-9
+uplink_bits_per_s = 8e6
+uplink_joules_per_bit = 1e-7
+round_trip_s = 0
+cloud_flops_per_s = 1e12
+"""
+
+
+def test_the_profiles_that_come_with_it_say_where_they_are_from():
+    assert set(costs.profile_names()) == {
+        *("phone-wifi", "phone-lte", "modern-phone", "microcontroller")
+    }
+    for name in costs.profile_names():
+        profile = costs.load_profile(name)
+        assert profile.name == name and profile.description
+        assert "20" in profile.source and "\n" not in profile.source
+
+
+def test_a_profile_of_ones_own(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD)
+    profile = costs.load_profile(str(path))
+    assert (profile.name, profile.uplink_bits_per_s, profile.memory_bytes) == ("mine", 8e6, None)
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (("round_trip_s = 0", ""), "round_trip_s is missing"),
+        (("round_trip_s = 0", "round_trip_s = -1"), "round_trip_s=-1: expected a positive number"),
+        (("edge_flops_per_s = 1e9", "edge_flops_per_s = 0"), "edge_flops_per_s=0: expected"),
+        (("edge_flops_per_s = 1e9", "edge_flops_per_s = nan"), "edge_flops_per_s=nan"),
+        (("edge_flops_per_s = 1e9", "edge_flops_per_s = true"), "edge_flops_per_s=True"),
+        (("edge_flops_per_s = 1e9", 'edge_flops_per_s = "much"'), "edge_flops_per_s='much'"),
+        (('source = "measured"', "source = 3"), "source=3: expected a text"),
+        (('source = "measured"', 'colour = "red"\nsource = ""'), "colour is unknown"),
+        (("cloud_flops_per_s = 1e12", "cloud_flops_per_s ="), "not TOML"),
+    ],
+)
+def test_a_profile_that_is_none(tmp_path, change, told):
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD.replace(*change))
+    with pytest.raises(UsageError) as error:
+        costs.load_profile(str(path))
+    assert told in str(error.value) and "--profile=" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_profile_that_is_not_there(tmp_path):
+    with pytest.raises(UsageError, match="no such profile; choose from microcontroller"):
+        costs.load_profile("toaster")
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
+        costs.load_profile(str(tmp_path / "none.toml"))
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="cannot be read: not a text file"):
+        costs.load_profile(str(tmp_path / "bytes.toml"))
+
+
+# --- Time and energy ------------------------------------------------------------------------------
+
+
+def test_time_and_energy_are_sums_of_their_parts(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD.replace("round_trip_s = 0", "round_trip_s = 0.5"))
+    profile = costs.load_profile(str(path))
+    cut = costs.CutCost("cut", 2e9, 3e12, 0, 0, 0, (1,), 1_000_000)
+    found = costs.cost(cut, profile)
+    assert (found.edge_s, found.uplink_s, found.cloud_s) == pytest.approx((2, 1.5, 3))
+    assert (found.edge_j, found.uplink_j) == pytest.approx((2, 0.8))
+    assert (found.latency_s, found.energy_j) == pytest.approx((6.5, 2.8))
+    assert costs.cost(cut, profile, 500_000).uplink_s == pytest.approx(1)
+    alone = cut._replace(sent_bytes=0, cloud_flops=0)
+    assert costs.cost(alone, profile).latency_s == pytest.approx(2)  # nobody is waited for
+
+
+def test_edges_are_measured():
+    params = TINY.init(jax.random.key(0))
+    found = costs.measure_edges(TINY, params, batch=4, repeats=2)
+    assert list(found) == list(TINY.cuts)
+    assert all(0 < seconds < 1 for seconds in found.values())

@@ -1,0 +1,1094 @@
+import base64
+import contextlib
+import html.parser
+import io
+import itertools
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import fake_runs
+import numpy as np
+import pytest
+from fake_runs import attack, choice, defended, partition
+from PIL import Image
+
+from jaxinv import report
+from jaxinv.errors import UserError
+from jaxinv.networks import cifar_cnn, lenet5
+from jaxinv.report import (
+    advice,
+    cards,
+    charts,
+    findings,
+    gallery,
+    origins,
+    results,
+    tables,
+    values,
+)
+from jaxinv.store import records
+from jaxinv.studies import tradeoffs
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+LIMIT_BYTES, LIMIT_MS = 5_000_000, 5000  # 2000 on a machine that has nothing else to do
+EVIL = "<script>window.evil=1</script><img src=x onerror=window.evil=1>\"'&</script><!--"
+
+
+def found_in(workdir):
+    return results.sort(report.read(workdir))
+
+
+def cells(table, row):
+    return [cell.text for cell in table.rows[row].cells]
+
+
+# --- Values -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (1, 1.0),
+        (0.5, 0.5),
+        (True, None),
+        ("1", None),
+        (None, None),
+        (math.nan, None),
+        (math.inf, None),
+        (10**400, None),
+        (1e300, None),
+        ([1.0], None),
+    ],
+)
+def test_only_finite_numbers_are_numbers(value, expected):
+    assert values.number(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.0123, "12.3 ms"),
+        (41.9e-6, "41.9 µs"),
+        (4.5e-10, "450 ps"),
+        (1.0, "1.00 s"),
+        (123.4, "123 s"),
+        (17.7e9, "17.7 Gs"),
+        (0.0, "0 s"),
+        (-0.5, "-500 ms"),
+        (None, values.MISSING),
+    ],
+)
+def test_units(value, expected):
+    assert values.unit(value, "s") == expected
+
+
+def test_words():
+    assert values.percent(0.9914, 2) == "99.14%"
+    assert values.signed(-1.8, 2) == "\N{MINUS SIGN}1.80"
+    assert values.signed(0.049, 3) == "+0.049"
+    assert values.signed(-0.0001, 3) == "0.000"
+    assert values.listed(["a", "b", "c"]) == "a, b and c"
+    assert values.listed(["a"]) == "a" and values.listed([]) == ""
+    assert values.span([1000, 200, 200]) == "200 to 1,000"
+    assert values.interval(values.Measure(1.0, 0.9, 1.1), 1) == "[0.9, 1.1]"
+    assert len(values.text("x" * 10_000)) < 2_000
+
+
+# --- Records as runs ----------------------------------------------------------------------------
+
+
+def test_what_is_said_elsewhere_is_the_same_there():
+    assert (findings.SAFE_SSIM, findings.SAFE_REID) == (tradeoffs.SAFE_SSIM, tradeoffs.SAFE_REID)
+    assert (lenet5().cuts, cifar_cnn().cuts) == results.LAYERS
+    assert tuple(results.THREATS) == tradeoffs.THREAT_MODELS
+
+
+def test_cuts_are_in_the_order_of_the_network():
+    names = ["fc1", "edge-only", "conv1", "pool2", "cloud-only", "relu2", "conv1"]
+    assert results.in_order(names) == [
+        *("cloud-only", "conv1", "relu2", "pool2", "fc1", "edge-only")
+    ]
+    assert results.in_order(["fc1", "conv22", "pool1"]) == ["pool1", "conv22", "fc1"]
+    assert results.in_order(["mine", "other", "conv1"]) == ["conv1", "mine", "other"]
+
+
+def test_a_defence_at_level_zero_is_none(tmp_path):
+    defended(tmp_path, level=0.0, folder="a")
+    defended(tmp_path, kind="dropout+gaussian", level=[0.0, 0.3], folder="b")
+    whole = records.find(tmp_path)
+    whole.append({**whole[0], "defense": {**whole[0]["defense"], "level": None}})
+    none, both, unknown = (run.defense for run in results.sort(whole).attacks)
+    assert none.is_none and none.words == "undefended"
+    assert not both.is_none and both.words == "dropout+gaussian 0+0.3 at the features"
+    assert not unknown.is_none and unknown.level == "?"
+
+
+def test_a_recommendation_out_of_range_is_none(tmp_path):
+    rows = [choice("conv1"), choice("edge-only")]
+    partition(tmp_path, rows, recommendation=7, recommendation_split=-1)
+    (found,) = found_in(tmp_path).partitions
+    assert found.recommended is None and found.recommended_split is None
+
+
+# --- Findings -----------------------------------------------------------------------------------
+
+
+def test_reach_is_the_strongest_and_the_strongest_at_depth(tmp_path):
+    attack(tmp_path, split="conv1", method="paper", quality=(39.0, 0.99))
+    attack(tmp_path, split="conv1", method="tv", quality=(100.0, 0.9999977))  # as SSIM is rounded
+    attack(tmp_path, split="relu1", method="tv", quality=(99.3, 0.9999978))
+    attack(tmp_path, split="fc1", method="tv", quality=(12.0, 0.3))
+    attack(tmp_path, split="fc1", method="map", quality=(18.0, 0.7))
+    attack(tmp_path, split="fc2", method="map", quality=(None, None), diverged=200)
+    attack(tmp_path, "blackbox", split="relu2", method="strong", quality=(24.0, 0.9))
+    attacks = [each for each in found_in(tmp_path).attacks if each.split != "fc2"]
+    white, black = findings.reaches(attacks)
+    assert (white.best.split, white.best.method) == ("conv1", "tv")
+    assert (white.deepest.split, white.deepest.method) == ("fc1", "map")
+    assert (black.threat, black.best, black.deepest.split) == ("blackbox", black.deepest, "relu2")
+
+
+def test_an_attacker_who_only_diverged_reaches_nothing(tmp_path):
+    attack(tmp_path, quality=(None, None), diverged=200)
+    found = found_in(tmp_path)
+    assert findings.reaches(found.attacks) == []
+    assert "diverged" in report.build(report.read(tmp_path))
+
+
+def test_a_defence_holds_if_nobody_who_attacked_gets_through(tmp_path):
+    low = {"reid_top1": 0.02, "reid_ci": [0.0, 0.05]}
+    for level, accuracy, paper, adaptive in ((0.6, 0.95, 0.1, 0.9), (0.9, 0.6, 0.05, 0.2)):
+        for method, ssim in (("paper", paper), ("adaptive", adaptive)):
+            values = {"accuracy": accuracy, "quality": (10.0, ssim), **low}
+            defended(tmp_path, level=level, method=method, **values)
+    # Attacked by the authors' attacker alone, who does not know of it: proves nothing.
+    defended(tmp_path, "gaussian", 2.0, method="paper", quality=(5.0, 0.01), **low)
+    judged = findings.defended(found_in(tmp_path).attacks)
+    assert judged.settings == 2
+    (held,) = judged.held
+    assert (held.defense.level, held.method) == ("0.9", "adaptive")
+    assert judged.near and judged.near.defense.level == "0.6"
+    words = findings.defended_words(judged)
+    assert "Of 2 defended settings" in words and "costs 39.0 points of accuracy" in words
+    assert "dropout 0.6 at the features (relu2)" in words and "SSIM 0.900" in words
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"diverged": 1},
+        {"ssim_ci": [0.1, 0.3]},
+        {"reid_ci": [0.0, 0.2]},
+        {"reid_ci": [None, None], "reid_top1": None},
+    ],
+)
+def test_a_defence_that_is_not_shown_to_hold_does_not(tmp_path, spoilt):
+    held = {"quality": (8.0, 0.1), "reid_top1": 0.02, "reid_ci": [0.0, 0.05]}
+    defended(tmp_path, **held)
+    assert len(findings.defended(found_in(tmp_path).attacks).held) == 1
+    defended(tmp_path, **{**held, **spoilt}, seed=1)
+    judged = findings.defended(found_in(tmp_path).attacks)
+    assert judged.held == []
+    assert findings.defended_words(judged).startswith("None of 1 defended setting that")
+
+
+def test_lines_of_a_tradeoff(tmp_path):
+    for level, method in itertools.product((0.8, 0.2), ("paper", "adaptive")):
+        defended(tmp_path, level=level, method=method)
+    defended(tmp_path, level=0.6, releases=4)
+    defended(tmp_path, level=0.6, retrain="cloud")
+    defended(tmp_path, "clip", 0.1)
+    defended(tmp_path, level=0.6, threat_model="blackbox")
+    white, black = findings.tradeoffs(found_in(tmp_path).attacks)
+    assert (white.threat, black.threat) == ("whitebox", "blackbox")
+    names = sorted((line.name, line.method, len(line.attacks)) for line in white.lines)
+    assert names == [
+        ("clip, feature", "adaptive", 1),
+        ("dropout, feature", "adaptive", 2),
+        ("dropout, feature", "paper", 2),
+        ("dropout, feature, 4 releases", "adaptive", 1),
+        ("dropout, feature, cloud retrained", "adaptive", 1),
+    ]
+    assert white.lines[-1].kind == "clip"  # after the paper's defences
+    levels = [each.defense.levels for each in white.lines[0].attacks]
+    assert levels == sorted(levels)
+
+
+def test_against_the_paper(tmp_path):
+    printed = {"psnr": 15.1, "ssim": 0.6}
+    attack(tmp_path, method="hybrid", quality=(33.73, 0.977), paper=printed)
+    attack(tmp_path, method="paper", quality=(13.28, 0.649), paper=printed)
+    attack(tmp_path, split="fc1", paper=None)
+    table = tables.against_paper(findings.against_paper(found_in(tmp_path).attacks), "t")
+    assert cells(table, 0)[:5] == [
+        *("relu2", "white-box, paper", "15.10", "13.28", "\N{MINUS SIGN}1.82")
+    ]
+    assert cells(table, 0)[5:8] == ["0.60", "0.649", "+0.049"]
+    assert cells(table, 1)[4] == "+18.63"
+    assert len(table.rows) == 2
+
+
+def test_why_others_are_not_the_papers_is_said_once_for_each_attacker(tmp_path):
+    printed = {"psnr": 15.1, "ssim": 0.6}
+    for folder, psnr in (("far", 13.28), ("farther", 9.0)):
+        attack(tmp_path, method="paper", quality=(psnr, 0.6), paper=printed, folder=folder)
+    attack(tmp_path, "blackbox", method="paper", quality=(15.0, 0.6), paper=printed)  # is alike
+    attack(tmp_path, method="map", quality=(28.0, 0.9), paper=printed)
+    found = findings.against_paper(found_in(tmp_path).attacks)
+    reasons = findings.why_others(found)
+    assert list(reasons) == ["white-box, paper", "white-box, map"]
+    assert "weights that it does not publish" in reasons["white-box, paper"]
+    assert "recovers more" in reasons["white-box, map"]
+    html = report.build(report.read(tmp_path))
+    assert "with another target trained alike" in html
+
+
+def test_quality_at_cuts_is_that_of_the_best_run(tmp_path):
+    for queries, ssim in ((300, 0.7), (10_000, 0.95), (1000, 0.8)):
+        attack(tmp_path, "blackbox", method="strong", queries=queries, quality=(20.0, ssim))
+    attack(tmp_path, "blackbox", split="conv1", method="strong")
+    conv1, relu2 = findings.best_of_splits(found_in(tmp_path).attacks)
+    assert conv1.split == "conv1"
+    assert relu2.record["queries"] == 10_000
+
+
+# --- Advice -------------------------------------------------------------------------------------
+
+
+def test_a_recommendation_in_words(tmp_path):
+    split = choice(
+        "relu2",
+        defense={"kind": "dropout", "site": "feature", "level": 0.6},
+        accuracy=0.965,
+        ssim=0.2,
+        latency=0.03,
+    )
+    rows = [choice("cloud-only", ssim=1.0), split, choice("edge-only", ssim=0.0, latency=0.0012)]
+    partition(tmp_path, rows, recommendation=2, recommendation_split=1)
+    (found,) = found_in(tmp_path).partitions
+    first, second = advice.advice(found)
+    assert first == (
+        "Compute everything on the device: 99.0% accuracy, 1.20 ms and 120 µJ an image and 123 kB "
+        "of memory on the device. Nothing is sent, so nothing can be reconstructed."
+    )
+    assert second == (
+        "If the cloud has to compute a part, split after relu2 with dropout 0.6 at the features: "
+        "96.5% accuracy, 30.0 ms and 3.00 mJ an image and 123 kB of memory on the device. The "
+        "strongest attacker that was run (white-box, adaptive) gets SSIM 0.200 (13.0 dB), and "
+        "re-identifies 20.0% of the images."
+    )
+    assert advice.asked(found) == (
+        "Asked for: accuracy of at least 98% and SSIM of at most 0.25. Of what meets that, privacy "
+        "counts first."
+    )
+
+
+def test_sending_the_image_is_called_that(tmp_path):
+    partition(tmp_path, [choice("cloud-only", ssim=1.0)])
+    (sentence,) = advice.advice(found_in(tmp_path).partitions[0])
+    assert sentence.startswith("Send the image to the cloud")
+    assert sentence.endswith("The cloud is given the image itself.")
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("No choice meets max_ssim=0.1.", "No choice meets max_ssim=0.1."),
+        ("Together they leave none.", "No choice meets all constraints. Together they leave none."),
+        ("", "No choice meets all constraints."),
+    ],
+)
+def test_where_nothing_is_recommended_it_says_why(tmp_path, reason, expected):
+    rows = [choice("conv1", meets=False, fails=["max_ssim", "diverged"])]
+    partition(tmp_path, rows, recommendation=None, reason=reason)
+    (found,) = found_in(tmp_path).partitions
+    assert advice.advice(found) == [expected]
+    assert advice.verdict(found.choices[0]) == "breaks SSIM; unproved: an attack diverged"
+    assert expected in report.build(report.read(tmp_path))
+
+
+def test_the_papers_advice_is_judged(tmp_path):
+    quality = {"reid_top1": 0.5, "psnr_mean": 20.0}
+    tested = {
+        "before": {"split": "pool2", "ssim_mean": 0.887, **quality},
+        "after": {"split": "fc1", "ssim_mean": 0.851, **quality},
+        "holds": False,
+    }
+    partition(tmp_path, [choice("fc1")], advice=tested)
+    words = advice.paper_advice(found_in(tmp_path).partitions[0])
+    assert "SSIM 0.851 behind it (fc1) and 0.887 before (pool2). That is not enough" in words
+
+
+def test_choices_are_recommended_first_then_by_what_they_leave(tmp_path):
+    rows = [
+        choice("conv1", ssim=0.1, meets=False),
+        choice("relu2", ssim=0.9),
+        choice("fc1", ssim=0.5),
+        choice("edge-only", ssim=0.0),
+    ]
+    partition(tmp_path, rows, recommendation=3, recommendation_split=1)
+    (found,) = found_in(tmp_path).partitions
+    assert [each.split for each in advice.order(found)] == ["edge-only", "relu2", "fc1", "conv1"]
+
+
+def test_a_choice_leads_to_its_strongest_attack(tmp_path):
+    attack(tmp_path, folder="weak", quality=(10.0, 0.3))
+    attack(tmp_path, folder="strong", quality=(20.0, 0.8))
+    attempts = [
+        {
+            "threat_model": "whitebox",
+            "method": "hybrid",
+            "psnr_mean": psnr,
+            "ssim_mean": ssim,
+            "reid_top1": 0.5,
+            "diverged": 0,
+            "path": f"whitebox/{name}/record.json",
+        }
+        for name, psnr, ssim in (("weak", 10.0, 0.3), ("strong", 20.0, 0.8))
+    ]
+    partition(tmp_path, [choice("relu2", attacks=attempts)])
+    found = found_in(tmp_path)
+    places = {each.name: each.number for each in found.attacks}
+    (made,) = found.partitions
+    table = tables.choices(made, made.choices, places, "t", "c")
+    cell = next(cell for cell in table.rows[0].cells if cell.run)
+    assert (cell.run, cell.note) == (places["whitebox/strong"], "of 2 attacks")
+
+
+def test_bounds_that_say_something(tmp_path):
+    def bound(quantity, value, *, name="b", dithered=False):
+        told = {"name": name, "kind": "certified", "quantity": quantity, "value": value}
+        return {**told, "dithered": dithered}
+
+    given = [bound("psnr", 25.0), bound("psnr", 104.0), bound("psnr", None), bound("reid", 1.0)]
+    given += [bound("reid", 0.4), bound("psnr", 20.3, dithered=True)]
+    given += [bound("psnr", 1.8, name="Cramer-Rao")]
+    partition(tmp_path, [choice("relu2", bounds=given)])
+    table = tables.bounds(found_in(tmp_path).partitions[0], "t", "title")
+    assert [cells(table, row)[1:3] for row in range(len(table.rows))] == [
+        ["at most 25.0 dB", "21.0 dB"],  # of the mean error; the mean PSNR is 22.0
+        ["at most 40.0% re-identified", "80.0%"],
+        # About other images, and other attackers, than those that attacked.
+        ["at most 20.3 dB", "not comparable"],
+        ["at most 1.8 dB", "not comparable"],
+    ]
+    assert "not the mean of PSNRs" in table.caption and "more images" in table.caption
+    page = report.build(report.read(tmp_path))
+    assert "What theory allows: 4 bounds" in page and "no attacker can do" not in page
+
+
+def test_of_equal_studies_the_newest_is_shown(tmp_path):
+    rows = [choice("conv1"), choice("edge-only")]
+    for age, (folder, more) in enumerate(
+        [
+            ("z", {}),
+            ("b", {"choices": [choice("conv1", ssim=0.7), rows[1]], "device": "another"}),
+            ("a", {"choices": [choice("conv1", ssim=0.6), rows[1]], "versions": {}}),
+            ("fewer", {"choices": rows[:1]}),
+            ("of-more-images", {"num_images": 65}),
+            ("of-another-seed", {"seed": 1}),
+            ("of-other-limits", {"constraints": {}}),
+            ("for-another-end", {"prefer": "energy"}),
+            ("of-another-device", {"profile": {"name": "toaster"}}),
+            ("of-another-target", {"target": {"fingerprint": "d"}}),
+            ("of-other-data", {"data_fingerprint": "d"}),
+        ]
+    ):
+        record = {"choices": rows, **more}
+        partition(tmp_path, record.pop("choices"), folder=folder, **record)
+        os.utime(tmp_path / "partition" / folder / "record.json", (1e9 - age, 1e9 - age))
+    found = found_in(tmp_path)
+    names = {each.folder.name for each in found.partitions}
+    assert len(names) == 9 and {"a", "b"}.isdisjoint(names) and "z" in names
+    assert found.superseded == 2
+    numbers = [each.number for each in found.runs]
+    assert numbers == sorted(set(numbers))
+    text = report.build(report.read(tmp_path))
+    assert "9 runs of partition" in text
+    assert "2 older studies of the same choices are left out." in text
+    os.utime(tmp_path / "partition" / "b" / "record.json", (2e9, 2e9))
+    assert "b" in {each.folder.name for each in found_in(tmp_path).partitions}
+
+
+def test_the_page_says_how_far_its_choices_can_be_trusted(tmp_path):
+    partition(tmp_path, [choice("conv1"), choice("edge-only")])
+    text = " ".join(report.build(report.read(tmp_path)).split())
+    assert "the strongest of those that were run, by default the adaptive white-box" in text
+    assert "choices whose 95% intervals overlap may change places" in text
+    assert "left out" not in text
+
+
+def test_who_learned_from_the_targets_own_images_is_named_so(tmp_path):
+    attack(tmp_path, surrogate="same", folder="same")
+    attack(tmp_path, folder="own")
+    own, same = found_in(tmp_path).attacks
+    assert own.attacker == "white-box, hybrid"
+    assert same.attacker == "white-box, hybrid, by the target's images"
+    who = {"threat_model": "whitebox", "method": "adaptive", "surrogate": "same"}
+    partition(tmp_path, [choice("conv1", attacker=who)])
+    ((row,),) = (study.choices for study in found_in(tmp_path).partitions)
+    assert row.attacker == "white-box, adaptive, by the target's images"
+
+
+def test_what_is_trained_in_is_a_defence_at_level_zero_too(tmp_path):
+    defended(tmp_path, "nopeek", 0.0, retrain="both")
+    (found,) = found_in(tmp_path).attacks
+    assert not found.defense.is_none and found.defense.words == "nopeek 0 at the features"
+
+
+# --- Cards --------------------------------------------------------------------------------------
+
+
+def test_a_card_tells_the_threat_model(tmp_path):
+    defended(tmp_path, releases=4, threat_model="blackbox", queries=97998, seed=3, folder="run")
+    card = cards.card(found_in(tmp_path).attacks[0])
+    pairs = dict(card.pairs)
+    assert card.title == "mnist, relu2: black-box, adaptive, dropout 0.6 at the features"
+    assert pairs["Is handed"] == "answers to queries of the release; surrogate images"
+    assert pairs["Queries"] == "97,998" and pairs["Seed"] == "3"
+    assert pairs["Learns from"] == "images of its own"
+    assert pairs["Defence"] == "dropout 0.6 (r, share of values set to zero), feature"
+    assert pairs["Releases"] == "4 of each image seen; means over 2 draws of the defence"
+    assert pairs["Run"] == "defenses/run/"
+
+
+def test_commands_make_the_run(tmp_path):
+    attack(
+        tmp_path,
+        "blackbox",
+        method="strong",
+        config={"num_queries": 785, "fit_steps": None},
+        seed=2,
+    )
+    defended(
+        tmp_path, config={"levels": [[0.0], [0.6000000238]], "fit_steps": 300}, retrain="cloud"
+    )
+    attack(tmp_path, "mine")
+    black, defense, own = (cards.command(each) for each in found_in(tmp_path).attacks)
+    assert black == (
+        "python experiments/blackbox.py --dataset=mnist --split=relu2 --method=strong "
+        "--num_queries=785 --num_images=200 --seed=2"
+    )
+    assert "--defense=dropout --site=feature --level=0,0.6 --threat_model=whitebox" in defense
+    assert "--retrain=cloud --fit_steps=300" in defense
+    assert own == ""
+
+
+def test_commands_are_safe_to_paste(tmp_path):
+    attack(tmp_path, split="$(touch /tmp/x); `id`\n'", dataset="-rf \x1b[2J", folder="a")
+    command = cards.command(found_in(tmp_path).attacks[0])
+    assert shlex.split(command)[2:4] == ["--dataset=-rf ?[2J", "--split=$(touch /tmp/x); `id`?'"]
+    assert "\n" not in command and "\x1b" not in command
+
+
+def test_cards_of_attackers(tmp_path):
+    for queries in (300, 100_000):
+        attack(tmp_path, "blackbox", method="strong", queries=queries)
+    defended(tmp_path, threat_model="blackbox", method="strong")
+    (card,) = cards.threats(found_in(tmp_path).attacks)
+    assert card.title == "black-box, strong"
+    assert dict(card.pairs)["Queries"] == "300 to 100,000"
+    assert dict(card.pairs)["Attacked"] == "3 times: 2 undefended and 1 defended (mnist)"
+
+
+def test_where_numbers_are_from(tmp_path):
+    private = {"source": "/home/someone/secret/target.safetensors", "fingerprint": "abc"}
+    attack(tmp_path, target=private, seed=10)
+    attack(tmp_path, target=private, seed=9)
+    found = found_in(tmp_path)
+    assert cells(origins.data(found, "t"), 0) == [
+        *("mnist", "tfds mnist:3.0.1 (array_record)", "1a17c400a020"),
+        *("target.safetensors abc", "2"),
+    ]
+    assert cells(origins.environments(found, "t"), 0) == [
+        "cpu: Some Processor x2",
+        "jaxinv 0.1.0, jax 0.10.2, python 3.11.7",
+        "9, 10",
+        "2",
+    ]
+    text = report.build(report.read(tmp_path))
+    assert "someone" not in text and str(tmp_path) not in text
+
+
+# --- Pictures -----------------------------------------------------------------------------------
+
+
+def decoded(source):
+    kind, data = source.split(",", 1)
+    assert kind == "data:image/png;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_strip_has_every_pixel(channels):
+    images = np.random.default_rng(0).uniform(-0.2, 1.2, (3, 5, 4, channels)).astype(np.float32)
+    source, size = gallery.strip(images)
+    row = decoded(source)
+    assert size == (14, 5) == row.shape[1::-1]
+    expected = np.rint(255 * images.clip(0, 1))
+    if channels == 1:
+        expected = expected[..., 0]
+    for place in range(3):
+        np.testing.assert_array_equal(row[:, 5 * place : 5 * place + 4], expected[place])
+
+
+def test_an_image_that_diverged_is_a_cross():
+    images = np.zeros((2, 9, 9, 1), np.float32)
+    images[1, 0, 0] = np.nan
+    row = decoded(gallery.strip(images)[0])
+    cross = row[:, 10:]
+    assert cross[0, 0] == cross[8, 8] == cross[0, 8] == cross[4, 4] == 200
+    assert cross[0, 4] == cross[4, 0] == 60
+
+
+def test_pictures_are_the_best_of_each_threat_model_and_the_papers(tmp_path):
+    for method, ssim in (("paper", 0.5), ("tv", 0.8), ("hybrid", 0.9)):
+        attack(tmp_path, method=method, quality=(20.0, ssim))
+    attack(tmp_path, "blackbox", method="paper")
+    attack(tmp_path, split="conv1", method="paper")
+    first, second = gallery.build(found_in(tmp_path).attacks).groups
+    assert (first.title, second.title) == ("conv1, undefended", "relu2, undefended")
+    assert [strip.label for strip in second.strips] == [
+        *("originals", "white-box, paper", "white-box, hybrid", "black-box, paper")
+    ]
+    assert second.strips[2].alt == (
+        "Reconstructions at relu2 by white-box, hybrid, undefended: 20.0 dB, SSIM 0.900"
+    )
+
+
+def test_levels_are_spread():
+    levels = [(0.1 * number,) for number in range(10)]
+    assert gallery.spread(levels, 4) == [levels[place] for place in (0, 3, 6, 9)]
+    assert gallery.spread(levels[:3], 4) == levels[:3]
+
+
+def test_pictures_of_a_defence_are_level_by_level(tmp_path):
+    for level, method in itertools.product((0.0, 0.2, 0.4, 0.6, 0.8, 0.9), ("adaptive", "paper")):
+        defended(tmp_path, level=level, method=method)
+    groups = {group.title: group for group in gallery.build(found_in(tmp_path).attacks).groups}
+    labels = [strip.label for strip in groups["dropout, feature (relu2, white-box)"].strips]
+    assert labels == [
+        "originals",
+        *(f"{level}, {name}" for level in (0.2, 0.4, 0.8, 0.9) for name in ("paper", "adaptive")),
+    ]
+
+
+def test_pictures_stay_within_their_budget(tmp_path):
+    fake_runs.many(tmp_path, 40)
+    attacks = found_in(tmp_path).attacks
+    everything = gallery.build(attacks)
+    assert everything.left_out == 0
+    few = gallery.build(attacks, budget=60_000)
+    assert 0 < sum(len(s.source) for group in few.groups for s in group.strips) <= 60_000
+    assert few.left_out > 0
+
+
+def pickled(path):
+    np.savez(path, originals=np.array([{}], object), reconstructions=np.array([{}], object))
+
+
+def compressed_in_some_other_way(path):
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 10] = 99
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:300]),
+        compressed_in_some_other_way,
+        lambda path: path.write_bytes(b"nothing"),
+        lambda path: path.unlink(),
+        lambda path: np.savez(path, originals=np.zeros((2, 4, 4, 1))),
+        lambda path: np.savez(path, originals=np.zeros(3), reconstructions=np.zeros(3)),
+        lambda path: np.savez(
+            path, originals=np.zeros((0, 4, 4, 1)), reconstructions=np.zeros((0, 4, 4, 1))
+        ),
+        pickled,
+    ],
+)
+def test_damaged_pictures_are_named_and_left_out(tmp_path, damage):
+    attack(tmp_path, folder="good")
+    attack(tmp_path, folder="bad", method="paper", quality=(9.0, 0.2))
+    damage(tmp_path / "whitebox" / "bad" / records.IMAGES_NAME)
+    found = gallery.build(found_in(tmp_path).attacks)
+    assert found.damaged == ["whitebox/bad"]
+    assert [strip.label for strip in found.groups[0].strips] == ["originals", "white-box, hybrid"]
+    assert "The pictures of whitebox/bad could not be read" in report.build(report.read(tmp_path))
+
+
+# --- Charts -------------------------------------------------------------------------------------
+
+
+def test_a_pareto_chart_has_every_choice(tmp_path):
+    rows = fake_runs.all_choices()
+    partition(tmp_path, rows, recommendation=34, recommendation_split=4)
+    figure = charts.pareto(found_in(tmp_path).partitions[0], "a title")
+    assert [panel.title for panel in figure.panels] == [
+        *("latency of an image (ms)", "energy of an image (mJ)")
+    ]
+    spec = figure.panels[0].chart.to_dict()
+    drawn = spec["data"]["values"]
+    assert [row["latency_ms"] for row in drawn] == [1000 * row["latency_s"] for row in rows]
+    assert [row["rank"] for row in drawn if row["rank"]] == [2, 1]
+    assert [key.label for key in figure.legend[:3]] == ["none", "dropout", "gaussian"]
+
+
+def test_a_line_has_its_levels_in_order(tmp_path):
+    for level, ssim in ((0.8, 0.5), (0.2, 0.9), (0.4, None)):
+        quality = (None if ssim is None else 20.0, ssim)
+        defended(tmp_path, level=level, quality=quality, diverged=0 if ssim else 200)
+    (found,) = findings.tradeoffs(found_in(tmp_path).attacks)
+    figure = charts.tradeoff(found)
+    spec = figure.panels[0].chart.to_dict()
+    rows = next(layer["data"]["values"] for layer in spec["layer"] if layer["encoding"].get("y"))
+    assert [(row["level"], row["x"]) for row in rows] == [("0.2", 0.9), ("0.8", 0.5)]
+
+
+# --- The page -----------------------------------------------------------------------------------
+
+
+class Outline(html.parser.HTMLParser):
+    """Headings, ids, links to them and elements of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.levels, self.ids, self.links, self.tags, self.attributes = [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        self.tags.append(tag)
+        self.attributes += named
+        if re.fullmatch("h[1-6]", tag):
+            self.levels.append(int(tag[1]))
+        self.ids += [named["id"]] if "id" in named else []
+        self.links += [named["href"]] if "href" in named else []
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """A workdir with each kind of record, a few of each."""
+    workdir = tmp_path_factory.mktemp("everything")
+    printed = {"psnr": 15.1, "ssim": 0.6}
+    for method, ssim in (("paper", 0.6), ("hybrid", 0.95)):
+        attack(workdir, method=method, quality=(20.0, ssim), paper=printed)
+    attack(workdir, "blackbox", split="fc1", method="strong", queries=100_000, dataset="cifar10")
+    attack(workdir, "queryfree", split="conv1", method="strong", num_shadows=3)
+    for level, method in itertools.product((0.0, 0.4, 0.8), ("paper", "adaptive")):
+        for kind, site in (("dropout", "feature"), ("gaussian", "input")):
+            loss = 0.3 * level**2
+            defended(workdir, kind, level, site, method=method, accuracy=0.99 - loss)
+    certain = [{"split": "conv1", "sigma": 36.8, "accuracy": 0.133}]
+    rows = fake_runs.all_choices(("conv1", "relu2", "fc1"))
+    chosen = {"recommendation": 10, "recommendation_split": 4}
+    partition(workdir, rows, certain=certain, folder="a", **chosen)
+    common = {
+        key: value
+        for key, value in partition(
+            workdir, rows[:3], recommendation=None, reason="", folder="b"
+        ).items()
+        if key in records.REQUIRED_KEYS
+    }
+    curves = {"tv": {"steps": [1, 2], "psnr_mean": [10.0, 20.0]}}
+    others = {
+        "convergence": {"cut": "relu2", "methods": ["tv"], "curves": curves},
+        "train_target": {"test_accuracy": 0.9914, "num_test_images": 10_000, "fit_s": 60.0},
+        "benchmark": {},
+    }
+    for name, fields in others.items():
+        records.write(workdir / name / "run", {**common, "experiment": name, **fields}, images=None)
+    return workdir
+
+
+def test_the_outline_is_sound(everything):
+    outline = Outline(report.build(report.read(everything)))
+    assert outline.levels[0] == 1 and outline.levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(outline.levels))
+    assert len(set(outline.ids)) == len(outline.ids)
+    inside = [link[1:] for link in outline.links if link.startswith("#")]
+    assert len(inside) > 20 and set(inside) <= set(outline.ids)
+    assert outline.tags.count("table") == outline.tags.count("caption")
+
+
+def test_nothing_is_loaded(everything):
+    text = report.build(report.read(everything))
+    outline = Outline(text)
+    assert [link for link in outline.links if not link.startswith(("#", "data:"))] == []
+    assert not {"iframe", "object", "embed", "base"} & set(outline.tags)
+    assert "default-src &#39;none&#39;" in text or "default-src 'none'" in text
+    assert text.count("vega-lite/issues/2415") <= 1  # Vega-Lite is there once
+
+
+def test_the_summary_comes_first(everything):
+    text = report.build(report.read(everything))
+    shown = re.sub(r"<style>.*?</style>|<script.*?</script>", "", text, flags=re.S)
+    places = [
+        shown.index(f'<section id="{name}"')
+        for name in (
+            *("summary", "choices", "splits", "paper", "defences", "pictures", "threats"),
+            *("others", "provenance"),
+        )
+    ]
+    assert places == sorted(places)
+    for said in (
+        "Compute everything on the device",
+        "21 runs of",
+        "No choice meets all constraints.",
+        "Other experiments",
+        "Targets that were trained",
+        "standard deviation",
+    ):
+        assert said in shown, said
+
+
+def test_one_experiment_alone_is_enough(tmp_path):
+    attack(tmp_path)
+    text = report.build(report.read(tmp_path))
+    assert "1 run of whitebox on mnist" in text
+    assert "Nothing is recommended" in text and "partition.py --dataset=mnist" in text
+    assert 'id="choices"' not in text and 'id="defences"' not in text
+
+
+def test_a_partition_alone_is_enough(tmp_path):
+    partition(tmp_path, [choice("conv1", ssim=0.1), choice("edge-only", ssim=0.0)])
+    text = report.build(report.read(tmp_path))
+    assert "Split after conv1" in text and 'id="pictures"' not in text
+
+
+def test_a_target_alone_is_enough(everything, tmp_path):
+    shutil.copytree(everything / "train_target", tmp_path / "train_target")
+    assert "No attack on it is recorded." in report.build(report.read(tmp_path))
+
+
+def test_without_records_there_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"--workdir=.* holds no finished run"):
+        report.read(tmp_path)
+    attack(tmp_path, dataset="mnist")
+    with pytest.raises(UserError, match=r"--dataset=cifar10,x: the runs there are of mnist\."):
+        report.read(tmp_path, ["cifar10", "x"])
+    assert len(report.read(tmp_path, ["mnist"])) == 1
+
+
+def test_text_of_records_stays_text(tmp_path):
+    evil = dict.fromkeys(
+        ("dataset", "split", "method", "attacker_knowledge", "surrogate", "device", "threat_model"),
+        EVIL,
+    )
+    attack(tmp_path, folder="one", data_source=EVIL, versions={EVIL: EVIL}, **evil)
+    defense = {"kind": EVIL, "site": EVIL, "level": 0.5}
+    defended(tmp_path, folder="two", **evil | {"defense": defense, "level_units": [EVIL]})
+    bound = {"name": EVIL, "kind": EVIL, "quantity": "psnr", "value": 1.0, "assumptions": EVIL}
+    row = choice(EVIL, defense=defense, bounds=[bound], fails=[EVIL])
+    profile = {"name": EVIL, "description": EVIL, "source": EVIL}
+    partition(tmp_path, [row], dataset=EVIL, profile=profile, prefer=EVIL, reason=EVIL)
+    text = report.build(report.read(tmp_path))
+    outline = Outline(text)
+    assert "onerror" not in outline.attributes
+    expected = text.count('<script type="application/json"') + 2
+    assert text.count("<script") == text.count("</script>") == expected
+    for spec in re.findall(r'<script type="application/json" id="[^"]*">(.*?)</script>', text):
+        json.loads(spec)
+
+
+@pytest.mark.parametrize("value", [None, "x", -1, 1e300, [], {}, [None], True], ids=repr)
+def test_whatever_a_record_holds_there_is_a_page(tmp_path, value):
+    """A field at a time would take long; values are spoilt in groups that the page reads apart."""
+    attack(tmp_path, folder="whole")
+    row = choice("conv1")
+    rows = [row, dict.fromkeys(row, value), value]
+    partition(tmp_path, rows, recommendation=value, folder="a")
+    partition(tmp_path, rows, folder="b")
+    found = report.read(tmp_path)
+    *_, made, record = found
+    keys = sorted(record.keys() - {"experiment"})
+    # Reading sets some of these aside; the page does not rely on that.
+    for spoilt in (keys[::2], keys[1::2], keys):
+        found.append({**record, **dict.fromkeys(spoilt, value)})
+    found.append({**made, **dict.fromkeys(made.keys() - {"experiment"}, value)})
+    text = report.build(found)
+    assert "NaN" not in re.sub(r"<script>.*?</script>", "", text, flags=re.S)
+
+
+def test_files_of_figures_have_safe_and_different_names():
+    assert report._names(["pareto mnist on ../x", "a b", "a-b"]) == [
+        *("pareto-mnist-on-x", "a-b-2", "a-b-3")
+    ]
+
+
+def test_importing_it_starts_no_jax():
+    code = (
+        "import sys, jaxinv.report; "
+        "assert not {'jax', 'matplotlib', 'vl_convert', 'PIL'} & set(sys.modules), sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+# --- The script ---------------------------------------------------------------------------------
+
+
+def test_the_script_writes_a_page_and_figures(scripts, everything, tmp_path):
+    out = tmp_path / "somewhere" / "page.html"
+    path = scripts.record_of("report", f"--workdir={everything}", f"--out={out}")
+    assert path == out and path.read_text().startswith("<!DOCTYPE html>")
+    pictures = sorted(file.name for file in (out.parent / "figures").iterdir())
+    assert "pareto-mnist-on-phone-wifi-study-1.png" in pictures
+    assert "splits-mnist-undefended.pdf" in pictures
+    assert "tradeoff-mnist-relu2-white-box.png" in pictures
+    for name in pictures:
+        start = (out.parent / "figures" / name).read_bytes()[:8]
+        assert start == b"\x89PNG\r\n\x1a\n" if name.endswith("png") else start[:5] == b"%PDF-"
+
+
+def test_the_script_by_default(scripts, tmp_path):
+    attack(tmp_path / "results")
+    attack(tmp_path / "results", dataset="cifar10")
+    path = scripts.record_of("report", "--dataset=cifar10", "--formats=", cwd=tmp_path)
+    assert path == tmp_path / "results" / "report" / "index.html"
+    assert "on cifar10" in path.read_text() and not (path.parent / "figures").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "said"),
+    [
+        (["--workdir=nothing"], 1, "--workdir=nothing holds no finished run"),
+        (["--formats=svg"], 2, "--formats=svg: expected some of png, pdf"),
+        (["--workdir=.", "--out=."], 2, "--out=. is a folder"),
+        (["extra"], 2, "extra: unexpected"),
+    ],
+)
+def test_mistakes_get_one_line(scripts, tmp_path, monkeypatch, flags, status, said):
+    monkeypatch.setattr(scripts, "folder", tmp_path)
+    found, line = scripts.answer("report", *flags)
+    assert found == status and said in line
+    assert len(line.splitlines()) == 1
+
+
+# --- In a browser -------------------------------------------------------------------------------
+
+
+def chromium():
+    """Where the browser is, or None."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = (shutil.which(name) for name in names)
+    return os.environ.get("JAXINV_CHROMIUM") or next((path for path in found if path), None)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    path = chromium()
+    if path is None:
+        pytest.skip("no Chromium on the PATH, and JAXINV_CHROMIUM names none")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path)
+        yield started
+        started.close()
+
+
+def opened(browser, path, *, width=1280, scheme="light"):
+    """Opens a page in a context of its own, waits until it is drawn, and notes what it does."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    tab = context.new_page()
+    seen = types.SimpleNamespace(tab=tab, context=context, said=[], asked=[])
+    tab.on("console", lambda message: seen.said.append(message.text))
+    tab.on("pageerror", lambda error: seen.said.append(str(error)))
+    tab.on("request", lambda request: seen.asked.append(request.url))
+    tab.goto(path.as_uri())
+    tab.wait_for_function("document.documentElement.dataset.drawn")
+    return seen
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens pages, and closes them behind the test."""
+    with contextlib.ExitStack() as stack:
+
+        def go(path, **looks):
+            seen = opened(browser, path, **looks)
+            stack.callback(seen.context.close)
+            return seen
+
+        yield go
+
+
+@pytest.fixture(scope="module")
+def shown(browser, small):
+    """The small page, for tests that leave it as they find it."""
+    seen = opened(browser, small)
+    yield seen.tab
+    seen.context.close()
+
+
+@pytest.fixture(scope="module")
+def hundreds(tmp_path_factory):
+    """The page of 200 records."""
+    workdir = tmp_path_factory.mktemp("hundreds")
+    assert fake_runs.many(workdir) == 200
+    return report.write(report.read(workdir), workdir / "page.html", formats=())[0]
+
+
+@pytest.fixture(scope="module")
+def small(everything, tmp_path_factory):
+    """The page of each kind of record."""
+    path = tmp_path_factory.mktemp("small") / "page.html"
+    return report.write(report.read(everything), path, formats=())[0]
+
+
+def violations(tab, rules=None):
+    """What axe finds fault with, with everything open; None are all of its rules."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    open_all(tab)
+    options = {"resultTypes": ["violations"], **({"runOnly": rules} if rules else {})}
+    found = axe.Axe().run(tab, options=options).response["violations"]
+    return [(each["id"], [node["target"] for node in each["nodes"]][:3]) for each in found]
+
+
+def test_two_hundred_records_are_small_and_drawn_at_once(hundreds, visit):
+    assert hundreds.stat().st_size < LIMIT_BYTES
+    seen = visit(hundreds)
+    charts_drawn = seen.tab.locator(".chart svg").count()
+    assert charts_drawn == seen.tab.locator(".chart").count() >= 8
+    assert int(seen.tab.evaluate("document.documentElement.dataset.drawn")) < LIMIT_MS
+    assert seen.said == []
+    assert [url for url in seen.asked if not url.startswith(("file:", "data:"))] == []
+
+
+def open_all(tab):
+    tab.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_is_accessible(small, visit, width):
+    seen = visit(small, width=width)
+    assert violations(seen.tab) == []
+    assert seen.said == []
+
+
+def test_the_page_is_legible_in_the_dark(small, visit):
+    assert violations(visit(small, scheme="dark").tab, ["color-contrast"]) == []
+
+
+def test_nothing_sticks_out(hundreds, visit):
+    tab = visit(hundreds, width=390).tab
+    open_all(tab)
+    for width in (390, 320, 768, 1280):
+        tab.set_viewport_size({"width": width, "height": 844})
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_text_of_records_is_not_run(tmp_path, visit):
+    evil = dict.fromkeys(("dataset", "split", "method", "attacker_knowledge", "device"), EVIL)
+    attack(tmp_path, folder="a", **evil)
+    attack(tmp_path, folder="b", **evil | {"split": "conv1"})
+    row = choice(EVIL, defense={"kind": EVIL, "site": EVIL, "level": 0.5})
+    partition(tmp_path, [row, choice("edge-only")], dataset=EVIL)
+    path = report.write(report.read(tmp_path), tmp_path / "page.html", formats=())[0]
+    seen = visit(path)
+    assert seen.tab.evaluate("window.evil") is None and seen.said == []
+    assert EVIL in seen.tab.locator("h3").all_inner_texts()[0]
+    # Nor by what is drawn when the mouse is over a point.
+    hover(seen.tab, seen.tab.locator(".chart").first)
+    assert "<script>" in seen.tab.locator("#vg-tooltip-element").inner_text()
+    assert seen.tab.evaluate("window.evil") is None
+
+
+def test_the_policy_stops_scripts_of_others(small, tmp_path, visit):
+    text = small.read_text().replace("<main", "<script>window.evil=1</script><main", 1)
+    (tmp_path / "changed.html").write_text(text)
+    assert visit(tmp_path / "changed.html").tab.evaluate("window.evil") is None
+
+
+def hover(tab, chart):
+    """Moves the mouse to the first point of a chart that is not under another."""
+    chart.scroll_into_view_if_needed()
+    points = chart.locator(".mark-symbol path")
+    for number in range(points.count()):
+        box = points.nth(number).bounding_box()
+        tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        tab.wait_for_timeout(50)
+        if tab.locator("#vg-tooltip-element.visible").count():
+            return
+    raise AssertionError("no point has a tooltip")
+
+
+def test_points_tell_what_they_are(shown):
+    hover(shown, shown.locator(".chart").first)
+    text = shown.locator("#vg-tooltip-element").inner_text()
+    for key in ("Choice", "Accuracy", "Latency", "SSIM", "Attacker"):
+        assert key in text
+
+
+def test_choices_are_filtered(shown):
+    form, chart = shown.locator("form.filters").first, shown.locator(".chart").first
+    points = chart.locator(".mark-symbol.layer_0_marks path")
+    assert points.count() == 11
+    form.get_by_label("defence").select_option("dropout")
+    expect(lambda: points.count() == 3)
+    form.get_by_label("cut").select_option("relu2")
+    expect(lambda: points.count() == 1)
+    form.get_by_label("cut").select_option("")
+    form.get_by_label("defence").select_option("")
+    form.get_by_label("only those").check()
+    expect(lambda: points.count() < 11)
+    form.get_by_label("only those").uncheck()
+    expect(lambda: points.count() == 11)
+
+
+def expect(condition):
+    """Waits until it holds."""
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_tables_are_sorted_by_a_column(shown):
+    table = shown.locator("#choices table").first
+    accuracies = table.locator("tbody tr td:nth-of-type(1)")
+    button = table.get_by_role("button", name="accuracy")
+    button.focus()
+    shown.keyboard.press("Enter")
+    rising = accuracies.all_inner_texts()
+    assert rising == sorted(rising, key=lambda text: float(text.rstrip("%")))
+    header = table.locator("th[aria-sort]")
+    assert header.get_attribute("aria-sort") == "ascending"
+    button.click()
+    assert header.get_attribute("aria-sort") == "descending"
+    falling = [float(text.rstrip("%")) for text in accuracies.all_inner_texts()]
+    assert falling == sorted(falling, reverse=True)
+
+
+def test_a_run_leads_to_its_card(shown):
+    shown.locator("#summary a[href^='#run-']").first.click()
+    expect(lambda: shown.locator("details#cards[open]").count() == 1)
+    assert shown.locator(".card:target").is_visible()
+
+
+def test_a_printed_page_has_the_numbers(shown):
+    assert shown.locator("details.printed[open]").count() == 0
+    shown.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert shown.locator("details.printed:not([open])").count() == 0
+    shown.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert shown.locator("details.printed[open]").count() == 0
+    printed = shown.pdf(format="A4")
+    assert printed.startswith(b"%PDF-") and len(printed) > 50_000
+
+
+def test_keys_reach_the_content(small, visit):
+    tab = visit(small).tab
+    tab.keyboard.press("Tab")
+    skip = tab.locator(".skip")
+    assert skip.evaluate("(link) => link === document.activeElement")
+    assert skip.bounding_box()["x"] >= 0
+    assert tab.evaluate("document.documentElement.lang") == "en"

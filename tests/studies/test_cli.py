@@ -1,0 +1,113 @@
+"""What every script does with its flags, its output and what goes wrong, without a script."""
+
+import errno
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from scripts import ROOT, own_flags
+
+from jaxinv.errors import UserError
+from jaxinv.studies import cli
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a `main`; returns the exit status and what is said on stderr."""
+    monkeypatch.setattr(cli, "use_compilation_cache", lambda: None)
+
+    def run(main, *arguments):
+        monkeypatch.setattr(sys, "argv", ["some.py", *arguments])
+        with own_flags():
+            try:
+                cli.run(main)
+            except SystemExit as ended:
+                return ended.code, capsys.readouterr().err
+            return 0, capsys.readouterr().err
+
+    return run
+
+
+def failing(error):
+    def main():
+        raise error
+
+    return main
+
+
+def test_what_the_system_refuses_is_one_line(run):
+    for error, said in (
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device."),
+        (PermissionError(errno.EACCES, "Permission denied", "/a"), "Permission denied: /a."),
+        (OSError("something"), "something."),
+    ):
+        assert run(failing(error)) == (1, f"some.py: error: {said}\n")
+
+
+def test_a_message_of_several_lines_is_one(run):
+    assert run(failing(UserError("--a=1\n2: no.\x85"))) == (1, "some.py: error: --a=1 2: no.\n")
+
+
+def test_a_file_of_flags_that_is_no_text_is_one_line(run, tmp_path):
+    (tmp_path / "flags").write_bytes(b"\xd0\x00")
+    status, said = run(failing(None), f"--flagfile={tmp_path / 'flags'}")
+    assert status == 2
+    assert said.startswith("some.py: error: --flagfile: no text") and said.count("\n") == 1
+
+
+def test_a_path_that_is_no_text_is_printed_as_it_is(run, monkeypatch):
+    raw = b"/results/\xff/record.json"
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert run(lambda: Path(os.fsdecode(raw)))[0] == 0
+    assert stdout.buffer.getvalue() == raw + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("tool", "given", "expected"),
+    [
+        (True, "", "--xla_gpu_deterministic_ops=true"),
+        (True, "--a=1", "--a=1 --xla_gpu_deterministic_ops=true"),
+        (True, "--xla_gpu_deterministic_ops=false", "--xla_gpu_deterministic_ops=false"),
+        (True, "/a/file", "/a/file"),
+        (False, "--a=1", "--a=1"),
+    ],
+)
+def test_runs_on_gpus_are_repeatable_unless_told_otherwise(
+    run, monkeypatch, tmp_path, tool, given, expected
+):
+    if tool:
+        (tmp_path / "nvidia-smi").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XLA_FLAGS", given)
+    seen = []
+    assert run(lambda: seen.append(os.environ["XLA_FLAGS"]) or Path("x"))[0] == 0
+    assert seen == [expected]
+
+
+DAMAGED_PROGRAM = """
+import jax, pathlib, sys
+from jaxinv.studies import cli
+
+cli.use_compilation_cache()
+jax.jit(lambda x: x * 2 + 1)(3.0)
+jax.clear_caches()
+halves = {}
+for path in pathlib.Path(sys.argv[1]).glob("programs/*/*-cache"):
+    halves[path] = path.read_bytes()[:-9]
+    path.write_bytes(halves[path])
+jax.jit(lambda x: x * 2 + 1)(3.0)
+assert halves and all(len(path.read_bytes()) > len(half) for path, half in halves.items())
+"""
+
+
+def test_a_program_that_was_written_by_half_is_compiled_and_kept_again(tmp_path):
+    subprocess.run(
+        [sys.executable, "-c", DAMAGED_PROGRAM, tmp_path],
+        env=os.environ | {"JAXINV_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        check=True,
+        timeout=60,
+    )

@@ -1,0 +1,481 @@
+"""Choices put together: what is attacked, what counts, what is kept, and what a record says."""
+
+import json
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from jaxinv.defenses import NONE
+from jaxinv.errors import UsageError
+from jaxinv.inputs import data
+from jaxinv.measures import bounds, costs
+from jaxinv.measures.decision import Constraints
+from jaxinv.networks import sequence
+from jaxinv.store import records
+from jaxinv.studies import partition, runs, tradeoffs
+from jaxinv.studies.partition import Config
+from jaxinv.training import targets
+
+NETWORK = sequence(
+    [
+        ("conv", nn.Conv(2, (3, 3), (2, 2))),
+        ("relu", nn.relu),
+        ("fc", nn.DenseGeneral(10, axis=(-3, -2, -1))),
+    ],
+    (12, 12, 1),
+    mean=(0.5,),
+    std=(0.3,),
+)
+PARAMS = jax.jit(NETWORK.init)(jax.random.key(0))
+
+
+def samples(count, seed):
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (count, 12, 12, 1), dtype=np.uint8)
+    return data.Samples(pixels, rng.integers(0, 10, count).astype(np.int32))
+
+
+@pytest.fixture(scope="module")
+def scene():
+    parts = samples(40, 0), samples(40, 1), samples(30, 2)
+    dataset = data.Dataset("random", "nowhere", "d" * 12, 10, *parts)
+    target = targets.Target(NETWORK, PARAMS, "nowhere", "e" * 12, {})
+    return runs.Scene(dataset, target, 0.9, list(NETWORK.cuts))
+
+
+QUANTIZED = {"kind": "quantize", "site": "feature", "level": 2.0}
+LEAKS = {"conv": 0.9, "relu": 0.6, "fc": 0.2}  # SSIM
+
+
+def record_of(scene, cut, defense, *, method="adaptive", **changes):
+    """An attack's record, as far as it is read here."""
+    ssim = LEAKS[cut] / (1 + float(np.sum(defense["level"])))
+    record = {
+        "experiment": "defenses",
+        "threat_model": "whitebox",
+        "dataset": scene.dataset.name,
+        "data_fingerprint": scene.dataset.fingerprint,
+        "target": {"source": "nowhere", "fingerprint": scene.target.fingerprint},
+        "split": cut,
+        "method": method,
+        "num_images": 5,
+        "releases": 1,
+        "defense": defense,
+        "accuracy": 0.9 - 0.05 * float(np.sum(defense["level"])),
+        "accuracy_ci": [0.8, 0.95],
+        "accuracy_undefended": 0.9,
+        "psnr_mean": 20.0,
+        "psnr_ci": [19.0, 21.0],
+        "ssim_mean": ssim,
+        "ssim_ci": [ssim - 0.05, ssim + 0.05],
+        "reid_top1": ssim,
+        "reid_ci": [ssim - 0.05, ssim + 0.05],
+        "diverged": 0,
+        "fit_s": 1.0,
+        "attack_s": 2.0,
+        "compile_s": 3.0,
+        **changes,
+    }
+    record["config_hash"] = records.config_hash({"record": record})
+    return record
+
+
+@pytest.fixture
+def study(scene, monkeypatch, tmp_path):
+    """Runs a study whose attacks are made up; counts them."""
+    attacked = []
+
+    def attack(config, scene, attacker, number):
+        deployment = attacker.deployment
+        defense = deployment.family[number].describe()
+        attacked.append((deployment.cut, attacker.threat, attacker.method))
+        record = record_of(
+            scene, deployment.cut, defense, method=attacker.method, threat_model=attacker.threat
+        )
+        path = tmp_path / "defenses" / record["config_hash"] / "record.json"
+        return {**record, "path": str(path)}
+
+    monkeypatch.setattr(runs, "load", lambda config: scene)
+    monkeypatch.setattr(tradeoffs, "run_one", attack)
+    monkeypatch.setattr(tradeoffs, "judge_of", lambda config, scene: None)
+    monkeypatch.setattr(tradeoffs, "TABLE", ("", lambda record: ""))
+
+    def run(**changes):
+        settings = {
+            "workdir": str(tmp_path),
+            "num_images": 5,
+            "split": ("all",),
+            "defense": ("none", "gaussian:1"),
+            "attacker": ("adaptive",),
+            **changes,
+        }
+        return partition.study(Config(**settings))
+
+    run.attacked = attacked
+    run.workdir = tmp_path
+    return run
+
+
+# --- Flags ----------------------------------------------------------------------------------------
+
+
+def test_defences_of_one_kind_and_site_are_learned_together():
+    config = Config(defense=("none", "gaussian:.5", "dropout@input:.2", "gaussian:2"))
+    found = partition.choices(config)
+    assert [(each.kinds, each.sites, each.levels) for each in found] == [
+        (("gaussian",), ("feature",), ((0.0,), (0.5,), (2.0,))),
+        (("dropout",), ("input",), ((0.2,),)),
+    ]
+
+
+def test_no_defence_needs_no_other():
+    (found,) = partition.choices(Config(defense=("none",)))
+    assert found.levels == ((0.0,),)
+    nopeek, host = partition.choices(Config(defense=("none", "nopeek:1")))
+    assert nopeek.kinds == ("nopeek",) and nopeek.levels == ((1.0,),)
+    assert host.levels == ((0.0,),)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("blur:1", "--defense=blur"),
+        ("gaussian", "--defense=gaussian: a level is missing"),
+        ("gaussian:much", "--level=much"),
+        ("gaussian@wire:1", "--site=wire"),
+        ("", "--defense"),
+        ("nopeek:0", "--defense: nopeek at level 0 trains the edge on, too"),
+        ("gaussian+nopeek:1+0", "--defense: nopeek at level 0"),
+    ],
+)
+def test_a_defence_that_is_none_is_named(text, message):
+    with pytest.raises(UsageError, match=message):
+        partition.choices(Config(defense=(text,)))
+
+
+# --- Studies --------------------------------------------------------------------------------------
+
+
+def test_a_record_has_every_choice_in_order_and_what_it_costs_and_leaks(study):
+    record = study()
+    rows = record["choices"]
+    assert [(row["split"], row["defense"]["kind"]) for row in rows] == [
+        ("cloud-only", "none"),
+        *((cut, kind) for cut in NETWORK.cuts for kind in ("none", "gaussian")),
+        ("edge-only", "none"),
+    ]
+    whole, first, *_, nothing = rows
+    assert (whole["ssim_mean"], whole["reid_top1"], whole["psnr_mean"]) == (1.0, 1.0, 100.0)
+    assert (nothing["ssim_mean"], nothing["reid_top1"], nothing["psnr_mean"]) == (0.0, 0.0, None)
+    assert whole["sent_bytes"] == 144 and nothing["sent_bytes"] == 0
+    assert first["sent_bytes"] == 4 * 72 and first["ssim_mean"] == LEAKS["conv"]
+    assert first["attacker"] == {"threat_model": "whitebox", "method": "adaptive"}
+    attack, _ = first["attacks"]
+    assert not Path(attack["path"]).is_absolute() and attack["path"].endswith("record.json")
+    for row in rows:
+        assert row["latency_s"] == pytest.approx(row["edge_s"] + row["uplink_s"] + row["cloud_s"])
+        assert row["energy_j"] == pytest.approx(row["edge_j"] + row["uplink_j"])
+        assert row["meets"] == (not row["fails"])
+    assert [row["memory_bytes"] for row in rows] == sorted(row["memory_bytes"] for row in rows)
+    assert (record["fit_s"], record["attack_s"], record["compile_s"]) == (6.0, 12.0, 18.0)
+    folder = Path(record["path"]).parent
+    for name in (partition.COSTS_NAME, partition.CHOICES_NAME):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_recommended_meets_the_constraints_and_leaks_least(study):
+    record = study()
+    assert record["constraints"]["min_accuracy"] == pytest.approx(0.89)
+    best = record["choices"][record["recommendation"]]
+    assert best["split"] == "edge-only"
+    # At the last cut the cloud has nothing left to do; noise costs too much accuracy.
+    split = record["choices"][record["recommendation_split"]]
+    assert (split["split"], split["defense"]["kind"]) == ("relu", "none")
+    assert record["reason"] == ""
+
+
+def test_where_no_choice_fits_the_record_says_why(study):
+    record = study(constraints=Constraints(min_accuracy=0.99))
+    assert record["recommendation"] is None and record["recommendation_split"] is None
+    assert record["reason"] == "No choice meets min_accuracy=0.99."
+
+
+def test_the_papers_advice_is_tested(study):
+    advice = study()["advice"]
+    assert advice["before"]["split"] == "relu" and advice["after"]["split"] == "fc"
+    assert not advice["holds"]  # re-identified, 20%
+
+
+def test_where_attacks_diverged_nothing_is_said_to_be_safe(study, monkeypatch):
+    attack = tradeoffs.run_one
+
+    def diverges_at_fc(config, scene, attacker, number):
+        record = attack(config, scene, attacker, number)
+        if record["split"] == "fc":
+            nothing = dict.fromkeys(("psnr_mean", "ssim_mean")) | {"reid_top1": 0.0, "diverged": 5}
+            record |= {**nothing, "psnr_ci": [None] * 2, "ssim_ci": [None] * 2, "reid_ci": [0, 0]}
+        return record
+
+    monkeypatch.setattr(tradeoffs, "run_one", diverges_at_fc)
+    record = study(constraints=Constraints(max_ssim=0.9))
+    for row in record["choices"]:
+        if row["split"] == "fc":
+            assert row["diverged"] and not row["pareto"]
+            assert set(row["fails"]) >= {"max_ssim", "diverged"}
+    assert record["advice"]["holds"] is False
+
+
+def test_bounds_hold_for_the_noise_alone(study):
+    rows = study()["choices"]
+    plain = next(row for row in rows if row["split"] == "relu")
+    noisy = next(row for row in rows if row["defense"]["kind"] == "gaussian")
+    assert [bound["name"] for bound in plain["bounds"]] == ["rate"]
+    assert {bound["name"] for bound in noisy["bounds"]} >= {"van Trees", "two-point", "Fano"}
+    for row in rows:
+        for bound in row["bounds"]:
+            assert bound["kind"] in ("certified", "estimated") and bound["assumptions"]
+
+
+def test_of_rounded_features_the_entropy_counts_and_not_the_bits_alone(study):
+    defended = (
+        *("quantize:2", "quantize@input:2", "nopeek+quantize:1+2", "gaussian:1"),
+        *("gaussian+quantize:.1+2", "quantize+dropout:2+.5", "quantize+gaussian:2+0"),
+    )
+    rows = study(defense=defended)["choices"]
+    told = {
+        (row["defense"]["kind"], row["defense"]["site"]): [
+            bound for bound in row["bounds"] if bound["name"] == "rate"
+        ]
+        for row in rows
+        if row["split"] == "conv"
+    }
+    certified, estimated = told["quantize", "feature"]
+    assert (certified["kind"], estimated["kind"]) == ("certified", "estimated")
+    assert estimated["dithered"] and "2 images" in estimated["assumptions"]
+    size = 12 * 12
+    bits = [
+        size / 2 * np.log2(bounds.DITHER**2 * 10 ** (bound["value"] / 10))
+        for bound in (certified, estimated)
+    ]
+    assert bits[0] == pytest.approx(8 * costs.sent_bytes((6, 6, 2), QUANTIZED))
+    assert partition._RANGE_BITS < bits[1] < 0.9 * bits[0]
+    # What is rounded last is few values, be there noise before it; not those of another edge.
+    counted = {kind for (kind, site), found in told.items() if len(found) == 2}
+    assert counted == {"quantize", "gaussian+quantize", "quantize+gaussian"}
+    assert len(told["quantize", "input"]) == 1
+
+
+def test_bounds_on_the_target_are_not_of_an_edge_that_was_trained_on(study):
+    rows = study(defense=("gaussian:1", "gaussian+nopeek:1+1", "gaussian+nopeek@input+feature:1+1"))
+    names = {
+        (row["defense"]["kind"], row["defense"]["site"]): [bound["name"] for bound in row["bounds"]]
+        for row in rows["choices"]
+        if row["split"] == "relu"
+    }
+    assert "Fano" in names["gaussian", "feature"]
+    assert names["gaussian+nopeek", "feature"] == ["rate"]
+    assert "Fano" in names["gaussian+nopeek", "input+feature"]  # of the image, whatever the edge
+    # A cloud that is trained on leaves the edge as it is.
+    rows = study(defense=("gaussian:1",), retrain="cloud")["choices"]
+    assert "Fano" in {bound["name"] for bound in rows[2]["bounds"]}
+
+
+def test_noise_that_is_certain_is_found_for_every_cut(study):
+    certain = study()["certain"]
+    assert [one["split"] for one in certain] == list(NETWORK.cuts)
+    for one in certain:
+        assert one["sigma"] > 0 and 0 <= one["accuracy"] <= 1
+
+
+# --- What is known already ------------------------------------------------------------------------
+
+
+def test_a_finished_study_is_read(study, monkeypatch):
+    before = study()
+    monkeypatch.setattr(bounds, "evaluate", None)
+    assert study() == before
+
+
+def test_another_question_about_the_same_attacks_measures_no_bound_anew(study, monkeypatch):
+    before = study()
+    monkeypatch.setattr(bounds, "evaluate", None)
+    monkeypatch.setattr(bounds, "reid_sigma", None)
+    after = study(constraints=Constraints(min_accuracy=0.1), profile="microcontroller")
+    assert after["path"] != before["path"]
+    assert [row["bounds"] for row in after["choices"]] == [
+        row["bounds"] for row in before["choices"]
+    ]
+
+
+def test_attacks_of_other_scripts_on_the_same_release_count(study, scene):
+    base = {**records.environment(), "seed": 0, "data_source": "nowhere", "config": {}}
+    base |= {"attacker_knowledge": "", "surrogate": "none", "exact_fraction": 0, "paper": None}
+    base |= {"psnr_std": 0, "psnr_median": 0, "psnr": [], "ssim_std": 0, "ssim": []}
+    base |= {"images_per_s": 1.0}
+
+    def write(name, **changes):
+        record = {**base, **record_of(scene, "relu", NONE.describe(), method="map", **changes)}
+        if record["experiment"] == "whitebox":
+            del record["threat_model"]
+        records.write(study.workdir / record["experiment"] / name, record, images=None)
+
+    strong = {"ssim_mean": 0.95, "ssim_ci": [0.94, 0.96], "experiment": "whitebox"}
+    strong |= {"config": {"version": 5}}  # of the attacker, which may be as old as it likes
+    write("counts", **strong)
+    write("fewer-images", **{**strong, "num_images": 4, "ssim_mean": 0.99})
+    write("four-releases", **{**strong, "releases": 4, "ssim_mean": 0.99})
+    write("retrained", **{**strong, "retrain": "both", "ssim_mean": 0.99})
+    write("another-target", **{**strong, "target": {"fingerprint": "d"}, "ssim_mean": 0.99})
+    write("no-target", **{**strong, "target": None, "ssim_mean": 0.99})
+    old = {"experiment": "defenses", "config": {"version": [tradeoffs.VERSION - 1, 1]}}
+    write("of-another-version", **{**strong, **old, "ssim_mean": 0.99})
+    write("of-no-version", **{**strong, **old, "config": {}, "ssim_mean": 0.99})
+    without = {**base, **record_of(scene, "relu", NONE.describe(), method="map", **strong)}
+    del without["reid_top1"], without["reid_ci"]  # as there were before it was measured
+    records.write(study.workdir / "whitebox" / "no-reid", without, images=None)
+    row = next(row for row in study()["choices"] if row["split"] == "relu")
+    assert row["ssim_mean"] == 0.95
+    assert row["attacker"] == {"threat_model": "whitebox", "method": "map"}
+    assert len(row["attacks"]) == 3  # and that on the noisy release
+
+
+def test_plain_features_are_no_safer_than_what_can_be_made_of_them(study, monkeypatch):
+    """What is found behind noise can be found without, by whoever adds the noise."""
+    attack = tradeoffs.run_one
+
+    def stronger_behind_noise(config, scene, attacker, number):
+        record = attack(config, scene, attacker, number)
+        if record["defense"]["level"] and record["defense"]["site"] == "feature":
+            record |= {"reid_top1": 0.95, "reid_ci": [0.9, 1.0]}
+        return record
+
+    monkeypatch.setattr(tradeoffs, "run_one", stronger_behind_noise)
+    rows = study(defense=("none", "gaussian:1", "dropout@input:.5"))["choices"]
+    found = {(row["split"], row["defense"]["kind"]): row["reid_top1"] for row in rows}
+    for cut in NETWORK.cuts:
+        assert found[cut, "none"] == found[cut, "gaussian"] == 0.95
+        assert found[cut, "dropout"] < 0.95
+
+
+@pytest.mark.parametrize("damage", ["[", "{}", "[1]", '[{"value": 3}]', "null", "[" * 100_000])
+def test_a_damaged_bound_is_measured_anew(study, damage):
+    before = study()
+    kept = [*(study.workdir / "learned").glob("*.json")]
+    assert {path.stem.rpartition("-")[2] for path in kept} == {"bounds", "certain"}
+    texts = [path.read_text() for path in kept]
+    for path in kept:
+        path.write_text(damage)
+    after = study(prefer="energy")
+    for key in ("bounds", "psnr_of_mean"):
+        assert [row[key] for row in after["choices"]] == [row[key] for row in before["choices"]]
+    assert after["certain"] == before["certain"]
+    assert [path.read_text() for path in kept] == texts
+    assert {path.with_name(f"{path.name}.corrupt-1").read_text() for path in kept} == {damage}
+
+
+def test_run_again_bounds_are_measured_again(study):
+    before = study()
+    for path in (study.workdir / "learned").glob("*-bounds.json"):
+        told = [{**bound, "value": 1.25} for bound in json.loads(path.read_text())]
+        path.write_text(json.dumps(told))
+    after = study(rerun=True)
+    assert [row["bounds"] for row in after["choices"]] == [
+        row["bounds"] for row in before["choices"]
+    ]
+
+
+def test_bounds_are_sampled_often_enough(study):
+    texts = [
+        bound["assumptions"]
+        for row in study()["choices"]
+        for bound in row["bounds"]
+        if bound["name"] == "van Trees" and bound["kind"] == "estimated"
+    ]
+    assert texts and all("2 images and 8 dithers of each" in text for text in texts)
+
+
+def test_what_is_beside_bounds_is_the_psnr_of_the_mean_error(study, monkeypatch):
+    """One image that is nearly exact adds much to the mean PSNR, and nothing to the error."""
+    attack = tradeoffs.run_one
+
+    def uneven(config, scene, attacker, number):
+        record = attack(config, scene, attacker, number)
+        blackbox = record["threat_model"] == "blackbox"
+        told = [10.0, 10.0, 10.0, None if blackbox else 80.0] + [10.0] * blackbox
+        return {**record, "psnr": told, "psnr_mean": 27.5}
+
+    monkeypatch.setattr(tradeoffs, "run_one", uneven)
+    whole, row, *_, nothing = study(threat_model=("whitebox", "blackbox"))["choices"]
+    assert row["psnr_mean"] == 27.5
+    assert row["psnr_of_mean"] == pytest.approx(11.249, abs=1e-3)
+    # Of what diverged there is no error.
+    told = {attack["threat_model"]: attack["psnr_of_mean"] for attack in row["attacks"]}
+    assert told == {"whitebox": row["psnr_of_mean"], "blackbox": None}
+    assert whole["psnr_of_mean"] == 100 and nothing["psnr_of_mean"] is None
+
+
+def test_every_attacker_attacks_every_choice(study):
+    study(threat_model=("whitebox", "blackbox"), attacker=("paper", "adaptive"))
+    expected = {
+        (cut, threat, method)
+        for cut in NETWORK.cuts
+        for threat in ("whitebox", "blackbox")
+        for method in ("paper", "adaptive")
+    }
+    assert set(study.attacked) == expected and len(study.attacked) == 2 * len(expected)
+
+
+# --- The script -----------------------------------------------------------------------------------
+
+
+def test_the_script_recommends_and_its_record_is_read_again(scripts, few):
+    flags = ("--split=pool2", "--defense=none,gaussian:2", "--fit_steps=5", *few)
+    done = scripts.run("partition", *flags, timeout=300)
+    assert done.returncode == 0, done.stderr
+    path = scripts.folder / done.stdout.splitlines()[-1]
+    record = json.loads(path.read_text())
+    assert record.keys() >= records.REQUIRED_KEYS
+    assert [row["split"] for row in record["choices"]] == [
+        "cloud-only",
+        "pool2",
+        "pool2",
+        "edge-only",
+    ]
+    for row in record["choices"][1:3]:
+        assert {attack["threat_model"] for attack in row["attacks"]} == {"whitebox", "blackbox"}
+        for attack in row["attacks"]:
+            assert (scripts.folder / "results" / attack["path"]).is_file()
+    said = done.stdout
+    assert "Recommendation: edge-only" in said
+    assert "strongest attacker that was run" in said and "dB of MSE" in said
+    assert "choices whose 95% intervals overlap may change places" in said
+    assert "phone-wifi" in said and "min_accuracy" in said and "cloud-only" in said
+    # Another profile asks no attack anew, and what nothing meets is said.
+    more = ("--profile=microcontroller", "--max_latency_ms=0.001", "--measure")
+    again = scripts.run("partition", *flags, *more)
+    assert again.returncode == 0, again.stderr
+    assert "No choice meets max_latency_ms=0.001" in again.stdout
+    assert len([*scripts.folder.glob("results/defenses/*/record.json")]) == 4
+    assert "of 55 pairs in the order counted" in again.stdout
+
+
+@pytest.mark.parametrize(
+    "flags, status, told",
+    [
+        (["--defense=blur:1"], 2, "--defense=blur"),
+        (["--profile=toaster"], 2, "--profile=toaster"),
+        (["--max_ssim=nan"], 2, "max_ssim"),
+        (["--max_ssim=1.1"], 2, "max_ssim"),
+        (["--min_accuracy=99"], 2, "min_accuracy"),
+        (["--max_reid=50"], 2, "max_reid"),
+        (["--prefer=beauty"], 2, "--prefer"),
+    ],
+)
+def test_a_mistake_gets_one_line(scripts, flags, status, told):
+    found, said = scripts.answer("partition", *flags)
+    assert found == status
+    (line,) = said.splitlines()
+    assert told in line

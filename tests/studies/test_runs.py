@@ -1,0 +1,266 @@
+"""What the scripts that attack have in common, without a script: flags, and runs done once."""
+
+import dataclasses
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+
+from jaxinv.defenses import DROPOUT
+from jaxinv.errors import UserError
+from jaxinv.inputs import data
+from jaxinv.networks import lenet5
+from jaxinv.store import records
+from jaxinv.studies import runs
+from jaxinv.training import targets
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(runs.Config):
+    depth: int = 3
+
+
+@pytest.fixture
+def scene():
+    """Random images, and a target that nobody trained."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (12, 28, 28, 1), dtype=np.uint8)
+    samples = data.Samples(pixels, np.zeros(12, np.int32))
+    dataset = data.Dataset("random", "nowhere", "f" * 12, 10, samples, samples, samples)
+    target = targets.Target(lenet5(), {}, "nowhere", "e" * 12, {})
+    return runs.Scene(dataset, target, 0.5, ["conv1", "relu2"])
+
+
+class Attack:
+    """Counts how often it is called, and returns the originals, or several tries at them."""
+
+    def __init__(self, scene, config, seeds=None):
+        images = scene.images(config)
+        self.found = images if seeds is None else np.stack([images] * seeds)
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        return runs.Outcome(self.found, "nothing", "none", 1.0, 2.0, 3.0, {"more": self.calls})
+
+
+def run(scene, config, attack, *, cut="relu2", identity=None, **options):
+    identity = identity or {"depth": 3}
+    return runs.run_once("test", config, scene, cut, attack, identity=identity, **options)
+
+
+def config_in(tmp_path, **options):
+    return Config(method="magic", workdir=str(tmp_path), num_images=5, **options)
+
+
+def test_a_run_is_done_once_and_again_when_it_is_asked_for(tmp_path, scene):
+    config = config_in(tmp_path)
+    attack = Attack(scene, config)
+    first = run(scene, config, attack)
+    assert run(scene, config, attack) == first
+    assert attack.calls == 1
+    again = run(scene, dataclasses.replace(config, rerun=True), attack)
+    assert attack.calls == again["more"] == 2
+    assert again["path"] == first["path"]
+
+
+def test_a_run_whose_images_are_damaged_is_done_again(tmp_path, scene, capsys):
+    config = config_in(tmp_path)
+    attack = Attack(scene, config)
+    images = Path(run(scene, config, attack)["path"]).with_name(records.IMAGES_NAME)
+    whole = images.read_bytes()
+    images.write_bytes(whole[: len(whole) // 2])
+    assert run(scene, config, attack)["more"] == 2
+    assert images.with_name("images.npz.corrupt-1").stat().st_size == len(whole) // 2
+    assert str(images) in capsys.readouterr().err
+    assert run(scene, config, attack)["more"] == 2
+
+
+def test_of_several_that_want_a_run_one_does_it(tmp_path, scene, capsys):
+    config = config_in(tmp_path)
+    attack = Attack(scene, config)
+    begun = threading.Barrier(3)
+
+    def slow():
+        time.sleep(0.2)
+        return attack()
+
+    def want(_):
+        begun.wait()
+        return run(scene, config, slow)
+
+    with ThreadPoolExecutor(3) as pool:  # the lock is one between open files
+        found = list(pool.map(want, range(3)))
+    assert attack.calls == 1
+    assert found[0] == found[1] == found[2]
+    assert "Waiting for another process" in capsys.readouterr().err
+
+
+def test_a_sweep_is_told_of_records_that_are_made_or_read(tmp_path, scene, monkeypatch):
+    config = config_in(tmp_path)
+    listing = tmp_path / "listing"
+    attack = Attack(scene, config)
+    first = run(scene, config, attack)["path"]
+    monkeypatch.setenv("JAXINV_RECORDS", str(listing))
+    second = run(scene, config, attack, cut="conv1")["path"]
+    assert run(scene, config, attack)["path"] == first
+    assert listing.read_text().splitlines() == [second, first]
+
+
+def test_a_record_has_what_every_attack_has(tmp_path, scene):
+    config = config_in(tmp_path)
+    record = run(scene, config, Attack(scene, config))
+    assert record.keys() >= records.REQUIRED_KEYS | records.REQUIRED_ATTACK_KEYS
+    assert record["psnr_mean"] == 100
+    assert record["exact_fraction"] == 1
+    assert record["images_per_s"] == pytest.approx(5 / 3)
+    assert (record["fit_s"], record["compile_s"], record["attack_s"]) == (1, 2, 3)
+    assert record["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"num_images": 6}, {"method": "other"}, {"cut": "conv1"}, {"depth": 4}]
+)
+def test_what_decides_a_run_names_it(tmp_path, scene, change):
+    change = dict(change)
+    cut, depth = change.pop("cut", "relu2"), change.pop("depth", 3)
+    config = config_in(tmp_path)
+    first = run(scene, config, Attack(scene, config))
+    config = dataclasses.replace(config, **change)
+    other = run(scene, config, Attack(scene, config), cut=cut, identity={"depth": depth})
+    assert other["path"] != first["path"]
+    assert other["config_hash"] != first["config_hash"]
+
+
+def test_a_defended_run_is_another_one(tmp_path, scene):
+    config = config_in(tmp_path)
+    asked = [
+        {},
+        {"method": "adaptive"},
+        {"releases": 4},
+        {"defense": DROPOUT.at("feature", 0.5)},
+        {"defense": DROPOUT.at("input", 0.5)},
+        {"defense": DROPOUT.at("feature", 0.6)},
+    ]
+    records = [run(scene, config, Attack(scene, config), **options) for options in asked]
+    assert len({record["path"] for record in records}) == len(asked)
+    assert [record["method"] for record in records] == ["magic", "adaptive"] + ["magic"] * 4
+    assert [record["releases"] for record in records[1:3]] == [1, 4]
+    assert records[0]["defense"] == {"kind": "none", "site": "feature", "level": 0.0}
+    assert records[4]["defense"] == {"kind": "dropout", "site": "input", "level": 0.5}
+    assert records[0]["accuracy_undefended"] == 0.5
+    assert (records[0]["reid_top1"], records[0]["reid_gallery"]) == (1, 12)
+
+
+def test_a_table_of_ones_own_and_no_picture(tmp_path, scene, capsys):
+    config = config_in(tmp_path)
+    attacks = [
+        lambda cut=cut: run(scene, config, Attack(scene, config), cut=cut) for cut in scene.cuts
+    ]
+    table = ("what", lambda record: f"<{record['split']}>")
+    runs.run_all("test", config, scene, attacks, table=table, grid=False)
+    assert capsys.readouterr().out.splitlines()[1:] == ["what", "<conv1>", "<relu2>"]
+    assert not list((tmp_path / "test").glob("*.png"))
+
+
+def test_of_several_seeds_the_first_is_kept_and_all_are_measured(tmp_path, scene):
+    config = config_in(tmp_path)
+    attack = Attack(scene, config, seeds=3)
+    attack.found[1] = 0
+    attack.found[2] = np.nan
+    record = run(scene, config, attack)
+    assert len(record["psnr_by_seed"]) == 3
+    assert record["psnr_by_seed"][0] == 100
+    assert record["psnr_by_seed"][2] is None
+    assert record["diverged"] == 5
+    with np.load(record["path"].replace("record.json", "images.npz")) as images:
+        np.testing.assert_array_equal(images["reconstructions"], images["originals"])
+
+
+def test_every_cut_gets_a_line_and_several_a_picture(tmp_path, scene, capsys):
+    config = config_in(tmp_path)
+    attacks = [
+        lambda cut=cut: run(scene, config, Attack(scene, config), cut=cut) for cut in scene.cuts
+    ]
+    finished = runs.run_all("test", config, scene, attacks)
+    out = capsys.readouterr().out.splitlines()
+    assert [record["split"] for record in finished] == ["conv1", "relu2"]
+    assert out[2].startswith("conv1") and out[3].startswith("relu2")
+    (picture,) = (tmp_path / "test").glob("grid-random-magic-*.png")
+    assert str(picture) in out[4]
+
+
+def test_a_configuration_comes_from_the_flags_of_its_names(monkeypatch):
+    values = flags.FlagValues()
+    for field in dataclasses.fields(Config):
+        flags.DEFINE_string(field.name, f"<{field.name}>", "", flag_values=values)
+    flags.DEFINE_list("split", "a,b", "", flag_values=values, allow_override=True)
+    values.mark_as_parsed()
+    monkeypatch.setattr(runs.flags, "FLAGS", values)
+    config = runs.from_flags(Config, depth=7)
+    assert config.depth == 7
+    assert config.split == ("a", "b")
+    assert config.dataset == "<dataset>"
+
+
+# --- Side by side ---------------------------------------------------------------------------------
+
+
+def test_jobs_side_by_side_answer_in_order():
+    done = []
+
+    def step(job, number):
+        def run():
+            done.append((job, number))
+            return job, number
+
+        return run
+
+    jobs = [[step(job, number) for number in range(3)] for job in range(4)]
+    with runs.side_by_side(jobs) as steps:
+        answers = [ask() for ask in steps]
+    assert answers == [(job, number) for job in range(4) for number in range(3)]
+    for job in range(4):  # within a job one after the other
+        assert [number for own, number in done if own == job] == [0, 1, 2]
+
+
+def test_a_step_that_fails_fails_where_it_is_asked_for():
+    later = []
+
+    def fails():
+        raise UserError("as it should")
+
+    with runs.side_by_side([[lambda: 1, fails, lambda: later.append(1)]]) as steps:
+        assert steps[0]() == 1
+        for ask in steps[1:]:
+            with pytest.raises(UserError, match="as it should"):
+                ask()
+    assert not later
+
+
+def test_no_step_begins_after_the_caller_has_failed(monkeypatch):
+    monkeypatch.setattr(runs.records, "usable_cores", lambda: 2)
+    begun, go_on, done = threading.Event(), threading.Event(), []
+
+    def fails():
+        begun.wait(10)
+        raise UserError("as it should")
+
+    def first():
+        begun.set()
+        go_on.wait(10)
+        done.append("first")
+
+    jobs = [[fails], [first, lambda: done.append("second")]]
+    with pytest.raises(UserError), runs.side_by_side(jobs) as steps:
+        steps[0]()
+    go_on.set()
+    deadline = time.monotonic() + 10
+    while "first" not in done and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert done == ["first"]

@@ -1,0 +1,496 @@
+"""Defences judged: what flags may say, that accuracy and attacks see one release, and verdicts."""
+
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxinv import defenses
+from jaxinv.attacks.learned import inverse
+from jaxinv.attacks.whitebox import adaptive
+from jaxinv.attacks.whitebox import rmle as whitebox
+from jaxinv.defenses import DROPOUT, GAUSSIAN, Release
+from jaxinv.errors import UsageError
+from jaxinv.inputs import data
+from jaxinv.networks import sequence
+from jaxinv.studies import runs, tradeoffs
+from jaxinv.studies.tradeoffs import Attacker, Choice, Config, Deployment, choices, protection
+from jaxinv.training import retraining, targets
+
+NETWORK = sequence(
+    [
+        ("conv", nn.Conv(2, (3, 3), (2, 2))),
+        ("relu", nn.relu),
+        ("logits", nn.DenseGeneral(10, axis=(-3, -2, -1))),
+    ],
+    (12, 12, 1),
+    mean=(0.5,),
+    std=(0.3,),
+)
+PARAMS = jax.jit(NETWORK.init)(jax.random.key(0))
+
+
+def config_of(**changes):
+    return Config(**{"split": ("relu",), "num_images": 5, **changes})
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """Random images, labelled as an untrained network sees them but for a few."""
+
+    def samples(count, seed):
+        rng = np.random.default_rng(seed)
+        pixels = rng.integers(0, 256, (count, 12, 12, 1), dtype=np.uint8)
+        seen = NETWORK.apply(PARAMS, jnp.asarray(data.Samples(pixels, np.zeros(1)).images))
+        labels = np.asarray(seen).argmax(1).astype(np.int32)
+        labels[::10] = (labels[::10] + 1) % 10
+        return data.Samples(pixels, labels)
+
+    parts = samples(40, 0), samples(40, 1), samples(60, 2)
+    dataset = data.Dataset("random", "nowhere", "f" * 12, 10, *parts)
+    target = targets.Target(NETWORK, PARAMS, "nowhere", "e" * 12, {})
+    return runs.Scene(dataset, target, 0.9, ["relu"])
+
+
+def deployed(scene, *family, site="feature", kind="dropout", **changes):
+    levels = tuple((level,) for level in family)
+    return Deployment(config_of(**changes), scene, "relu", Choice((kind,), (site,), levels))
+
+
+# --- Flags --------------------------------------------------------------------------------------
+
+
+def test_every_defence_stands_at_every_site():
+    found = choices(config_of(defense=("dropout", "gaussian"), site=("feature", "input")))
+    assert found == [
+        Choice(("dropout",), ("feature",), None),
+        Choice(("dropout",), ("input",), None),
+        Choice(("gaussian",), ("feature",), None),
+        Choice(("gaussian",), ("input",), None),
+    ]
+
+
+def test_what_is_given_twice_is_done_once():
+    found = choices(config_of(defense=("dropout", " dropout"), level=(".2", "0.2", "0")))
+    assert found == [Choice(("dropout",), ("feature",), ((0.2,), (0.0,)))]
+
+
+def test_several_are_written_with_a_plus():
+    config = config_of(defense=("dropout+clip",), site=("input+feature",), level=(".2+.1", "0+0"))
+    (found,) = choices(config)
+    assert found == Choice(("dropout", "clip"), ("input", "feature"), ((0.2, 0.1), (0.0, 0.0)))
+    (found,) = choices(dataclasses.replace(config, site=("feature",)))
+    assert found.sites == ("feature", "feature")
+
+
+MISTAKES = {
+    "unknown defence": ({"defense": ("blur",)}, "--defense=blur: expected gaussian, ... clip."),
+    "unknown part": ({"defense": ("dropout+blur",), "level": ("0+0",)}, "--defense=blur"),
+    "no defence": ({"defense": ()}, "--defense"),
+    "unknown site": ({"site": ("wire",)}, "--site=wire: expected input, feature"),
+    "unknown attacker": ({"attacker": ("strong",)}, "--attacker=strong: expected paper, adaptive"),
+    "no attacker": ({"attacker": ()}, "--attacker is empty"),
+    "unknown threat": ({"threat_model": ("grey",)}, "--threat_model=grey: expected whitebox"),
+    "no threat": ({"threat_model": ()}, "--threat_model is empty"),
+    "no level": ({"level": ()}, "--level"),
+    "a level in words": ({"level": ("much",)}, "--level=much: expected a number"),
+    "level too high": ({"level": ("0", "1")}, "--level=1.0: dropout takes a number ... below 1"),
+    "level below 0": ({"level": ("-.1",)}, "--level=-0.1: dropout"),
+    "level not finite": ({"defense": ("gaussian",), "level": ("nan",)}, "--level=nan: gaussian"),
+    "part of a bit": ({"defense": ("quantize",), "level": ("1.5",)}, "quantize takes a whole"),
+    "levels without a plus": (
+        {"defense": ("dropout+gaussian",), "level": (".2",)},
+        "--level=.2: expected 2 numbers with + between",
+    ),
+    "levels with a plus": ({"level": (".2+.3",)}, "--level=.2+.3: expected a number"),
+    "several without levels": ({"defense": ("dropout+gaussian",)}, "--level is missing"),
+    "too many sites": ({"site": ("input+feature",)}, "--site=input+feature: expected one"),
+    "too few sites": (
+        {"defense": ("clip+clip+clip",), "site": ("input+feature",), "level": ("0+0+0",)},
+        "--site=input+feature",
+    ),
+    "nopeek at the input": (
+        {"defense": ("nopeek",), "site": ("input",)},
+        "--site=input: nopeek is trained in",
+    ),
+    "a level that fits one of two": (
+        {"defense": ("gaussian", "dropout"), "level": ("2",)},
+        "--level=2.0: dropout",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line(name):
+    changes, words = MISTAKES[name]
+    with pytest.raises(UsageError) as caught:
+        choices(config_of(**changes))
+    line = str(caught.value)
+    assert "\n" not in line
+    assert all(part in line for part in words.split(" ... "))
+
+
+# --- One release for all ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("site", ["input", "feature"])
+def test_what_is_attacked_is_what_the_accuracy_is_of(scene, site):
+    deployment = deployed(scene, 0.0, 0.5, site=site, draws=3)
+    images = scene.dataset.test.images
+    whole, part = deployment.releases(1, images), deployment.releases(1, images[:5])
+    assert len(whole) == len(part) == 3
+    rows = np.arange(5)
+    for one, other in zip(whole, part, strict=True):
+        np.testing.assert_allclose(one[np.arange(60)][:5], other[rows], rtol=1e-5, atol=1e-6)
+    assert np.abs(part[0][rows] - part[1][rows]).max() > 0.1
+    assert np.abs(part[1][rows] - part[2][rows]).max() > 0.1
+    alone = deployed(scene, 0.5, site=site, draws=1).releases(0, images)
+    np.testing.assert_allclose(alone[0][rows], part[0][rows], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "defense, other",
+    [
+        (GAUSSIAN.at("feature", 0.5), GAUSSIAN.at("feature", 2.0)),
+        (
+            DROPOUT.at("feature", 0.5) + GAUSSIAN.at("feature", 0.2),
+            DROPOUT.at("feature", 0.8) + GAUSSIAN.at("feature", 0.7),
+        ),
+        (GAUSSIAN.at("input", 0.5), GAUSSIAN.at("input", 0.1)),
+    ],
+)
+def test_what_is_classified_is_what_crosses_the_wire(scene, defense, other):
+    key, (edge, cloud) = jax.random.key(3), NETWORK.split("relu")
+    test = scene.dataset.test
+    found = tradeoffs.classified(edge, cloud, PARAMS, test, [defense, other], key)
+    expected = [
+        targets.correct(cloud, PARAMS, Release(edge, PARAMS, test.images, own, key), test.labels)
+        for own in (defense, other)
+    ]
+    assert found.shape == (2, 60) and found.dtype == bool
+    np.testing.assert_array_equal(found, expected)
+    assert (found[0] != found[1]).any()
+
+
+def test_the_edge_is_computed_once_for_all_levels(scene):
+    """Counted where the program is made: the edge's layers stand outside the loop over levels."""
+    edge, _ = NETWORK.split("relu")
+    structure, levels = GAUSSIAN.at("feature", 1.0).structure, np.ones((4, 1), np.float32)
+    keys, images = jax.random.split(jax.random.key(0), 5), scene.dataset.test.images[:5]
+
+    def run(keys, images):
+        own = edge.select(PARAMS)
+        return defenses.release_levels(edge, structure, own, keys, images, levels, jnp.sum)
+
+    program = jax.make_jaxpr(run)(keys, images)
+    (loop,) = (each for each in program.eqns if each.primitive.name == "scan")
+    outside = " ".join(str(each) for each in program.eqns if each is not loop)
+    assert "conv_general_dilated" in outside and "conv_general_dilated" not in str(loop)
+
+
+def test_without_a_defence_the_whole_target_is_asked_once(scene, monkeypatch):
+    tradeoffs._undefended.cache_clear()
+    asked = []
+
+    def correct(network, *args):
+        asked.append(network.cuts)
+        return original(network, *args)
+
+    original = targets.correct
+    monkeypatch.setattr(targets, "correct", correct)
+    for kind in ("dropout", "gaussian"):
+        found = deployed(scene, 0.0, kind=kind).correct(0)
+        assert found.shape == (1, 60) and found.mean() == pytest.approx(0.9)
+    assert asked == [NETWORK.cuts]
+
+
+@pytest.mark.parametrize("retrain", ["none", "cloud", "both"])
+def test_the_accuracy_is_the_clouds_on_every_draw(scene, monkeypatch, retrain):
+    def trained(network, params, cut, family, samples, *, part, **options):
+        """Other parameters at each level, of the cloud alone if that is asked for."""
+        edge, _ = network.split(cut)
+        own = [network.init(jax.random.key(9 + number)) for number in range(len(family))]
+        kept = edge.select(params) if part == "cloud" else {}
+        return retraining.Retrained([{**each, **kept} for each in own], 0.0, 0.0)
+
+    monkeypatch.setattr(retraining, "retrain", trained)
+    deployment = deployed(scene, 0.0, 0.3, 0.8, retrain=retrain)
+    test = scene.dataset.test
+    assert deployment.draws == 2
+    if retrain == "none":
+        assert deployment.accuracy(0)["accuracy"] == pytest.approx(0.9)
+    for number in (2, 1):
+        expected = []
+        for release in deployment.releases(number, test.images):
+            features = release[np.arange(60)]
+            logits = deployment.cloud.apply(deployment.params[number], features)
+            expected.append(np.asarray(logits).argmax(1) == test.labels)
+        np.testing.assert_array_equal(deployment.correct(number), expected)
+    found = deployment.accuracy(1)
+    assert found["accuracy"] == pytest.approx(np.mean(expected))
+    low, high = found["accuracy_ci"]
+    assert low < found["accuracy"] < high
+    assert found["accuracy"] < 0.9
+
+
+def test_without_randomness_one_draw_is_all(scene):
+    assert deployed(scene, 0.0, 0.5).draws == 2
+    assert deployed(scene, 0.0).draws == 1
+    assert deployed(scene, 2, kind="quantize").draws == 1
+
+
+def test_clipping_is_to_the_median_length_of_the_deployers_images(scene):
+    deployment = deployed(scene, 0.0, 0.1, kind="clip")
+    features = np.asarray(deployment.edge.apply(PARAMS, scene.dataset.target.images))
+    norm = np.median(np.linalg.norm(features.reshape(40, -1), axis=1))
+    mechanism = deployment.family[1].steps[0].mechanism
+    made = mechanism.apply(jax.random.key(0), jnp.full(features[0].shape, 1e3), jnp.float32(1e-9))
+    assert np.linalg.norm(made) == pytest.approx(norm, rel=1e-3)
+    assert deployment.name == "clip, feature"
+
+
+def test_nopeek_trains_both_halves_and_others_what_is_asked(scene, monkeypatch):
+    asked = []
+
+    def retrain(network, params, cut, family, samples, *, part, steps, **options):
+        asked.append((part, steps, len(family), len(samples)))
+        return retraining.Retrained((params,) * len(family), 0.0, 0.0)
+
+    monkeypatch.setattr(retraining, "retrain", retrain)
+    nothing = deployed(scene, 0.5)
+    assert nothing.same_edge and nothing.params == [PARAMS]
+    cloud = deployed(scene, 0.0, 0.5, retrain="cloud", retrain_steps=7)
+    assert cloud.same_edge and len(cloud.params) == 2
+    nopeek = deployed(scene, 0.0, 1.0, 2.0, kind="nopeek")
+    assert not nopeek.same_edge and len(nopeek.params) == 3
+    assert asked == [("cloud", 7, 2, 40), ("both", retraining.STEPS, 3, 40)]
+
+
+@pytest.mark.parametrize("releases", [1, 3])
+def test_an_attacker_is_handed_every_draw_of_every_level(scene, monkeypatch, releases):
+    """And its answers go back to where they belong."""
+    handed = []
+
+    def invert(edge, params, features, settings, **options):
+        handed.append(features[np.arange(len(features))])
+        answers = np.arange(len(features), dtype=np.float32)
+        images = np.broadcast_to(answers[:, None, None, None], (len(features), 12, 12, 1))
+        return whitebox.Reconstruction(images, *([None] * 3), 8.0, 4.0)
+
+    monkeypatch.setattr(whitebox, "invert", invert)
+    deployment = deployed(scene, 0.2, 0.5, releases=releases)
+    config = config_of(releases=releases)
+    found = Attacker(config, scene, deployment, "whitebox", "paper").found
+    images = scene.dataset.test.images[:5]
+    expected = [
+        release[np.arange(5)]
+        for number in range(2)
+        for release in deployment.releases(number, images, releases)
+    ]
+    (features,) = handed
+    np.testing.assert_allclose(features, np.concatenate(expected), rtol=1e-5, atol=1e-6)
+    for number, level in enumerate(found):
+        assert level.images.shape == (2, 5, 12, 12, 1)
+        np.testing.assert_array_equal(
+            level.images[..., 0, 0, 0].ravel(), 10 * number + np.arange(10)
+        )
+        assert (level.compile_seconds, level.seconds) == (2.0, 4.0)
+
+
+def test_cuts_are_attacked_side_by_side(scene, monkeypatch):
+    """Each waits for the other, and neither attacks twice."""
+    both = threading.Barrier(2, timeout=30)
+    attacks = []
+
+    def invert(edge, params, features, settings, **options):
+        both.wait()
+        attacks.append(features)
+        images = np.zeros((len(features), 12, 12, 1), np.float32)
+        return whitebox.Reconstruction(images, *([None] * 3), 8.0, 4.0)
+
+    monkeypatch.setattr(whitebox, "invert", invert)
+    attackers = [
+        Attacker(config_of(), scene, deployed(scene, 0.5), "whitebox", "paper") for _ in range(2)
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        found = [*pool.map(lambda attacker: attacker.found, attackers)]
+    assert [attacker.found for attacker in attackers] == found
+    assert len(attacks) == 2
+
+
+@pytest.mark.parametrize("threat", ["whitebox", "blackbox"])
+def test_levels_share_the_time_of_what_they_learn_from_together(scene, monkeypatch, threat):
+    images = np.zeros((5, 12, 12, 1), np.float32)
+
+    class Learned:
+        quality = ({}, {})
+        fit_seconds, seconds, compile_seconds, queries = 6.0, 5.0, 1.0, 7
+
+        def invert(self, seen):
+            return adaptive.Reconstruction([images, images], ["rMLE"] * 2, 2.0, 4.0)
+
+        def of(self, number):
+            return self
+
+        def timed(self, seen):
+            return images, 1.0, 2.0
+
+    monkeypatch.setattr(adaptive, "learn", lambda *args, **options: Learned())
+    monkeypatch.setattr(inverse, "learn", lambda *args, **options: Learned())
+    monkeypatch.setattr(tradeoffs, "divide", lambda images, queries: (images, images, queries))
+    deployment = deployed(scene, 0.2, 0.5, draws=1)
+    found = Attacker(config_of(draws=1), scene, deployment, threat, "adaptive").found
+    assert sum(level.fit_seconds for level in found) == 6.0
+    assert sum(level.compile_seconds for level in found) == 2.0
+    assert sum(level.seconds for level in found) == 4.0
+
+
+def test_what_decides_an_attack_is_in_its_identity(scene):
+    def identity(method="adaptive", threat="whitebox", levels=(0.0, 0.5), **changes):
+        deployment = deployed(scene, *levels, **changes)
+        return repr(Attacker(config_of(**changes), scene, deployment, threat, method).identity)
+
+    different = [
+        identity(),
+        identity(threat="blackbox"),
+        identity(levels=(0.5,)),
+        identity(fit_steps=3),
+        identity(surrogate="same"),
+        identity(draws=3),
+        identity(retrain="cloud"),
+        identity(retrain="cloud", retrain_steps=3),
+        identity(threat="queryfree"),
+        identity(threat="queryfree", shadow_steps=3),
+        identity("paper"),
+        identity("paper", threat="blackbox"),
+    ]
+    assert len(set(different)) == len(different)
+    # The authors' attack learns nothing, and one level knows nothing of another.
+    assert identity("paper", fit_steps=3) == identity("paper")
+    assert identity("paper", levels=(0.5, 0.7)) == identity("paper")
+    assert identity("paper", levels=(0.5, 0.7), retrain="both") != identity("paper", retrain="both")
+
+
+@pytest.mark.parametrize("threat", tradeoffs.THREAT_MODELS)
+def test_every_attacker_says_what_it_knows(scene, threat):
+    deployment = deployed(scene, 0.5)
+    paper, adaptive = (
+        Attacker(config_of(), scene, deployment, threat, method) for method in tradeoffs.ATTACKERS
+    )
+    assert "level" in adaptive.knowledge and "level" not in paper.knowledge
+    assert adaptive.learns
+    assert paper.learns == (threat != "whitebox")
+
+
+def test_a_judgement_is_the_mean_over_draws(scene, monkeypatch, tmp_path):
+    labels = scene.dataset.test.labels[:5]
+
+    class Judge:
+        accuracy = 0.7
+
+        def correct(self, images, given):
+            np.testing.assert_array_equal(given, labels)
+            return images[:, 0, 0, 0] > 0
+
+    asked = []
+
+    def find(dataset, folder):
+        asked.append(folder)
+        return Judge()
+
+    monkeypatch.setattr(tradeoffs.judge, "find", find)
+    tradeoffs._judge.cache_clear()
+    images = np.ones((2, 5, 12, 12, 1), np.float32)
+    images[0, 0] = images[1, 0] = images[1, 1] = 0
+    config = config_of(workdir=str(tmp_path))
+    found = tradeoffs.judged(config, scene, images)
+    tradeoffs.judged(config, scene, images)
+    tradeoffs._judge.cache_clear()
+    assert found["judge_accuracy"] == pytest.approx(0.7)
+    assert found["judge_accuracy_originals"] == 0.7
+    assert found["judge_ci"][0] < 0.7 < found["judge_ci"][1]
+    assert asked == [tmp_path / "learned"]
+
+
+# --- Verdicts -----------------------------------------------------------------------------------
+
+
+def record(defense, accuracy, ssim, reid, split="relu2"):
+    return {
+        "split": split,
+        "defense": defense.describe(),
+        "accuracy": accuracy,
+        "accuracy_undefended": 0.99,
+        # What counts is the upper end of an interval.
+        "ssim_mean": 0.0,
+        "ssim_ci": [0.0, ssim],
+        "reid_top1": 0.0,
+        "reid_ci": [0.0, reid],
+        "diverged": int(ssim is None),
+    }
+
+
+def dropout(level, *rest, **options):
+    return record(DROPOUT.at("feature", level), *rest, **options)
+
+
+def test_the_strongest_attacker_decides():
+    finished = [
+        dropout(0.4, 0.98, 0.1, 0.01),
+        dropout(0.4, 0.98, 0.6, 0.01),  # another attacker, who sees more
+        dropout(0.6, 0.95, 0.1, 0.02),
+        dropout(0.6, 0.95, 0.2, 0.05),
+        dropout(0.8, 0.80, 0.0, 0.00),
+    ]
+    (row,) = protection(finished)
+    assert row["split"] == "relu2"
+    assert row["defense"] == "dropout, feature"
+    assert row["level"] == "0.6"
+    assert row["loss"] == pytest.approx(0.04)
+    assert (row["ssim"], row["reid"]) == (0.2, 0.05)
+
+
+def test_both_measures_must_hold():
+    (row,) = protection([dropout(0.4, 0.98, 0.1, 0.5), dropout(0.6, 0.9, 0.3, 0.0)])
+    assert row == {
+        "split": "relu2",
+        "defense": "dropout, feature",
+        **dict.fromkeys(("loss", "level", "ssim", "reid")),
+    }
+    limits = (
+        dropout(0.4, 0.98, tradeoffs.SAFE_SSIM, 0.0),
+        dropout(0.4, 0.98, 0, tradeoffs.SAFE_REID),
+    )
+    for limit in limits:
+        assert protection([limit])[0]["level"] is None
+
+
+def test_an_attack_that_diverged_proves_nothing():
+    (row,) = protection([dropout(0.4, 0.98, None, 0.0), dropout(0.4, 0.98, 0.1, 0.0)])
+    assert row["level"] is None
+    (row,) = protection([dropout(0.4, 0.98, None, 0.0), dropout(0.6, 0.9, 0.1, 0.0)])
+    assert row["level"] == "0.6"
+
+
+def test_splits_defences_and_sites_have_a_verdict_each():
+    both = GAUSSIAN.at("input", 1.0) + DROPOUT.at("feature", 0.5)
+    finished = [
+        dropout(0.4, 0.98, 0.1, 0.0),
+        dropout(0.4, 0.97, 0.1, 0.0, split="fc1"),
+        record(DROPOUT.at("input", 0.4), 0.96, 0.1, 0.0),
+        record(both, 0.95, 0.1, 0.0),
+    ]
+    rows = protection(finished)
+    assert [(row["split"], row["defense"], row["level"]) for row in rows] == [
+        ("relu2", "dropout, feature", "0.4"),
+        ("fc1", "dropout, feature", "0.4"),
+        ("relu2", "dropout, input", "0.4"),
+        ("relu2", "gaussian+dropout, input+feature", "1+0.5"),
+    ]
+    assert [row["loss"] for row in rows] == pytest.approx([0.01, 0.02, 0.03, 0.04])
+    assert protection([]) == []

@@ -1,0 +1,197 @@
+"""Targets trained on behind a defence: what moves, what it is worth, and what is kept."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+from test_shadow import samples
+
+from jaxinv.defenses import (
+    DROPOUT,
+    GAUSSIAN,
+    NONE,
+    NOPEEK,
+    Release,
+    clipped_gaussian,
+    distance_correlation,
+)
+from jaxinv.networks import sequence
+from jaxinv.training import retraining, targets
+from jaxinv.training.fit import Fit
+
+NETWORK = sequence(
+    [
+        ("flat", lambda x: x.reshape(len(x), -1)),
+        ("hidden", nn.Dense(12)),
+        ("relu", nn.relu),
+        ("logits", nn.Dense(3)),
+    ],
+    (4, 4, 1),
+    mean=(0.5,),
+    std=(0.3,),
+)
+EDGE, CLOUD = NETWORK.split("relu")
+TAUGHT, TEST = samples(600), samples(300, seed=1)
+
+
+@functools.cache
+def trained():
+    """A target that never saw a defence: random features, and the best linear map from them."""
+    params = jax.jit(NETWORK.init)(jax.random.key(0))
+    features = np.asarray(EDGE.apply(params, TAUGHT.images))
+    known = np.column_stack([features, np.ones(len(features))])
+    solution = np.linalg.lstsq(known, 4 * np.eye(3)[TAUGHT.labels] - 2, rcond=None)[0].astype("f")
+    return {**params, "logits": {"kernel": solution[:-1], "bias": solution[-1]}}
+
+
+def retrained(family, part, *, params=None, seed=1, steps=60, data=TAUGHT, **options):
+    params = trained() if params is None else params
+    key = jax.random.key(seed)
+    return retraining.retrain(
+        NETWORK, params, "relu", family, data, part=part, key=key, steps=steps, **options
+    )
+
+
+def accuracy(params, defense):
+    release = Release(EDGE, params, TEST.images, defense, jax.random.key(7))
+    return targets.correct(CLOUD, params, release, TEST.labels).mean()
+
+
+def same(a, b):
+    return all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))
+
+
+DROPOUTS = [DROPOUT.at("feature", level) for level in (0.0, 0.6, 0.85)]
+
+
+@pytest.fixture(scope="module")
+def both():
+    return retrained(DROPOUTS, "both")
+
+
+def test_both_halves_move_and_the_target_that_was_stays(both):
+    before = jax.tree.map(np.array, trained())
+    for params in both.params:
+        assert params.keys() == before.keys()
+        assert not same(params["hidden"], before["hidden"])
+        assert not same(params["logits"], before["logits"])
+    assert same(trained(), before)
+    assert both.seconds > 0 and both.compile_seconds > 0
+
+
+def test_the_cloud_alone_leaves_the_edge_as_it_is():
+    cloud = retrained(DROPOUTS[1:], "cloud")
+    for params, defense in zip(cloud.params, DROPOUTS[1:], strict=True):
+        assert same(params["hidden"], trained()["hidden"])
+        assert not same(params["logits"], trained()["logits"])
+        assert accuracy(params, defense) > accuracy(trained(), defense) - 0.01
+    assert not same(cloud.params[0]["logits"], cloud.params[1]["logits"])
+
+
+def test_a_target_that_learned_to_live_with_a_defence_is_right_more_often(both):
+    for params, defense in zip(both.params[1:], DROPOUTS[1:], strict=True):
+        assert accuracy(trained(), defense) < 0.95
+        assert accuracy(params, defense) > accuracy(trained(), defense) + 0.02
+    assert accuracy(both.params[0], DROPOUTS[0]) > 0.95
+
+
+def test_a_level_does_not_depend_on_how_many_there_are(both):
+    alone = retrained(DROPOUTS[:1], "both")
+    for one, other in zip(
+        jax.tree.leaves(alone.params[0]), jax.tree.leaves(both.params[0]), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def correlation(params):
+    features = EDGE.apply(params, TEST.images)
+    return float(distance_correlation(TEST.images, features))
+
+
+def test_nopeek_lowers_the_distance_correlation_and_the_cloud_still_classifies():
+    family = [NOPEEK.at("feature", level) for level in (0.0, 5.0)]
+    without, with_it = retrained(family, "both", steps=200).params
+    assert correlation(with_it) < correlation(without) - 0.1
+    assert accuracy(with_it, NONE) > 0.8
+
+
+def test_beside_another_step_nopeek_has_its_own_level():
+    noise = GAUSSIAN.at("feature", 0.01)
+    family = [NOPEEK.at("feature", level) + noise for level in (0.0, 5.0)]
+    without, with_it = retrained(family, "both", steps=200).params
+    assert correlation(with_it) < correlation(without) - 0.1
+
+
+def test_what_was_trained_is_read(both, tmp_path):
+    first = retrained(DROPOUTS, "both", folder=tmp_path)
+    (path,) = tmp_path.iterdir()
+    assert path.name.startswith("relu-")
+    written = path.stat().st_mtime_ns
+    again = retrained(DROPOUTS, "both", folder=tmp_path)
+    assert path.stat().st_mtime_ns == written
+    for one, other in zip(first.params, again.params, strict=True):
+        assert same(one, other)
+    assert same(first.params, both.params)
+    assert again.seconds == pytest.approx(first.seconds)
+
+
+def test_a_killed_training_goes_on_and_ends_the_same(both, tmp_path, monkeypatch):
+    save = retraining.checkpoints.save
+
+    def save_and_die(*args, **options):
+        save(*args, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retraining.checkpoints, "save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            retrained(DROPOUTS, "both", folder=tmp_path)
+    (path,) = tmp_path.iterdir()
+    left = path.read_bytes()
+    resumed = retrained(DROPOUTS, "both", folder=tmp_path)
+    assert path.read_bytes() != left
+    for one, other in zip(resumed.params, both.params, strict=True):
+        assert same(one, other)
+
+
+def test_it_is_kept_by_all_that_it_depends_on(tmp_path, monkeypatch):
+    given = []
+
+    def fit(loss, params, data, *, checkpoint, **options):
+        given.append(checkpoint)
+        return Fit(params, [], 0.0, 0.0)
+
+    monkeypatch.setattr(retraining, "fit", fit)
+    defense = GAUSSIAN.at("feature", 0.5)
+    changed = {**trained(), "hidden": jax.tree.map(lambda leaf: leaf + 1, trained()["hidden"])}
+
+    def ask(family=(defense,), part="both", **options):
+        retrained(list(family), part, folder=tmp_path, **options)
+        return given[-1]
+
+    others = [
+        ask(part="cloud"),
+        ask(steps=120),
+        ask(seed=2),
+        ask(params=changed),
+        ask(data=samples(300)),
+        ask(family=[defense, defense]),
+        ask(family=[GAUSSIAN.at("input", 0.5)]),
+        ask(family=[GAUSSIAN.at("feature", 0.6)]),
+        ask(family=[DROPOUT.at("feature", 0.5)]),
+        ask(family=[clipped_gaussian(1.0).at("feature", 0.5)]),
+        ask(family=[clipped_gaussian(9.0).at("feature", 0.5)]),
+    ]
+    assert ask() == ask()
+    assert len({ask(), *others}) == 1 + len(others)
+    retrained([defense], "both")
+    assert given[-1] is None
+
+
+def test_behind_the_last_layer_there_is_nothing_to_train():
+    family = [GAUSSIAN.at("feature", 1.0)]
+    options = {"part": "cloud", "key": jax.random.key(0)}
+    found = retraining.retrain(NETWORK, trained(), "logits", family, TAUGHT, **options)
+    assert found.params == (trained(),)
