@@ -1,0 +1,49 @@
+"""Likelihoods of released features, for attackers who know the defense."""
+
+import jax
+from jax import Array
+
+from jaxinv.defenses.mechanism import Structure
+
+_DRAWS = 8  # draws that stand for a mechanism without a residual of its own
+
+
+def is_noisy(structure: Structure) -> bool:
+    """Returns True if the residual of features is in standard deviations of noise."""
+    at_features = [mechanism for mechanism, site in structure if site == "feature"]
+    return len(at_features) == 1 and at_features[0].noisy
+
+
+def residual(
+    structure: Structure, before: Array, clean: Array, observed: Array, levels: Array
+) -> Array:
+    """Computes the residual of observed features behind a defense; see `Mechanism.residual`.
+
+    Args:
+      structure: of the defense. Steps at the input are ignored.
+      before, clean, observed: `[B, ...]`, features before a final rectifier, the features, and the
+        released features.
+      levels: `[B, P]`, of the steps, as combined releases have them.
+
+    Returns:
+      `[B, ...]`.
+    """
+    steps = [
+        (mechanism, number)
+        for number, (mechanism, site) in enumerate(structure)
+        if site == "feature"
+    ]
+    known = steps[0][0].residual if len(steps) == 1 else None
+    if known is not None:
+        return jax.vmap(known)(before, clean, observed, levels[:, steps[0][1]])
+
+    def draw(key: Array, x: Array, levels: Array) -> Array:
+        for mechanism, number in steps:
+            x = mechanism.apply(jax.random.fold_in(key, number), x, levels[number])
+        return x
+
+    def expected(x: Array, levels: Array) -> Array:
+        keys = jax.random.split(jax.random.key(0), _DRAWS)
+        return jax.vmap(draw, (0, None, None))(keys, x, levels).mean(axis=0)
+
+    return jax.vmap(expected)(clean, levels) - observed

@@ -1,0 +1,160 @@
+"""Mechanisms, and defenses made of them.
+
+A mechanism is a randomised map of one example with a strength, its level. A defense applies one or
+more mechanisms in turn, each at the input or at the features. A custom mechanism is a function:
+
+    def blur(key, x, level): return (1 - level) * x + level * x.mean()
+    defense = Mechanism("blur", blur, below=1.0).at("feature", 0.5)
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jax import Array
+
+from jaxinv.errors import UsageError
+
+Site = Literal["input", "feature"]
+SITES: tuple[Site, ...] = ("input", "feature")
+
+
+def mean(releases: Array, level: Array) -> Array:
+    """Returns the mean of releases `[K, ...]`."""
+    del level
+    return releases.mean(axis=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mechanism:
+    """A randomised map of one example, with its likelihood for an attacker who knows it.
+
+    All functions are pure and take one example: features of any shape, or an image `[H, W, C]` as
+    the network normalises it (zero is the mean pixel), as in the authors' program. The level is a
+    traced scalar, so that one compiled program serves all levels.
+
+    Attributes:
+      name: as flags and records spell it.
+      apply: `(key, x, level) -> y`, of the shape of x; at level 0 it returns `x`.
+      unit: of the level, for people.
+      source: of the mechanism.
+      sweep: default levels of a study.
+      random: True if it draws random numbers.
+      below: levels are at least 0 and below this number.
+      whole: True if levels are whole numbers.
+      residual: `(before, clean, observed, level) -> r`, all of one shape. Half of its squared sum
+        is, up to a constant, the negative log-likelihood of the observed value given the features.
+        `clean` are the features; `before` are the features before a final rectifier (the same
+        where there is none), for which gradients do not vanish. None: an attacker compares with the
+        mean of a few draws.
+      noisy: True if `residual` is in standard deviations of noise. Otherwise it is in units of the
+        features, and zero at the true image.
+      combine: `(releases [K, ...], level) -> y`, the best estimate from several releases.
+      combined: `(level, K) -> level`, the level of K combined releases.
+      penalty: `(images [B, ...], features [B, ...]) -> scalar`, added to the training loss, times
+        the level. None for mechanisms that need no training.
+      noise: for bounds, the kind of noise that acts on every value independently: added, or values
+        dropped. None for other mechanisms.
+      noise_scale: `level -> scale` of that noise.
+      symbols: `(y, level) -> whole numbers` of the shape of y and of `level` bits each, by which an
+        output at a level above 0 can be sent beside its least and greatest value. None where an
+        output takes more values.
+    """
+
+    name: str
+    apply: Callable[[Array, Array, Array], Array]
+    unit: str = "level"
+    source: str = ""
+    sweep: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
+    random: bool = True
+    below: float = math.inf
+    whole: bool = False
+    residual: Callable[[Array, Array, Array, Array], Array] | None = None
+    noisy: bool = False
+    combine: Callable[[Array, Array], Array] = mean
+    combined: Callable[[Any, int], Any] = lambda level, count: level
+    penalty: Callable[[Array, Array], Array] | None = None
+    noise: Literal["gaussian", "laplace", "dropout"] | None = None
+    noise_scale: Callable[[float], float] = lambda level: level
+    symbols: Callable[[Array, Array], Array] | None = None
+
+    def at(self, site: Site, level: float) -> "Defense":
+        """Returns the defense that applies this mechanism at one site.
+
+        Raises:
+          UsageError: the site is unknown, or the level is out of range.
+        """
+        if site not in SITES:
+            raise UsageError(f"site={site}: expected {' or '.join(SITES)}.")
+        if self.penalty is not None and site == "input":
+            raise UsageError(f"site={site}: {self.name} is trained in; its site is feature.")
+        number = float(level)
+        fits = 0 <= number < self.below and np.isfinite(np.float32(number))
+        if not fits or (self.whole and number != round(number)):
+            kind = "a whole number" if self.whole else "a number"
+            most = f" below {self.below:g}" if self.below < math.inf else ", finite"
+            raise UsageError(f"level={level}: {self.name} takes {kind} of at least 0{most}.")
+        return Defense((Step(self, site, number),))
+
+
+class Step(NamedTuple):
+    """A mechanism at a site, with a level."""
+
+    mechanism: Mechanism
+    site: Site
+    level: float
+
+
+Structure = tuple[tuple[Mechanism, Site], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Defense:
+    """Mechanisms that a device applies in turn. `a + b` applies both, first `a`."""
+
+    steps: tuple[Step, ...] = ()
+
+    def __add__(self, other: "Defense") -> "Defense":
+        return Defense(self.steps + other.steps)
+
+    @property
+    def structure(self) -> Structure:
+        """Mechanisms and sites without levels: the static part of a compiled program."""
+        return tuple((step.mechanism, step.site) for step in self.steps)
+
+    @property
+    def levels(self) -> np.ndarray:
+        """Levels of the steps, `[P]`."""
+        return np.array([step.level for step in self.steps], np.float32)
+
+    @property
+    def is_random(self) -> bool:
+        """True if two releases of one input may differ."""
+        return any(step.mechanism.random and step.level for step in self.steps)
+
+    def combined(self, releases: int) -> np.ndarray:
+        """Returns the levels `[P]` of several combined releases."""
+        if len(self.steps) == 1:
+            step = self.steps[0]
+            return np.array([step.mechanism.combined(step.level, releases)], np.float32)
+        return self.levels
+
+    def describe(self) -> dict[str, Any]:
+        """Returns `{kind, site, level}` for a record.
+
+        For several steps the level is a list, and sites that differ are joined by `+`.
+        """
+        if not self.steps:
+            return {"kind": "none", "site": "feature", "level": 0.0}
+        levels, sites = [step.level for step in self.steps], [step.site for step in self.steps]
+        return {
+            "kind": "+".join(step.mechanism.name for step in self.steps),
+            "site": sites[0] if len(set(sites)) == 1 else "+".join(sites),
+            "level": levels if len(levels) > 1 else levels[0],
+        }
+
+
+NONE = Defense()
+"""No defense: features cross the wire unchanged."""

@@ -1,0 +1,70 @@
+"""Clipping to a norm, with Gaussian noise: the Gaussian mechanism of differential privacy."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxinv.defenses.mechanism import Mechanism, Site
+from jaxinv.defenses.mechanisms.gaussian import of_mean
+from jaxinv.defenses.mechanisms.residuals import LEAST_NOISE
+from jaxinv.networks import Network, Params
+
+
+@functools.cache
+def clipped_gaussian(norm: float) -> Mechanism:
+    """Returns the mechanism that clips an example to a length and adds Gaussian noise.
+
+    Source: Dwork & Roth 2014, A. One example moves the released value by at most twice the norm.
+
+    Args:
+      norm: greatest length of an example. The level is the noise's standard deviation over it.
+    """
+
+    def clip(x: Array) -> Array:
+        length = jnp.sqrt(jnp.sum(x**2) + 1e-12)
+        return x * jnp.minimum(1, norm / length)
+
+    def apply(key: Array, x: Array, level: Array) -> Array:
+        noise = level * norm * jax.random.normal(key, x.shape)
+        return jnp.where(level > 0, clip(x) + noise, x)
+
+    def residual(before: Array, clean: Array, observed: Array, level: Array) -> Array:
+        del before
+        clipped = jnp.where(level > 0, clip(clean), clean)
+        return (clipped - observed) / jnp.maximum(level * norm, LEAST_NOISE)
+
+    return Mechanism(
+        "clip",
+        apply,
+        unit=f"standard deviation of the noise over the clipping norm {norm:.4g}",
+        source="the Gaussian mechanism, Dwork & Roth 2014",
+        sweep=(0.0, 0.01, 0.02, 0.05, 0.1),
+        residual=residual,
+        noisy=True,
+        combined=of_mean,
+        # Clipping brings features nearer together, which takes information away.
+        noise="gaussian",
+        noise_scale=lambda level: level * norm,
+    )
+
+
+def median_norm(edge: Network, params: Params, images: np.ndarray, site: Site) -> float:
+    """Computes the median length of an example at a site, to four digits: a norm to clip to.
+
+    Args:
+      edge: the part of the network on the device.
+      params: its parameters.
+      images: `[N, H, W, C]` in unit space, the deployer's own.
+      site: "input" measures images as the network normalises them, "feature" features.
+    """
+    lengths = _lengths(edge, site, edge.select(params), images)
+    return float(f"{float(jnp.median(lengths)):.4g}")
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _lengths(edge: Network, site: Site, params: Params, images: Array) -> Array:
+    x = edge.normalize(images) if site == "input" else edge.apply(params, images)
+    return jnp.linalg.norm(x.reshape(len(images), -1), axis=1)

@@ -1,0 +1,48 @@
+"""NoPeek (Vepakomma et al. 2020): training that lowers the distance correlation of features."""
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxinv.defenses.mechanism import Mechanism
+from jaxinv.defenses.mechanisms import residuals
+
+
+def distance_correlation(images: Array, features: Array) -> Array:
+    """Computes the distance correlation of images and features, in [0, 1] (Szekely et al. 2007).
+
+    Args:
+      images: `[B, ...]`.
+      features: `[B, ...]`.
+    """
+    a, b = _centred_distances(images), _centred_distances(features)
+    covariance = jnp.maximum(jnp.mean(a * b), 0)
+    variances = jnp.mean(a * a) * jnp.mean(b * b)
+    return jnp.sqrt(covariance / jnp.sqrt(variances + 1e-12) + 1e-12)
+
+
+def _centred_distances(x: Array) -> Array:
+    """Computes the distances between rows, `[B, B]`, with means of rows and columns removed."""
+    flat = x.reshape(len(x), -1)
+    squares = jnp.sum(flat**2, axis=1)
+    products = jnp.matmul(flat, flat.T, precision="highest")
+    squared = squares[:, None] + squares[None] - 2 * products
+    distance = jnp.sqrt(jnp.maximum(squared, 0) + 1e-8)
+    rows, columns = distance.mean(axis=0, keepdims=True), distance.mean(axis=1, keepdims=True)
+    return distance - rows - columns + distance.mean()
+
+
+def _apply(key: Array, x: Array, level: Array) -> Array:
+    del key, level
+    return x
+
+
+NOPEEK = Mechanism(
+    "nopeek",
+    _apply,
+    unit="weight of the distance correlation in the loss of training",
+    source="Vepakomma et al. 2020, NoPeek",
+    sweep=(0.0, 0.5, 1.0, 2.0, 5.0),
+    random=False,
+    residual=residuals.unchanged,
+    penalty=distance_correlation,
+)
