@@ -1,4 +1,4 @@
-"""Pictures of runs, as PNG files: reconstructions beside the originals, and curves.
+"""Curves of runs, as PNG files.
 
 NumPy and matplotlib, through its object-oriented API alone: no window, no global state, safe in
 any process. matplotlib is imported when the first picture is drawn.
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 _DPI = 150
-_CELL = 112  # pixels: an image's longer side is enlarged to about this, by a whole factor
-_GAP = 6  # pixels between cells
-_MARGIN = 18  # pixels around everything, and between the labels and the images
-_FRAME = 208  # grey level of the line around a cell, for images as white as the page
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#666666"  # told apart by colour-blind eyes
 _PALETTE = (_ORANGE, _BLUE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _SITES: dict[str, dict[str, Any]] = {  # how lines are drawn, by where a defence stands
@@ -37,59 +33,6 @@ _SITES: dict[str, dict[str, Any]] = {  # how lines are drawn, by where a defence
     "both": {"marker": "s", "linestyle": ":", "markerfacecolor": "white"},
 }
 _CLAIM = "#999999"  # of lines that the paper draws
-
-
-def reconstruction_grid(
-    path: str | Path,
-    originals: np.ndarray,
-    rows: Sequence[tuple[str, np.ndarray]],
-    *,
-    title: str | None = None,
-    max_images: int = 10,
-) -> None:
-    """Draws the originals above one row of reconstructions per label (Fig. 3 of the paper).
-
-    Every pixel of an image becomes a square of whole pixels. Images with a non-finite pixel are
-    drawn as a hatched cell that says so.
-
-    Args:
-      path: the PNG to write, whole or not at all.
-      originals: `[N, H, W, C]` in unit space, one channel or three.
-      rows: a label (left of the row, may hold line breaks) and images `[N, H, W, C]`, clipped to
-        unit space, for each row.
-      title: drawn above everything.
-      max_images: how many of the N are drawn, from the first.
-
-    Raises:
-      UserError: the file cannot be written.
-      ValueError: there are no images, the shapes differ, or the channels are not 1 or 3.
-    """
-    table = [
-        (label, np.asarray(images[:max_images]))
-        for label, images in [("original", originals), *rows]
-    ]
-    _check_shapes(table)
-    shown = table[0][1]
-    figure = _new_figure(1, 1)
-    heading = _write(figure, title or "", 10)
-    labels = [_write(figure, label, 8) for label, _ in table]
-    scale = max(1, round(_CELL / max(shown.shape[1:3])))
-    cell_height, cell_width = (scale * size for size in shown.shape[1:3])
-    left = 2 * _MARGIN + max(_size(label)[0] for label in labels)
-    top = _MARGIN + (_size(heading)[1] + _MARGIN if title else 0)
-    pitch = _GAP + max(cell_height, *(_size(label)[1] for label in labels))
-    width = max(left + len(shown) * (cell_width + _GAP) - _GAP, _MARGIN + _size(heading)[0])
-    height = top + len(table) * pitch - _GAP + _MARGIN
-    figure.set_size_inches((width + _MARGIN) / _DPI, height / _DPI)
-
-    heading.set(x=_MARGIN, y=height - _MARGIN, va="top")
-    for row, (label, (_, images)) in enumerate(zip(labels, table, strict=True)):
-        middle = height - top - row * pitch - (pitch - _GAP) // 2
-        label.set(x=left - _MARGIN, y=middle, ha="right", va="center", multialignment="right")
-        for column, image in enumerate(images):
-            corner = (left + column * (cell_width + _GAP), middle - cell_height // 2)
-            _draw_image(figure, image, corner, scale)
-    _save(figure, path)
 
 
 def learning_curve(
@@ -755,15 +698,6 @@ def _brief(number: float) -> str:
     return f"{number / 1000:g}k" if number >= 10_000 else f"{number:g}"
 
 
-def _check_shapes(table: Sequence[tuple[str, np.ndarray]]) -> None:
-    shape = table[0][1].shape
-    if len(shape) != 4 or not shape[0] or shape[3] not in (1, 3):
-        raise ValueError(f"Expected originals [N, H, W, 1 or 3] with N >= 1, got {shape}.")
-    for label, images in table:
-        if images.shape != shape:
-            raise ValueError(f"Expected images {shape} for row {label!r}, got {images.shape}.")
-
-
 def _new_figure(width: float, height: float) -> Figure:
     """A figure of `width` x `height` inches that can measure text and draws PNGs."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -791,30 +725,6 @@ def _size(text: Text) -> tuple[int, int]:
     """Width and height in pixels, rounded up."""
     box = text.get_window_extent()
     return int(np.ceil(box.width)), int(np.ceil(box.height))
-
-
-def _draw_image(figure: Figure, image: np.ndarray, corner: tuple[int, int], scale: int) -> None:
-    """Draws `image` `[H, W, C]`, `scale` pixels to a pixel, its lower left at `corner`."""
-    if not np.isfinite(image).all():
-        _draw_diverged(figure, corner, scale * image.shape[1], scale * image.shape[0])
-        return
-    pixels = np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
-    enlarged = pixels.repeat(scale, axis=0).repeat(scale, axis=1)
-    colour = np.broadcast_to(enlarged, (*enlarged.shape[:2], 3))
-    framed = np.pad(colour, [(1, 1), (1, 1), (0, 0)], constant_values=_FRAME)
-    figure.figimage(framed, corner[0] - 1, corner[1] - 1, origin="upper")
-
-
-def _draw_diverged(figure: Figure, corner: tuple[int, int], width: int, height: int) -> None:
-    from matplotlib.patches import Rectangle
-    from matplotlib.transforms import IdentityTransform
-
-    cell = Rectangle(corner, width, height, transform=IdentityTransform(), linewidth=0, hatch="//")
-    cell.set(facecolor="#E6E6E6", edgecolor="#BBBBBB")
-    figure.add_artist(cell)
-    note = _write(figure, "diverged", 7)
-    note.set(x=corner[0] + width / 2, y=corner[1] + height / 2, ha="center", va="center")
-    note.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 2})
 
 
 def _draw_curves(axes: Axes, curves: Mapping[str, Sequence[float] | np.ndarray]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxinv.constants import paper
 from jaxinv.errors import DamagedError, UserError
 from jaxinv.inputs.data import Dataset, Samples
-from jaxinv.look import figures
+from jaxinv.look import grids
 from jaxinv.machine import hosts
 from jaxinv.measures import metrics
 from jaxinv.store import records
@@ -113,9 +113,7 @@ def write_run(
         return
     kept = slice(_KEPT_IMAGES)
     rows = [(row_label(record), reconstructions[kept])]
-    figures.reconstruction_grid(
-        folder / GRID_NAME, originals[kept], rows, title=grid_title([record])
-    )
+    grids.reconstruction_grid(folder / GRID_NAME, originals[kept], rows, title=grid_title([record]))
     images = {"originals": originals[kept], "reconstructions": reconstructions[kept]}
     records.write(folder, record, images=images)
 
@@ -135,7 +133,7 @@ def write_joint_grid(
             raise UserError(
                 f"{path_images} is gone or damaged: the same command makes it anew."
             ) from error
-    figures.reconstruction_grid(path, originals, rows, title=title or grid_title(written))
+    grids.reconstruction_grid(path, originals, rows, title=title or grid_title(written))
 
 
 def curves_of_seeds(written: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[Any]]]:
