@@ -122,7 +122,6 @@ def _run_one(
         "surrogate": config.surrogate,
         "num_queries": number,
         "fit_steps": steps,
-        "version": inverse.VERSION if config.method == "strong" else blackbox.VERSION,
     }
     return runs.run_once(
         EXPERIMENT,
@@ -132,6 +131,7 @@ def _run_one(
         partial(_attack, config, scene, cut, number, steps),
         identity=identity,
         label=f"-q{number}",
+        decided_by=("jaxinv.attacks.blackbox",),
     )
 
 

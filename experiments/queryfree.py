@@ -105,7 +105,15 @@ def _run_cut(config: Config, scene: runs.Scene, cut: str) -> dict[str, Any]:
     if config.method == "strong":
         identity |= {"fit_steps": config.fit_steps, "num_stream": config.num_stream}
     attack = partial(_attack, config, scene, cut)
-    return runs.run_once(EXPERIMENT, config, scene, cut, attack, identity=identity)
+    return runs.run_once(
+        EXPERIMENT,
+        config,
+        scene,
+        cut,
+        attack,
+        identity=identity,
+        decided_by=("jaxinv.attacks.queryfree",),
+    )
 
 
 def _attack(config: Config, scene: runs.Scene, cut: str) -> runs.Outcome:

@@ -142,16 +142,20 @@ def _run_cut(
         "settings": dataclasses.asdict(settings),
         # What the attacker learns from is part of the run only if it learns.
         **({"surrogate": config.surrogate} if config.learns else {}),
-        **(
-            {"fit_steps": config.fit_steps, "version": inverse.VERSION}
-            if config.method == "hybrid"
-            else {}
-        ),
+        **({"fit_steps": config.fit_steps} if config.method == "hybrid" else {}),
         # It changes the result by its rounding; the default is the device's affair.
         **({"chunk": config.chunk} if config.chunk else {}),
     }
     attack = partial(_attack, config, scene, cut, settings)
-    return runs.run_once(EXPERIMENT, config, scene, cut, attack, identity=identity)
+    return runs.run_once(
+        EXPERIMENT,
+        config,
+        scene,
+        cut,
+        attack,
+        identity=identity,
+        decided_by=("jaxinv.attacks.whitebox",),
+    )
 
 
 def _attack(

@@ -31,9 +31,6 @@ from jaxinv.store import checkpoints
 
 T = TypeVar("T")
 
-VERSION = 6
-"""Of what is calculated here: what was kept of another is not read."""
-
 DITHER = 0.1
 """Standard deviation of the noise on images, in unit space, that makes their prior a smooth one."""
 

@@ -22,9 +22,6 @@ from jaxinv.errors import UsageError
 from jaxinv.networks import Network, Params
 from jaxinv.networks.convolution import computed_as
 
-VERSION = 3
-"""Of what is counted here: studies of another are not read."""
-
 _FLOAT = 4  # bytes
 
 

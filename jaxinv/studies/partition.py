@@ -22,7 +22,7 @@ from tqdm import tqdm
 from jaxinv.defenses import GAUSSIAN, MECHANISMS, NONE, Defense, Mechanism, Release
 from jaxinv.errors import UsageError
 from jaxinv.look import figures
-from jaxinv.machine import hosts
+from jaxinv.machine import hosts, source
 from jaxinv.measures import bounds, costs, decision, metrics
 from jaxinv.measures.decision import Constraints
 from jaxinv.networks import Network
@@ -31,8 +31,8 @@ from jaxinv.studies import evaluation, runs, tradeoffs
 from jaxinv.studies.tradeoffs import SAFE_REID, SAFE_SSIM, Attacker, Deployment
 
 EXPERIMENT = "partition"
-VERSION = 3
-"""Of records of studies: those of another are not read."""
+DECIDED_BY = (__name__, "jaxinv.measures.costs")
+"""The code that decides a result beside that of attacks, as `source.digest` takes it."""
 
 WHOLE = ("cloud-only", "edge-only")
 """The choices that cut nothing: sending the image itself, and sending nothing."""
@@ -72,6 +72,7 @@ def study(config: Config) -> dict[str, Any]:
     config = dataclasses.replace(config, constraints=_defaults(config, scene, profile))
     options = _attacked_options(config, scene, chosen)
     dataset = scene.dataset
+    code = source.digest(*DECIDED_BY)
     identity = {
         "experiment": EXPERIMENT,
         "dataset": dataset.name,
@@ -83,7 +84,7 @@ def study(config: Config) -> dict[str, Any]:
         "constraints": dataclasses.asdict(config.constraints),
         "prefer": config.prefer,
         "attacks": [sorted(one["config_hash"] for one in option.attacks) for option in options],
-        "version": [VERSION, bounds.VERSION, costs.VERSION],
+        "code": code,
     }
     label = f"{dataset.name}-{profile.name}-n{config.num_images}-s{config.seed}"
     folder = records.run_dir(config.workdir, EXPERIMENT, identity, label=label)
@@ -93,6 +94,7 @@ def study(config: Config) -> dict[str, Any]:
         return {**finished, "path": path}
     record = {
         "experiment": EXPERIMENT,
+        "code": code,
         **evaluation.target_fields(scene.target, dataset),
         "seed": config.seed,
         "num_images": config.num_images,
@@ -255,7 +257,7 @@ def _attack(
 def _known(config: Config, scene: runs.Scene) -> dict[str, list[dict[str, Any]]]:
     """Finished attacks on releases of this target, by cut and defence; of as many images.
 
-    What was made by another version of defences is left out, and what lacks a measure.
+    Attacks on defences by other code are left out, and what lacks a measure.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     measured = {"psnr_mean", "psnr_ci", "ssim_mean", "ssim_ci", "reid_top1", "reid_ci"}
@@ -276,11 +278,9 @@ def _known(config: Config, scene: runs.Scene) -> dict[str, list[dict[str, Any]]]
 
 
 def _is_current(record: dict[str, Any]) -> bool:
-    """Whether what a record attacked is what is released now; other scripts defend nothing."""
-    if record["experiment"] != tradeoffs.EXPERIMENT:
-        return True
-    version = record["config"].get("version")
-    return isinstance(version, list) and version[:1] == [tradeoffs.VERSION]
+    """Returns whether a record attacked what is released now; other scripts defend nothing."""
+    defended = record["experiment"] == tradeoffs.EXPERIMENT
+    return not defended or record.get("code") == source.digest(*tradeoffs.DECIDED_BY)
 
 
 def _key(cut: str, defense: dict[str, Any]) -> str:
@@ -540,7 +540,7 @@ class _Limits:
             "cut": cut,
             "gallery": len(self._gallery),
             "seed": self._config.seed,
-            "version": bounds.VERSION,
+            "code": source.digest(__name__),
         }
         folder = Path(self._config.workdir) / "learned"
         path = folder / f"{cut}-{records.config_hash(known)}-{name}.json"

@@ -19,7 +19,7 @@ from absl import flags
 
 from jaxinv.defenses import NONE, Defense
 from jaxinv.inputs import data
-from jaxinv.machine import devices, hosts
+from jaxinv.machine import devices, hosts, source
 from jaxinv.store import locks, records
 from jaxinv.studies import cli, evaluation
 from jaxinv.training import targets
@@ -225,6 +225,7 @@ def run_once(
     method: str | None = None,
     defense: Defense = NONE,
     releases: int = 1,
+    decided_by: Sequence[str] = ("jaxinv.attacks",),
 ) -> dict[str, Any]:
     """Reads the record of a run that is finished, or attacks and writes it.
 
@@ -240,11 +241,14 @@ def run_once(
       method: how it attacks; by default the configuration's.
       defense: what it attacks against.
       releases: of each image, that it sees.
+      decided_by: the modules whose code decides the result, as `source.digest` takes them; another
+        code is another run.
 
     Returns:
       The record as it was written, and its `path`.
     """
     dataset, target, method = scene.dataset, scene.target, method or config.method
+    code = source.digest(*decided_by, "jaxinv.measures.metrics")
     identity = {
         "experiment": experiment,
         "dataset": dataset.name,
@@ -256,6 +260,7 @@ def run_once(
         "defense": defense.describe(),
         "releases": releases,
         "num_images": config.num_images,
+        "code": code,
         **identity,
     }
     label = f"{dataset.name}-{cut}-{method}{label}-n{config.num_images}-s{config.seed}"
@@ -273,6 +278,7 @@ def run_once(
         images = scene.images(config)
         record = {
             "experiment": experiment,
+            "code": code,
             **evaluation.target_fields(target, dataset),
             "split": cut,
             "method": method,

@@ -45,8 +45,8 @@ from jaxinv.store.records import level_text
 from jaxinv.studies import runs
 from jaxinv.training import judge, retraining, targets
 
-VERSION = 2
-"""Of defences and of what is measured of them: records of another are not read."""
+DECIDED_BY = ("jaxinv.attacks", "jaxinv.studies.tradeoffs", "jaxinv.measures.metrics")
+"""The code that decides a result, as `source.digest` takes it."""
 
 THREAT_MODELS = ("whitebox", "blackbox", "queryfree")
 ATTACKERS = ("paper", "adaptive")
@@ -311,14 +311,12 @@ class Attacker:
         known: dict[str, Any] = {
             "threat_model": self.threat,
             "draws": deployment.draws,
-            "version": [VERSION, judge.VERSION],
         }
         if deployment.retrain != "none":
             # Levels are trained together.
             known |= {
                 "retrain": deployment.retrain,
                 "retrain_steps": config.retrain_steps,
-                "retrain_version": retraining.VERSION,
                 "levels": levels,
             }
         if not self.learns:
@@ -328,8 +326,8 @@ class Attacker:
             method = "paper" if self.method == "paper" else "strong"
             return known | queryfree.settings(method, config.shadow_steps)
         if self.method == "paper":
-            return known | {"decoder_version": blackbox.VERSION}
-        known |= {"levels": levels, "versions": [adaptive.VERSION, inverse.VERSION]}
+            return known
+        known |= {"levels": levels}
         if self.threat == "whitebox" and not config.correction:
             known |= {"correction": False}
         return known
@@ -532,6 +530,7 @@ def run_one(config: Config, scene: runs.Scene, attacker: Attacker, number: int) 
         method=attacker.method,
         defense=defense,
         releases=config.releases,
+        decided_by=DECIDED_BY,
     )
 
 

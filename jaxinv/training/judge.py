@@ -18,13 +18,11 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from jaxinv.inputs.data import Dataset, Samples
+from jaxinv.machine import source
 from jaxinv.networks import Network, Params, max_pool, sequence
 from jaxinv.store import checkpoints
 from jaxinv.training import targets
 from jaxinv.training.fit import fit, one_cycle, whole_epochs
-
-VERSION = 1
-"""Of the judge and its training: what was trained by another is not read."""
 
 STEPS = 1500
 """Of training, about, but no more than so many epochs as a small dataset bears."""
@@ -97,7 +95,7 @@ def find(dataset: Dataset, folder: Path | None, *, steps: int = STEPS) -> Judge:
             "labels": samples.labels,
             "classes": dataset.num_classes,
             "steps": steps,
-            "version": VERSION,
+            "code": source.digest(__name__),
         }
         label = dataset.name.replace("/", "_")
         checkpoint = folder / f"{label}-{checkpoints.fingerprint(known)}-judge.safetensors"

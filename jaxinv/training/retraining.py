@@ -17,13 +17,11 @@ from jax import Array
 from jaxinv import defenses
 from jaxinv.defenses import Defense
 from jaxinv.inputs.data import Samples
+from jaxinv.machine import source
 from jaxinv.networks import Network, Params
 from jaxinv.store import checkpoints
 from jaxinv.training.fit import fit, for_each, losses_of_each, one_cycle, whole_epochs
 from jaxinv.training.targets import augment
-
-VERSION = 1
-"""Of the training: what was trained by another is not gone on with."""
 
 STEPS = 1500
 """Of training, unless told otherwise."""
@@ -127,7 +125,7 @@ def retrain(
             "labels": samples.labels,
             "key": jax.random.key_data(key),
             "family": np.array([repr(defense.describe()) for defense in family]),
-            "recipe": np.array([cut, part, str(steps), str(VERSION)]),
+            "recipe": np.array([cut, part, str(steps), source.digest(__name__)]),
         }
         checkpoint = folder / f"{cut}-{checkpoints.fingerprint(known)}-retrained.safetensors"
     done = fit(

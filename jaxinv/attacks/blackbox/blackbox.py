@@ -24,7 +24,7 @@ from jaxinv.attacks.learned.queries import Queries, check_images, checkpoint_pat
 from jaxinv.attacks.whitebox.rmle import Features
 from jaxinv.defenses import Query
 from jaxinv.errors import UsageError
-from jaxinv.machine import devices
+from jaxinv.machine import devices, source
 from jaxinv.measures import metrics
 from jaxinv.networks import Params
 from jaxinv.training.fit import fit, whole_epochs
@@ -33,9 +33,6 @@ METHODS = ("paper", "strong")
 KNOWLEDGE_OF_ANSWERS = "answers to queries of the release; no images"
 KNOWLEDGE = "answers to queries of the release; surrogate images"
 FEWEST_QUERIES = 20
-
-VERSION = 1
-"""Of the authors' decoders and their training here."""
 
 PAPER_STEPS = 56_250
 """30 epochs of the authors' 60,000 images; the rate is halved after each third."""
@@ -216,7 +213,9 @@ def learn_decoder(
         epochs=epochs,
         batch_size=batch_size,
         key=keys[2],
-        checkpoint=checkpoint_path(folder, label, "decoder", pool, steps=steps, version=VERSION),
+        checkpoint=checkpoint_path(
+            folder, label, "decoder", pool, steps=steps, code=source.digest(__name__)
+        ),
         description=f"decoder {label}",
     )
     asked = pool.queries.size

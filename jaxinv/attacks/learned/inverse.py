@@ -21,14 +21,11 @@ from jax.tree_util import Partial
 from jaxinv.attacks.learned.queries import Pool, Queries, checkpoint_path, make_pool
 from jaxinv.defenses import Query
 from jaxinv.errors import DamagedError, UserError
-from jaxinv.machine import devices, hosts
+from jaxinv.machine import devices, hosts, source
 from jaxinv.networks import Params
 from jaxinv.networks.convolution import conv_general_dilated
 from jaxinv.store import checkpoints, records
 from jaxinv.training.fit import fit, one_cycle, whole_epochs
-
-VERSION = 6
-"""Of the networks and their training: what was trained by another is not gone on with."""
 
 STEPS = 2000
 """Of training, unless told otherwise."""
@@ -203,7 +200,7 @@ def learn(
     sample = pool.features(-(-_SAMPLE // max(1, family)), family)
     network = Estimator(shape, _width(shape))
     checkpoint = checkpoint_path(
-        folder, label, "inverse", pool, steps=steps, version=VERSION, family=family
+        folder, label, "inverse", pool, steps=steps, code=source.digest(__name__), family=family
     )
     linear = None
     if sample[0].size <= _LINEAR_FEATURES:

@@ -197,7 +197,13 @@ def _answer(query: Query, image: Array, key: Array, family: int) -> Array:
 
 
 def checkpoint_path(
-    folder: Path | None, label: str, kind: str, pool: Pool, *, family: int = 0, **settings: int
+    folder: Path | None,
+    label: str,
+    kind: str,
+    pool: Pool,
+    *,
+    family: int = 0,
+    **settings: int | str,
 ) -> Path | None:
     """Where what is trained on a pool is kept, named by all that it depends on; None: nowhere.
 

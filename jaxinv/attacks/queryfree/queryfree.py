@@ -171,7 +171,6 @@ def settings(method: str, shadow_steps: int | None = None) -> dict[str, Any]:
         "shadow_steps": shadow_steps or recipe.steps,
         "recipe": repr(recipe),
         "width": _WIDTHS[method],
-        "versions": [shadow.VERSION, inverse.VERSION],
     }
 
 

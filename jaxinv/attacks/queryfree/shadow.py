@@ -24,14 +24,12 @@ from jaxinv.attacks.inversion.solvers import amsgrad
 from jaxinv.defenses import NONE, Defense
 from jaxinv.errors import UserError
 from jaxinv.inputs.data import Samples
+from jaxinv.machine import source
 from jaxinv.networks import Layer, Network, Params, max_pool, sequence
 from jaxinv.store import checkpoints
 from jaxinv.training import targets
 from jaxinv.training.fit import fit as fit_loop
 from jaxinv.training.fit import for_each, losses_of_each, one_cycle, whole_epochs
-
-VERSION = 1
-"""Of the shadows and their training: what was trained by another is not gone on with."""
 
 _SCALE = "scale"  # the name of the layer that calibrates a shadow
 _TAUGHT = ("means", "counts", "scale")  # what training learns of a stream
@@ -321,7 +319,7 @@ def fit(
             "labels": samples.labels,
             "key": jax.random.key_data(key),
             "stream": stream and {name: getattr(stream, name) for name in _TAUGHT},
-            "recipe": np.array([repr(recipe), str(seeds), str(VERSION)]),
+            "recipe": np.array([repr(recipe), str(seeds), source.digest(__name__)]),
         }
         checkpoint = folder / f"{label}-{checkpoints.fingerprint(known)}-shadows.safetensors"
     epochs, steps = whole_epochs(recipe.steps, len(taught), batch_size)

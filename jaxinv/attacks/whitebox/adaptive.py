@@ -29,12 +29,10 @@ from jaxinv.attacks.whitebox import rmle as whitebox
 from jaxinv.attacks.whitebox.rmle import Features
 from jaxinv.attacks.whitebox.surrogate import affordable
 from jaxinv.defenses import Defense, Release
+from jaxinv.machine import source
 from jaxinv.measures import metrics
 from jaxinv.networks import Network, Params
 from jaxinv.store import checkpoints
-
-VERSION = 2
-"""Of what is learned here: runs of another are not read."""
 
 FIT_STEPS = 1000
 """Of training the inverse map, and as many of the correction, unless told otherwise."""
@@ -258,7 +256,7 @@ class Attack:
             "which": which,
             "key": jax.random.key_data(key),
             "steps": steps,
-            "version": inverse.VERSION,
+            "code": source.digest(__name__),
         }
         self._correction = inverse.fit_correction(
             originals,

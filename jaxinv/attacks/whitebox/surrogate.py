@@ -24,6 +24,7 @@ from jaxinv.attacks.learned.queries import check_images, divide
 from jaxinv.attacks.whitebox import rmle as whitebox
 from jaxinv.attacks.whitebox.rmle import Estimate, Features, Settings, Stage
 from jaxinv.errors import UsageError
+from jaxinv.machine import source
 from jaxinv.measures import metrics
 from jaxinv.networks import Network, Params
 from jaxinv.store import checkpoints, records
@@ -130,7 +131,7 @@ class _Learner:
                 "images": images,
                 "key": key_data,
                 "steps": fit_steps,
-                "version": inverse.VERSION,
+                "code": source.digest(__name__),
             }
         )
 

@@ -1,0 +1,133 @@
+"""Digests of source: what changes them, and what does not."""
+
+import itertools
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import jaxinv
+from jaxinv.machine import source
+
+read = source._text
+CODE = '''"""A module."""
+
+from jaxinv.networks import Network
+
+
+def solve(x):
+    """Solves it."""
+    text = "# no comment"  # a comment
+    return 2 * x, text
+'''
+
+
+def code(text):
+    return source._read(text).code
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Solves it.", "Returns the solution.\n\n    Args:\n      x: any.\n    "),
+        ("  # a comment", ""),
+        ("return", "# more to say\n\n    return"),
+        ('"""A module."""\n', '"""Another\n\nmodule."""\n'),
+    ],
+)
+def test_comments_docstrings_and_blank_lines_do_not_count(old, new):
+    assert CODE.count(old) == 1
+    assert code(CODE.replace(old, new)) == code(CODE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("2 * x", "3 * x"), ("# no comment", "# another"), ("import Network", "import Params")],
+)
+def test_code_and_text_count(old, new):
+    assert CODE.count(old) == 1
+    assert code(CODE.replace(old, new)) != code(CODE)
+
+
+def test_a_body_on_the_line_of_its_head_is_kept():
+    assert "def f(self): ..." in code("class P:\n    def f(self): ...\n")
+
+
+def test_imports_are_found_wherever_they_stand():
+    text = (
+        "from typing import TYPE_CHECKING\n"
+        "import numpy as np\n"
+        "from jaxinv.attacks.inversion import loop, nothing\n"
+        "if TYPE_CHECKING:\n    from jaxinv.networks import Network\n"
+        "def f():\n    try:\n        import jaxinv.training.fit\n    finally:\n        pass\n"
+    )
+    assert source._read(text).imports == (
+        "jaxinv.attacks.inversion",
+        "jaxinv.attacks.inversion.loop",
+        "jaxinv.training.fit",
+    )
+
+
+@pytest.fixture
+def edited(monkeypatch):
+    """Edits a module's text for the time of a test, and takes digests of others."""
+
+    def digest(*modules, edit=None, text=lambda old: old + "\nx = 1\n"):
+        source.digest.cache_clear(), source._module.cache_clear()
+        changed = lambda name: text(read(name)) if name == edit else read(name)  # noqa: E731
+        monkeypatch.setattr(source, "_text", changed)
+        return source.digest(*modules)
+
+    yield digest
+    monkeypatch.undo()
+    source.digest.cache_clear(), source._module.cache_clear()
+
+
+def test_a_changed_solver_changes_what_reaches_it(edited):
+    solver, attack = "jaxinv.attacks.inversion.solvers", "jaxinv.attacks.whitebox.rmle"
+    assert edited(attack) == edited(attack)
+    assert edited(attack, edit=solver) != edited(attack)
+    assert edited(attack, edit=solver, text=lambda old: f"# said\n{old}") == edited(attack)
+    assert edited("jaxinv.training.judge", edit=solver) == edited("jaxinv.training.judge")
+    # How results are stored and shown decides none.
+    assert edited(attack, edit="jaxinv.store.records") == edited(attack)
+
+
+def test_a_package_stands_for_all_of_its_modules(edited):
+    before = edited("jaxinv.attacks")
+    for inside in ("inversion.priors", "queryfree.shadow", "whitebox.adaptive"):
+        assert edited("jaxinv.attacks", edit=f"jaxinv.attacks.{inside}") != before
+    assert edited("jaxinv.attacks.whitebox", edit="jaxinv.attacks.queryfree.shadow") == edited(
+        "jaxinv.attacks.whitebox"
+    )
+
+
+def test_unknown_modules_are_refused():
+    for name in ("jaxinv.attacks.magic", "numpy", "jaxinv"):
+        with pytest.raises(ValueError, match=f"got '{name}'"):
+            source.digest(name)
+
+
+def test_it_is_the_same_in_another_place(tmp_path):
+    """Read from an archive elsewhere, with other times and without compiled files."""
+    package = Path(jaxinv.__path__[0])
+    archive = tmp_path / "elsewhere.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in package.rglob("*.py"):
+            file.writestr(str(path.relative_to(package.parent)), path.read_text())
+    names = ["jaxinv.attacks.whitebox", "jaxinv.measures.metrics"]
+    lines = [
+        f"import sys; sys.path.insert(0, {str(archive)!r})",
+        "from jaxinv.machine import source",
+        f"assert '.zip' in source.__file__; print(source.digest(*{names}))",
+    ]
+    run = [sys.executable, "-c", "\n".join(lines)]
+    said = subprocess.run(run, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+    assert said.strip() == source.digest(*names)
+
+
+def test_the_order_of_modules_does_not_count():
+    names = ["jaxinv.attacks.whitebox.rmle", "jaxinv.training.fit", "jaxinv.measures.metrics"]
+    assert len({source.digest(*order) for order in itertools.permutations(names)}) == 1
