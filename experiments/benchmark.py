@@ -25,8 +25,8 @@ from absl import flags
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.look import figures
-from jaxinv.machine import devices, hosts
-from jaxinv.store import records
+from jaxinv.machine import devices, environment, hosts
+from jaxinv.store import files, records
 from jaxinv.studies import benchmark, cli, evaluation
 from jaxinv.training import targets
 
@@ -105,7 +105,7 @@ def run(config: Config) -> dict[str, Any]:
     available = _provide(max(counts))
     if max(counts) > available:
         raise UsageError(f"--devices={max(counts)}: there are {available}.")
-    records.ensure_writable(config.workdir)
+    files.ensure_writable(config.workdir)
     dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
     if max(batches) * max(counts) > len(dataset.test):
         raise UsageError(
@@ -114,7 +114,7 @@ def run(config: Config) -> dict[str, Any]:
         )
     target = targets.find(dataset, config.workdir, announce=print)
     cuts = cli.resolve_splits(config.split, target.network)
-    environment = records.environment()
+    facts = environment.facts()
     identity = {
         "experiment": EXPERIMENT,
         "dataset": dataset.name,
@@ -129,14 +129,14 @@ def run(config: Config) -> dict[str, Any]:
         "reference": config.reference,
         "seed": config.seed,
         # Another machine, or another JAX, is another measurement.
-        "device": environment["device"],
-        "jax": environment["versions"]["jax"],
+        "device": facts["device"],
+        "jax": facts["versions"]["jax"],
     }
     label = f"{dataset.name}-{'+'.join(cuts)}-{'+'.join(methods)}"
     folder = records.run_dir(config.workdir, EXPERIMENT, identity, label=label)
     path = str(folder / records.RECORD_NAME)
     record = records.read(folder)
-    print(f"{dataset.name} ({dataset.source}), {environment['device']}")
+    print(f"{dataset.name} ({dataset.source}), {facts['device']}")
     if record is None or config.rerun:
         timed = _measure(config, dataset, target, cuts, methods, batches, counts)
         record = {
@@ -147,7 +147,7 @@ def run(config: Config) -> dict[str, Any]:
             "seed": config.seed,
             "steps": config.steps,
             "repeat": config.repeat,
-            **environment,
+            **facts,
             "config": identity,
             "config_hash": records.config_hash(identity),
             **timed,

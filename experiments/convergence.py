@@ -28,10 +28,10 @@ from jaxinv.attacks.whitebox import surrogate
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.look import figures
-from jaxinv.machine import hosts
+from jaxinv.machine import environment, hosts
 from jaxinv.measures import metrics
 from jaxinv.networks import Network, Params
-from jaxinv.store import records
+from jaxinv.store import files, records
 from jaxinv.studies import cli, evaluation
 from jaxinv.training import targets
 
@@ -90,14 +90,14 @@ class Config:
 def run(config: Config) -> list[dict[str, Any]]:
     """Runs what is not finished yet, cut by cut, and returns all records with their `path`."""
     methods = resolve_methods(config.method)
-    records.ensure_writable(config.workdir)
+    files.ensure_writable(config.workdir)
     dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
     cli.check_images(config.num_images, len(dataset.test))
     target = targets.find(dataset, config.workdir, checkpoint=config.checkpoint, announce=print)
     cuts = cli.resolve_splits(config.split, target.network)
     print(
         f"{dataset.name} ({dataset.source}), {config.num_images} test images, "
-        f"target {target.source}, {records.environment()['device']}"
+        f"target {target.source}, {environment.facts()['device']}"
     )
     print(TABLE_HEADER)
     finished = []
@@ -283,7 +283,7 @@ def _run_cut(
         "seed": config.seed,
         "num_images": config.num_images,
         "defense": defenses.NONE.describe(),
-        **records.environment(),
+        **environment.facts(),
         "config": identity,
         "config_hash": records.config_hash(identity),
         "attacks": attacks,

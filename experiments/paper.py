@@ -20,7 +20,7 @@ from absl import flags
 from jaxinv import report
 from jaxinv.errors import UsageError, UserError
 from jaxinv.paper import reproduction
-from jaxinv.store import records
+from jaxinv.store import files
 from jaxinv.studies import cli
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +48,7 @@ def main() -> Path:
         if name not in known:
             raise UsageError(f"--dataset={name}: expected some of {', '.join(known)}.")
     workdir = Path(FLAGS.workdir)
-    records.ensure_writable(workdir)
+    files.ensure_writable(workdir)
     parts = reproduction.parts(chosen, num_images=FLAGS.num_images)
     extra = {"seed": str(FLAGS.seed)}
     if FLAGS.data_dir is not None:
@@ -64,7 +64,7 @@ def main() -> Path:
     table = reproduction.table(done, _command())
     print(f"\n{table}\n")
     path = folder / TABLE_NAME
-    records.atomic_write(path, lambda file: file.write(f"{table}\n".encode()))
+    files.atomic_write(path, lambda file: file.write(f"{table}\n".encode()))
     if failed:
         first = failed[0]
         raise UserError(

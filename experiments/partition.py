@@ -22,9 +22,9 @@ from typing import Any
 
 from absl import flags
 
+from jaxinv.machine import environment
 from jaxinv.measures import costs, decision, metrics
 from jaxinv.measures.decision import Constraints
-from jaxinv.store import records
 from jaxinv.studies import cli, partition, runs, tradeoffs
 from jaxinv.studies.partition import Config
 from jaxinv.studies.tradeoffs import SAFE_REID
@@ -118,7 +118,7 @@ def measured(config: Config) -> str:
     target = runs.load(config).target
     counted = {row.split: row.edge_flops for row in costs.split_costs(target.network)}
     seconds = costs.measure_edges(target.network, target.params)
-    lines = [f"Edges on this machine, {records.environment()['device']}, 64 images at once:"]
+    lines = [f"Edges on this machine, {environment.facts()['device']}, 64 images at once:"]
     lines += [
         f"{cut:<12}{counted[cut] / 1e6:>10.3f} MFLOP{1e6 * time:>10.1f} us an image"
         for cut, time in seconds.items()

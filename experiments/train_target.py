@@ -11,7 +11,7 @@ from pathlib import Path
 from absl import flags
 
 from jaxinv.inputs import data
-from jaxinv.store import records
+from jaxinv.store import files
 from jaxinv.studies import cli
 from jaxinv.training import targets
 
@@ -23,7 +23,7 @@ cli.common_flags()
 
 
 def main() -> Path:
-    records.ensure_writable(FLAGS.workdir)
+    files.ensure_writable(FLAGS.workdir)
     dataset = data.load(FLAGS.dataset, data_dir=FLAGS.data_dir, announce=print)
     given = {name: FLAGS[name].value for name in ("epochs", "batch_size", "learning_rate")}
     given = {name: value for name, value in given.items() if value is not None}

@@ -23,7 +23,7 @@ from jaxinv import report, sweeps
 from jaxinv.errors import DamagedError, UserError
 from jaxinv.inputs import data
 from jaxinv.inputs import tfds as _tfds
-from jaxinv.machine import hosts
+from jaxinv.machine import environment, hosts
 from jaxinv.paper import reproduction
 from jaxinv.report import results
 from jaxinv.store import checkpoints, records
@@ -104,7 +104,7 @@ def no_compute(monkeypatch, prepared, tmp_path):
 
     for owner, function in (
         *((runs, "run_all"), (tradeoffs, "judge_of"), (targets, "train_run")),
-        *((records, "environment"), (reproduction, "run")),
+        *((environment, "facts"), (reproduction, "run")),
     ):
         monkeypatch.setattr(owner, function, accept)
     monkeypatch.setattr(targets, "test_accuracy", lambda target, dataset: 0.99)

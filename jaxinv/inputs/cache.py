@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxinv.errors import DamagedError
-from jaxinv.store import locks, records
+from jaxinv.store import files, locks
 
 _FORMAT = 1  # raise it when an entry, or how any entry is made, changes
 _MANIFEST = "entry.json"
@@ -47,7 +47,7 @@ def fetch(folder: Path, build: Callable[[], Entry], *, announce: Callable[[str],
     try:
         entry = _read(folder)
     except DamagedError as error:
-        records.set_aside(folder, error.why, say=announce)
+        files.set_aside(folder, error.why, say=announce)
         entry = None
     if entry is not None:
         return entry
@@ -142,4 +142,4 @@ def _replace(temporary: Path, folder: Path, announce: Callable[[str], None]) -> 
             if _read(folder) is not None:
                 return
         except DamagedError as error:
-            records.set_aside(folder, error.why, say=announce)
+            files.set_aside(folder, error.why, say=announce)

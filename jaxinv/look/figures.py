@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxinv.store.records import atomic_write, level_text
+from jaxinv.store.files import atomic_write
+from jaxinv.store.records import level_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

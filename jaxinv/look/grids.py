@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxinv.look.text import printable
-from jaxinv.store.records import atomic_write
+from jaxinv.store.files import atomic_write
 
 _CELL = 112  # pixels: an image's longer side is enlarged to about this, by a whole factor
 _GAP = 6  # pixels between cells

@@ -17,7 +17,7 @@ from jaxinv.inputs import data
 from jaxinv.look import figures
 from jaxinv.measures import costs
 from jaxinv.networks import for_images
-from jaxinv.store import records
+from jaxinv.store import files, records
 from jaxinv.studies import evaluation, tradeoffs
 
 Record = Mapping[str, Any]
@@ -469,4 +469,4 @@ def publish(text: str, readme: Path) -> None:
     if not begin or not end:
         raise UserError(f"{readme} has no lines {BEGIN} and {END} to put the table between.")
     new = f"{before}{begin}\n{text}\n{end}{after}"
-    records.atomic_write(readme, lambda file: file.write(new.encode()))
+    files.atomic_write(readme, lambda file: file.write(new.encode()))

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from jaxinv.errors import UserError
 from jaxinv.report import page, results
-from jaxinv.store import records
+from jaxinv.store import files, records
 
 FORMATS = ("png", "pdf")
 """Of the figures beside the page."""
@@ -77,14 +77,14 @@ def write(
     """
     path = Path(path)
     html, figures = page.render(results.sort(found))
-    records.atomic_write(path, lambda file: file.write(html.encode()))
+    files.atomic_write(path, lambda file: file.write(html.encode()))
     written = [path]
     names = _names([f"{figure.kind} {figure.title}" for figure in figures])
     for figure, name in zip(figures, names, strict=True) if formats else ():
         spec = figure.still().to_dict()
         for kind in formats:
             target = path.parent / "figures" / f"{name}.{kind}"
-            records.atomic_write(target, partial(_draw, spec, kind))
+            files.atomic_write(target, partial(_draw, spec, kind))
             written.append(target)
     return written
 

@@ -16,7 +16,7 @@ from safetensors.numpy import save as to_bytes
 
 from jaxinv.errors import DamagedError, UserError
 from jaxinv.machine import hosts
-from jaxinv.store.records import atomic_write
+from jaxinv.store.files import atomic_write
 
 _CHECKSUM = "checksum"  # in the metadata of a file; those of old have none
 

@@ -7,26 +7,20 @@ finite is null. What is not as it was written is set aside, never deleted, and c
 and the standard library; only `environment` asks JAX, for its devices.
 """
 
-import contextlib
 import hashlib
 import json
 import math
 import os
-import platform
 import re
-import secrets
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from importlib import metadata
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from jaxinv.errors import DamagedError, UserError
 from jaxinv.machine import hosts
-from jaxinv.store import locks
+from jaxinv.store import files
 from jaxinv.store import strict as _strict
 
 RECORD_NAME = "record.json"
@@ -45,13 +39,7 @@ REQUIRED_ATTACK_KEYS = frozenset(
     )
 )
 
-_VERSIONED = (
-    *("jaxinv", "jax", "jaxlib", "flax", "optax"),
-    *("dm-pix", "numpy", "tensorflow-datasets"),
-)
 _LABEL_LIMIT = 100  # characters; file systems allow 255 for a name
-_TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.tmp")
-_DEEPEST = 2  # folders of the work folder that files are written into
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -77,54 +65,6 @@ def run_dir(
     return Path(workdir) / experiment / f"{safe or 'run'}-{config_hash(config)}"
 
 
-def ensure_writable(workdir: str | os.PathLike[str]) -> None:
-    """Makes the folder if need be and tries it, so that a long run fails before it starts.
-
-    What killed processes were writing there, or up to two folders deeper, is removed.
-
-    Raises:
-      UserError: nothing can be written there.
-    """
-    try:
-        Path(workdir).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=workdir, buffering=0) as probe:
-            probe.write(bytes(4096))
-    except OSError as error:
-        raise UserError(f"--workdir={workdir} cannot be written: {_reason(error)}.") from error
-    locks.remove_abandoned(_temporaries(os.fspath(workdir), _DEEPEST))
-
-
-def atomic_write(path: str | os.PathLike[str], writer: Callable[[IO[bytes]], object]) -> None:
-    """Replaces `path` by what `writer(file)` writes, whole or not at all.
-
-    The folder is made if need be. If the writer raises, the old file stays and nothing else is
-    left. Of several processes that write one path, the last one wins; of those that work together
-    (`hosts`), the first writes.
-
-    Raises:
-      UserError: the path cannot be written (read-only, full disk, not a folder).
-    """
-    if not hosts.is_first():
-        return
-    path = Path(path)
-
-    def new() -> Path:
-        found = path.with_name(f".{secrets.token_hex(6)}.tmp")
-        found.touch(exist_ok=False)
-        return found
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with locks.temporary(new) as temporary:
-            with temporary.open("wb") as file:
-                writer(file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {_reason(error)}.") from error
-
-
 def write(
     directory: str | os.PathLike[str],
     record: Mapping[str, Any],
@@ -144,10 +84,10 @@ def write(
     text = _to_json(record)
     if images is not None:
         arrays: dict[str, Any] = dict(images)
-        atomic_write(
+        files.atomic_write(
             Path(directory) / IMAGES_NAME, lambda file: np.savez_compressed(file, **arrays)
         )
-    atomic_write(Path(directory) / RECORD_NAME, lambda file: file.write(text.encode()))
+    files.atomic_write(Path(directory) / RECORD_NAME, lambda file: file.write(text.encode()))
 
 
 def read(directory: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -168,11 +108,11 @@ def _read(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise UserError(f"Cannot read {path}: {_reason(error)}.") from error
+        raise UserError(f"Cannot read {path}: {files.reason(error)}.") from error
     try:
         return _parse(text)
     except (ValueError, RecursionError) as fault:
-        set_aside(path, f"not a whole record: {fault}")
+        files.set_aside(path, f"not a whole record: {fault}")
         return None
 
 
@@ -184,7 +124,7 @@ def read_images(directory: str | os.PathLike[str]) -> dict[str, np.ndarray] | No
     except FileNotFoundError:
         return None
     except DamagedError as error:
-        set_aside(path, error.why)
+        files.set_aside(path, error.why)
         return None
 
 
@@ -201,27 +141,6 @@ def load_images(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
                 return {name: arrays[name] for name in arrays.files}
         except Exception as error:  # zipfile, zlib and NumPy raise many kinds
             raise DamagedError(path, _one_line(error)) from error
-
-
-def set_aside(
-    path: str | os.PathLike[str], why: str, *, say: Callable[[str], object] | None = None
-) -> None:
-    """Renames a damaged file or folder `<name>.corrupt-<n>` and says so, by default on stderr.
-
-    Args:
-      path: of it.
-      why: in what way it is damaged.
-      say: is given the line.
-    """
-    path = Path(path)
-    names = (path.with_name(f"{path.name}.corrupt-{n}") for n in range(1, sys.maxsize))
-    aside = next(name for name in names if not name.exists())
-    outcome = "and is ignored"
-    with contextlib.suppress(OSError):  # a read-only folder; or another process was first
-        path.rename(aside)
-        outcome = f"and is now {aside.name}"
-    line = f"{path} is damaged ({why}) {outcome}."
-    print(line, file=sys.stderr, flush=True) if say is None else say(line)
 
 
 def find(workdir: str | os.PathLike[str], experiment: str | None = None) -> list[dict[str, Any]]:
@@ -249,26 +168,13 @@ def note(path: str | os.PathLike[str]) -> None:
             with open(listing, "a") as file:
                 file.write(f"{path}\n")
         except OSError as error:
-            raise UserError(f"Cannot write {listing}: {_reason(error)}.") from error
+            raise UserError(f"Cannot write {listing}: {files.reason(error)}.") from error
 
 
 def level_text(defense: Mapping[str, Any]) -> str:
     """A defence's level as flags spell it: `0.6`, or of several steps `0.2+0.3`."""
     level = defense["level"]
     return "+".join(f"{value:g}" for value in (level if isinstance(level, list) else [level]))
-
-
-def environment() -> dict[str, Any]:
-    """The keys `device` and `versions` of a record; starts JAX's default backend.
-
-    `device` is "<platform>: <kind> x<count>", where a CPU counts the cores that this process may
-    use. `versions` maps package names to versions, null for what is not installed.
-    """
-    versions = {name: version(name) for name in _VERSIONED}
-    return {
-        "device": _device(),
-        "versions": {**versions, "python": platform.python_version()},
-    }
 
 
 def _check_keys(record: Mapping[str, Any]) -> None:
@@ -323,53 +229,5 @@ def _python_scalar(value: Any) -> Any:
     raise TypeError(f"{value!r} of type {type(value).__name__} has no place in a configuration.")
 
 
-def _temporaries(folder: str, depth: int) -> Iterator[Path]:
-    """What `atomic_write` is writing, or was, in a folder and so many levels below it."""
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if _TEMPORARY.fullmatch(entry.name):
-                yield Path(entry.path)
-            elif depth and entry.is_dir(follow_symlinks=False):
-                yield from _temporaries(entry.path, depth - 1)
-
-
 def _one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, FileExistsError):  # what mkdir says of a file where a folder should be
-        return "Not a directory"
-    return error.strerror or str(error)
-
-
-def version(package: str) -> str | None:
-    """The version of a package that is installed, or None."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _device() -> str:
-    import jax  # here, so that reading records does not wait for it
-
-    devices = jax.devices()
-    if devices[0].platform == "cpu":
-        return f"cpu: {_cpu_name()} x{usable_cores()}"
-    return f"{devices[0].platform}: {devices[0].device_kind} x{len(devices)}"
-
-
-def _cpu_name() -> str:
-    with contextlib.suppress(OSError):
-        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
-        if match:
-            return match[1]
-    return platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux only
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

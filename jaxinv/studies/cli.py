@@ -24,7 +24,7 @@ from absl import flags
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import data
 from jaxinv.machine import hosts
-from jaxinv.store import records
+from jaxinv.store import files
 
 FLAGS = flags.FLAGS
 
@@ -234,7 +234,7 @@ def use_compilation_cache() -> None:
     cpu = hashlib.sha256(f"{platform.machine()} {_cpu_flags()}".encode()).hexdigest()[:8]
     folder = data.cache_root() / "programs" / cpu
     try:
-        records.ensure_writable(folder)
+        files.ensure_writable(folder)
     except UserError as error:
         print(f"Compiled programs are not kept: {error}", file=sys.stderr)
         return

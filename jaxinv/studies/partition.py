@@ -22,11 +22,11 @@ from tqdm import tqdm
 from jaxinv.defenses import GAUSSIAN, MECHANISMS, NONE, Defense, Mechanism, Release
 from jaxinv.errors import UsageError
 from jaxinv.look import figures
-from jaxinv.machine import hosts, source
+from jaxinv.machine import environment, hosts, source
 from jaxinv.measures import bounds, costs, decision, metrics
 from jaxinv.measures.decision import Constraints
 from jaxinv.networks import Network
-from jaxinv.store import records
+from jaxinv.store import files, records
 from jaxinv.studies import evaluation, runs, tradeoffs
 from jaxinv.studies.tradeoffs import SAFE_REID, SAFE_SSIM, Attacker, Deployment
 
@@ -101,7 +101,7 @@ def study(config: Config) -> dict[str, Any]:
         "accuracy_undefended": scene.accuracy,
         "profile": dataclasses.asdict(profile),
         **_judged(config, scene, profile, options),
-        **records.environment(),
+        **environment.facts(),
         "config": identity,
         "config_hash": records.config_hash(identity),
     }
@@ -551,13 +551,13 @@ class _Limits:
                     read = json.loads(path.read_bytes())
                     if whole(read):
                         return read
-                    records.set_aside(path, "not what was measured")
+                    files.set_aside(path, "not what was measured")
                 except (ValueError, RecursionError) as error:
-                    records.set_aside(path, str(error))
+                    files.set_aside(path, str(error))
                 except OSError:
                     pass  # nothing was found before
             found = find()
-            records.atomic_write(path, lambda file: file.write(json.dumps(found).encode()))
+            files.atomic_write(path, lambda file: file.write(json.dumps(found).encode()))
             return found
 
         return hosts.first(kept)

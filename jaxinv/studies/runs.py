@@ -19,8 +19,8 @@ from absl import flags
 
 from jaxinv.defenses import NONE, Defense
 from jaxinv.inputs import data
-from jaxinv.machine import devices, hosts, source
-from jaxinv.store import locks, records
+from jaxinv.machine import devices, environment, hosts, source
+from jaxinv.store import files, locks, records
 from jaxinv.studies import cli, evaluation
 from jaxinv.training import targets
 
@@ -113,7 +113,7 @@ def load(config: Config) -> Scene:
     Raises:
       UserError: something is missing or cannot be; the message names the flag.
     """
-    hosts.first(lambda: records.ensure_writable(config.workdir))
+    hosts.first(lambda: files.ensure_writable(config.workdir))
     dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
     cli.check_images(config.num_images, len(dataset.test))
     target = targets.find(dataset, config.workdir, checkpoint=config.checkpoint, announce=print)
@@ -144,7 +144,7 @@ def run_all(
     print(
         f"{dataset.name} ({dataset.source}), {config.num_images} test images, "
         f"method {config.method}, target {scene.accuracy:.2%} ({target.source}), "
-        f"{records.environment()['device']}"
+        f"{environment.facts()['device']}"
     )
     print(header)
     finished = []
@@ -175,7 +175,7 @@ def side_by_side(
     """
     # Programs that several devices share, or messages to other hosts, must come in one order.
     alone = jax.default_backend() == "cpu" and devices.count() == hosts.count() == 1
-    count = records.usable_cores() if alone else 1
+    count = environment.usable_cores() if alone else 1
     pool = ThreadPoolExecutor(max_workers=count)
     left = threading.Event()
 
@@ -296,7 +296,7 @@ def run_once(
             "attack_s": found.seconds,
             "images_per_s": config.num_images / found.seconds,
             **found.fields,
-            **records.environment(),
+            **environment.facts(),
             "config": identity,
             "config_hash": records.config_hash(identity),
             **evaluation.quality_fields(images, found.images),

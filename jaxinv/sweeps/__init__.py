@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxinv.store import records
+from jaxinv.store import files
 from jaxinv.sweeps import local, slurm
 from jaxinv.sweeps.grid import expand
 from jaxinv.sweeps.interrupts import StoppedError
@@ -45,7 +45,7 @@ def run(
       UserError: the work folder cannot be written, or SLURM cannot be used.
       StoppedError: SIGINT, SIGTERM or SIGHUP came, and runs that were begun here were stopped.
     """
-    records.ensure_writable(workdir)
+    files.ensure_writable(workdir)
     settings = settings or Settings.from_environment()
     sweep = Sweep(tuple({run.name: run for run in runs}.values()), Path(workdir), rerun)
     known = {} if rerun else sweep.known()

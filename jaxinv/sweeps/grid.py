@@ -18,7 +18,7 @@ from absl import flags
 import jaxinv
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import data
-from jaxinv.store import records
+from jaxinv.machine import environment
 from jaxinv.studies import cli
 from jaxinv.sweeps.store import Run
 
@@ -86,7 +86,7 @@ def expand(script: str, given: Mapping[str, str]) -> list[Run]:
             raise UsageError(f"--{name}={given[name]}: is one for the whole sweep.")
     axes = {name: values(script, name, text) for name, text in given.items()}
     datasets = axes.pop("dataset", [str(known["dataset"].default)])
-    versions = {"jaxinv": records.version("jaxinv"), "code": _code_digest()}
+    versions = {"jaxinv": environment.version("jaxinv"), "code": _code_digest()}
     runs = []
     for name in datasets:
         dataset = data.load(name, data_dir=given.get("data_dir"))

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jaxinv.errors import UsageError
-from jaxinv.store import records
+from jaxinv.machine.environment import usable_cores
 
 EXECUTORS = ("local", "slurm")
 _TIME = r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}"
@@ -92,7 +92,7 @@ def default_jobs(gpus: list[str], environment: Mapping[str, str] = os.environ) -
     room = max(1, round(_memory() / _MEMORY_OF_A_RUN))
     if gpus:
         each = min(
-            records.usable_cores() // 2 // len(gpus),
+            usable_cores() // 2 // len(gpus),
             round(_gpu_memory(gpus) / _GPU_MEMORY_OF_A_RUN),
         )
         return min(room, len(gpus) * max(1, each))
@@ -101,7 +101,7 @@ def default_jobs(gpus: list[str], environment: Mapping[str, str] = os.environ) -
         return 1
     if platforms and platforms.split(",")[0] != "cpu":
         return 1
-    cores = records.usable_cores() // (1 if hasattr(os, "sched_setaffinity") else 2)
+    cores = usable_cores() // (1 if hasattr(os, "sched_setaffinity") else 2)
     return max(1, min(cores, room))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from jaxinv.errors import UserError
-from jaxinv.store import locks, records
+from jaxinv.store import files, locks, records
 
 _WHERE = ("data_dir", "checkpoint")  # paths, which make no readable names
 
@@ -229,4 +229,4 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
       UserError: it cannot be written.
     """
     text = json.dumps(content, indent=1) + "\n"
-    records.atomic_write(path, lambda file: file.write(text.encode()))
+    files.atomic_write(path, lambda file: file.write(text.encode()))

@@ -26,7 +26,7 @@ from jax.tree_util import Partial
 from jaxinv.errors import DamagedError, UserError
 from jaxinv.machine import devices, hosts
 from jaxinv.machine.progress import Progress
-from jaxinv.store import checkpoints, records
+from jaxinv.store import checkpoints, files
 
 P = ParamSpec("P")
 Batch = Any
@@ -128,7 +128,7 @@ def fit(
         try:
             state, history, seconds = _resume(checkpoint, state)
         except DamagedError as error:
-            records.set_aside(checkpoint, error.why)
+            files.set_aside(checkpoint, error.why)
     first_epoch = len(history)
     if first_epoch >= epochs:
         return Fit(state[0], history, seconds, 0.0)

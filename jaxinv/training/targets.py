@@ -21,9 +21,9 @@ from jax import Array
 from jaxinv.errors import DamagedError, UserError
 from jaxinv.inputs.data import Dataset, Samples, print_to_stderr
 from jaxinv.look import figures
-from jaxinv.machine import devices, hosts
+from jaxinv.machine import devices, environment, hosts
 from jaxinv.networks import Network, Params, for_images
-from jaxinv.store import checkpoints, locks, records
+from jaxinv.store import checkpoints, files, locks, records
 from jaxinv.training import fit as training
 
 EXPERIMENT = "train_target"
@@ -249,7 +249,7 @@ def _is_whole(weights: Path) -> bool:
     try:
         checkpoints.read(weights)
     except DamagedError as error:
-        records.set_aside(weights, error.why)
+        files.set_aside(weights, error.why)
         return False
     return True
 
@@ -271,7 +271,7 @@ def _train_into(folder: Path, dataset: Dataset, recipe: Recipe, config: Mapping[
         "compile_s": done.compile_seconds,
         "fit_s": done.seconds,
         "history": done.history,
-        **records.environment(),
+        **environment.facts(),
         "config": config,
         "config_hash": records.config_hash(config),
     }

@@ -1,21 +1,18 @@
 import errno
-import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxinv
 from jaxinv.errors import UserError
-from jaxinv.store import locks, records
+from jaxinv.store import files, records
 
 ALL_KEYS = records.REQUIRED_KEYS | records.REQUIRED_ATTACK_KEYS
 IMAGES = {"originals": np.zeros((2, 4, 4, 1)), "reconstructions": np.ones((2, 4, 4, 1))}
@@ -232,50 +229,6 @@ def test_damaged_images_are_set_aside(tmp_path, capsys):
         assert str(tmp_path / "images.npz") in line and aside in line
 
 
-def test_what_killed_writers_left_is_removed(tmp_path):
-    names = [f"{folder}.0123456789a{n}.tmp" for n, folder in enumerate(("", "a/", "a/b/"))]
-    kept = ["a/.mine.tmp", "a/b/0123456789ab.tmp", "a/b/.0123456789ab.tmp.x"]
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    for name in (*names, *kept):
-        (tmp_path / name).touch()
-
-    def writer(file):  # its own temporary file is not taken from it
-        records.ensure_writable(tmp_path)
-        file.write(b"whole")
-
-    records.atomic_write(tmp_path / "a" / "file", writer)
-    assert (tmp_path / "a" / "file").read_bytes() == b"whole"
-    assert [name for name in names if (tmp_path / name).exists()] == []
-    assert all((tmp_path / name).exists() for name in kept)
-
-
-def test_a_temporary_file_that_is_taken_away_before_it_is_held_is_made_again(tmp_path):
-    made = []
-
-    def make():
-        made.append(tmp_path / f"{len(made)}")
-        if len(made) > 1:
-            made[-1].touch()
-        return made[-1]
-
-    with locks.temporary(make) as path:
-        assert path == made[1]
-    assert not files_in(tmp_path)
-
-
-def test_without_locks_only_what_is_old_is_removed(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    new, old = tmp_path / "new", tmp_path / "old"
-    for path in (new, old):
-        path.touch()
-    os.utime(old, (0, 0))
-    locks.remove_abandoned([new, old])
-    assert files_in(tmp_path) == ["new"]
-
-
 def test_a_corrupt_record_that_cannot_be_renamed_is_ignored(tmp_path, capsys, monkeypatch):
     def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -311,70 +264,15 @@ def test_find_skips_a_corrupt_record(tmp_path, capsys):
     assert "not a whole record" in capsys.readouterr().err
 
 
-def test_atomic_write_replaces(tmp_path):
-    path = tmp_path / "deep" / "file"
-    for content in (b"one", b"two"):
-        records.atomic_write(path, lambda file, content=content: file.write(content))
-        assert path.read_bytes() == content
-    assert files_in(path.parent) == ["file"]
-
-
-def test_atomic_write_honours_the_umask(tmp_path):
-    before = os.umask(0o027)
-    try:
-        records.atomic_write(tmp_path / "file", lambda file: None)
-    finally:
-        os.umask(before)
-    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
-
-
-@pytest.mark.parametrize("error", [ValueError("mid-way"), KeyboardInterrupt()])
-def test_a_failing_writer_leaves_the_old_file_alone(tmp_path, error):
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-
-    def writer(file):
-        file.write(b"half")
-        raise error
-
-    with pytest.raises(type(error)):
-        records.atomic_write(path, writer)
-    assert path.read_bytes() == b"old"
-    assert files_in(tmp_path) == ["file"]
-
-
-def test_a_full_disk_is_a_users_mistake_and_leaves_nothing(tmp_path, monkeypatch):
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError) as caught:
-        records.atomic_write(tmp_path / "file", lambda file: file.write(b"new"))
-    assert str(caught.value) == f"Cannot write {tmp_path / 'file'}: No space left on device."
-    assert not files_in(tmp_path)
-
-
 @pytest.mark.parametrize("below", ["", "deeper"])
 def test_a_workdir_that_is_no_folder_is_a_users_mistake(tmp_path, below):
     (tmp_path / "file").touch()
     workdir = tmp_path / "file" / below
     with pytest.raises(UserError) as caught:
-        records.ensure_writable(workdir)
+        files.ensure_writable(workdir)
     assert str(caught.value) == f"--workdir={workdir} cannot be written: Not a directory."
     with pytest.raises(UserError, match=r"Cannot write .*: Not a directory"):
         records.write(workdir, a_record(), images=IMAGES)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_workdir_is_a_users_mistake(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(UserError, match="Permission denied"):
-        records.ensure_writable(tmp_path)
-
-
-def test_ensure_writable_makes_the_folder_and_leaves_it_empty(tmp_path):
-    records.ensure_writable(tmp_path / "new" / "results")
-    assert files_in(tmp_path / "new" / "results") == []
 
 
 KILLED_WRITER = """
@@ -432,15 +330,6 @@ def test_two_writers_of_one_run_leave_one_whole_record(tmp_path, capsys):
     assert not capsys.readouterr().err
     with np.load(tmp_path / "images.npz") as images:
         assert len(set(images["originals"])) == 1
-
-
-def test_environment_names_device_and_versions():
-    environment = records.environment()
-    assert environment["device"].startswith(f"{jax.devices()[0].platform}: ")
-    assert environment["versions"]["jax"] == metadata.version("jax")
-    assert environment["versions"]["dm-pix"] == metadata.version("dm-pix")
-    assert environment["versions"]["python"] == "{}.{}.{}".format(*sys.version_info)
-    assert strict(json.dumps(environment)) == environment
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from jaxinv.defenses import NONE
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
+from jaxinv.machine import environment
 from jaxinv.measures import bounds, costs
 from jaxinv.measures.decision import Constraints
 from jaxinv.networks import sequence
@@ -311,7 +312,7 @@ def test_another_question_about_the_same_attacks_measures_no_bound_anew(study, m
 
 
 def test_attacks_of_other_scripts_on_the_same_release_count(study, scene):
-    base = {**records.environment(), "seed": 0, "data_source": "nowhere", "config": {}}
+    base = {**environment.facts(), "seed": 0, "data_source": "nowhere", "config": {}}
     base |= {"attacker_knowledge": "", "surrogate": "none", "exact_fraction": 0, "paper": None}
     base |= {"psnr_std": 0, "psnr_median": 0, "psnr": [], "ssim_std": 0, "ssim": []}
     base |= {"images_per_s": 1.0}

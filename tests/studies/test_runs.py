@@ -243,7 +243,7 @@ def test_a_step_that_fails_fails_where_it_is_asked_for():
 
 
 def test_no_step_begins_after_the_caller_has_failed(monkeypatch):
-    monkeypatch.setattr(runs.records, "usable_cores", lambda: 2)
+    monkeypatch.setattr(runs.environment, "usable_cores", lambda: 2)
     begun, go_on, done = threading.Event(), threading.Event(), []
 
     def fails():

@@ -426,7 +426,7 @@ esac
 """
     )
     tool.chmod(0o755)
-    monkeypatch.setattr(settings.records, "usable_cores", lambda: cores)
+    monkeypatch.setattr(settings, "usable_cores", lambda: cores)
     monkeypatch.setattr(settings, "_memory", lambda: gibibytes * 2**30)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert settings.visible_gpus({}) == ["0", "1"]
@@ -443,7 +443,7 @@ esac
 @pytest.mark.parametrize(("gibibytes", "jobs"), [(64, 6), (15.4, 4), (1, 1)])
 def test_each_core_takes_a_run_as_far_as_there_is_memory(monkeypatch, gibibytes, jobs):
     assert 2**28 < settings._memory() < 2**50
-    monkeypatch.setattr(settings.records, "usable_cores", lambda: 6)
+    monkeypatch.setattr(settings, "usable_cores", lambda: 6)
     monkeypatch.setattr(settings, "_memory", lambda: gibibytes * 2**30)
     assert settings.default_jobs([], {"JAX_PLATFORMS": "cpu"}) == jobs
     monkeypatch.delattr(os, "sched_setaffinity", raising=False)  # as on macOS

@@ -24,7 +24,7 @@ from jaxinv.errors import DamagedError, UserError
 from jaxinv.machine import devices, hosts, source
 from jaxinv.networks import Params
 from jaxinv.networks.convolution import conv_general_dilated
-from jaxinv.store import checkpoints, records
+from jaxinv.store import checkpoints, files
 from jaxinv.training.fit import fit, one_cycle, whole_epochs
 
 STEPS = 2000
@@ -362,7 +362,7 @@ def _kept_ridge(checkpoint: Path | None, pool: Pool, members: int) -> tuple[Arra
                 arrays, _ = checkpoints.read(path)
                 return arrays["weights"], arrays["offsets"]
             except DamagedError as error:
-                records.set_aside(path, error.why)
+                files.set_aside(path, error.why)
         weights, offsets = _ridge(pool, members)
         checkpoints.save(path, {"weights": weights, "offsets": offsets})
         return weights, offsets

@@ -1,0 +1,107 @@
+"""Files that are whole or not there: atomic writes, damaged files renamed, folders that take files.
+
+The standard library.
+"""
+
+import contextlib
+import os
+import re
+import secrets
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from jaxinv.errors import UserError
+from jaxinv.machine import hosts
+from jaxinv.store import locks
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.tmp")
+_DEEPEST = 2  # folders of the work folder that files are written into
+
+
+def ensure_writable(workdir: str | os.PathLike[str]) -> None:
+    """Makes a folder if need be and tries it, so that a long run fails before it starts.
+
+    Removes the temporary files that killed processes left there, or up to two folders deeper.
+
+    Raises:
+      UserError: nothing can be written there.
+    """
+    try:
+        Path(workdir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=workdir, buffering=0) as probe:
+            probe.write(bytes(4096))
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} cannot be written: {reason(error)}.") from error
+    locks.remove_abandoned(_temporaries(os.fspath(workdir), _DEEPEST))
+
+
+def atomic_write(path: str | os.PathLike[str], writer: Callable[[IO[bytes]], object]) -> None:
+    """Replaces a file by the bytes that `writer(file)` writes, whole or not at all.
+
+    Makes the folder if need be. If the writer raises, the old file stays and nothing else is left.
+    Of several processes that write one path, the last one wins; of those that work together
+    (`hosts`), the first writes.
+
+    Raises:
+      UserError: the path cannot be written (read-only, full disk, not a folder).
+    """
+    if not hosts.is_first():
+        return
+    path = Path(path)
+
+    def new() -> Path:
+        found = path.with_name(f".{secrets.token_hex(6)}.tmp")
+        found.touch(exist_ok=False)
+        return found
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locks.temporary(new) as temporary:
+            with temporary.open("wb") as file:
+                writer(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {reason(error)}.") from error
+
+
+def set_aside(
+    path: str | os.PathLike[str], why: str, *, say: Callable[[str], object] | None = None
+) -> None:
+    """Renames a damaged file or folder `<name>.corrupt-<n>` and says so, by default on stderr.
+
+    Args:
+      path: of the file or folder.
+      why: how it is damaged, in words.
+      say: is given the line.
+    """
+    path = Path(path)
+    names = (path.with_name(f"{path.name}.corrupt-{n}") for n in range(1, sys.maxsize))
+    aside = next(name for name in names if not name.exists())
+    outcome = "and is ignored"
+    with contextlib.suppress(OSError):  # a read-only folder; or another process was first
+        path.rename(aside)
+        outcome = f"and is now {aside.name}"
+    line = f"{path} is damaged ({why}) {outcome}."
+    print(line, file=sys.stderr, flush=True) if say is None else say(line)
+
+
+def reason(error: OSError) -> str:
+    """Returns why the system refused, in words."""
+    if isinstance(error, FileExistsError):  # what mkdir says of a file where a folder should be
+        return "Not a directory"
+    return error.strerror or str(error)
+
+
+def _temporaries(folder: str, depth: int) -> Iterator[Path]:
+    """Yields the files that `atomic_write` writes, or wrote, so many levels below a folder."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _TEMPORARY.fullmatch(entry.name):
+                yield Path(entry.path)
+            elif depth and entry.is_dir(follow_symlinks=False):
+                yield from _temporaries(entry.path, depth - 1)
