@@ -29,7 +29,7 @@ from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.look import figures
 from jaxinv.machine import environment, hosts
-from jaxinv.measures import metrics
+from jaxinv.measures import quality
 from jaxinv.networks import Network, Params
 from jaxinv.store import files, records
 from jaxinv.studies import cli, evaluation
@@ -218,9 +218,9 @@ class Watcher:
 
     def _measure(self, images: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, ...]:
         """PSNR in dB, SSIM and misfit of `x [B, H, W, C]`."""
-        quality = metrics.evaluate(self._originals[images], x, chunk_size=len(x))
+        measured = quality.evaluate(self._originals[images], x, chunk_size=len(x))
         misfit = relative_misfit(self._edge, self._params, x, self._features[images])
-        return quality.psnr, quality.ssim, np.asarray(misfit)
+        return measured.psnr, measured.ssim, np.asarray(misfit)
 
 
 @partial(jax.jit, static_argnums=0)

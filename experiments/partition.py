@@ -23,7 +23,7 @@ from typing import Any
 from absl import flags
 
 from jaxinv.machine import environment
-from jaxinv.measures import costs, decision, metrics
+from jaxinv.measures import costs, decision, quality
 from jaxinv.measures.decision import Constraints
 from jaxinv.studies import cli, partition, runs, tradeoffs
 from jaxinv.studies.partition import Config
@@ -181,7 +181,7 @@ def _certified(row: Mapping[str, Any]) -> str:
             and not bound["dithered"]
             and bound["value"] is not None
         ]
-        if values and (quantity == "reid" or min(values) < metrics.PSNR_CAP):
+        if values and (quantity == "reid" or min(values) < quality.PSNR_CAP):
             told.append(text.format(min(values)))
     return ", ".join(told)
 

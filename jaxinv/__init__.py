@@ -14,7 +14,7 @@ The package reads in the order that data flow:
   `retraining` for targets that learn to live with it, `judge` for what is still to be seen.
 * `bounds`: what no attacker can do. `costs`: what a split costs a device.
 * `partition`, `decision`: cuts and defences as choices, and which to take.
-* `metrics`, `evaluation`, `paper`: quality per image, its summary, and the paper's numbers beside.
+* `measures`, `evaluation`, `paper`: quality per image, its summary, and the paper's numbers beside.
 * `records`, `figures`, `runs`: what a run leaves behind, and how scripts get there.
 * `report`: a page of all records. `sweeps`: many runs, each done once, here or on SLURM.
 

@@ -14,7 +14,7 @@ from jaxinv.errors import DamagedError, UserError
 from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.look import grids
 from jaxinv.machine import hosts
-from jaxinv.measures import metrics
+from jaxinv.measures import intervals, linkage, quality
 from jaxinv.store import records
 from jaxinv.training.targets import Target
 
@@ -40,13 +40,13 @@ def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[s
     """
     several = reconstructions.ndim == originals.ndim + 1
     tries = reconstructions if several else reconstructions[None]
-    qualities = [metrics.evaluate(originals, found) for found in tries]
-    quality = metrics.Quality(*(np.stack(values) for values in zip(*qualities, strict=True)))
-    diverged = quality.diverged.any(axis=0)
+    qualities = [quality.evaluate(originals, found) for found in tries]
+    measured = quality.Quality(*(np.stack(values) for values in zip(*qualities, strict=True)))
+    diverged = measured.diverged.any(axis=0)
     fields: dict[str, Any] = {}
-    for name, values in (("psnr", quality.psnr), ("ssim", quality.ssim)):
+    for name, values in (("psnr", measured.psnr), ("ssim", measured.ssim)):
         # NaN where an attacker diverged.
-        summary = metrics.summarise(values.mean(axis=0))
+        summary = intervals.summarise(values.mean(axis=0))
         fields |= {
             f"{name}_mean": summary.mean,
             f"{name}_std": summary.std,
@@ -54,19 +54,19 @@ def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[s
             f"{name}_ci": [summary.low, summary.high],
         }
         if several:
-            by_seed = np.array([metrics.summarise(row).mean for row in values])
+            by_seed = np.array([intervals.summarise(row).mean for row in values])
             spread = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else float("nan")
             fields |= {f"{name}_by_seed": by_seed, f"{name}_seed_std": spread}
     return fields | {
-        "exact_fraction": float(quality.exact.mean()),
+        "exact_fraction": float(measured.exact.mean()),
         "diverged": int(diverged.sum()),
-        "psnr": quality.psnr.mean(axis=0),
-        "ssim": quality.ssim.mean(axis=0),
+        "psnr": measured.psnr.mean(axis=0),
+        "ssim": measured.ssim.mean(axis=0),
     }
 
 
 def reidentification_fields(reconstructions: np.ndarray, test: Samples) -> dict[str, Any]:
-    """How often a reconstruction tells its original among test images (`metrics.reidentified`).
+    """How often a reconstruction tells its original among test images (`linkage.reidentified`).
 
     Args:
       reconstructions: `[N, H, W, C]`, or `[S, N, H, W, C]`, of the first N test images; not more
@@ -80,8 +80,8 @@ def reidentification_fields(reconstructions: np.ndarray, test: Samples) -> dict[
     gallery = test[:_GALLERY].images
     several = reconstructions.ndim == gallery.ndim + 1
     tries = reconstructions if several else reconstructions[None]
-    found = [metrics.reidentified(images[:_GALLERY], gallery) for images in tries]
-    summary = metrics.summarise(np.mean(found, axis=0))
+    found = [linkage.reidentified(images[:_GALLERY], gallery) for images in tries]
+    summary = intervals.summarise(np.mean(found, axis=0))
     return {
         "reid_top1": summary.mean,
         "reid_ci": [summary.low, summary.high],

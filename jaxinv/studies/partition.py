@@ -23,7 +23,7 @@ from jaxinv.defenses import GAUSSIAN, MECHANISMS, NONE, Defense, Mechanism, Rele
 from jaxinv.errors import UsageError
 from jaxinv.look import figures
 from jaxinv.machine import environment, hosts, source
-from jaxinv.measures import bounds, costs, decision, metrics
+from jaxinv.measures import bounds, costs, decision, quality
 from jaxinv.measures.decision import Constraints
 from jaxinv.networks import Network
 from jaxinv.store import files, records
@@ -400,9 +400,9 @@ def _whole(
         "accuracy": scene.accuracy,
         "accuracy_ci": [scene.accuracy] * 2,
         **_costs(price, profile, price.sent_bytes),
-        "psnr_mean": metrics.PSNR_CAP if leaked else None,
-        "psnr_ci": [metrics.PSNR_CAP] * 2 if leaked else [None, None],
-        "psnr_of_mean": metrics.PSNR_CAP if leaked else None,
+        "psnr_mean": quality.PSNR_CAP if leaked else None,
+        "psnr_ci": [quality.PSNR_CAP] * 2 if leaked else [None, None],
+        "psnr_of_mean": quality.PSNR_CAP if leaked else None,
         "ssim_mean": leaked,
         "ssim_ci": [leaked, leaked],
         "reid_top1": leaked,

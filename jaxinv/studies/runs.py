@@ -248,7 +248,8 @@ def run_once(
       The record as it was written, and its `path`.
     """
     dataset, target, method = scene.dataset, scene.target, method or config.method
-    code = source.digest(*decided_by, "jaxinv.measures.metrics")
+    measures = ("jaxinv.measures.quality", "jaxinv.measures.linkage", "jaxinv.measures.intervals")
+    code = source.digest(*decided_by, *measures)
     identity = {
         "experiment": experiment,
         "dataset": dataset.name,

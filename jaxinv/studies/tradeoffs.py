@@ -39,13 +39,16 @@ from jaxinv.defenses import (
 from jaxinv.errors import UsageError
 from jaxinv.inputs.data import Samples
 from jaxinv.machine import devices
-from jaxinv.measures import metrics
+from jaxinv.measures import intervals
 from jaxinv.networks import Network, Params
 from jaxinv.store.records import level_text
 from jaxinv.studies import runs
 from jaxinv.training import judge, retraining, targets
 
-DECIDED_BY = ("jaxinv.attacks", "jaxinv.studies.tradeoffs", "jaxinv.measures.metrics")
+DECIDED_BY = (
+    *("jaxinv.attacks", "jaxinv.studies.tradeoffs"),
+    *("jaxinv.measures.quality", "jaxinv.measures.linkage", "jaxinv.measures.intervals"),
+)
 """The code that decides a result, as `source.digest` takes it."""
 
 THREAT_MODELS = ("whitebox", "blackbox", "queryfree")
@@ -260,7 +263,7 @@ class Deployment:
 
     def accuracy(self, number: int) -> dict[str, Any]:
         """What a record says of the accuracy at a level."""
-        summary = metrics.summarise(self.correct(number).mean(axis=0))
+        summary = intervals.summarise(self.correct(number).mean(axis=0))
         return {"accuracy": summary.mean, "accuracy_ci": [summary.low, summary.high]}
 
 
@@ -568,7 +571,7 @@ def judged(config: Config, scene: runs.Scene, images: np.ndarray) -> dict[str, A
     trained = judge_of(config, scene)
     labels = scene.dataset.test.labels[: config.num_images]
     right = np.mean([trained.correct(own, labels) for own in images], axis=0)
-    summary = metrics.summarise(right)
+    summary = intervals.summarise(right)
     return {
         "judge_accuracy": summary.mean,
         "judge_ci": [summary.low, summary.high],

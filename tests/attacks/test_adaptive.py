@@ -16,7 +16,7 @@ from jaxinv.attacks.whitebox import rmle as whitebox
 from jaxinv.attacks.whitebox.rmle import Stage
 from jaxinv.defenses import DROPOUT, GAUSSIAN, Joined, Release
 from jaxinv.errors import UserError
-from jaxinv.measures import metrics
+from jaxinv.measures import quality
 from jaxinv.networks import sequence
 from jaxinv.training.fit import Fit
 
@@ -85,7 +85,7 @@ def seen_of(family, *, releases=1):
 
 
 def psnr(images):
-    return float(metrics.evaluate(ATTACKED, np.clip(images, 0, 1)).psnr.mean())
+    return float(quality.evaluate(ATTACKED, np.clip(images, 0, 1)).psnr.mean())
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +106,10 @@ def found(attack):
 def test_an_attacker_is_as_good_as_it_says_and_chooses_its_best_way(attack, found):
     assert [images.shape for images in found.images] == [ATTACKED.shape] * 2
     assert found.ways == attack.ways
-    for quality, way, images in zip(attack.quality, attack.ways, found.images, strict=True):
-        assert tuple(quality) == adaptive.WAYS
-        assert quality[way] == max(quality.values())
-        assert psnr(images) == pytest.approx(quality[way], abs=2)
+    for scores, way, images in zip(attack.quality, attack.ways, found.images, strict=True):
+        assert tuple(scores) == adaptive.WAYS
+        assert scores[way] == max(scores.values())
+        assert psnr(images) == pytest.approx(scores[way], abs=2)
     assert attack.quality[0]["inverse map"] > attack.quality[1]["inverse map"]
     assert attack.ways[0] != "inverse map"  # where there is little noise, rMLE adds to it
     assert attack.fit_seconds > 0 and found.seconds > 0
@@ -198,11 +198,11 @@ def test_behind_a_defended_input_an_attacker_is_as_good_as_it_says(monkeypatch):
     monkeypatch.setattr(adaptive, "_TAUGHT", (20, 20))
     family = [DROPOUT.at("input", 0.2)]
     attack = learn(family)
-    ((quality,), (way,)) = attack.quality, attack.ways
-    assert tuple(quality) == adaptive.WAYS
-    assert quality[way] == max(quality.values())
+    ((scores,), (way,)) = attack.quality, attack.ways
+    assert tuple(scores) == adaptive.WAYS
+    assert scores[way] == max(scores.values())
     (images,) = attack.invert(seen_of(family)).images
-    assert psnr(images) == pytest.approx(quality[way], abs=2)
+    assert psnr(images) == pytest.approx(scores[way], abs=2)
 
 
 def test_of_several_defended_inputs_there_is_the_map_alone(monkeypatch):

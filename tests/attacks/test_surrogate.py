@@ -13,7 +13,7 @@ from jaxinv.attacks.learned import inverse
 from jaxinv.attacks.whitebox import rmle as whitebox
 from jaxinv.attacks.whitebox import surrogate
 from jaxinv.errors import UsageError, UserError
-from jaxinv.measures import metrics
+from jaxinv.measures import quality
 from jaxinv.networks import lenet5, sequence
 
 
@@ -55,7 +55,7 @@ def briefly(monkeypatch):
 
 
 def psnr(images, found):
-    return float(metrics.evaluate(images, found.images).psnr.mean())
+    return float(quality.evaluate(images, found.images).psnr.mean())
 
 
 def test_map_knows_how_good_it_is_on_images_it_has_not_seen():
@@ -124,7 +124,7 @@ def test_behind_an_affine_edge_hybrid_has_nothing_to_add(monkeypatch):
     assert len(lesson.stages) == 1
     features = np.asarray(edge.apply(params, attacked))
     found = whitebox.invert(edge, params, features, lesson.stages)
-    assert (metrics.evaluate(attacked, found.images).psnr > 60).all()
+    assert (quality.evaluate(attacked, found.images).psnr > 60).all()
 
 
 def test_hybrid_is_never_worse_than_map_and_each_stage_adds(briefly):
@@ -204,7 +204,7 @@ def test_a_network_of_any_size_is_attacked_through_frequencies():
     assert stage.prior.precision.shape == (66 * 66, 1, 1)
     features = np.asarray(edge.apply(params, images[40:]))
     found = whitebox.invert(edge, params, features, lesson.stages)
-    assert (metrics.evaluate(images[40:], found.images).psnr > 40).all()
+    assert (quality.evaluate(images[40:], found.images).psnr > 40).all()
 
 
 def test_mistakes_are_named():

@@ -11,7 +11,7 @@ from jaxinv.attacks.inversion import priors
 from jaxinv.attacks.inversion.solvers import Result
 from jaxinv.attacks.whitebox import rmle as whitebox
 from jaxinv.attacks.whitebox.rmle import Stage
-from jaxinv.measures import metrics
+from jaxinv.measures import quality
 from jaxinv.networks import cifar_cnn, lenet5
 
 
@@ -66,7 +66,7 @@ def attack_of(method, cut, *, make_network=lenet5, **changes):
 
 
 def mean_psnr(images, found):
-    return float(np.mean(metrics.evaluate(images, found.images).psnr))
+    return float(np.mean(quality.evaluate(images, found.images).psnr))
 
 
 @pytest.mark.parametrize("cut", ["conv1", "relu2", "fc1"])
@@ -90,7 +90,7 @@ def test_tv_recovers_the_images_behind_a_convolution():
     edge, params, images, features = features_of(lenet5, "conv1")
     found = whitebox.invert(edge, params, features, settings_of("tv", "conv1", steps=500))
     assert found.images.shape == images.shape
-    assert (metrics.evaluate(images, found.images).psnr > 60).all()
+    assert (quality.evaluate(images, found.images).psnr > 60).all()
 
 
 def test_tv_beats_paper_behind_a_rectifier_at_equal_steps():
@@ -193,7 +193,7 @@ def test_an_image_whose_features_are_not_finite_diverges_alone(method, cut):
 def test_map_recovers_what_a_rectifier_leaves_and_ends_early():
     edge, params, images, features = features_of(lenet5, "relu1")
     found = whitebox.invert(edge, params, features, attack_of("map", "relu1", steps=40))
-    assert (metrics.evaluate(images, found.images).psnr > 60).all()
+    assert (quality.evaluate(images, found.images).psnr > 60).all()
     assert (found.result == Result.CONVERGED).all()
     assert (found.steps < 40).all()
 

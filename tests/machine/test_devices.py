@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from jaxinv import defenses, networks
 from jaxinv.attacks.whitebox import rmle as whitebox
 from jaxinv.machine import devices
-from jaxinv.measures import metrics
+from jaxinv.measures import linkage, quality
 from jaxinv.networks import max_pool
 from jaxinv.training.fit import fit, for_each, losses_of_each
 
@@ -106,9 +106,9 @@ def _flat(params):
 def judged():
     originals = _images(21)
     noisy = originals + 0.1 * np.random.default_rng(1).standard_normal(originals.shape)
-    quality = metrics.evaluate(originals, noisy.astype("f"), chunk_size=4)
-    right = metrics.reidentified(noisy, originals, chunk_size=4)
-    return {**quality._asdict(), "reidentified": right}
+    measured = quality.evaluate(originals, noisy.astype("f"), chunk_size=4)
+    right = linkage.reidentified(noisy, originals, chunk_size=4)
+    return {**measured._asdict(), "reidentified": right}
 
 
 def compare(exact, close):

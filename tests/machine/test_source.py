@@ -117,7 +117,7 @@ def test_it_is_the_same_in_another_place(tmp_path):
     with zipfile.ZipFile(archive, "w") as file:
         for path in package.rglob("*.py"):
             file.writestr(str(path.relative_to(package.parent)), path.read_text())
-    names = ["jaxinv.attacks.whitebox", "jaxinv.measures.metrics"]
+    names = ["jaxinv.attacks.whitebox", "jaxinv.measures.quality"]
     lines = [
         f"import sys; sys.path.insert(0, {str(archive)!r})",
         "from jaxinv.machine import source",
@@ -129,5 +129,5 @@ def test_it_is_the_same_in_another_place(tmp_path):
 
 
 def test_the_order_of_modules_does_not_count():
-    names = ["jaxinv.attacks.whitebox.rmle", "jaxinv.training.fit", "jaxinv.measures.metrics"]
+    names = ["jaxinv.attacks.whitebox.rmle", "jaxinv.training.fit", "jaxinv.measures.quality"]
     assert len({source.digest(*order) for order in itertools.permutations(names)}) == 1

@@ -17,7 +17,7 @@ from scripts import load_script
 from jaxinv.attacks.inversion.loop import Snapshot
 from jaxinv.attacks.whitebox import rmle as whitebox
 from jaxinv.errors import UsageError
-from jaxinv.measures import metrics
+from jaxinv.measures import quality
 from jaxinv.networks import lenet5
 from jaxinv.store import checkpoints, records
 
@@ -92,7 +92,7 @@ def test_curves_are_statistics_over_the_images(edge, params):
     assert curves["misfit_median"][-1] == pytest.approx(np.median(misfit), rel=1e-5)
     assert curves["misfit_low"][-1] == pytest.approx(np.percentile(misfit, 25), rel=1e-5)
     assert curves["misfit_high"][-1] == pytest.approx(np.percentile(misfit, 75), rel=1e-5)
-    assert curves["ssim_mean"][-1] == pytest.approx(metrics.evaluate(images, last).ssim.mean())
+    assert curves["ssim_mean"][-1] == pytest.approx(quality.evaluate(images, last).ssim.mean())
     assert curves["stage_steps"] == curves["stage_seconds"] == []
 
 
@@ -180,10 +180,10 @@ def test_an_attack_in_stages_is_followed_to_what_it_returns(edge, params):
     plain = whitebox.invert(edge, params, features, stages, chunk=2)
     np.testing.assert_array_equal(found.images, plain.images)
     curves = watcher.curves()
-    quality = metrics.evaluate(images, found.images)
+    measured = quality.evaluate(images, found.images)
     assert curves["steps"][-1] == 12
     assert curves["stage_steps"] == [6]
-    assert curves["psnr_mean"][-1] == pytest.approx(quality.psnr.mean(), rel=1e-5)
+    assert curves["psnr_mean"][-1] == pytest.approx(measured.psnr.mean(), rel=1e-5)
     assert (np.diff(curves["seconds"]) > 0).all()
     # Each estimate is counted once, though it ran twice.
     assert 2 * 0.02 / 5 < curves["seconds"][-1] < found.seconds

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from jaxinv.inputs.data import Samples
-from jaxinv.measures import metrics
+from jaxinv.measures import quality
 from jaxinv.store import records
 from jaxinv.studies import evaluation
 
@@ -23,7 +23,7 @@ def test_a_diverged_image_is_counted_and_in_no_mean(attacked):
     broken = found.copy()
     broken[2, 3, 3] = np.nan
     fields = evaluation.quality_fields(originals, broken)
-    rest = metrics.evaluate(originals[[0, 1, 3]], found[[0, 1, 3]])
+    rest = quality.evaluate(originals[[0, 1, 3]], found[[0, 1, 3]])
     assert fields["diverged"] == 1
     assert fields["psnr_mean"] == pytest.approx(np.mean(rest.psnr), rel=1e-5)
     assert fields["ssim_mean"] == pytest.approx(np.mean(rest.ssim), rel=1e-5)

@@ -25,7 +25,7 @@ from jaxinv.attacks.whitebox.rmle import Features
 from jaxinv.defenses import Query
 from jaxinv.errors import UsageError
 from jaxinv.machine import devices, source
-from jaxinv.measures import metrics
+from jaxinv.measures import intervals, quality
 from jaxinv.networks import Params
 from jaxinv.training.fit import fit, whole_epochs
 
@@ -166,7 +166,7 @@ def _held_out_psnr(learned: Learned, query: Query, images: np.ndarray, key: Arra
         return query(jax.vmap(lambda place: jax.random.fold_in(key, place))(places), images)
 
     features = devices.in_slices(answer, images, np.arange(len(images)))
-    return metrics.summarise(metrics.evaluate(images, learned(features)).psnr).mean
+    return intervals.summarise(quality.evaluate(images, learned(features)).psnr).mean
 
 
 def learn_decoder(

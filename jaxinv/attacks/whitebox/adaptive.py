@@ -30,7 +30,7 @@ from jaxinv.attacks.whitebox.rmle import Features
 from jaxinv.attacks.whitebox.surrogate import affordable
 from jaxinv.defenses import Defense, Release
 from jaxinv.machine import source
-from jaxinv.measures import metrics
+from jaxinv.measures import quality
 from jaxinv.networks import Network, Params
 from jaxinv.store import checkpoints
 
@@ -114,7 +114,7 @@ class Attack:
             size = affordable(edge, _TAUGHT_ACTIVATIONS, _TAUGHT)
             self._learn_correction(taught[:size], key_correction, fit_steps, folder)
             found.append(self._corrected(seen, found[0], found[1]))
-        scores = np.array([metrics.scores(trial, images) for images in found])
+        scores = np.array([quality.scores(trial, images) for images in found])
         self.quality = [dict(zip(WAYS, row.tolist(), strict=False)) for row in scores.T]
         self._best = scores.argmax(axis=0)
         self.ways = [WAYS[best] for best in self._best]
@@ -197,7 +197,7 @@ class Attack:
             steps=_TRIAL_STEPS,
         )
         images = refined.images.reshape(count, len(means), *means.shape[1:])
-        scores = np.array([metrics.scores(trial, row) for row in images])
+        scores = np.array([quality.scores(trial, row) for row in images])
         best = scores.argmax(axis=0)
         levels = np.arange(len(best))
         self._weights = options[best, levels]

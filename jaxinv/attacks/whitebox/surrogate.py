@@ -25,7 +25,7 @@ from jaxinv.attacks.whitebox import rmle as whitebox
 from jaxinv.attacks.whitebox.rmle import Estimate, Features, Settings, Stage
 from jaxinv.errors import UsageError
 from jaxinv.machine import source
-from jaxinv.measures import metrics
+from jaxinv.measures import quality
 from jaxinv.networks import Network, Params
 from jaxinv.store import checkpoints, records
 
@@ -273,7 +273,7 @@ class _Learner:
             np.repeat(np.stack([option.weights for option in options]), size, axis=0),
         )
         images = found.images.reshape(number, *self._trial.shape)
-        scores = metrics.scores(self._trial, images)
+        scores = quality.scores(self._trial, images)
         best = int(np.argmax(scores))
         return dataclasses.replace(stage, settings=options[best]), scores[best], images[best]
 

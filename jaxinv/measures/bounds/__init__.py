@@ -1,0 +1,35 @@
+"""Bounds on the error of reconstructions, and on re-identification.
+
+The bounds separate "our attacks failed" from "no attack can succeed". Errors are mean squared
+errors a pixel value in unit space. As a PSNR in dB, a bound is that of the *mean* squared error,
+`-10 log10`, which is at most the mean PSNR. A bound is `certified` if it follows from its
+assumptions, and `estimated` if a number in it was sampled. All bounds but Cramer-Rao hold for any
+attacker. JAX for Jacobians, which are never formed; NumPy and SciPy for the rest.
+"""
+
+from jaxinv.measures.bounds.bound import Bound, evaluate
+from jaxinv.measures.bounds.channels import Channel, channel
+from jaxinv.measures.bounds.errors import cramer_rao, entropy, rate, two_point, van_trees
+from jaxinv.measures.bounds.fisher import DITHER, Information, information
+from jaxinv.measures.bounds.linkage import distinct, fano, least_noise, reid_sigma
+from jaxinv.measures.bounds.spectra import Spectrum
+
+__all__ = [
+    "DITHER",
+    "Bound",
+    "Channel",
+    "Information",
+    "Spectrum",
+    "channel",
+    "cramer_rao",
+    "distinct",
+    "entropy",
+    "evaluate",
+    "fano",
+    "information",
+    "least_noise",
+    "rate",
+    "reid_sigma",
+    "two_point",
+    "van_trees",
+]

@@ -1,0 +1,149 @@
+"""All bounds on a release, with their assumptions in words."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from jaxinv.measures.bounds.channels import Channel
+from jaxinv.measures.bounds.errors import cramer_rao, rate, two_point, van_trees
+from jaxinv.measures.bounds.fisher import DITHER, Information
+from jaxinv.measures.bounds.linkage import distinct, fano
+
+Certainty = Literal["certified", "estimated"]
+
+
+class Bound(NamedTuple):
+    """One bound.
+
+    Attributes:
+      name: of the theorem.
+      kind: "certified", or "estimated" where a number in it was sampled.
+      quantity: "psnr": no attacker's PSNR of the mean squared error is above `value`, dB; "reid":
+        no attacker finds more than a share `value` of the images.
+      value: NaN where the theorem gives no bound.
+      dithered: True if it is about images with dither, not about the test images themselves.
+      assumptions: in words.
+    """
+
+    name: str
+    kind: Certainty
+    quantity: Literal["psnr", "reid"]
+    value: float
+    dithered: bool
+    assumptions: str
+
+
+def evaluate(
+    through: Channel | None,
+    known: Information | None,
+    gallery: np.ndarray,
+    features: np.ndarray | None,
+    *,
+    bits: float,
+    entropies: Sequence[float] = (),
+) -> list[Bound]:
+    """Computes all bounds on a release.
+
+    Args:
+      through: the channel of the defense; None where it adds no noise.
+      known: the information of its map; None without a channel.
+      gallery: `[M, H, W, C]`: test images, among which an attacker looks for one.
+      features: `[M, ...]`, of the channel's map, without noise; None without a channel.
+      bits: that cross the wire, of each release.
+      entropies: upper bounds on these bits at some images with dither, where they were measured.
+    """
+    size, dither = gallery[0].size, known.dither if known else DITHER
+    dithered = f"images with Gaussian dither of {dither:g}, which the attacker may know without it"
+    found = _rates(through.releases if through else 1, size, dither, dithered, bits, entropies)
+    if through is None or known is None or features is None:
+        return found
+    if through.noise != "dropout":
+        found += [_cramer_rao(through, known), *_van_trees(through, known, dithered)]
+    value = _psnr(two_point(through, gallery, features))
+    found.append(Bound("two-point", "certified", "psnr", value, False, _among(len(gallery))))
+    return [*found, _fano(through, gallery, features)]
+
+
+def _rates(
+    releases: int,
+    size: int,
+    dither: float,
+    dithered: str,
+    bits: float,
+    entropies: Sequence[float],
+) -> list[Bound]:
+    value = _psnr(rate(bits * releases, size, dither))
+    found = [Bound("rate", "certified", "psnr", value, True, dithered)]
+    if entropies:
+        error = np.mean([rate(each * releases, size, dither) for each in entropies])
+        text = (
+            f"{dithered}; the entropy sampled at {_images(len(entropies))}; what values have in "
+            "common counts several times, and so the bound is higher than it might be"
+        )
+        found.append(Bound("rate", "estimated", "psnr", _psnr(float(error)), True, text))
+    return found
+
+
+def _van_trees(through: Channel, known: Information, dithered: str) -> list[Bound]:
+    found: list[Bound] = []
+    if known.most is not None:
+        kind: Certainty = "certified" if known.rigorous else "estimated"
+        value = _psnr(van_trees(through, known.most, known.dither).mean())
+        text = f"{dithered}; the information from the layers' Lipschitz constants"
+        found.append(Bound("van Trees", kind, "psnr", value, True, text))
+    if not known.exact:
+        value = _psnr(van_trees(through, known.dithered, known.dither).mean())
+        text = f"{dithered}; {_sampled(known)}"
+        found.append(Bound("van Trees", "estimated", "psnr", value, True, text))
+    return found
+
+
+def _fano(through: Channel, gallery: np.ndarray, features: np.ndarray) -> Bound:
+    different = distinct(gallery)
+    share = fano(through, features[different])
+    text = _among(len(different))
+    if len(different) < len(gallery):
+        text += "; equal images are one"
+    return Bound("Fano", "certified", "reid", share if share < 1 else math.nan, False, text)
+
+
+def _cramer_rao(through: Channel, known: Information) -> Bound:
+    error = cramer_rao(through, known).mean()
+    kind: Certainty = "certified" if known.exact else "estimated"
+    text = "an attacker without bias"
+    if not known.exact:
+        text += f", at {_images(len(known.at.values))}"
+    if not math.isfinite(error):
+        text = (
+            "there is no attacker without bias: the edge forgets a part of its input, or tells so "
+            "little of it that single precision cannot say whether"
+        )
+    return Bound("Cramer-Rao", kind, "psnr", _psnr(error), False, text)
+
+
+def _among(count: int) -> str:
+    return (
+        f"each of {count:,} test images as likely, which the attacker may know; the average over "
+        "all of these, of which attacks are on the first ones"
+    )
+
+
+def _sampled(known: Information) -> str:
+    """Says how a spectrum was sampled. Few dithers lower the bound: a trace inverse is convex."""
+    draws = known.draws
+    return (
+        f"the information sampled at {_images(len(known.dithered.values))} and {draws} "
+        f"dither{'s' * (draws > 1)} of each; the fewer dithers, the lower is the bound, which on "
+        "average is too low"
+    )
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'s' * (count > 1)}"
+
+
+def _psnr(error: float) -> float:
+    """Converts a mean squared error to dB; NaN where an error of that size says nothing."""
+    return -10 * math.log10(error) if 0 < error < math.inf else math.nan

@@ -1,0 +1,53 @@
+"""Channels: the map of an input whose output crosses in a defense's noise."""
+
+import functools
+from typing import Literal, NamedTuple
+
+from jaxinv.defenses import Defense
+from jaxinv.networks import Network
+
+
+class Channel(NamedTuple):
+    """A map whose output crosses in noise, independent and equal for every value.
+
+    Attributes:
+      network: the map. For noise at the input it is the normalisation alone.
+      noise: "gaussian" or "laplace" is added; "dropout" sets values to zero.
+      scale: of the noise: standard deviation, scale, or share of zeros.
+      releases: number of independent releases of each input.
+    """
+
+    network: Network
+    noise: Literal["gaussian", "laplace", "dropout"]
+    scale: float
+    releases: int = 1
+
+    @property
+    def information(self) -> float:
+        """Fisher information of all releases about one value of the map's output."""
+        return 0.0 if self.noise == "dropout" else self.releases / self.scale**2
+
+
+def channel(edge: Network, defense: Defense, *, releases: int = 1) -> Channel | None:
+    """Returns the channel of a defense's first step, or None where that step adds no noise.
+
+    Later layers and steps compute from its output, so a bound on it bounds the whole (data
+    processing). Steps at the input come first, in whichever order they are named.
+    """
+    steps = sorted(defense.steps, key=lambda step: step.site != "input")
+    if not steps or not steps[0].level:
+        return None
+    mechanism, site, level = steps[0]
+    if mechanism.noise is None:
+        return None
+    network = edge
+    if site == "input":
+        network = _normalisation(edge.input_shape, edge.mean, edge.std)
+    return Channel(network, mechanism.noise, float(mechanism.noise_scale(level)), releases)
+
+
+@functools.lru_cache(maxsize=64)  # one object for equal arguments: programs are kept for it
+def _normalisation(
+    shape: tuple[int, ...], mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> Network:
+    return Network({}, shape, mean, std)

@@ -1,0 +1,86 @@
+"""Re-identification: the share of reconstructions that single out their original."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxinv.machine import devices
+from jaxinv.measures.quality import check_unit_space
+
+_TIE = 1e-6  # correlations of duplicates differ by less in float32
+
+
+def reidentified(
+    reconstructions: ArrayLike, gallery: ArrayLike, *, chunk_size: int = 250
+) -> np.ndarray:
+    """Tests if each reconstruction finds its original in a gallery: top-1 retrieval.
+
+    Reconstruction i is of gallery[i]. The image of the gallery that correlates most with it
+    (Pearson, over all pixel values of an image) is taken for its original, whatever its brightness
+    and contrast. Chance is 1/G. An original whose correlation equals the highest counts as found,
+    so that duplicates in the gallery are one image.
+
+    Args:
+      reconstructions: `[N, H, W, C]`, clipped to unit space here. One that has a non-finite pixel
+        or is constant is never right.
+      gallery: `[G, H, W, C]` in unit space, G >= N: the originals first, in the same order, then
+        any others.
+      chunk_size: reconstructions compared at once. The last chunk is padded, so that any N runs the
+        same compiled program.
+
+    Returns:
+      `[N]` bool.
+
+    Raises:
+      ValueError: the shapes are not those, or the gallery is smaller or not in unit space.
+    """
+    reconstructions = np.asarray(reconstructions, np.float32)
+    gallery = np.asarray(gallery, np.float32)
+    _check(reconstructions, gallery)
+    places = np.arange(len(reconstructions))
+    shared = _standardise(gallery)
+    return devices.in_slices(_is_best, reconstructions, places, shared=shared, sizes=(chunk_size,))
+
+
+def _is_best(
+    known: jax.Array, distinct: jax.Array, reconstructions: jax.Array, places: jax.Array
+) -> jax.Array:
+    """Tests if images `[B, H, W, C]` correlate most with those at their places `[B]`."""
+    finite = jnp.isfinite(reconstructions).all(axis=(1, 2, 3))  # clipping would hide an inf
+    standard, varied = _standardise(jnp.clip(reconstructions, 0.0, 1.0))
+    correlations = jnp.matmul(standard, known.T, precision="highest")
+    own = jnp.take_along_axis(correlations, places[:, None], axis=1)[:, 0]
+    best = own >= correlations.max(axis=1) - _TIE
+    return best & finite & varied & distinct[places]
+
+
+@jax.jit
+def _standardise(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns images as rows `[N, H * W * C]` of mean 0 and length 1, and a mask of varied ones.
+
+    The product of two such rows is their images' correlation. A constant image's row is zero.
+    """
+    rows = images.reshape(len(images), -1)
+    varied = rows.max(axis=1) > rows.min(axis=1)
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    # Divided by the largest first: squares of the smallest differences would be zero.
+    largest = jnp.abs(centred).max(axis=1, keepdims=True)
+    scaled = centred / jnp.where(largest > 0, largest, 1)
+    length = jnp.linalg.norm(scaled, axis=1, keepdims=True)
+    standard = scaled / jnp.where(length > 0, length, 1)
+    return jnp.where(varied[:, None], standard, 0), varied
+
+
+def _check(reconstructions: np.ndarray, gallery: np.ndarray) -> None:
+    if gallery.ndim != 4 or gallery.shape[1:] != reconstructions.shape[1:]:
+        raise ValueError(
+            "Expected reconstructions [N, H, W, C] and a gallery [G, H, W, C] of one image shape, "
+            f"got {reconstructions.shape} and {gallery.shape}."
+        )
+    if len(reconstructions) > len(gallery):
+        raise ValueError(
+            "Expected a gallery that begins with the original of each reconstruction, got "
+            f"{len(reconstructions)} reconstructions and {len(gallery)} images."
+        )
+    check_unit_space(gallery, "a gallery")

@@ -1,0 +1,123 @@
+"""Quality of reconstructions: one value per image; the caller reduces.
+
+Images are float `[N, H, W, C]` in unit space [0, 1]; reconstructions are clipped to it before
+they are compared. PSNR is in dB with peak 1.0. SSIM is that of Wang et al. 2004 (11x11 Gaussian
+window, sigma 1.5, data range 1.0), averaged over channels. Functions take and return NumPy arrays;
+JAX compiles one program per image shape and chunk size.
+"""
+
+from typing import NamedTuple
+
+import dm_pix
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxinv.errors import UserError
+from jaxinv.machine import devices
+
+PSNR_CAP = 100.0  # dB. An exact match has infinite PSNR, of which no mean can be taken.
+_WINDOW = 11  # pixels, the side of SSIM's Gaussian window
+_SIGMA = 1.5  # pixels
+_UNIT_SPACE_SLACK = 1e-4  # float32's error of normalising and back, with room to spare
+
+
+class Quality(NamedTuple):
+    """Quality of N reconstructions, as NumPy arrays."""
+
+    psnr: np.ndarray  # [N] dB, at most PSNR_CAP, NaN where diverged
+    ssim: np.ndarray  # [N], 1 for an exact match, NaN where diverged
+    exact: np.ndarray  # [N] bool, rounded to 8 bits it equals the original
+    diverged: np.ndarray  # [N] bool, some pixel is not finite
+
+
+def evaluate(originals: ArrayLike, reconstructions: ArrayLike, *, chunk_size: int = 250) -> Quality:
+    """Compares each reconstruction with its original.
+
+    Args:
+      originals: `[N, H, W, C]` in unit space.
+      reconstructions: `[N, H, W, C]`, clipped to unit space here; may hold non-finite pixels.
+      chunk_size: images compared at once. The last chunk is padded, so that any N runs the same
+        compiled program.
+
+    Returns:
+      The `Quality` of the N images.
+
+    Raises:
+      UserError: the images are smaller than SSIM's window.
+      ValueError: the shapes differ, are not `[N, H, W, C]`, or the originals are not in unit space.
+    """
+    originals = np.asarray(originals, np.float32)
+    reconstructions = np.asarray(reconstructions, np.float32)
+    _check(originals, reconstructions)
+    return Quality(*devices.in_slices(_compare, originals, reconstructions, sizes=(chunk_size,)))
+
+
+def scores(originals: ArrayLike, tries: np.ndarray) -> np.ndarray:
+    """Computes the mean PSNR of several tries at the same images, dB; a diverged image counts 0.
+
+    Args:
+      originals: `[N, H, W, C]` in unit space.
+      tries: `[T, N, H, W, C]`, or with any axes in place of T.
+
+    Returns:
+      `[T]`, or the product of these axes.
+    """
+    flat = tries.reshape(-1, *np.shape(originals))
+    found = [np.nan_to_num(evaluate(originals, images).psnr, nan=0.0).mean() for images in flat]
+    return np.array(found, float)
+
+
+def check_unit_space(images: np.ndarray, name: str) -> None:
+    """Raises ValueError if images are not in unit space."""
+    if not np.all(np.abs(images - 0.5) <= 0.5 + _UNIT_SPACE_SLACK):
+        raise ValueError(f"Expected {name} in unit space [0, 1].")
+
+
+def _compare(originals: jax.Array, reconstructions: jax.Array) -> tuple[jax.Array, ...]:
+    """Computes the fields of `Quality`, in order, for one chunk `[chunk_size, H, W, C]`."""
+    diverged = ~jnp.isfinite(reconstructions).all(axis=(1, 2, 3))  # clipping would hide an inf
+    clipped = jnp.clip(reconstructions, 0.0, 1.0)
+    psnr = jnp.minimum(dm_pix.psnr(originals, clipped), PSNR_CAP)
+    ssim = dm_pix.ssim(originals, clipped, filter_fn=_gaussian_filter)
+    same = jnp.round(originals * 255) == jnp.round(clipped * 255)
+    return (
+        jnp.where(diverged, jnp.nan, psnr),
+        jnp.where(diverged, jnp.nan, ssim),
+        same.all(axis=(1, 2, 3)),
+        diverged,
+    )
+
+
+def _gaussian_filter(images: jax.Array) -> jax.Array:
+    """Filters `[N, H, W, C]` by SSIM's window, valid positions only.
+
+    As two matrix products it is ten times faster on a CPU than the convolutions of dm_pix.
+    """
+    rows, columns = (_gaussian_matrix(size) for size in images.shape[1:3])
+    return jnp.einsum("ph,nhwc,qw->npqc", rows, images, columns, precision="highest")
+
+
+def _gaussian_matrix(size: int) -> np.ndarray:
+    """Returns `[size - _WINDOW + 1, size]`: each row the normalised window, one pixel further."""
+    window = np.exp(-0.5 * ((np.arange(_WINDOW) - _WINDOW // 2) / _SIGMA) ** 2)
+    count = size - _WINDOW + 1
+    matrix = np.zeros((count, size), np.float32)
+    for row in range(count):
+        matrix[row, row : row + _WINDOW] = window / window.sum()
+    return matrix
+
+
+def _check(originals: np.ndarray, reconstructions: np.ndarray) -> None:
+    if originals.ndim != 4 or originals.shape != reconstructions.shape:
+        raise ValueError(
+            "Expected two arrays of one shape [N, H, W, C], "
+            f"got {originals.shape} and {reconstructions.shape}."
+        )
+    height, width = originals.shape[1:3]
+    if min(height, width) < _WINDOW:
+        raise UserError(
+            f"SSIM needs images of at least {_WINDOW}x{_WINDOW} pixels, got {height}x{width}."
+        )
+    check_unit_space(originals, "originals")

@@ -1,0 +1,98 @@
+"""Re-identification, against SciPy's correlation."""
+
+import numpy as np
+import pytest
+import scipy.stats
+from pairs import pairs
+
+from jaxinv.machine import devices
+from jaxinv.measures import linkage
+
+
+def best_by_scipy(reconstructions, gallery):
+    """For each reconstruction, the place in the gallery of the image that correlates most."""
+    return [
+        int(np.argmax([scipy.stats.pearsonr(x.ravel(), y.ravel()).statistic for y in gallery]))
+        for x in np.clip(reconstructions, 0, 1).astype(np.float64)
+    ]
+
+
+@pytest.mark.parametrize("shape", [(12, 9, 7, 1), (12, 6, 6, 3)])
+def test_reidentified_is_the_best_correlation(shape):
+    gallery, reconstructions = pairs(shape, noise=1.5)
+    found = linkage.reidentified(reconstructions[:8], gallery, chunk_size=3)
+    best = best_by_scipy(reconstructions[:8], gallery)
+    assert found.dtype == bool
+    assert found.tolist() == [place == i for i, place in enumerate(best)]
+    assert 0 < found.sum() < 8
+
+
+def test_reidentified_whatever_brightness_and_contrast():
+    gallery, _ = pairs((20, 8, 8, 3))
+    for changed in (gallery, 0.5 + 0.01 * gallery, 0.3 * gallery, 0.5 + 1e-6 * gallery):
+        assert linkage.reidentified(changed, gallery).all()
+    assert not linkage.reidentified(1 - gallery, gallery).any()
+    assert not linkage.reidentified(np.roll(gallery, 1, axis=0), gallery).any()
+
+
+def test_reidentified_by_chance_is_one_of_the_gallery():
+    rng = np.random.default_rng(0)
+    gallery, guesses = rng.random((20, 8, 8, 1)), rng.random((20, 8, 8, 1))
+    shares = [linkage.reidentified(guesses, np.roll(gallery, i, axis=0)) for i in range(20)]
+    assert np.mean(shares) == pytest.approx(1 / 20)  # each guess has one best image
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_non_finite_and_constant_reconstructions_are_never_reidentified(bad):
+    gallery, _ = pairs((5, 8, 8, 1))
+    reconstructions = gallery.copy()
+    reconstructions[1, 2, 3, 0] = bad
+    reconstructions[2] = 0.1  # its mean in float32 is not quite 0.1
+    reconstructions[3] += 2  # constant once it is clipped
+    found = linkage.reidentified(reconstructions, gallery)
+    assert found.tolist() == [True, False, False, False, True]
+    assert not linkage.reidentified(reconstructions[2:3], gallery[2:3]).any()
+
+
+def test_duplicates_in_the_gallery_are_one_image():
+    gallery, reconstructions = pairs((101, 13, 11, 1), noise=0.05)
+    gallery[[40, 63, 100]] = gallery[0]
+    reconstructions[[40, 63, 100]] = reconstructions[0]
+    assert linkage.reidentified(reconstructions, gallery).all()
+
+
+def test_constant_images_in_the_gallery_are_no_match():
+    gallery, reconstructions = pairs((4, 8, 8, 1), noise=0.05)
+    gallery[2] = 0.1
+    assert linkage.reidentified(reconstructions, gallery).tolist() == [True, True, False, True]
+    assert linkage.reidentified(reconstructions[2:3], gallery[2:3]).tolist() == [False]
+
+
+def test_one_program_reidentifies_every_number_of_images():
+    gallery, reconstructions = pairs((9, 8, 8, 1))
+    whole = linkage.reidentified(reconstructions, gallery, chunk_size=9)
+    devices._apply.clear_cache()
+    for count in (0, 1, 4, 9):
+        found = linkage.reidentified(reconstructions[:count], gallery, chunk_size=4)
+        assert found.tolist() == whole[:count].tolist()
+    assert devices._apply._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (((2, 8, 8, 1), (2, 8, 9, 1)), "one image shape"),
+        (((8, 8), (8, 8)), "one image shape"),
+        (((3, 8, 8, 1), (2, 8, 8, 1)), "3 reconstructions and 2 images"),
+    ],
+)
+def test_a_gallery_must_fit(shapes, message):
+    with pytest.raises(ValueError, match=message):
+        linkage.reidentified(*(np.zeros(shape, np.float32) for shape in shapes))
+
+
+@pytest.mark.parametrize("wrong", [lambda x: 255 * x, lambda x: x * np.nan])
+def test_a_gallery_out_of_unit_space_is_refused(wrong):
+    gallery, reconstructions = pairs((2, 8, 8, 1))
+    with pytest.raises(ValueError, match="a gallery in unit space"):
+        linkage.reidentified(reconstructions, wrong(gallery))
