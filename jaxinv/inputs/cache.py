@@ -1,9 +1,11 @@
-"""A folder of NumPy arrays that is either valid or set aside and rebuilt. NumPy code.
+"""Cached NumPy arrays: each entry is valid, or set aside and built again. NumPy code.
 
-An entry is `<name>.npy` for every array and one `entry.json`, written last, with the facts about
-them and, for each array, shape, dtype and CRC-32. An entry appears by one rename, so readers see
-all of it or nothing, and of several writers one wins. A cache never makes a run fail: what cannot
-be read is built again and what cannot be written is said in one line.
+An entry is `<name>.npy` for every array and one `entry.json` with the facts about them and, for
+each array, shape, dtype and CRC-32. `checked.json` remembers the size, times and sampled blocks of
+each array when its CRC-32 was last checked: all bytes are read again only if these changed. An
+entry appears by one rename, so readers see all of it or nothing, and one of several writers wins. A
+cache never makes a run fail: an entry that cannot be read is built again, and one that cannot be
+written is announced in one line.
 """
 
 import errno
@@ -19,14 +21,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxinv.errors import DamagedError
+from jaxinv.inputs import stamps
 from jaxinv.store import files, locks
 
 _FORMAT = 1  # raise it when an entry, or how any entry is made, changes
-_MANIFEST = "entry.json"
+_MANIFEST, _CHECKED = "entry.json", "checked.json"
 
 
 class Entry(NamedTuple):
-    """What a cache entry holds."""
+    """Arrays and facts of a cache entry."""
 
     arrays: dict[str, np.ndarray]
     facts: dict[str, Any]  # JSON values
@@ -38,7 +41,7 @@ def fetch(folder: Path, build: Callable[[], Entry], *, announce: Callable[[str],
     Args:
       folder: where the entry is or will be.
       build: makes the entry; called only if there is no valid one.
-      announce: is given one line if the entry was damaged or cannot be stored.
+      announce: receives one line if the entry was damaged or cannot be stored.
 
     Returns:
       The entry; its arrays are read-only, and memory-mapped if they were read from disk.
@@ -54,9 +57,9 @@ def fetch(folder: Path, build: Callable[[], Entry], *, announce: Callable[[str],
     entry = build()
     try:
         _write(folder, entry, announce)
-    except OSError as error:
+    except (OSError, DamagedError) as error:
         announce(
-            f"The cache {folder} cannot be written ({error.strerror or error}); "
+            f"The cache {folder} cannot be written ({getattr(error, 'strerror', None) or error}); "
             "the next run decodes the data again."
         )
     for array in entry.arrays.values():
@@ -71,12 +74,9 @@ def _read(folder: Path) -> Entry | None:
         if manifest["format"] != _FORMAT:
             raise DamagedError(folder, f"format {manifest['format']}, not {_FORMAT}")
         content = {key: manifest[key] for key in ("facts", "arrays")}
-        if manifest.get("crc32", mark := _crc(content)) != mark:  # those of old have none
+        if manifest.get("crc32", mark := _crc(content)) != mark:  # old entries have none
             raise DamagedError(folder, f"{_MANIFEST} is not what was written")
-        arrays = {
-            name: _read_array(folder, name, mark) for name, mark in manifest["arrays"].items()
-        }
-        return Entry(arrays, manifest["facts"])
+        return Entry(_read_arrays(folder, manifest["arrays"]), manifest["facts"])
     except OSError as error:
         if folder.is_dir() and isinstance(error, FileNotFoundError):
             raise DamagedError(folder, f"{Path(error.filename).name} is missing") from error
@@ -85,11 +85,16 @@ def _read(folder: Path) -> Entry | None:
         raise DamagedError(folder, f"{type(error).__name__}: {error}") from error
 
 
-def _read_array(folder: Path, name: str, mark: dict[str, Any]) -> np.ndarray:
-    array = np.load(folder / f"{name}.npy", mmap_mode="r")
-    if _mark(array) != mark:
-        raise DamagedError(folder, f"{name}.npy is not what was written")
-    return array
+def _read_arrays(folder: Path, marks: dict[str, dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Maps the arrays of an entry, and reads all bytes of those that were not checked before."""
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in marks}
+    now = {name: stamps.sample(folder / f"{name}.npy") for name in marks}
+    if stamps.remembered(folder / _CHECKED) != now:
+        for name, array in arrays.items():
+            if _mark(array) != marks[name]:
+                raise DamagedError(folder, f"{name}.npy is not what was written")
+        stamps.remember(folder / _CHECKED, now)
+    return arrays
 
 
 def _mark(array: np.ndarray) -> dict[str, Any]:
@@ -114,11 +119,12 @@ def _write(folder: Path, entry: Entry, announce: Callable[[str], None]) -> None:
         content = {"facts": entry.facts, "arrays": marks}
         manifest = {"format": _FORMAT, **content, "crc32": _crc(content)}
         (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+        _read_arrays(temporary, marks)
         _replace(temporary, folder, announce)
 
 
 def _prefix(folder: Path) -> str:
-    """Of the folders in which an entry is written."""
+    """Returns the prefix of folders in which an entry is written."""
     return f".{folder.name}-"
 
 
@@ -127,7 +133,7 @@ def _crc(content: dict[str, Any]) -> int:
 
 
 def _replace(temporary: Path, folder: Path, announce: Callable[[str], None]) -> None:
-    """Renames `temporary` to `folder`; what lay there is kept if valid, else set aside first."""
+    """Renames `temporary` to `folder`, unless a valid entry is there; sets a damaged one aside."""
     temporary.chmod(0o755)  # mkdtemp gives 0o700, and a cache may be shared
     # Another writer may come, or take the folder away, between any two lines here. Each turn stores
     # the entry, finds that another has, or sets a damaged one aside; an unreadable one stays.

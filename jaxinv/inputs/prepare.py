@@ -15,7 +15,7 @@ _RETRIES = 1
 
 
 def _fail_fast() -> None:
-    """TFDS waits for ever for a silent host and tries ten times; a user without network waits."""
+    """Shortens timeouts and retries: TFDS waits forever for a silent host and tries ten times."""
     import requests
     from tensorflow_datasets.core.download import downloader
 
@@ -38,7 +38,7 @@ def main() -> int:
         builder.download_and_prepare()
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # whatever it is, the user gets one line
+    except Exception as error:  # of any kind: the user reads one line
         lines = str(error).strip().splitlines() or [""]
         print(f"{type(error).__name__}: {lines[0][:200]}")
         return 1

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import decode as _decode
+from jaxinv.inputs import stamps
 
 _NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -46,7 +47,7 @@ def parse(text: str) -> Spec:
     match = _NAME.fullmatch(text)
     if match is None:
         raise UsageError(
-            f"--dataset={text}: expected mnist, cifar10, mnist_5k or a TFDS name, "
+            f"dataset={text}: expected mnist, cifar10, mnist_5k or a TFDS name, "
             "name[/config][:version]."
         )
     return Spec(**match.groupdict())
@@ -64,25 +65,43 @@ def find(root: Path, spec: Spec) -> Prepared | None:
     found = {title: _versions(root / title, spec.version) for title in titles}
     found = {title: folders for title, folders in found.items() if folders}
     if len(found) > 1 and spec.title not in found:
-        raise UsageError(f"--dataset={spec}: {root} holds several: choose {', '.join(found)}.")
+        raise UsageError(f"dataset={spec}: {root} holds several: choose {', '.join(found)}.")
     return next((Prepared(title, folders[-1]) for title, folders in found.items()), None)
 
 
 def prepared(root: Path) -> list[str]:
-    """Lists what is prepared below `root`, as `name[/config]:version`."""
+    """Lists the datasets prepared below `root`, as `name[/config]:version`."""
     found = [*root.glob("*/*/features.json"), *root.glob("*/*/*/features.json")]
     parts = [path.parent.relative_to(root).parts for path in found]
     return sorted("/".join(names) + ":" + version for *names, version in parts)
 
 
-def digest(folder: Path) -> str:
-    """Returns 16 hex digits that identify the files of a prepared dataset by their content."""
+def digest(folder: Path, memory: Path) -> str:
+    """Returns 16 hex digits that identify the files of a prepared dataset by their content.
+
+    Large files are read only if the name, size or times of a file, or the content of a JSON file
+    changed since they were read before.
+
+    Args:
+      folder: of the dataset.
+      memory: folder that remembers digests.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    seen = {path.name: stamps.stamp(path) for path in paths}
+    texts = {path.name: path.read_text() for path in paths if path.suffix == ".json"}
+    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    known = stamps.remembered(memory / f"{name}.json")
+    if isinstance(known, dict) and (known.get("seen"), known.get("texts")) == (seen, texts):
+        return known["digest"]
     total = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+    for path in paths:
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         total.update(f"{path.name} {content}\n".encode())
-    return total.hexdigest()[:16]
+    found = total.hexdigest()[:16]
+    if stamps.are_settled(seen.values()):
+        stamps.remember(memory / f"{name}.json", {"seen": seen, "texts": texts, "digest": found})
+    return found
 
 
 def catalogue() -> list[str]:
@@ -96,10 +115,10 @@ def prepare(spec: Spec, root: Path) -> str | None:
     """Downloads a dataset and prepares it below `root` as array_record, with TensorFlow.
 
     Returns:
-      None, or why it failed, in one line.
+      None, or the reason of the failure in one line.
 
     Raises:
-      UserError: it is no image classification dataset, which shows before the download.
+      UserError: it is no image classification dataset; found before the download.
     """
     import tensorflow_datasets as tfds
 

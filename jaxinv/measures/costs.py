@@ -194,7 +194,7 @@ def load_profile(name: str) -> Profile:
     Raises:
       UsageError: there is no such profile, or its file does not say what it must.
     """
-    flag = f"--profile={name}"
+    flag = f"profile={name}"
     if name.endswith(".toml"):
         try:
             text = Path(name).read_text()

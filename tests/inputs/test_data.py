@@ -1,6 +1,7 @@
 """Datasets: the parts, exactness, the cache, and what a user's mistake gets."""
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import pytest
 from datasets import random_split, write_tfds
 
 from jaxinv.errors import UsageError, UserError
-from jaxinv.inputs import data
+from jaxinv.inputs import cache, data, stamps
 from jaxinv.inputs import decode as _decode
 from jaxinv.inputs import tfds as _tfds
 
@@ -129,7 +130,7 @@ def test_surrogate(root):
     dataset = load("tiny", root)
     assert dataset.surrogate("attacker") is dataset.attacker
     assert dataset.surrogate("same") is dataset.target
-    with pytest.raises(UsageError, match="--surrogate=both"):
+    with pytest.raises(UsageError, match="^surrogate=both: "):
         dataset.surrogate("both")
 
 
@@ -225,7 +226,7 @@ def test_a_failed_download_falls_back_too(embedded_cache, monkeypatch):
     lines = []
     assert load("mnist", None, lines).name == "mnist_5k"
     assert "ConnectionError: no route" in lines[0]
-    with pytest.raises(UserError, match="cifar10 .* failed .ConnectionError"):
+    with pytest.raises(UserError, match="cifar10: .* failed .ConnectionError"):
         load("cifar10", None)
 
 
@@ -262,7 +263,7 @@ def test_cached_load_is_light(embedded_cache, root):
     load("tiny", root)
     data.load("mnist_5k")
     code = (
-        "import sys; from jaxinv import data\n"
+        "import sys; from jaxinv.inputs import data\n"
         "dataset = data.load('tiny', data_dir=sys.argv[1])\n"
         "assert len(data.load('mnist_5k').test) == 1000\n"
         "assert isinstance(dataset.target.pixels, data.np.memmap)\n"
@@ -306,6 +307,62 @@ def test_damaged_cache_is_rebuilt(root, tmp_path, harm):
     assert (entry.parent / f"{entry.name}.corrupt-1" / "test_labels.npy").is_file()
 
 
+def watch_reads(monkeypatch):
+    """Notes which files are hashed whole and which arrays are checked whole."""
+    hashed, checked, digest, mark = [], [], hashlib.file_digest, cache._mark
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda file, name: hashed.append(file.name) or digest(file, name)
+    )
+    monkeypatch.setattr(cache, "_mark", lambda array: checked.append(array.shape) or mark(array))
+    return hashed, checked
+
+
+def test_a_start_reads_no_file_whole_that_did_not_change(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(stamps, "_SETTLED", 0)
+    load("tiny", root)
+    hashed, checked = watch_reads(monkeypatch)
+    assert_is_tiny(load("tiny", root))
+    assert hashed == [] and checked == []
+    for path in cache_entry(tmp_path).glob("*.npy"):
+        os.utime(path)
+    os.utime(next((root / "tiny" / "1.0.0").glob("tiny-train*")))
+    for _ in range(2):  # checked once, and remembered again
+        assert_is_tiny(load("tiny", root))
+        assert len(checked) == 4 and len(hashed) == 4
+
+
+def test_files_that_may_still_change_are_hashed_again(root, monkeypatch):
+    load("tiny", root)
+    hashed, _ = watch_reads(monkeypatch)
+    load("tiny", root)
+    assert len(hashed) == 4
+
+
+@pytest.mark.parametrize("place", [0, 2_000, 39_999, 79_999])
+def test_a_sample_sees_blocks_of_a_file(tmp_path, place):
+    path = tmp_path / "file"
+    content = bytearray(np.random.default_rng(0).bytes(80_000))
+    path.write_bytes(content)
+    before = stamps.sample(path)
+    assert before[:3] == stamps.stamp(path) and before == stamps.sample(path)
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert stamps.sample(path)[3] != before[3]
+
+
+def test_memory_that_is_damaged_or_cannot_be_written_is_ignored(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(stamps, "_SETTLED", 0)
+    load("tiny", root)
+    (memory,) = (tmp_path / "cache" / "sources").iterdir()
+    for text in ('{"seen": ', "[]", "{}", ""):
+        memory.write_text(text)
+        (cache_entry(tmp_path) / "checked.json").write_text(text)
+        assert_is_tiny(load("tiny", root))
+    shutil.rmtree(memory.parent)
+    memory.parent.write_text("")
+    assert_is_tiny(load("tiny", root))
+
+
 def test_what_a_killed_writer_left_of_a_cache_is_removed(root, tmp_path):
     load("tiny", root)
     entry = cache_entry(tmp_path)
@@ -321,11 +378,15 @@ def test_what_a_killed_writer_left_of_a_cache_is_removed(root, tmp_path):
     assert not left.exists()
 
 
-def test_changed_source_has_its_own_entry(root, tmp_path):
-    load("tiny", root)
+@pytest.mark.parametrize("settled", [0, 2e9])
+def test_changed_source_has_its_own_entry(root, tmp_path, monkeypatch, settled):
+    monkeypatch.setattr(stamps, "_SETTLED", settled)
+    first = load("tiny", root).fingerprint
     shutil.rmtree(root / "tiny")
     write_tfds(root, "tiny", TEST, TRAIN)
-    np.testing.assert_array_equal(load("tiny", root).test.pixels, TRAIN[0])
+    changed = load("tiny", root)
+    np.testing.assert_array_equal(changed.test.pixels, TRAIN[0])
+    assert changed.fingerprint != first
     assert len(list((tmp_path / "cache" / "data").iterdir())) == 2
 
 
@@ -382,13 +443,13 @@ def assert_one_line(caught, *parts):
 def test_missing_data_dir(tmp_path, name):
     with pytest.raises(UsageError) as caught:
         load("mnist", tmp_path / name)
-    assert_one_line(caught, f"--data_dir={tmp_path / name}", "<name>/<version>/")
+    assert_one_line(caught, f"data_dir={tmp_path / name}: ", "<name>/<version>/")
 
 
 def test_data_dir_without_the_dataset_never_falls_back(root, without_tensorflow):
     with pytest.raises(UsageError) as caught:
         load("mnist", root)
-    assert_one_line(caught, f"--data_dir={root}", f"{root}/mnist/<version>/", "tiny:1.0.0")
+    assert_one_line(caught, f"data_dir={root}: ", f"{root}/mnist/<version>/", "tiny:1.0.0")
 
 
 def test_version_that_is_not_there(root, without_tensorflow):
@@ -400,7 +461,7 @@ def test_known_name_that_is_not_prepared(without_tensorflow):
     with pytest.raises(UserError) as caught:
         load("cifar10", None)
     assert not isinstance(caught.value, UsageError)
-    assert_one_line(caught, "--dataset=cifar10", "jaxinv[prepare]")
+    assert_one_line(caught, "dataset=cifar10: ", "jaxinv[prepare]")
 
 
 @pytest.mark.parametrize("explicit", [True, False])
