@@ -10,8 +10,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-# Each process that runs tests has datasets of its own. What is compiled is shared by all processes of
-# the session, the scripts that tests start among them.
+# Each process that runs tests has datasets of its own. What is compiled is shared by all processes
+# of the session, the scripts that tests start among them.
 _CACHE = os.environ["JAXINV_CACHE"] = tempfile.mkdtemp(prefix="jaxinv-tests-")
 _PROGRAMS = None
 if "JAXINV_TEST_PROGRAMS" not in os.environ:
@@ -29,12 +29,14 @@ os.environ["XLA_FLAGS"] = f"{_FLAGS} {os.environ.get('XLA_FLAGS', '')}"
 # Several processes share an accelerator, if there is one.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.pop("TFDS_DATA_DIR", None)
+if not os.access(os.environ.get("HOME", ""), os.W_OK):  # a user without one
+    os.environ["HOME"] = _CACHE
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
 from datasets import write_tfds  # noqa: E402
 from jax._src.lru_cache import LRUCache  # noqa: E402
-from scripts import Scripts  # noqa: E402
+from scripts import Scripts, hear_signals  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
@@ -51,6 +53,7 @@ def _put_in_one_step(self, key, value):
 
 
 LRUCache.put = _put_in_one_step
+hear_signals()
 
 
 def pytest_unconfigure():

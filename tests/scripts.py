@@ -21,6 +21,17 @@ EXPERIMENTS = ROOT / "experiments"
 LOADED = "script"  # the module that a script is in a process of tests
 
 
+def hear_signals():
+    """Gives processes that are started from here the usual reaction to signals back.
+
+    A shell's background job ignores interrupts, and `nohup` hangups; children inherit that, but not
+    a handler. This process itself goes on ignoring them.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
 def load_script(name):
     """A script as a module; its flags are taken back, for other scripts define the same."""
     before, common, numbers = set(flags.FLAGS), [*cli._COMMON], [*cli._NUMBERS]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from scripts import EXPERIMENTS
+from scripts import EXPERIMENTS, hear_signals
 
 from jaxinv.store import records
 
@@ -36,6 +36,21 @@ def numbers(workdir):
     return [[record[key] for key in keys] for record in found]
 
 
+# --- Signals --------------------------------------------------------------------------------------
+
+
+def test_what_the_tests_start_can_be_interrupted_where_the_tests_cannot():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        hear_signals()
+        code = "import signal; signal.raise_signal(signal.SIGINT)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "KeyboardInterrupt" in done.stderr
+
+
 # --- Kills ----------------------------------------------------------------------------------------
 
 # Starts a script so many times and kills it. It is forked from a process that has imported JAX (and
@@ -43,7 +58,7 @@ def numbers(workdir):
 KILLER = """
 import os, random, runpy, signal, sys, time
 import jax, absl.flags
-import jaxinv.runs, jaxinv.attacks.blackbox, jaxinv.figures, jaxinv.data
+import jaxinv.studies.runs, jaxinv.attacks.blackbox
 
 kills, script, *flags = sys.argv[1:]
 chance, killed = random.Random(0), 0
