@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxinv.inputs.data import Samples
+
 Split = tuple[np.ndarray, np.ndarray]  # pixels [N, H, W, C] uint8, labels [N]
 
 
@@ -16,6 +18,15 @@ def random_split(count: int, shape: tuple[int, int, int] = (8, 8, 1), *, seed: i
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
     return pixels, rng.integers(0, 3, count).astype(np.int32)
+
+
+def samples(count=600, *, seed=0):
+    """Images of three classes, told apart by which third of the pixels is bright."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, count).astype(np.int32)
+    bright = np.arange(16) * 3 // 16 == labels[:, None]
+    pixels = rng.integers(0, 100, (count, 16)) + 120 * bright
+    return Samples(pixels.astype(np.uint8).reshape(-1, 4, 4, 1), labels)
 
 
 def write_tfds(

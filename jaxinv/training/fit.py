@@ -1,9 +1,9 @@
-"""The one fit loop: targets, inverse networks, shadows and learned priors are all trained by `fit`.
+"""The fit loop, which trains targets, inverse networks, shadows and learned priors. JAX.
 
-JAX. Data stay on the devices, which share a step's examples (or what is trained side by side);
-steps run inside one compiled loop. All randomness of a step is a function of the key and of the
-step's number, so that a run that was killed goes on from its last checkpoint and ends with the very
-parameters of an undisturbed one. Of several hosts the first trains.
+Examples stay on the devices where they fit; the devices share a step's examples, or the models that
+are trained side by side. Steps run inside one compiled loop. All randomness of a step is a function
+of the key and the step's number, so that a killed run continues from its last checkpoint and ends
+with the parameters of an undisturbed one. The first of several hosts trains.
 """
 
 import functools
@@ -27,23 +27,24 @@ from jaxinv.errors import DamagedError, UserError
 from jaxinv.machine import devices, hosts
 from jaxinv.machine.progress import Progress
 from jaxinv.store import checkpoints, files
+from jaxinv.training.portions import Portions
 
 P = ParamSpec("P")
 Batch = Any
 Metrics = Mapping[str, Array]
-_SECONDS_UNSAVED = 5.0  # of training, that a kill may cost
+_SECONDS_UNSAVED = 5.0  # seconds of training that a kill may cost
 
 Loss = Callable[[Any, Batch, Array], tuple[Array, Metrics]]
 
 
 class Fit(NamedTuple):
-    """What a fit ends with.
+    """Outcome of a fit.
 
     Attributes:
       params: the trained parameters.
       history: one row an epoch: `loss` and the loss function's metrics, as means over the epoch's
-        steps, and whatever `on_epoch` added.
-      seconds: wall time spent in steps, before a kill and after it; compilation is not in it.
+        steps, and the numbers that `on_epoch` added.
+      seconds: wall time spent in steps, before a kill and after it, without compilation.
       compile_seconds: wall time spent compiling.
     """
 
@@ -54,7 +55,7 @@ class Fit(NamedTuple):
 
 
 def _by_the_first_host(train: Callable[P, Fit]) -> Callable[P, Fit]:
-    """Has it trained there alone, and the others told what it ends with."""
+    """Trains on the first host alone, and tells the others the outcome."""
 
     @functools.wraps(train)
     def fit(*args: P.args, **settings: P.kwargs) -> Fit:
@@ -90,75 +91,64 @@ def fit(
 
     Args:
       loss: `(params, batch, key) -> (scalar, metrics)`, pure; the key is the step's own, for
-        augmentation or noise. What a `jax.tree_util.Partial` holds beside a function is an argument
-        of the program, which others that hold as much can share; arrays that a function closes over
-        are constants of it.
+        augmentation or noise. The program takes arrays in a `jax.tree_util.Partial` as arguments,
+        so that losses of equal shapes share it; arrays that a function closes over are constants.
       params: where to start; any tree of arrays.
       data: a tree of arrays with a leading axis `[N, ...]` over examples; a batch is the same tree
-        with `[batch_size, ...]`.
+        with `[batch_size, ...]`. Arrays may be memory maps larger than memory.
       optimizer: any optax transformation.
       epochs: passes over the data; the last, incomplete batch of each is left out.
       batch_size: examples a step; at most N.
       key: of all randomness.
       on_epoch: `params -> numbers` to add to the epoch's row of the history.
-      seeds: how many things are trained side by side; if several, every leaf of parameters and
+      seeds: number of models trained side by side; if several, every leaf of parameters and
         optimizer's state is `[seeds, ...]`.
-      checkpoint: file to go on from where it exists (if it is damaged it is set aside, which is
-        said on stderr, and training begins anew), and to write: after the first epoch and the
-        last, and between them after those that end some seconds after it was written before.
+      checkpoint: file to continue from where it exists, and to write after the first and the last
+        epoch, and between them every few seconds. A damaged one is set aside with a line on stderr,
+        and training begins anew.
       description: shown before the progress bar.
 
     Raises:
       UserError: the loss became non-finite, or the checkpoint cannot be read or is of another
         model.
     """
-    size = jax.tree.leaves(data)[0].shape[0]
+    size = len(jax.tree.leaves(data)[0])
     batch_size = min(batch_size, size)
-    steps = size // batch_size
     key_order, key_steps = jax.random.split(key)
     mesh = devices.mesh(seeds=seeds, images=batch_size)
     axes = (devices.SEEDS,) if seeds > 1 else ()
-    data = devices.put(mesh, data)
-    held = devices.put(mesh, loss if isinstance(loss, Partial) else Partial(loss))
     # The loop gives its input buffers away: keep the caller's.
     state = jax.tree.map(jnp.array, (params, optimizer.init(params)))
-    history: list[dict[str, float]] = []
-    seconds = 0.0
-    if checkpoint is not None and Path(checkpoint).is_file():
-        try:
-            state, history, seconds = _resume(checkpoint, state)
-        except DamagedError as error:
-            files.set_aside(checkpoint, error.why)
+    state, history, seconds = _resume(checkpoint, state)
     first_epoch = len(history)
     if first_epoch >= epochs:
         return Fit(state[0], history, seconds, 0.0)
-    state = devices.put(mesh, state, *axes)
-    written = -np.inf
-    shape = jax.eval_shape(
-        lambda p: loss(p, jax.tree.map(lambda a: a[:batch_size], data), key)[1], params
-    )
-    zeros = devices.put(mesh, {name: jnp.zeros(()) for name in ("loss", *shape)})
 
+    portions = Portions(mesh, data, batch_size)
+    steps = portions.steps
+    batch = jax.tree.map(partial(_shape_of_batch, batch_size), data)
+    metrics = jax.eval_shape(loss, params, batch, key)[1]
+    zeros = devices.put(mesh, {name: jnp.zeros(()) for name in ("loss", *metrics)})
+    held = devices.put(mesh, loss if isinstance(loss, Partial) else Partial(loss))
+    state, key_steps = devices.put(mesh, state, *axes), devices.put(mesh, key_steps)
     began = time.perf_counter()
-    order = devices.put(mesh, jnp.zeros((steps, batch_size), jnp.int32))
-    key_steps = devices.put(mesh, key_steps)
-    example = (held, state, zeros, data, order, key_steps, 0, 0, 0)
-    run = _run_steps.lower(optimizer, mesh, axes, *example).compile()
+    run = _compiled(portions, key_steps, held, state, zeros, static=(optimizer, mesh, axes))
     compile_seconds = time.perf_counter() - began
 
+    written = -np.inf
     with Progress(epochs * steps, description, start=first_epoch * steps) as progress:
         for epoch in range(first_epoch, epochs):
             began = time.perf_counter()
             permutation = jax.random.permutation(jax.random.fold_in(key_order, epoch), size)
-            order = permutation[: steps * batch_size].reshape(steps, batch_size).astype(jnp.int32)
-            order = devices.put(mesh, order)
+            order = np.asarray(permutation, np.int32)[: steps * batch_size].reshape(steps, -1)
             totals = jax.tree.map(jnp.array, zeros)
-            for first, count in progress.segments(steps):
-                before = epoch * steps
-                given = (data, order, key_steps, before, first, count)
-                state, totals = run(held, state, totals, *given)
-                mean = float(totals["loss"]) / (first + count)
-                progress.show(f"epoch {epoch + 1}/{epochs}, loss {mean:.4f}")
+            for begin, length, part, places in portions.of_epoch(order):
+                before = epoch * steps + begin
+                for first, count in progress.segments(length):
+                    given = (part, places, key_steps, before, first, count)
+                    state, totals = run(held, state, totals, *given)
+                    mean = float(totals["loss"]) / (begin + first + count)
+                    progress.show(f"epoch {epoch + 1}/{epochs}, loss {mean:.4f}")
             seconds += time.perf_counter() - began
             row = {name: float(total) / steps for name, total in totals.items()}
             if not np.isfinite(row["loss"]):
@@ -174,8 +164,36 @@ def fit(
     return Fit(params, history, seconds, compile_seconds)
 
 
+def _resume(
+    path: str | os.PathLike[str] | None, state: Any
+) -> tuple[Any, list[dict[str, float]], float]:
+    """Returns state, history and seconds of a checkpoint, or of the start where there is none."""
+    if path is None or not Path(path).is_file():
+        return state, [], 0.0
+    try:
+        state, metadata = checkpoints.load(path, state)
+    except DamagedError as error:
+        files.set_aside(path, error.why)
+        return state, [], 0.0
+    history = json.loads(metadata.get("history", "[]"))
+    return jax.tree.map(jnp.asarray, state), history, float(metadata.get("seconds", 0))
+
+
+def _compiled(
+    portions: Portions, key: Array, held: Partial, state: Any, totals: Any, *, static: Any
+) -> Callable[..., tuple[Any, dict[str, Array]]]:
+    """Compiles `_run_steps` for portions of examples."""
+    *_, part, places = next(portions.of_epoch(portions.in_order))
+    return _run_steps.lower(*static, held, state, totals, part, places, key, 0, 0, 0).compile()
+
+
+def _shape_of_batch(batch_size: int, leaf: Any) -> jax.ShapeDtypeStruct:
+    dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
+    return jax.ShapeDtypeStruct((batch_size, *leaf.shape[1:]), dtype)
+
+
 def whole_epochs(steps: int, size: int, batch_size: int) -> tuple[int, int]:
-    """As many epochs as come nearest to a number of steps, and the steps that these have.
+    """Returns the number of epochs nearest to a number of steps, and the steps of these epochs.
 
     Args:
       steps: wanted.
@@ -188,14 +206,14 @@ def whole_epochs(steps: int, size: int, batch_size: int) -> tuple[int, int]:
 
 
 def one_cycle(steps: int, learning_rate: float) -> optax.GradientTransformation:
-    """AdamW, its rate rising to `learning_rate` and falling again; gradients clipped to norm 1."""
+    """Returns AdamW with one cycle of the learning rate, on gradients clipped to norm 1."""
     schedule = optax.cosine_onecycle_schedule(steps, learning_rate)
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def losses_of_each(loss: Callable[..., Array], params: Any, data: tuple[Any, ...]) -> Array:
-    """A loss for each row of parameters and data, in one program: `[S]`.
+    """Computes a loss for each row of parameters and data, in one program: `[S]`.
 
     `jax.vmap` on accelerators. On CPU one row after the other: a convolution whose kernels are
     mapped leaves the fast path, and its `canonical` form cannot be mapped at all. There the
@@ -203,8 +221,8 @@ def losses_of_each(loss: Callable[..., Array], params: Any, data: tuple[Any, ...
 
     Args:
       loss: `(params, *data) -> scalar`, of one row.
-      params: a tree of arrays `[S, ...]`, for which there is a gradient.
-      data: trees of arrays `[S, ...]`, for which there is none.
+      params: a tree of arrays `[S, ...]`, which have gradients.
+      data: trees of arrays `[S, ...]`, which have none.
     """
     return _losses_and_gradients(loss, params, data)[0]
 
@@ -231,14 +249,8 @@ losses_of_each.defvjp(_losses_and_gradients, _losses_backward)
 
 
 def for_each(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The same for each row of parameters `[S, ...]`, by itself."""
+    """Returns the optimizer applied to each row of parameters `[S, ...]` by itself."""
     return optax.GradientTransformation(jax.vmap(optimizer.init), jax.vmap(optimizer.update))
-
-
-def _resume(path: str | os.PathLike[str], like: Any) -> tuple[Any, list[dict[str, float]], float]:
-    state, metadata = checkpoints.load(path, like)
-    history = json.loads(metadata.get("history", "[]"))
-    return jax.tree.map(jnp.asarray, state), history, float(metadata.get("seconds", 0))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(4, 5))

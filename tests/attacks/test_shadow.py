@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from datasets import samples
 
 from jaxinv.attacks.queryfree import shadow
 from jaxinv.attacks.queryfree.shadow import Recipe, Stream
@@ -21,15 +22,6 @@ MATRIX = np.random.default_rng(0).normal(size=(16, 6)).astype(np.float32)
 
 def key(number=0):
     return jax.random.key(number)
-
-
-def samples(count=600, *, seed=0):
-    """Images of three classes, told apart by which third of the pixels is bright."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 3, count).astype(np.int32)
-    bright = np.arange(16) * 3 // 16 == labels[:, None]
-    pixels = rng.integers(0, 100, (count, 16)) + 120 * bright
-    return Samples(pixels.astype(np.uint8).reshape(-1, 4, 4, 1), labels)
 
 
 def edge(images):

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from test_shadow import samples
+from datasets import samples
 
 from jaxinv.defenses import (
     DROPOUT,

@@ -17,7 +17,9 @@ import pytest
 from jax.tree_util import Partial
 
 from jaxinv.errors import UserError
+from jaxinv.machine import devices
 from jaxinv.training import fit as training
+from jaxinv.training import portions
 
 RNG = np.random.default_rng(0)
 DATA = {"x": RNG.standard_normal((50, 3)).astype("f"), "y": RNG.standard_normal(50).astype("f")}
@@ -148,6 +150,45 @@ def test_fits_whose_partials_hold_as_much_are_one_program(monkeypatch):
             np.testing.assert_allclose(result.params["w"], goal, rtol=1e-6)
     assert programs[0] == programs[1]
     assert programs[2] != programs[3]
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """Devices that hold 500 bytes of examples; lists the bytes of examples sent at once."""
+    put, sizes = devices.put, []
+
+    def spy(mesh, tree, *axes):
+        if isinstance(tree, tuple) and tree[0].keys() == DATA.keys():  # examples and places
+            sizes.append(sum(leaf.nbytes for leaf in tree[0].values()))
+        return put(mesh, tree, *axes)
+
+    monkeypatch.setattr(portions, "_most_bytes", lambda: 500)
+    monkeypatch.setattr(devices, "put", spy)
+    return sizes
+
+
+def test_data_that_do_not_fit_are_sent_in_portions(tmp_path, sent, monkeypatch):
+    """Of 800 bytes, steps of 112 and a limit of 250 at once: two steps of seven at a time."""
+    for name, array in DATA.items():
+        np.save(tmp_path / name, array[:49])
+    maps = {name: np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in DATA}
+    streamed = fit(data=maps, batch_size=7, epochs=3)
+    assert sent == [224] * (1 + 3 * 4)
+    monkeypatch.setattr(portions, "_most_bytes", lambda: 10_000)
+    assert_same(streamed, fit(data=maps, batch_size=7, epochs=3))
+
+
+def test_a_step_larger_than_the_limit_is_sent_alone(sent):
+    streamed = fit(batch_size=50, epochs=2)
+    assert sent == [800] * 3
+    assert len(streamed.history) == 2
+
+
+def test_the_limit_is_a_share_of_the_memory_where_that_is_known(monkeypatch):
+    for told, most in ({"bytes_limit": 4000}, 1000), ({"bytes_in_use": 1}, 2**31), (None, 2**31):
+        device = SimpleNamespace(memory_stats=lambda told=told: told)
+        monkeypatch.setattr(jax, "local_devices", lambda device=device: [device])
+        assert portions._most_bytes() == most
 
 
 def test_the_callers_parameters_survive():
