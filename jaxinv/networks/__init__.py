@@ -1,16 +1,24 @@
-"""Target networks: ordered named layers, split into an edge and a cloud at any of them."""
+"""Target networks as programs, split into an edge and a cloud between any two of their equations."""
 
-from jaxinv.networks.network import Kind, Layer, Network, Params, as_layer, max_pool, sequence
+from jaxinv.networks.layers import Layer, append, as_layer, max_pool, sequence
+from jaxinv.networks.modules import from_function, from_linen, from_module
+from jaxinv.networks.network import Network, Params, Segment
+from jaxinv.networks.wire import Wire
 from jaxinv.networks.zoo import cifar_cnn, for_images, lenet5
 
 __all__ = [
-    "Kind",
     "Layer",
     "Network",
     "Params",
+    "Segment",
+    "Wire",
+    "append",
     "as_layer",
     "cifar_cnn",
     "for_images",
+    "from_function",
+    "from_linen",
+    "from_module",
     "lenet5",
     "max_pool",
     "sequence",

@@ -1,199 +1,292 @@
-"""Networks as ordered, named layers that can be cut between any two of them. JAX.
+"""Networks as programs that can be cut between any two of their equations. JAX.
 
-A `Network` is a value: it holds no parameters. Parameters are `{layer name: {...}}`, so that those
-of an edge or of a cloud are a subset of the whole network's, under the same names. Everything works
-on batches, `[N, ...]`, and treats the examples of a batch independently.
+A `Network` is a value: it holds no parameters. These are nested dictionaries of arrays, and those of
+an edge or of a cloud are the part of the whole network's that it reads, under the same names.
+Everything works on batches, `[N, ...]`, and treats the examples of a batch independently.
 """
 
 import dataclasses
 import difflib
 import functools
+import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxinv.errors import UsageError, UserError
-from jaxinv.networks.convolution import conv_general_dilated
+from jaxinv.networks import checks, cuts, evaluation, kinds
+from jaxinv.networks.cuts import Cut
+from jaxinv.networks.program import Path, Program, Value, fingerprint, trace
+from jaxinv.networks.wire import Wire
 
 Params = Mapping[str, Any]
-Kind = Literal["affine", "relu", "max_pool", "other"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Layer:
-    """A pure, parametrised map of a batch.
-
-    Attributes:
-      init: `(key, x [N, ...]) -> params`, an empty mapping where there is nothing to learn.
-      apply: `(params, x [N, ...]) -> y [N, ...]`.
-      kind: what an attacker who knows the layer may use: that it is affine, a rectifier, or a
-        maximum over windows (which commutes with a rectifier).
-    """
-
-    init: Callable[[Array, Array], Params]
-    apply: Callable[[Params, Array], Array]
-    kind: Kind = "other"
-
-
-def max_pool(x: Array, window: int = 2) -> Array:
-    """Maximum over disjoint square windows; rows and columns that fill none are dropped.
-
-    By reshaping: its gradient is several times faster than that of a `reduce_window` on CPU.
+class Source:
+    """A pure function of parameters and a batch, traced once for each size of batch.
 
     Args:
-      x: `[N, H, W, C]`.
-      window: side of a window, in pixels.
-
-    Returns:
-      `[N, H // window, W // window, C]`.
+      function: `(params, x [N, ...]) -> y [N, ...]`.
+      init: `key -> params`, nested dictionaries of arrays.
+      input_shape: of one example.
     """
-    n, h, w, c = x.shape
-    rows, columns = h // window, w // window
-    x = x[:, : rows * window, : columns * window]
-    return x.reshape(n, rows, window, columns, window, c).max(axis=(2, 4))
+
+    def __init__(
+        self,
+        function: Callable[[Any, Array], Any],
+        init: Callable[[Array], dict[str, Any]],
+        input_shape: tuple[int, ...],
+    ):
+        self.init, self.input_shape, self._function = init, input_shape, function
+        self._programs: dict[Any, Program] = {}
+
+    @functools.cached_property
+    def _params(self) -> Any:
+        return jax.eval_shape(self.init, jax.random.key(0))
+
+    def at(self, batch: int) -> Program:
+        """Returns the program for a batch of so many examples."""
+        known = (batch, jax.config.jax_default_matmul_precision, jax.config.jax_enable_x64)
+        if known not in self._programs:
+            x = jax.ShapeDtypeStruct((batch, *self.input_shape), jnp.float32)
+            program = trace(self._function, self._params, x)
+            if batch not in checks.SIZES:
+                checks.check_alike(self.program, program)
+            self._programs[known] = program
+        return self._programs[known]
+
+    @property
+    def program(self) -> Program:
+        """The program that places and values are numbered by."""
+        return self.at(checks.SIZES[-1])
+
+    @functools.cached_property
+    def cuts(self) -> tuple[Cut, ...]:
+        """Every place where the program can be cut, in order."""
+        return cuts.find(self.program, self.at(checks.SIZES[-2]))
+
+    @functools.cached_property
+    def takes_one(self) -> bool:
+        """Whether the program of a single example has the same equations as that of several."""
+        return checks.alike(self.at(1), self.program)
 
 
-def as_layer(spec: Layer | nn.Module | Callable[[Array], Array]) -> Layer:
-    """Makes a layer of a Linen module without state, or of a function without parameters.
+class Segment(NamedTuple):
+    """A part of a network that is of one kind."""
 
-    Plain two-dimensional `nn.Conv` modules are given this machine's fastest form of convolution.
-    """
-    if isinstance(spec, Layer):
-        return spec
-    if isinstance(spec, nn.Module):
-        return _linen_layer(spec)
-    if callable(spec):
-        return Layer(lambda key, x: {}, lambda params, x: spec(x), _kind_of_function(spec))
-    raise TypeError(f"Expected a Layer, a Linen module or a function, got {spec!r}.")
-
-
-def _linen_layer(module: nn.Module) -> Layer:
-    if isinstance(module, nn.Conv) and module.conv_general_dilated is None:
-        module = module.clone(conv_general_dilated=conv_general_dilated)
-
-    def init(key: Array, x: Array) -> Params:
-        variables = module.init(key, x)
-        if set(variables) - {"params"}:
-            raise UserError(
-                f"{type(module).__name__} keeps state ({', '.join(variables)}); a network takes "
-                "stateless layers: fold a trained BatchNorm into the layer before it."
-            )
-        return variables.get("params", {})
-
-    affine = isinstance(module, nn.Conv | nn.Dense | nn.DenseGeneral)
-    return Layer(
-        init,
-        lambda params, x: cast(Array, module.apply({"params": params}, x)),
-        "affine" if affine else "other",
-    )
-
-
-def _kind_of_function(function: Callable) -> Kind:
-    if isinstance(function, functools.partial):
-        function = function.func
-    if function in (nn.relu, jax.nn.relu):
-        return "relu"
-    return "max_pool" if function in (max_pool, nn.max_pool) else "other"
+    kind: kinds.Kind
+    network: "Network"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Network:
-    """Ordered, named layers, applied in turn to inputs of one shape.
+    """A part of a program between two places, or all of it.
 
     Attributes:
-      layers: name -> layer, in order. A value may be given as anything that `as_layer` takes.
-      input_shape: of one example, without the batch axis; for images `(H, W, C)`.
+      source: the function behind it.
+      begin, end: places of the equations between which it lies.
+      taken, given: numbers of the values that it takes and gives.
+      skipped: places of equations that it leaves out: a final rectifier.
       mean, std: per channel, in unit space. The first step is `(x - mean) / std`, so that no caller
         knows these constants; None where inputs are taken as they are (every cloud).
     """
 
-    layers: Mapping[str, Layer]
-    input_shape: tuple[int, ...]
+    source: Source
+    begin: int
+    end: int
+    taken: tuple[Value, ...]
+    given: tuple[Any, ...]
+    skipped: frozenset[int] = frozenset()
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
-    def __post_init__(self):
-        layers = {name: as_layer(layer) for name, layer in dict(self.layers).items()}
-        object.__setattr__(self, "layers", layers)
+    @classmethod
+    def whole(
+        cls,
+        source: Source,
+        *,
+        mean: Sequence[float] | float | None = None,
+        std: Sequence[float] | float | None = None,
+    ) -> "Network":
+        """Makes a network of all of a function, and checks that it can be cut.
+
+        Raises:
+          UserError: it mixes the examples of a batch, loses the batch axis, or is not pure; or mean
+            and std do not fit.
+        """
+        constants = checks.normalization(source.input_shape, mean, std)
+        checks.check(source)
+        program = source.program
+        return cls(
+            source,
+            0,
+            len(program.equations),
+            (program.input,),
+            program.outputs,
+            frozenset(),
+            *constants,
+        )
+
+    # --- What it is -------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def places(self) -> tuple[int, ...]:
+        """Places of the equations that it evaluates."""
+        wanted = (value for value in self.given if isinstance(value, int))
+        return self.source.program.needed(self.taken, wanted)
+
+    @functools.cached_property
+    def input_wire(self) -> Wire:
+        """The arrays that it takes."""
+        return self._wire(self.taken)
+
+    @functools.cached_property
+    def wire(self) -> Wire:
+        """The arrays that it gives: behind an edge, what crosses."""
+        return self._wire(tuple(value for value in self.given if isinstance(value, int)))
+
+    def _wire(self, values: tuple[Value, ...]) -> Wire:
+        program = self.source.program
+        shapes = tuple(program.shapes[value][1:] for value in values)
+        return Wire(shapes, tuple(program.dtypes[value] for value in values))
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example, without the batch axis."""
+        return self.input_wire.shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of one example's output, without the batch axis."""
+        return self.wire.shape
+
+    @functools.cached_property
     def cuts(self) -> tuple[str, ...]:
-        """Names of the layers after which the network can be cut, in order: all of them."""
-        return tuple(self.layers)
+        """Names of the places to cut at, in order: where a layer or module ends in one array."""
+        return tuple(cut.name for cut in self._own_cuts if cut.default or cut.place == self.end)
+
+    @property
+    def all_cuts(self) -> tuple[str, ...]:
+        """Names of every place where it can be cut, in order."""
+        return tuple(cut.name for cut in self._own_cuts)
+
+    @functools.cached_property
+    def _own_cuts(self) -> tuple[Cut, ...]:
+        return tuple(cut for cut in self.source.cuts if self.begin < cut.place <= self.end)
+
+    @functools.cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name of each of `cuts` -> shape of one example that crosses there."""
+        by_name = {cut.name: cut for cut in self._own_cuts}
+        return {name: self._wire(by_name[name].wire).shape for name in self.cuts}
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """12 hex digits that identify what it computes, apart from its parameters."""
+        own = fingerprint(self.source.program, self.places, (*self.taken, *self.given))
+        known = repr((own, self.skipped and sorted(self.skipped), self.mean, self.std))
+        return hashlib.sha256(known.encode()).hexdigest()[:12]
+
+    @functools.cached_property
+    def is_affine(self) -> bool:
+        """Whether the whole network is an affine map."""
+        return kinds.is_affine(self.source.program, self.places, self.taken)
+
+    @functools.cached_property
+    def has_dense(self) -> bool:
+        """Whether a layer in it is fully connected: it multiplies all of an example's values."""
+        program = self.source.program
+        equations = (program.equations[place] for place in self.places)
+        return any(
+            equation.name == "dot_general" and len(program.shapes[equation.outputs[0]]) == 2
+            for equation in equations
+            if not program.dependent.isdisjoint(equation.outputs)
+        )
+
+    # --- What it does -----------------------------------------------------------------------------
 
     def init(self, key: Array) -> dict[str, Params]:
-        """Fresh parameters, `{layer name: {...}}`, for every layer that has any."""
-        shapes = [self.input_shape, *self.shapes.values()]
-        params = {}
-        for i, (name, layer) in enumerate(self.layers.items()):
-            own = layer.init(jax.random.fold_in(key, i), jnp.zeros((1, *shapes[i])))
-            if own:
-                params[name] = own
-        return params
+        """Fresh parameters of this part, nested dictionaries of arrays."""
+        return self.select(self.source.init(key))
 
     def apply(self, params: Params, x: Array) -> Array:
-        """Maps `[N, *input_shape]` to `[N, *output_shape]`; it ignores other layers' params."""
+        """Maps `[N, *input_shape]` to `[N, *output_shape]`; it ignores other parts' params.
+
+        Raises:
+          UserError: the shape is another, or a parameter is missing.
+        """
+        x = jnp.asarray(x)
+        if x.shape[1:] != self.input_shape or not x.ndim:
+            raise UserError(f"Expected inputs [N, {_spelled(self.input_shape)}], got {x.shape}.")
         x = self.normalize(x)
-        for name, layer in self.layers.items():
-            x = layer.apply(params.get(name, {}), x)
-        return x
+        if len(x) == 1 and not self.source.takes_one:
+            return self._run(params, jnp.concatenate([x, x]))[:1]
+        return self._run(params, x)
+
+    def _run(self, params: Params, x: Array) -> Array:
+        program = self.source.at(len(x))
+        known = {program.params[path]: _leaf(params, path) for path in self._paths}
+        known |= zip(self.taken, self.input_wire.unravel(x), strict=True)
+        found = evaluation.run(program, self.places, known, self.given, skipped=self.skipped)
+        return self.wire.ravel(found)
 
     def normalize(self, x: Array) -> Array:
         """The first step, of inputs `[N, *input_shape]`."""
         if self.mean is None:
             return x
-        shape = (1,) * len(self.input_shape) + (-1,)
-        return (x - jnp.asarray(self.mean).reshape(shape)) / jnp.asarray(self.std).reshape(shape)
+        mean, std = self._constants
+        return (x - mean) / std
 
     def denormalize(self, x: Array) -> Array:
         """Undoes `normalize`."""
         if self.mean is None:
             return x
+        mean, std = self._constants
+        return x * std + mean
+
+    @property
+    def _constants(self) -> tuple[Array, Array]:
         shape = (1,) * len(self.input_shape) + (-1,)
-        return x * jnp.asarray(self.std).reshape(shape) + jnp.asarray(self.mean).reshape(shape)
+        mean, std = (jnp.asarray(value, jnp.float32) for value in (self.mean, self.std))
+        return mean.reshape(shape), std.reshape(shape)
+
+    def select(self, params: Params) -> dict[str, Any]:
+        """The parameters that this part reads, out of a larger network's."""
+        paths = set(self._paths)
+
+        def kept(tree: Any, path: Path) -> Any:
+            if not isinstance(tree, Mapping):
+                return tree if path in paths else None
+            items = {key: kept(value, (*path, key)) for key, value in tree.items()}
+            return {key: value for key, value in items.items() if value is not None} or None
+
+        return kept(params, ()) or {}
+
+    @functools.cached_property
+    def _paths(self) -> tuple[Path, ...]:
+        program = self.source.program
+        read = {value for place in self.places for value in program.equations[place].reads}
+        read.update(value for value in self.given if isinstance(value, int))
+        return tuple(path for path, value in program.params.items() if value in read)
+
+    # --- Parts of it ------------------------------------------------------------------------------
 
     @functools.cached_property  # the same each time: programs are kept for it
     def without_normalization(self) -> "Network":
         """The network behind its first step."""
         return dataclasses.replace(self, mean=None, std=None)
 
-    def select(self, params: Params) -> dict[str, Params]:
-        """The parameters of this network's own layers, out of a larger network's."""
-        return {name: params[name] for name in self.layers if name in params}
-
-    @functools.cached_property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Layer name -> shape of one example's output, without the batch axis."""
-        shapes = {}
-        x = jax.ShapeDtypeStruct((1, *self.input_shape), jnp.float32)
-        for name, layer in self.layers.items():
-            x = jax.eval_shape(
-                lambda key, x, layer=layer: layer.apply(layer.init(key, x), x), jax.random.key(0), x
-            )
-            shapes[name] = x.shape[1:]
-        return shapes
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of one example's output, without the batch axis."""
-        return list(self.shapes.values())[-1] if self.layers else self.input_shape
-
-    @property
-    def is_affine(self) -> bool:
-        """Whether the whole network is an affine map."""
-        return all(layer.kind == "affine" for layer in self.layers.values())
-
     def resolve(self, cut: str) -> str:
         """The name of a cut in this network's spelling (`ReLU2` is `relu2`).
 
         Raises:
-          UsageError: there is no such layer.
+          UsageError: there is no such place.
         """
-        by_lower = {name.lower(): name for name in self.layers}
+        by_lower = {name.lower(): name for name in self.all_cuts}
         if cut.lower() in by_lower:
             return by_lower[cut.lower()]
         close = difflib.get_close_matches(cut.lower(), by_lower, n=1)
@@ -218,56 +311,103 @@ class Network:
         """The network without its final rectifier, or None where it does not end in one.
 
         Max-pooling after the rectifier is kept: as both are monotone, pooling what was not
-        rectified and rectifying it then is the same. Thus `relu(before.apply(params, x))` equals
-        `apply(params, x)`.
+        rectified and rectifying it then is the same. Thus `clip(before.apply(params, x), 0,
+        rectifier_limit)` equals `apply(params, x)`.
         """
         return _before_rectifier(self)
 
+    @functools.cached_property
+    def rectifier_limit(self) -> float:
+        """Largest value that its final rectifier lets through; infinite for most."""
+        found = self._rectifier
+        return found.high if found else math.inf
 
-@functools.lru_cache(maxsize=256)
-def _before_rectifier(network: Network) -> Network | None:
-    names = list(network.layers)
-    while names and network.layers[names[-1]].kind == "max_pool":
-        names.pop()
-    if not names or network.layers[names[-1]].kind != "relu":
-        return None
-    kept = {name: layer for name, layer in network.layers.items() if name != names[-1]}
-    return dataclasses.replace(network, layers=kept)
+    @functools.cached_property
+    def _rectifier(self) -> kinds.Rectifier | None:
+        if len(self.given) != 1 or not isinstance(self.given[0], int):
+            return None
+        found = kinds.last_rectifier(self.source.program, self.given[0])
+        return found if found and found.places <= {*self.places} else None
+
+    @functools.cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """Its parts in turn, each of one kind and as long as can be; the first normalises."""
+        return _segments(self)
+
+    def between(self, begin: Cut | None, end: Cut) -> "Network":
+        """The part of the network between two of its cuts; from its beginning where one is None."""
+        first = begin is None or begin.place <= self.begin
+        return dataclasses.replace(
+            self,
+            begin=self.begin if begin is None or first else begin.place,
+            end=end.place,
+            taken=self.taken if begin is None or first else begin.wire,
+            given=self.given if end.place == self.end else end.wire,
+            skipped=frozenset(),
+            mean=self.mean if first else None,
+            std=self.std if first else None,
+        )
 
 
 @functools.lru_cache(maxsize=256)  # the same halves each time: programs are kept for them
 def _split(network: Network, cut: str) -> tuple[Network, Network]:
-    end = network.cuts.index(cut) + 1
-    items = list(network.layers.items())
-    edge = dataclasses.replace(network, layers=dict(items[:end]))
-    return edge, Network(dict(items[end:]), edge.output_shape)
-
-
-def sequence(
-    layers: Sequence[tuple[str, Layer | nn.Module | Callable[[Array], Array]]],
-    input_shape: Sequence[int],
-    *,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-) -> Network:
-    """Builds a network of named layers, checking the names.
-
-    Args:
-      layers: `(name, layer)` in order; see `as_layer` for what a layer may be.
-      input_shape: of one example, `(H, W, C)`.
-      mean, std: normalisation of the first step, per channel, in unit space.
-
-    Raises:
-      UserError: two layers have one name, or only one of mean and std is given.
-    """
-    names = [name for name, _ in layers]
-    if len({name.lower() for name in names}) < len(names):
-        raise UserError(f"Layer names must differ (whatever their case), got {', '.join(names)}.")
-    if (mean is None) != (std is None):
-        raise UserError("Expected both of mean and std, or neither.")
-    return Network(
-        dict(layers),  # type: ignore[arg-type]
-        tuple(input_shape),
-        None if mean is None else tuple(mean),
-        None if std is None else tuple(std),
+    (found,) = (each for each in network._own_cuts if each.name == cut)
+    edge = network.between(None, found)
+    cloud = dataclasses.replace(
+        network,
+        begin=found.place,
+        taken=found.wire,
+        mean=None,
+        std=None,
     )
+    return edge, cloud
+
+
+@functools.lru_cache(maxsize=256)
+def _before_rectifier(network: Network) -> Network | None:
+    found = network._rectifier
+    return dataclasses.replace(network, skipped=found.places) if found else None
+
+
+@functools.lru_cache(maxsize=64)
+def _segments(network: Network) -> tuple[Segment, ...]:
+    single = [cut for cut in network._own_cuts if len(cut.wire) == 1]
+    found: list[Segment] = []
+    begin: Cut | None = None
+    while left := [cut for cut in single if begin is None or cut.place > begin.place]:
+        layers = [cut for cut in left if cut.default or cut is left[-1]]
+        begin, segment = _next_segment(network, begin, layers, left)
+        found.append(segment)
+    return tuple(found)
+
+
+def _next_segment(
+    network: Network, begin: Cut | None, layers: Sequence[Cut], every: Sequence[Cut]
+) -> tuple[Cut, Segment]:
+    """Takes affine layers together, a layer of another kind, or else its first operations."""
+    parts = {cut: network.between(begin, cut) for cut in (*layers, *every)}
+    for ends in (layers, every):
+        affine = [cut for cut in ends if parts[cut].is_affine]
+        if affine:
+            return affine[-1], Segment("affine", parts[affine[-1]])
+        own = _kind(parts[ends[0]])
+        if own != "other" or ends is every:
+            return ends[0], Segment(own, parts[ends[0]])
+    raise AssertionError("one of the two returns")
+
+
+def _kind(network: Network) -> kinds.Kind:
+    return kinds.kind(network.source.program, network.places, network.taken)
+
+
+def _leaf(params: Params, path: Path) -> Array:
+    found: Any = params
+    for key in path:
+        if not isinstance(found, Mapping) or key not in found:
+            raise UserError(f"The parameters lack {'/'.join(map(str, path))}.")
+        found = found[key]
+    return found
+
+
+def _spelled(shape: Sequence[int]) -> str:
+    return ", ".join(map(str, shape))

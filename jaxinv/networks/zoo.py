@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxinv.errors import UserError
-from jaxinv.networks.network import Network, max_pool, sequence
+from jaxinv.networks.layers import max_pool, sequence
+from jaxinv.networks.network import Network
 
 
 def _dense(features: int, **options: Any) -> nn.Module:

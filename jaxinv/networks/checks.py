@@ -1,0 +1,263 @@
+"""Refusals: functions that are no network which can be cut and attacked example by example. JAX.
+
+Programs of one function at several batch sizes are compared, and where an operation may mix the
+examples of a batch, a batch is compared with its parts.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxinv.errors import UserError
+from jaxinv.networks import evaluation
+from jaxinv.networks.program import Constant, Equation, Program, expanded
+
+if TYPE_CHECKING:
+    from jaxinv.networks.network import Source
+
+SIZES = (1, 2, 3)
+"""Batch sizes at which every function is looked at; places are numbered by the last."""
+
+_TOLERANCE = 1e-3  # of features, beside their size, which rounding may change in another batch
+_ELEMENTWISE = frozenset(
+    "add sub mul div max min pow rem neg abs sign exp exp2 log log1p expm1 sin cos tan tanh logistic "
+    "erf erfc erf_inv sqrt rsqrt cbrt square integer_pow floor ceil round is_finite eq ne lt le gt "
+    "ge and or not xor select_n clamp convert_element_type stop_gradient name copy copy_p add_any "
+    "real nextafter atan2 sinh cosh asinh acosh atanh optimization_barrier reduce_precision".split()
+)
+_REDUCTIONS = frozenset(
+    "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or argmax argmin".split()
+)
+
+
+def normalization(
+    shape: Sequence[int], mean: Any, std: Any
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Returns mean and std for each channel, checked.
+
+    Raises:
+      UserError: only one is given, they are not one number or one for each channel, not finite, or
+        a std is not positive.
+    """
+    if (mean is None) != (std is None):
+        raise UserError("Expected both of mean and std, or neither.")
+    if mean is None:
+        return None, None
+    channels = shape[-1] if shape else 1
+    found = []
+    for name, value in (("mean", mean), ("std", std)):
+        numbers = np.atleast_1d(np.asarray(value, float))
+        if numbers.ndim != 1 or len(numbers) not in (1, channels):
+            raise UserError(
+                f"{name}={value}: expected one number, or one for each of {channels} channels."
+            )
+        if not np.isfinite(numbers).all() or (name == "std" and not (numbers > 0).all()):
+            kind = "positive" if name == "std" else "finite"
+            raise UserError(f"{name}={value}: expected {kind} numbers.")
+        found.append(tuple(numbers.tolist()))
+    return found[0], found[1]
+
+
+def check(source: "Source") -> None:
+    """Checks that a function can be cut, and attacked example by example.
+
+    Raises:
+      UserError: it is not pure, holds arrays that are not among its parameters, loses the batch
+        axis, depends on the size of the batch, or mixes its examples.
+    """
+    one, two, three = (source.at(size) for size in SIZES)
+    _check_constants(three)
+    check_alike(three, two)
+    for size, program in zip(SIZES, (one, two, three), strict=True):
+        for own, wanted in zip(_output_shapes(program), _output_shapes(three), strict=True):
+            if own != (size, *wanted[1:]) or wanted[:1] != (SIZES[-1],):
+                raise UserError(
+                    f"{_first_lost(source, program)} makes an array of shape {own} of a batch of "
+                    f"{size}: it must keep the batch as its first axis (reshape with "
+                    "x.reshape(len(x), -1), squeeze with an axis)."
+                )
+    if any(_mixes(three, equation) for equation in three.equations):
+        _compare_with_parts(source)
+
+
+def _output_shapes(program: Program) -> list[tuple[int, ...]]:
+    return [
+        program.shapes[value] if isinstance(value, int) else np.shape(value.value)
+        for value in program.outputs
+    ]
+
+
+def _first_lost(source: "Source", program: Program) -> str:
+    """Names the first layer whose value has not the batch as its first axis."""
+    marks = (equation for equation in program.equations if equation.mark is not None)
+    for equation in marks:
+        if not program.leads(equation.outputs[0]):
+            return f"Layer {equation.mark}"
+    return "The network"
+
+
+def alike(a: Program, b: Program) -> bool:
+    """Whether two programs have the same equations and constants, but for the batch in shapes."""
+    return _signature(a) == _signature(b)
+
+
+def check_alike(known: Program, program: Program) -> None:
+    """Checks that a function does the same for another size of batch.
+
+    Raises:
+      UserError: it does not.
+    """
+    if not alike(known, program):
+        sizes = " and of ".join(str(each.shapes[each.input][0]) for each in (known, program))
+        raise UserError(
+            f"The network does not compute the same in a batch of {sizes}: it must treat examples "
+            "independently (BatchNorm in evaluation: use_running_average=True) and be pure."
+        )
+
+
+def _signature(program: Program) -> list[Any]:
+    return [
+        (
+            equation.name,
+            equation.outputs,
+            tuple(
+                _spelled(operand) if isinstance(operand, Constant) else operand
+                for operand in equation.inputs
+            ),
+        )
+        for equation in program.equations
+    ]
+
+
+def _spelled(constant: Constant) -> bytes:
+    value = constant.value
+    array = jax.random.key_data(value) if _is_key(value) else value
+    return np.asarray(array).tobytes()
+
+
+def _is_key(value: Any) -> bool:
+    return hasattr(value, "dtype") and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+def _check_constants(program: Program) -> None:
+    """Refuses arrays that a function closed over: nothing would ever train or replace them."""
+    held = [
+        operand.value
+        for equation in program.equations
+        for operand in equation.inputs
+        if isinstance(operand, Constant)
+        and isinstance(operand.value, jax.Array)
+        and operand.value.size > 1
+        and jnp.issubdtype(operand.value.dtype, jnp.floating)
+    ]
+    if held:
+        shapes = ", ".join(sorted({str(list(value.shape)) for value in held}))
+        raise UserError(
+            f"The function holds arrays of shape {shapes} that are not among its parameters: pass "
+            "them as parameters (a module as it is), or as NumPy arrays if they are constants."
+        )
+
+
+# --- Examples are independent ---------------------------------------------------------------------
+
+
+def _mixes(program: Program, equation: Equation) -> bool:
+    """Whether an equation may mix examples, whose axis is the first, as far as its primitive tells."""
+    if program.dependent.isdisjoint(equation.outputs):
+        return False
+    own = [value for value in equation.reads if value in program.dependent]
+    if not all(program.leads(value) for value in (*own, *equation.outputs)):
+        return True
+    rule = _RULES.get(equation.name)
+    if rule is not None:
+        return not rule(equation, program)
+    inner = expanded(equation)
+    return inner is None or any(each.name not in _ELEMENTWISE for each in inner[0])
+
+
+def _dot_keeps(equation: Equation, program: Program) -> bool:
+    (left, right), (left_batch, right_batch) = equation.params["dimension_numbers"]
+    first, second = (operand in program.dependent for operand in equation.inputs)
+    if first and second:
+        return (*left_batch, -1)[0] == (*right_batch, -1)[0] == 0
+    return first and 0 not in (*left, *left_batch)
+
+
+def _conv_keeps(equation: Equation, program: Program) -> bool:
+    numbers = equation.params["dimension_numbers"]
+    kernel = equation.inputs[1]
+    return (
+        numbers.lhs_spec[0] == numbers.out_spec[0] == 0
+        and equation.params["batch_group_count"] == 1
+        and not (isinstance(kernel, int) and kernel in program.dependent)
+    )
+
+
+def _window_keeps(equation: Equation, program: Program) -> bool:
+    params = equation.params
+    return params["window_dimensions"][0] == 1 and tuple(params["padding"][0]) == (0, 0)
+
+
+def _always(equation: Equation, program: Program) -> bool:
+    return True
+
+
+_RULES: dict[str, Callable[[Equation, Program], bool]] = {
+    # Elementwise; and where input and output have the batch first, these keep examples apart, too.
+    **dict.fromkeys([*_ELEMENTWISE, "reshape", "squeeze", "expand_dims", "slice"], _always),
+    **dict.fromkeys(_REDUCTIONS, lambda eqn, _: 0 not in eqn.params["axes"]),
+    **dict.fromkeys(
+        ["reduce_window_max", "reduce_window_sum", "reduce_window_min"], _window_keeps
+    ),
+    **dict.fromkeys(
+        ["cumsum", "cumprod", "cummax", "cumlogsumexp"], lambda eqn, _: eqn.params["axis"] != 0
+    ),
+    "split": lambda eqn, _: eqn.params["axis"] != 0,
+    "transpose": lambda eqn, _: eqn.params["permutation"][0] == 0,
+    "broadcast_in_dim": lambda eqn, _: eqn.params["broadcast_dimensions"][0] == 0,
+    "concatenate": lambda eqn, _: eqn.params["dimension"] != 0,
+    "sort": lambda eqn, _: eqn.params["dimension"] != 0,
+    "pad": lambda eqn, _: tuple(eqn.params["padding_config"][0]) == (0, 0, 0),
+    "rev": lambda eqn, _: 0 not in eqn.params["dimensions"],
+    "dot_general": _dot_keeps,
+    "conv_general_dilated": _conv_keeps,
+}
+
+
+def _compare_with_parts(source: "Source") -> None:
+    """Refuses a function whose value of an example depends on the others of its batch."""
+    size = SIZES[-1]
+    x = jax.random.normal(jax.random.key(1), (size, *source.input_shape))
+    cuts = [cut for cut in source.cuts if cut.default]
+
+    @jax.jit
+    def values(params: Any, x: jax.Array) -> list[jax.Array]:
+        program = source.at(len(x))
+        known = {number: _at(params, path) for path, number in program.params.items()}
+        known[program.input] = x
+        wanted = [cut.wire[0] for cut in cuts]
+        wanted += [value for value in program.outputs if isinstance(value, int)]
+        places = program.needed(known, wanted)
+        return evaluation.run(program, places, known, wanted)
+
+    params = jax.jit(source.init)(jax.random.key(0))
+    together = values(params, x)
+    alone = values(params, jnp.stack([x[0]] * 2))
+    for name, own, other in zip(
+        [*(cut.name for cut in cuts), "the output"], together, alone, strict=False
+    ):
+        apart = np.abs(np.asarray(own[0], float) - np.asarray(other[0], float)).max(initial=0)
+        if not apart <= _TOLERANCE * (1e-6 + np.abs(np.asarray(own[0], float)).max(initial=0)):
+            raise UserError(
+                f"At {name} an example depends on the others of its batch: a network must treat "
+                "examples independently (normalise by stored statistics, or over other axes)."
+            )
+
+
+def _at(params: Any, path: Any) -> Any:
+    for key in path:
+        params = params[key]
+    return params

@@ -1,0 +1,107 @@
+"""Runs equations of a program, with convolutions in this machine's fastest form. JAX."""
+
+from collections.abc import Iterable, Mapping, Set
+from typing import Any
+
+import jax
+from jax import Array, lax
+
+from jaxinv.networks.convolution import Pads, convolve
+from jaxinv.networks.program import Constant, Equation, Program, Value
+
+_NHWC, _HWIO = (0, 3, 1, 2), (3, 2, 0, 1)  # places of batch or output, channels, rows, columns
+
+
+def run(
+    program: Program,
+    places: Iterable[int],
+    known: Mapping[Value, Array],
+    wanted: Iterable[Value | Constant],
+    *,
+    skipped: Set[int] = frozenset(),
+) -> list[Any]:
+    """Evaluates some equations of a program.
+
+    Args:
+      program: the whole.
+      places: of the equations, in order.
+      known: value -> array, from which these can be evaluated.
+      wanted: values to return.
+      skipped: places of equations that hand on their one input that depends on the batch.
+    """
+    values: dict[Value, Any] = dict(known)
+
+    def read(operand: Value | Constant) -> Any:
+        return operand.value if isinstance(operand, Constant) else values[operand]
+
+    for place in places:
+        equation = program.equations[place]
+        if equation.mark is not None:
+            values[equation.outputs[0]] = read(equation.inputs[0])
+            continue
+        if place in skipped:
+            (own,) = (value for value in equation.reads if value in program.dependent)
+            values[equation.outputs[0]] = values[own]
+            continue
+        results = _evaluate(equation, [read(operand) for operand in equation.inputs])
+        values.update(zip(equation.outputs, results, strict=True))
+    return [read(value) for value in wanted]
+
+
+def _evaluate(equation: Equation, inputs: list[Any]) -> list[Any]:
+    if is_plain_convolution(equation):
+        return [_convolve(equation.params, *inputs)]
+    bound = equation.primitive.get_bind_params(dict(equation.params))
+    functions, params = bound if isinstance(bound, tuple) else ((), bound)  # JAX before 0.10
+    with equation.context:
+        found = equation.primitive.bind(*functions, *inputs, **params)
+    return list(found) if equation.primitive.multiple_results else [found]
+
+
+def is_plain_convolution(equation: Equation) -> bool:
+    """Whether an equation is a convolution in two dimensions that has several forms.
+
+    Strided, dilated, grouped and mixed-precision convolutions are left to XLA.
+    """
+    if equation.name != "conv_general_dilated":
+        return False
+    params = equation.params
+    return (
+        len(params["dimension_numbers"].lhs_spec) == 4
+        and {*params["window_strides"], *params["lhs_dilation"], *params["rhs_dilation"]} == {1}
+        and params["feature_group_count"] == params["batch_group_count"] == 1
+        and params["precision"] in (None, _default_precision())
+        and params["preferred_element_type"] is None
+    )
+
+
+def _default_precision() -> Any:
+    """Returns the precision that JAX writes into a convolution where the caller names none."""
+    name = jax.config.jax_default_matmul_precision
+    if name is None:
+        return None
+    try:
+        precision = lax.Precision(name)
+    except ValueError:  # the name of an algorithm
+        return None
+    return (precision, precision)
+
+
+def _convolve(params: Mapping[str, Any], x: Array, kernel: Array) -> Array:
+    """Convolves in NHWC and HWIO, whatever the layout of the operands."""
+    numbers, padding = params["dimension_numbers"], params["padding"]
+    pads: Pads = (tuple(padding[0]), tuple(padding[1]))
+    y = convolve(
+        _arranged(x, numbers.lhs_spec, _NHWC), _arranged(kernel, numbers.rhs_spec, _HWIO), pads
+    )
+    return _arranged(y, _NHWC, numbers.out_spec)
+
+
+def _arranged(x: Array, given: tuple[int, ...], wanted: tuple[int, ...]) -> Array:
+    """Transposes: axis `given[i]` of the array becomes axis `wanted[i]`."""
+    if given == wanted:
+        return x
+    axes = [0] * len(given)
+    for source, place in zip(given, wanted, strict=True):
+        axes[place] = source
+    return lax.transpose(x, axes)

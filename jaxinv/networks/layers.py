@@ -1,0 +1,155 @@
+"""Networks as ordered, named layers: the short way to write one. JAX."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.ad_checkpoint import checkpoint_name
+
+from jaxinv.errors import UserError
+from jaxinv.networks import modules
+from jaxinv.networks.network import Network, Params, Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A pure, parametrised map of a batch.
+
+    Attributes:
+      init: `(key, x [N, ...]) -> params`, an empty mapping where there is nothing to learn.
+      apply: `(params, x [N, ...]) -> y [N, ...]`.
+    """
+
+    init: Callable[[Array, Array], Params]
+    apply: Callable[[Params, Array], Array]
+
+
+LayerLike = Layer | nn.Module | Callable[[Array], Array]
+
+
+def max_pool(x: Array, window: int = 2) -> Array:
+    """Maximum over disjoint square windows; rows and columns that fill none are dropped.
+
+    By reshaping: its gradient is several times faster than that of a `reduce_window` on CPU.
+
+    Args:
+      x: `[N, H, W, C]`.
+      window: side of a window, in pixels.
+
+    Returns:
+      `[N, H // window, W // window, C]`.
+    """
+    n, h, w, c = x.shape
+    rows, columns = h // window, w // window
+    x = x[:, : rows * window, : columns * window]
+    return x.reshape(n, rows, window, columns, window, c).max(axis=(2, 4))
+
+
+def as_layer(spec: LayerLike) -> Layer:
+    """Makes a layer of a Linen, NNX or Equinox module, or of a function without parameters.
+
+    A Linen module is initialised anew by each key. NNX and Equinox modules come with parameters,
+    and begin with these.
+
+    Raises:
+      TypeError: it is none of these.
+    """
+    if isinstance(spec, Layer):
+        return spec
+    if isinstance(spec, nn.Module):
+        return _linen_layer(spec)
+    if modules.holds_arrays(spec):
+        function, params = modules.pure(spec)
+        return Layer(lambda key, x: params, function)
+    if callable(spec):
+        return Layer(lambda key, x: {}, lambda params, x: spec(x))
+    raise TypeError(f"Expected a Layer, a module or a function, got {spec!r}.")
+
+
+def _linen_layer(module: nn.Module) -> Layer:
+    """Keeps a module's `params` alone where it has nothing else, else all of its collections."""
+
+    def init(key: Array, x: Array) -> Params:
+        variables = module.init(key, x)
+        return variables if set(variables) - {"params"} else variables.get("params", {})
+
+    def apply(params: Params, x: Array) -> Array:
+        variables = params if "params" in params else {"params": params}
+        return modules.apply_linen(module, variables, x)
+
+    return Layer(init, apply)
+
+
+def sequence(
+    layers: Sequence[tuple[str, LayerLike]],
+    input_shape: Sequence[int],
+    *,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
+) -> Network:
+    """Builds a network of named layers, which can be cut behind each.
+
+    Args:
+      layers: `(name, layer)` in order; see `as_layer` for what a layer may be.
+      input_shape: of one example, `(H, W, C)`.
+      mean, std: normalisation of the first step, for each channel or one for all, in unit space.
+
+    Raises:
+      UserError: two layers have one name; mean and std do not fit; or a layer mixes the examples of
+        a batch, loses the batch axis, keeps state or is not pure.
+    """
+    names = [name for name, _ in layers]
+    if len({name.lower() for name in names}) < len(names):
+        raise UserError(f"Layer names must differ (whatever their case), got {', '.join(names)}.")
+    made = {name: as_layer(layer) for name, layer in layers}
+    chain = _Chain(made, tuple(input_shape))
+    source = Source(chain.apply, chain.init, tuple(input_shape))
+    return Network.whole(source, mean=mean, std=std)
+
+
+def append(network: Network, name: str, layer: LayerLike) -> Network:
+    """Returns a network with one more layer at the end, whose parameters have that name."""
+    last = as_layer(layer)
+
+    def apply(params: Params, x: Array) -> Array:
+        y = network.without_normalization.apply(params, x)
+        return checkpoint_name(last.apply(params.get(name, {}), y), name)
+
+    def init(key: Array) -> dict[str, Any]:
+        x = jnp.zeros((1, *network.output_shape))
+        own = last.init(jax.random.fold_in(key, len(network.cuts)), x)
+        return {**network.init(key), **({name: own} if own else {})}
+
+    source = Source(apply, init, network.input_shape)
+    return Network.whole(source, mean=network.mean, std=network.std)
+
+
+class _Chain:
+    """Layers in turn, as one function of `{layer name: params}` and a batch."""
+
+    def __init__(self, layers: Mapping[str, Layer], input_shape: tuple[int, ...]):
+        self._layers, self._input_shape = layers, input_shape
+
+    def init(self, key: Array) -> dict[str, Params]:
+        """Fresh parameters of every layer that has any."""
+        params: dict[str, Params] = {}
+        x = jax.ShapeDtypeStruct((1, *self._input_shape), jnp.float32)
+        for number, (name, layer) in enumerate(self._layers.items()):
+            own = layer.init(jax.random.fold_in(key, number), jnp.zeros(x.shape, x.dtype))
+            x = jax.eval_shape(layer.apply, own, x)
+            if own:
+                params[name] = own
+        return params
+
+    def apply(self, params: Params, x: Array) -> Array:
+        for name, layer in self._layers.items():
+            try:
+                x = layer.apply(params.get(name, {}), x)
+            except (TypeError, ValueError) as error:
+                raise UserError(f"Layer {name}: {' '.join(str(error).split())}") from error
+            x = cast(Array, checkpoint_name(x, name))
+        return x

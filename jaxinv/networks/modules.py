@@ -1,0 +1,221 @@
+"""Networks made of modules: Linen with its variables, NNX, Equinox, or any pure function. JAX.
+
+NNX and Equinox modules hold their arrays. Here these become parameters, nested dictionaries under
+the modules' own names, and the module a pure function of them.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.errors
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from jaxinv.errors import UserError
+from jaxinv.networks.network import Network, Params, Source
+
+Function = Callable[[Any, Array], Array]
+
+_TRAINING = (
+    "changes its state: put it into evaluation first (Linen: use_running_average=True and "
+    "deterministic=True; NNX: module.eval())"
+)
+
+
+def from_linen(
+    module: nn.Module,
+    variables: Mapping[str, Any],
+    input_shape: Sequence[int],
+    *,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
+) -> tuple[Network, Params]:
+    """Makes a network of a Linen module and all of its variables.
+
+    Args:
+      module: maps `[N, *input_shape]` to one value an example, any shape; in evaluation.
+      variables: its collections, as `module.init` returns them, batch statistics included.
+      input_shape: of one example.
+      mean, std: normalisation of the first step, for each channel or one for all, in unit space.
+
+    Raises:
+      UserError: the module changes its state, or mixes the examples of a batch.
+    """
+    apply = functools.partial(apply_linen, module)
+    return from_function(apply, variables, input_shape, mean=mean, std=std)
+
+
+def apply_linen(module: nn.Module, variables: Mapping[str, Any], x: Array) -> Array:
+    """Applies a Linen module that must keep its state.
+
+    Raises:
+      UserError: it changes its state, or needs randomness.
+    """
+    try:
+        return module.apply(variables, x)
+    except (flax.errors.ModifyScopeVariableError, flax.errors.InvalidRngError) as error:
+        raise UserError(f"{type(module).__name__} {_TRAINING}.") from error
+
+
+def from_module(
+    module: Any,
+    input_shape: Sequence[int],
+    *,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
+) -> tuple[Network, Params]:
+    """Makes a network of an NNX module, which takes batches, or an Equinox one, which takes examples.
+
+    Args:
+      module: holds its parameters, which are returned.
+      input_shape: of one example.
+      mean, std: as for `from_linen`.
+
+    Raises:
+      UserError: the module holds no arrays, changes its state, or mixes the examples of a batch.
+    """
+    if not holds_arrays(module):
+        raise UserError(
+            f"{type(module).__name__} is no NNX or Equinox module with parameters; a Linen module "
+            "goes with its variables (from_linen), a function with its parameters (from_function)."
+        )
+    function, params = pure(module)
+    return from_function(function, params, input_shape, mean=mean, std=std)
+
+
+def from_function(
+    function: Function,
+    params: Any,
+    input_shape: Sequence[int],
+    *,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
+) -> tuple[Network, Params]:
+    """Makes a network of a pure function and its parameters.
+
+    Args:
+      function: `(params, x [N, *input_shape]) -> y [N, ...]`, an array or a tree of several.
+      params: a tree of arrays; what is returned beside the network are nested dictionaries of them.
+      input_shape: of one example.
+      mean, std: as for `from_linen`.
+
+    Raises:
+      UserError: the function is not pure, holds arrays that are not among its parameters, or mixes
+        the examples of a batch.
+    """
+    named, rebuild = _named(params)
+    source = Source(
+        lambda params, x: function(rebuild(params), x), lambda key: named, tuple(input_shape)
+    )
+    return Network.whole(source, mean=mean, std=std), named
+
+
+def holds_arrays(spec: Any) -> bool:
+    """Whether something that can be called is an NNX module, or a tree of arrays (Equinox)."""
+    if isinstance(spec, nnx.Module):
+        return True
+    if isinstance(spec, nn.Module) or not callable(spec):
+        return False
+    leaves = jax.tree.leaves(spec)
+    return any(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
+
+
+def pure(module: Any) -> tuple[Function, dict[str, Any]]:
+    """Splits a module that holds its arrays into a function of a batch and its parameters."""
+    return _pure_nnx(module) if isinstance(module, nnx.Module) else _pure_tree(module)
+
+
+def _pure_nnx(module: nnx.Module) -> tuple[Function, dict[str, Any]]:
+    graph, state = nnx.split(module)
+    everything = nnx.to_pure_dict(state)
+    params = _only(everything, _is_float)
+
+    def apply(params: Params, x: Array) -> Array:
+        own = nnx.split(module)[1]
+        nnx.replace_by_pure_dict(own, _merged(everything, params))
+        rebuilt = nnx.merge(graph, own)
+        before = jax.tree.leaves(nnx.to_pure_dict(nnx.state(rebuilt)))
+        y = rebuilt(x)
+        after = jax.tree.leaves(nnx.to_pure_dict(nnx.state(rebuilt)))
+        if any(old is not new for old, new in zip(before, after, strict=True)):
+            raise UserError(f"{type(module).__name__} {_TRAINING}.")
+        return y
+
+    return apply, params
+
+
+def _pure_tree(module: Any) -> tuple[Function, dict[str, Any]]:
+    leaves, tree = jax.tree.flatten(module)
+    learned = [number for number, leaf in enumerate(leaves) if _is_float(leaf)]
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(module)[0]]
+    params: dict[str, Any] = {}
+    for number in learned:
+        _put(params, _words(paths[number]), leaves[number])
+
+    def apply(params: Params, x: Array) -> Array:
+        own = list(leaves)
+        for number in learned:
+            own[number] = _get(params, _words(paths[number]))
+        function = jax.tree.unflatten(tree, own)
+        return jax.vmap(function)(x)
+
+    return apply, params
+
+
+def _named(params: Any) -> tuple[dict[str, Any], Callable[[Params], Any]]:
+    """Returns parameters as nested dictionaries, and a function that makes their own tree again."""
+    found, tree = jax.tree_util.tree_flatten_with_path(params)
+    named: dict[str, Any] = {}
+    for path, leaf in found:
+        _put(named, _words(path), jnp.asarray(leaf))
+    paths = [_words(path) for path, _ in found]
+    return named, lambda own: jax.tree.unflatten(tree, [_get(own, path) for path in paths])
+
+
+def _words(path: Any) -> tuple[str, ...]:
+    names = ("key", "name", "idx")
+    return tuple(
+        str(next(getattr(entry, name) for name in names if hasattr(entry, name))) for entry in path
+    )
+
+
+def _put(tree: dict[str, Any], path: tuple[str, ...], leaf: Any) -> None:
+    *folders, name = path or ("params",)
+    for folder in folders:
+        tree = tree.setdefault(folder, {})
+    tree[name] = leaf
+
+
+def _get(tree: Params, path: tuple[str, ...]) -> Any:
+    for name in path or ("params",):
+        tree = tree[name]
+    return tree
+
+
+def _is_float(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def _only(tree: Any, keep: Callable[[Any], bool]) -> Any:
+    """Nested dictionaries with those leaves alone."""
+    found = {
+        str(name): _only(value, keep) if isinstance(value, Mapping) else value
+        for name, value in tree.items()
+        if isinstance(value, Mapping) or keep(value)
+    }
+    return {name: value for name, value in found.items() if not isinstance(value, dict) or value}
+
+
+def _merged(everything: Mapping[Any, Any], params: Mapping[str, Any]) -> dict[Any, Any]:
+    """Nested dictionaries with some leaves replaced."""
+    return {
+        name: _merged(value, params.get(str(name), {}))
+        if isinstance(value, Mapping)
+        else params.get(str(name), value)
+        for name, value in everything.items()
+    }

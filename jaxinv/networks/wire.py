@@ -1,0 +1,61 @@
+"""The wire: what crosses from edge to cloud for one example, one array or several. JAX."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import DTypeLike
+
+
+@dataclasses.dataclass(frozen=True)
+class Wire:
+    """Shapes and types of the arrays that cross, without the batch axis.
+
+    One array crosses as it is. Several, as at a cut through a skip connection, cross as one vector,
+    so that defenses and attackers see `[N, F]` wherever a network is cut.
+
+    Attributes:
+      shapes: of each array.
+      dtypes: of each array.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[DTypeLike, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of an example as it crosses: that of the one array, or `(F,)` of several."""
+        return self.shapes[0] if len(self.shapes) == 1 else (self.size,)
+
+    @functools.cached_property
+    def size(self) -> int:
+        """Number of values of one example."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of one example, undefended."""
+        sizes = zip(self.shapes, self.dtypes, strict=True)
+        return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in sizes)
+
+    def ravel(self, arrays: Sequence[Array]) -> Array:
+        """Joins arrays `[N, ...]` into what crosses: the one array, or `[N, F]` of several."""
+        if len(arrays) == 1:
+            return arrays[0]
+        dtype = jnp.result_type(*arrays, jnp.float32)
+        return jnp.concatenate([a.reshape(len(a), -1).astype(dtype) for a in arrays], axis=1)
+
+    def unravel(self, features: Array) -> list[Array]:
+        """Takes apart what crossed, `[N, *shape]`, into its arrays."""
+        if len(self.shapes) == 1:
+            return [features.astype(self.dtypes[0])]
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1].tolist()
+        parts = jnp.split(features, ends, axis=1)
+        return [
+            part.reshape(len(part), *shape).astype(dtype)
+            for part, shape, dtype in zip(parts, self.shapes, self.dtypes, strict=True)
+        ]
