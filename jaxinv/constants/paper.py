@@ -64,12 +64,7 @@ def code_lambda(network: "Network", cut: str) -> float:
 
 def printed_lambda(network: "Network", cut: str) -> float:
     """The total variation's weight that the paper prints: 0, and 0.1 from the first dense layer."""
-    edge, _ = network.split(cut)
-    dense = (
-        layer.kind == "affine" and len(edge.shapes[name]) == 1
-        for name, layer in edge.layers.items()
-    )
-    return 0.1 if any(dense) else 0.0
+    return 0.1 if network.split(cut)[0].has_dense else 0.0
 
 
 def resolve_lambda(text: str, network: "Network", cut: str) -> float:

@@ -66,14 +66,14 @@ def split_costs(network: Network, params: Params | None = None) -> list[CutCost]
     total = _flops(network, params)
     pixels = math.prod(network.input_shape)
     rows = [CutCost("cloud-only", 0.0, total, 0, 0, pixels, network.input_shape, pixels)]
-    peak, inputs = 0, _FLOAT * pixels
+    peak, inputs, before = 0, _FLOAT * pixels, 0
     for cut in network.cuts:
         edge, _ = network.split(cut)
         outputs = _FLOAT * math.prod(network.shapes[cut])
-        in_place = cut not in params and outputs == inputs
-        peak = max(peak, outputs if in_place else inputs + outputs)
-        inputs = outputs
         count = sum(leaf.size for leaf in jax.tree.leaves(edge.select(params)))
+        in_place = count == before and outputs == inputs
+        peak = max(peak, outputs if in_place else inputs + outputs)
+        inputs, before = outputs, count
         done = _flops(edge, params)
         # What the halves do together is what the whole does.
         rows.append(

@@ -1,4 +1,4 @@
-"""Target networks as programs, split into an edge and a cloud between any two of their equations."""
+"""Target networks as programs, split into an edge and a cloud at any place."""
 
 from jaxinv.networks.layers import Layer, append, as_layer, max_pool, sequence
 from jaxinv.networks.modules import from_function, from_linen, from_module

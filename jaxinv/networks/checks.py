@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxinv.errors import UserError
 from jaxinv.networks import evaluation
-from jaxinv.networks.program import Constant, Equation, Program, expanded
+from jaxinv.networks.program import Constant, Equation, Program, expanded, words
 
 if TYPE_CHECKING:
     from jaxinv.networks.network import Source
@@ -22,14 +22,19 @@ SIZES = (1, 2, 3)
 """Batch sizes at which every function is looked at; places are numbered by the last."""
 
 _TOLERANCE = 1e-3  # of features, beside their size, which rounding may change in another batch
-_ELEMENTWISE = frozenset(
-    "add sub mul div max min pow rem neg abs sign exp exp2 log log1p expm1 sin cos tan tanh logistic "
-    "erf erfc erf_inv sqrt rsqrt cbrt square integer_pow floor ceil round is_finite eq ne lt le gt "
-    "ge and or not xor select_n clamp convert_element_type stop_gradient name copy copy_p add_any "
-    "real nextafter atan2 sinh cosh asinh acosh atanh optimization_barrier reduce_precision".split()
+_ELEMENTWISE = words(
+    """
+    add sub mul div max min pow rem neg abs sign exp exp2 log log1p expm1 sin cos tan
+    tanh logistic erf erfc erf_inv sqrt rsqrt cbrt square integer_pow floor ceil round
+    is_finite eq ne lt le gt ge and or not xor select_n clamp convert_element_type
+    stop_gradient name copy copy_p add_any real nextafter atan2 sinh cosh asinh acosh
+    atanh optimization_barrier reduce_precision
+    """
 )
-_REDUCTIONS = frozenset(
-    "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or argmax argmin".split()
+_REDUCTIONS = words(
+    """
+    reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or argmax argmin
+    """
 )
 
 
@@ -165,7 +170,7 @@ def _check_constants(program: Program) -> None:
 
 
 def _mixes(program: Program, equation: Equation) -> bool:
-    """Whether an equation may mix examples, whose axis is the first, as far as its primitive tells."""
+    """Whether an equation may mix examples, by what is known of its primitive."""
     if program.dependent.isdisjoint(equation.outputs):
         return False
     own = [value for value in equation.reads if value in program.dependent]
@@ -179,7 +184,7 @@ def _mixes(program: Program, equation: Equation) -> bool:
 
 
 def _dot_keeps(equation: Equation, program: Program) -> bool:
-    (left, right), (left_batch, right_batch) = equation.params["dimension_numbers"]
+    (left, _), (left_batch, right_batch) = equation.params["dimension_numbers"]
     first, second = (operand in program.dependent for operand in equation.inputs)
     if first and second:
         return (*left_batch, -1)[0] == (*right_batch, -1)[0] == 0
@@ -209,9 +214,7 @@ _RULES: dict[str, Callable[[Equation, Program], bool]] = {
     # Elementwise; and where input and output have the batch first, these keep examples apart, too.
     **dict.fromkeys([*_ELEMENTWISE, "reshape", "squeeze", "expand_dims", "slice"], _always),
     **dict.fromkeys(_REDUCTIONS, lambda eqn, _: 0 not in eqn.params["axes"]),
-    **dict.fromkeys(
-        ["reduce_window_max", "reduce_window_sum", "reduce_window_min"], _window_keeps
-    ),
+    **dict.fromkeys(["reduce_window_max", "reduce_window_sum", "reduce_window_min"], _window_keeps),
     **dict.fromkeys(
         ["cumsum", "cumprod", "cummax", "cumlogsumexp"], lambda eqn, _: eqn.params["axis"] != 0
     ),

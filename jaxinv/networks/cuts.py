@@ -12,7 +12,7 @@ from typing import NamedTuple
 from jaxinv.networks.kinds import last_rectifier
 from jaxinv.networks.program import Equation, Path, Program, Value
 
-_ACTIVATIONS = frozenset("tanh logistic erf exp sin max min clamp".split())
+_ACTIVATIONS = frozenset(["tanh", "logistic", "erf", "exp", "sin", "max", "min", "clamp"])
 
 
 class Cut(NamedTuple):
@@ -79,9 +79,7 @@ def _of_modules(program: Program) -> Iterator[tuple[int, str]]:
         scope = scopes[place][root:]
         behind = scopes[places[number + 1]][root:] if number + 1 < len(places) else ()
         if scope and behind[: len(scope)] != scope:
-            left = next(
-                end for end in range(len(scope)) if behind[: end + 1] != scope[: end + 1]
-            )
+            left = next(end for end in range(len(scope)) if behind[: end + 1] != scope[: end + 1])
             yield place + 1, ".".join(map(str, scope[: left + 1]))
         elif scopes[place] in parents or not scope:
             own = _operation(program, program.equations[place])

@@ -36,9 +36,6 @@ def run(
 
     for place in places:
         equation = program.equations[place]
-        if equation.mark is not None:
-            values[equation.outputs[0]] = read(equation.inputs[0])
-            continue
         if place in skipped:
             (own,) = (value for value in equation.reads if value in program.dependent)
             values[equation.outputs[0]] = values[own]
@@ -75,9 +72,14 @@ def is_plain_convolution(equation: Equation) -> bool:
     )
 
 
+def matmul_precision() -> str | None:
+    """Returns the precision of products that the caller has set, which a trace writes down."""
+    return getattr(jax.config, "jax_default_matmul_precision")  # noqa: B009 - mypy misses it
+
+
 def _default_precision() -> Any:
     """Returns the precision that JAX writes into a convolution where the caller names none."""
-    name = jax.config.jax_default_matmul_precision
+    name = matmul_precision()
     if name is None:
         return None
     try:

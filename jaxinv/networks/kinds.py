@@ -5,29 +5,33 @@ that a maximum over windows commutes with a rectifier. How the part was written 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinv.networks.program import Constant, Equation, Program, Value, expanded, tainted
+from jaxinv.networks.program import Constant, Equation, Program, Value, expanded, tainted, words
 
 Kind = Literal["affine", "rectifier", "max_pool", "other"]
 
 # Linear in all operands together.
-_LINEAR = frozenset(
-    "add add_any sub neg reshape transpose squeeze expand_dims broadcast_in_dim slice rev "
-    "reduce_sum concatenate pad cumsum reduce_window_sum split name copy copy_p real "
-    "optimization_barrier".split()
+_LINEAR = words(
+    """
+    add add_any sub neg reshape transpose squeeze expand_dims broadcast_in_dim slice rev
+    reduce_sum concatenate pad cumsum reduce_window_sum split name copy copy_p real
+    optimization_barrier
+    """
 )
 # Linear in one operand, if the others do not depend on the batch: all of them, or the first.
-_LINEAR_IN_ONE = frozenset("mul dot_general conv_general_dilated".split())
-_LINEAR_IN_FIRST = frozenset("div gather dynamic_slice".split())
-_REARRANGING = frozenset(
-    "reshape transpose squeeze expand_dims slice rev name copy copy_p".split()
+_LINEAR_IN_ONE = frozenset(["mul", "dot_general", "conv_general_dilated"])
+_LINEAR_IN_FIRST = frozenset(["div", "gather", "dynamic_slice"])
+_REARRANGING = words(
+    """
+    reshape transpose squeeze expand_dims slice rev name copy copy_p
+    """
 )
-_MAXIMA = frozenset("reduce_max reduce_window_max".split())
+_MAXIMA = frozenset(["reduce_max", "reduce_window_max"])
 
 
 class Rectifier(NamedTuple):
@@ -58,30 +62,39 @@ def kind(program: Program, places: Sequence[int], start: Iterable[Value]) -> Kin
     return "rectifier" if found and found.places == {*acting} else "other"
 
 
-def is_affine(program: Program, places: Iterable[int], start: Iterable[Value]) -> bool:
-    """Whether a part of a program is an affine map of some values."""
-    return _affine([program.equations[place] for place in places], start)
+def is_affine(
+    program: Program,
+    places: Iterable[int],
+    start: Iterable[Value],
+    skipped: Set[int] = frozenset(),
+) -> bool:
+    """Whether a part of a program is an affine map of some values.
 
-
-def _affine(equations: Iterable[Equation], start: Iterable[Value]) -> bool:
+    Args:
+      program: the whole.
+      places: of the equations of the part.
+      start: numbers of the values.
+      skipped: places of equations that hand their input on.
+    """
     dependent = set(start)
-    for equation in equations:
-        which = [
-            number
-            for number, operand in enumerate(equation.inputs)
-            if isinstance(operand, int) and operand in dependent
-        ]
-        if which:
-            if not _is_linear(equation, which):
-                return False
+    for place in places:
+        equation = program.equations[place]
+        if place not in skipped and not _is_linear(equation, dependent):
+            return False
+        if not dependent.isdisjoint(equation.reads):
             dependent.update(equation.outputs)
     return True
 
 
-def _is_linear(equation: Equation, which: list[int]) -> bool:
-    """Whether an equation is affine in those of its operands."""
+def _is_linear(equation: Equation, dependent: Set[Value]) -> bool:
+    """Whether an equation is affine in those of its operands that depend on the batch."""
+    which = [
+        number
+        for number, operand in enumerate(equation.inputs)
+        if isinstance(operand, int) and operand in dependent
+    ]
     name = equation.name
-    if name in _LINEAR:
+    if not which or name in _LINEAR:
         return True
     if name in _LINEAR_IN_ONE:
         return len(which) == 1
@@ -91,10 +104,17 @@ def _is_linear(equation: Equation, which: list[int]) -> bool:
         return 0 not in which
     if name == "convert_element_type":
         return bool(jnp.issubdtype(equation.params["new_dtype"], jnp.floating))
-    if inner := expanded(equation):
-        equations, arguments = inner
-        return _affine(equations, [arguments[number] for number in which])
-    return False
+    inner = expanded(equation)
+    return inner is not None and _is_affine_inside(inner[0], {inner[1][each] for each in which})
+
+
+def _is_affine_inside(equations: Iterable[Equation], dependent: set[Value]) -> bool:
+    for equation in equations:
+        if not _is_linear(equation, dependent):
+            return False
+        if not dependent.isdisjoint(equation.reads):
+            dependent.update(equation.outputs)
+    return True
 
 
 def last_rectifier(program: Program, value: Value) -> Rectifier | None:
@@ -102,7 +122,7 @@ def last_rectifier(program: Program, value: Value) -> Rectifier | None:
 
     These are monotone, so they can as well be taken before it. None where there is no such one.
     """
-    high, places = math.inf, []
+    high, places = math.inf, list[int]()
     while (place := program.maker.get(value)) is not None:
         equation = program.equations[place]
         own = [each for each in equation.reads if each in program.dependent]

@@ -1,7 +1,8 @@
 """Networks as ordered, named layers: the short way to write one. JAX."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import flax.linen as nn
@@ -139,17 +140,26 @@ class _Chain:
         params: dict[str, Params] = {}
         x = jax.ShapeDtypeStruct((1, *self._input_shape), jnp.float32)
         for number, (name, layer) in enumerate(self._layers.items()):
-            own = layer.init(jax.random.fold_in(key, number), jnp.zeros(x.shape, x.dtype))
-            x = jax.eval_shape(layer.apply, own, x)
+            with _of_layer(name):
+                own = layer.init(jax.random.fold_in(key, number), jnp.zeros(x.shape, x.dtype))
+                x = jax.eval_shape(layer.apply, own, x)
             if own:
                 params[name] = own
         return params
 
     def apply(self, params: Params, x: Array) -> Array:
         for name, layer in self._layers.items():
-            try:
+            with _of_layer(name):
                 x = layer.apply(params.get(name, {}), x)
-            except (TypeError, ValueError) as error:
-                raise UserError(f"Layer {name}: {' '.join(str(error).split())}") from error
             x = cast(Array, checkpoint_name(x, name))
         return x
+
+
+@contextlib.contextmanager
+def _of_layer(name: str) -> Iterator[None]:
+    """Turns an error about shapes and types into a line that names the layer."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        first = str(error).partition("\n")[0]
+        raise UserError(f"Layer {name}: {first}") from error

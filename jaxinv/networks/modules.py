@@ -6,7 +6,7 @@ the modules' own names, and the module a pure function of them.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import flax.errors
 import flax.linen as nn
@@ -57,7 +57,7 @@ def apply_linen(module: nn.Module, variables: Mapping[str, Any], x: Array) -> Ar
       UserError: it changes its state, or needs randomness.
     """
     try:
-        return module.apply(variables, x)
+        return cast(Array, module.apply(variables, x))
     except (flax.errors.ModifyScopeVariableError, flax.errors.InvalidRngError) as error:
         raise UserError(f"{type(module).__name__} {_TRAINING}.") from error
 
@@ -69,7 +69,7 @@ def from_module(
     mean: Sequence[float] | float | None = None,
     std: Sequence[float] | float | None = None,
 ) -> tuple[Network, Params]:
-    """Makes a network of an NNX module, which takes batches, or an Equinox one, which takes examples.
+    """Makes a network of an NNX module (of batches) or an Equinox module (of examples).
 
     Args:
       module: holds its parameters, which are returned.

@@ -1,8 +1,8 @@
 """Networks as programs that can be cut between any two of their equations. JAX.
 
-A `Network` is a value: it holds no parameters. These are nested dictionaries of arrays, and those of
-an edge or of a cloud are the part of the whole network's that it reads, under the same names.
-Everything works on batches, `[N, ...]`, and treats the examples of a batch independently.
+A `Network` is a value: it holds no parameters. These are nested dictionaries of arrays; an edge and
+a cloud read their part of the whole network's, under the same names. Everything works on batches,
+`[N, ...]`, and treats the examples of a batch independently.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ class Source:
 
     def at(self, batch: int) -> Program:
         """Returns the program for a batch of so many examples."""
-        known = (batch, jax.config.jax_default_matmul_precision, jax.config.jax_enable_x64)
+        known = (batch, evaluation.matmul_precision(), jnp.result_type(float))
         if known not in self._programs:
             x = jax.ShapeDtypeStruct((batch, *self.input_shape), jnp.float32)
             program = trace(self._function, self._params, x)
@@ -187,14 +187,16 @@ class Network:
     @functools.cached_property
     def fingerprint(self) -> str:
         """12 hex digits that identify what it computes, apart from its parameters."""
-        own = fingerprint(self.source.program, self.places, (*self.taken, *self.given))
+        with jax.default_matmul_precision(None):  # whatever the caller has set now
+            program = self.source.program
+        own = fingerprint(program, self.places, (*self.taken, *self.given))
         known = repr((own, self.skipped and sorted(self.skipped), self.mean, self.std))
         return hashlib.sha256(known.encode()).hexdigest()[:12]
 
     @functools.cached_property
     def is_affine(self) -> bool:
         """Whether the whole network is an affine map."""
-        return kinds.is_affine(self.source.program, self.places, self.taken)
+        return kinds.is_affine(self.source.program, self.places, self.taken, self.skipped)
 
     @functools.cached_property
     def has_dense(self) -> bool:

@@ -97,7 +97,7 @@ class Program:
 
     @functools.cached_property
     def last_use(self) -> dict[Value, int]:
-        """Value -> place of the last equation that takes it; beyond the end where it is a result."""
+        """Value -> place of the last equation that takes it; past the end for a result."""
         found = {}
         for place, equation in enumerate(self.equations):
             found.update(dict.fromkeys(equation.reads, place))
@@ -117,7 +117,7 @@ class Program:
         return sorted(made, key=lambda pair: (pair[1], pair[0]))
 
     def alive(self, place: int) -> tuple[Value, ...]:
-        """Returns what crosses before the equation at a place: made from the batch, still needed."""
+        """Returns the values that cross before a place: made of the batch, still needed."""
         if place == len(self.equations):
             results = (value for value in self.outputs if isinstance(value, int))
             return tuple(dict.fromkeys(results))
@@ -145,6 +145,11 @@ class Program:
             places.add(place)
             todo += self.equations[place].reads
         return tuple(sorted(places))
+
+
+def words(text: str) -> frozenset[str]:
+    """Returns the names of primitives in a text."""
+    return frozenset(text.split())
 
 
 def tainted(equations: Iterable[Equation], start: Iterable[Value]) -> frozenset[Value]:

@@ -4,11 +4,11 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpy.typing import DTypeLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Wire:
     """
 
     shapes: tuple[tuple[int, ...], ...]
-    dtypes: tuple[DTypeLike, ...]
+    dtypes: tuple[Any, ...]
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -487,7 +487,7 @@ class _Limits:
         def find() -> list[dict[str, Any]]:
             through = bounds.channel(deployment.edge, defense)
             information, features = None, None
-            if through is not None and through.network.layers and not deployment.same_edge:
+            if through is not None and through.network.cuts and not deployment.same_edge:
                 through = None  # what is measured here is the target's edge, and not this one
             if through is not None:
                 features = self._features(through.network)

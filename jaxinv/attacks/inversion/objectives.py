@@ -5,6 +5,7 @@ attacked with it.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -104,7 +105,7 @@ def difference(features: Array, observed: Array) -> Array:
     return (features - observed).reshape(len(observed), -1)
 
 
-def rectified_difference(before: Array, observed: Array) -> Array:
+def rectified_difference(before: Array, observed: Array, limit: float = math.inf) -> Array:
     """The residual behind a rectifier, for features taken before it.
 
     Where the observed value is positive, the rectifier was open: `z - v`. Where it is zero, all
@@ -114,9 +115,12 @@ def rectified_difference(before: Array, observed: Array) -> Array:
     Args:
       before: `[B, ...]`, the features `z` that went into the rectifier.
       observed: `[B, ...]`, what came out of it.
+      limit: the largest value that it lets through; there, all that is known is `z >= limit`.
 
     Returns:
       `[B, M]`.
     """
     residual = jnp.where(observed > 0, before - observed, jnp.maximum(before, 0))
+    if limit < math.inf:
+        residual = jnp.where(observed >= limit, jnp.minimum(before - limit, 0), residual)
     return residual.reshape(len(observed), -1)

@@ -25,7 +25,7 @@ from jaxinv.defenses import NONE, Defense
 from jaxinv.errors import UserError
 from jaxinv.inputs.data import Samples
 from jaxinv.machine import source
-from jaxinv.networks import Layer, Network, Params, max_pool, sequence
+from jaxinv.networks import Layer, Network, Params, append, max_pool, sequence
 from jaxinv.store import checkpoints
 from jaxinv.training import targets
 from jaxinv.training.fit import fit as fit_loop
@@ -361,7 +361,6 @@ def calibrated(
     run = jax.jit(defenses.release_function(shadows.network, defense, releases=releases))
     noisy = defenses.is_noisy(defense.structure)
     scaling = Layer(lambda key, x: {"factor": jnp.ones(x.shape[-1])}, _scale)
-    layers = {**shadows.network.layers, _SCALE: scaling}
     params = []
     for own in shadows.params:
         released, before = _Moments(), _Moments()
@@ -379,7 +378,7 @@ def calibrated(
         alive = (has > 0) & (wanted > 0)
         factor = np.sqrt(np.where(alive, wanted / np.where(alive, has, 1), 1))
         params.append({**own, _SCALE: {"factor": jnp.asarray(factor, jnp.float32)}})
-    network = dataclasses.replace(shadows.network, layers=layers)
+    network = append(shadows.network, _SCALE, scaling)
     return shadows._replace(network=network, params=tuple(params))
 
 
@@ -429,11 +428,5 @@ def _accuracy(
     network: Network, shadow: Params, cloud: Network, cloud_params: Params, samples: Samples
 ) -> float:
     """Share of samples that the cloud classifies rightly behind a shadow."""
-    joined = Network(
-        {
-            "shadow": Layer(lambda key, x: {}, lambda _, x: network.apply(shadow, x)),
-            "cloud": Layer(lambda key, x: {}, lambda _, x: cloud.apply(cloud_params, x)),
-        },
-        network.input_shape,
-    )
-    return targets.accuracy(joined, {}, samples)
+    release = defenses.Release(network, shadow, samples.images, NONE, jax.random.key(0))
+    return float(targets.correct(cloud, cloud_params, release, samples.labels).mean())

@@ -6,6 +6,7 @@ what it may have learned from images of its own (`surrogate.py`).
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
@@ -315,7 +316,9 @@ def _objective(
     edge: Network, settings: Settings, has_tv: bool, structure: Structure
 ) -> MakeObjective:
     mean, std = _coordinates(edge, settings)
-    before = edge.before_rectifier() if settings.hinge else None
+    before, limit = edge.before_rectifier() if settings.hinge else None, edge.rectifier_limit
+    if structure and limit < math.inf:  # mechanisms know of rectifiers without a limit alone
+        before = None
     noisy = defenses.is_noisy(structure)
     height, width, channels = edge.input_shape
     count = {"sum": 1, "mean": (height - 1) * width * channels, "relative": height * width}
@@ -336,8 +339,9 @@ def _objective(
                 clean = jnp.maximum(features, 0) if before else features
                 left = defenses.residual(structure, features, clean, observed, inputs["levels"])
                 return left.reshape(len(observed), -1) * scale
-            compare = objectives.rectified_difference if before else objectives.difference
-            return compare(features, observed) * scale
+            if before:
+                return objectives.rectified_difference(features, observed, limit) * scale
+            return objectives.difference(features, observed) * scale
 
         def penalty(z: Array) -> Array:
             if not has_tv:

@@ -4,7 +4,7 @@ import functools
 from typing import Literal, NamedTuple
 
 from jaxinv.defenses import Defense
-from jaxinv.networks import Network
+from jaxinv.networks import Network, sequence
 
 
 class Channel(NamedTuple):
@@ -42,12 +42,11 @@ def channel(edge: Network, defense: Defense, *, releases: int = 1) -> Channel | 
         return None
     network = edge
     if site == "input":
-        network = _normalisation(edge.input_shape, edge.mean, edge.std)
+        network = normalization(edge)
     return Channel(network, mechanism.noise, float(mechanism.noise_scale(level)), releases)
 
 
-@functools.lru_cache(maxsize=64)  # one object for equal arguments: programs are kept for it
-def _normalisation(
-    shape: tuple[int, ...], mean: tuple[float, ...] | None, std: tuple[float, ...] | None
-) -> Network:
-    return Network({}, shape, mean, std)
+@functools.lru_cache(maxsize=64)  # one object for each edge: programs are kept for it
+def normalization(edge: Network) -> Network:
+    """Returns the first step of an edge alone."""
+    return sequence([], edge.input_shape, mean=edge.mean, std=edge.std)

@@ -1,7 +1,5 @@
 """A bound on `J'J` of a whole edge, from the Lipschitz constants of its layers."""
 
-import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +9,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from jaxinv.measures.bounds.channels import normalization
 from jaxinv.measures.bounds.spectra import Spectrum, eigenvalues, lanczos
 from jaxinv.networks import Network, Params
 from jaxinv.store import checkpoints
@@ -18,6 +17,7 @@ from jaxinv.store import checkpoints
 T = TypeVar("T")
 
 _DENSE = 4096  # values of a layer's input, up to which its spectrum is exact
+_CHUNK = 256  # values of a pooling's input at once
 _PROBES, _LANCZOS = 8, 40  # directions and steps that find a largest eigenvalue
 
 
@@ -31,58 +31,33 @@ def most(network: Network, params: Params) -> tuple[Spectrum | None, bool]:
       The spectrum `[1, K]`, or None where a layer has no known constant or the input is too large;
       and True if no constant was sampled.
     """
-    names = list(network.layers)
-    front = 0
-    while front < len(names) and network.layers[names[front]].kind == "affine":
-        front += 1
-    head, rest = _cut(network, front)
-    size, factor, rigorous = math.prod(network.input_shape), 1.0, True
-    if size > _DENSE:
+    kinds = [segment.kind for segment in network.segments]
+    if math.prod(network.input_shape) > _DENSE or "other" in kinds:
         return None, False
-    for name, layer in rest.layers.items():
-        if layer.kind == "other":
-            return None, False
-        alone = _layer(network, name)
-        if layer.kind == "affine":
+    head, rest = normalization(network), network.segments
+    if kinds[:1] == ["affine"]:
+        head, rest = rest[0].network, rest[1:]
+    factor, rigorous = 1.0, True
+    for kind, part in rest:
+        alone = part.without_normalization
+        if kind == "affine":
             squared, calculated = _once(_squared_norm, alone, alone.select(params))
             factor, rigorous = factor * squared, rigorous and calculated
-        elif layer.kind == "max_pool":
+        elif kind == "max_pool":
             factor *= _once(_most_windows, alone, {})
     spectrum = _once(_affine_eigenvalues, head, head.select(params))
     return Spectrum(spectrum.values * factor, spectrum.weights), rigorous
 
 
-_found: dict[Any, Any] = {}  # measured constants of layers, which the edges of a network share
+_found: dict[Any, Any] = {}  # measured constants of segments, which the edges of a network share
 
 
-def _once(measure: Callable[[Network, Params], T], layers: Network, params: Params) -> T:
-    """Returns `measure(layers, params)`, measured at the first call for equal layers."""
-    known = (
-        measure,
-        tuple(layers.layers.values()),
-        layers.input_shape,
-        repr((layers.mean, layers.std)),
-        checkpoints.fingerprint(params),
-    )
+def _once(measure: Callable[[Network, Params], T], part: Network, params: Params) -> T:
+    """Returns `measure(part, params)`, measured at the first call for equal parts."""
+    known = measure, part.fingerprint, checkpoints.fingerprint(params)
     if known not in _found:
-        _found[known] = measure(layers, params)
+        _found[known] = measure(part, params)
     return _found[known]
-
-
-@functools.lru_cache(maxsize=64)  # one object for equal arguments: programs are kept for it
-def _cut(network: Network, count: int) -> tuple[Network, Network]:
-    """Returns the first layers, with the normalisation, and the others."""
-    items = list(network.layers.items())
-    head = dataclasses.replace(network, layers=dict(items[:count]))
-    return head, Network(dict(items[count:]), head.output_shape)
-
-
-@functools.lru_cache(maxsize=64)
-def _layer(network: Network, name: str) -> Network:
-    """Returns one layer alone."""
-    before = list(network.layers)[: list(network.layers).index(name)]
-    shape = network.shapes[before[-1]] if before else network.input_shape
-    return Network({name: network.layers[name]}, shape)
 
 
 def _squared_norm(layer: Network, params: Params) -> tuple[float, bool]:
@@ -102,13 +77,12 @@ def _affine_eigenvalues(layers: Network, params: Params) -> Spectrum:
 
 def _most_windows(pooling: Network, params: Params) -> float:
     """Counts the windows that share a value: a maximum's squared Lipschitz constant."""
-    height, width, channels = pooling.input_shape
-    counts = [0.0]
-    for row in range(height):
-        bumps = np.zeros((width, height, width, channels), np.float32)
-        bumps[np.arange(width), row, np.arange(width)] = 1  # in every channel by itself
-        counts.append(float(_apply(pooling, params, bumps).sum(axis=(1, 2)).max()))
-    return max(counts)
+    size, most = math.prod(pooling.input_shape), 0.0
+    for begin in range(0, size, _CHUNK):
+        bumps = np.eye(_CHUNK, size, begin, dtype=np.float32)
+        found = _apply(pooling, params, bumps.reshape(-1, *pooling.input_shape))
+        most = max(most, float(found.reshape(_CHUNK, -1).sum(axis=1).max()))
+    return most
 
 
 @partial(jax.jit, static_argnums=0)

@@ -15,7 +15,7 @@ from jaxinv.networks import sequence
 def test_what_follows_the_first_step_adds_nothing():
     defense = GAUSSIAN.at("input", 0.5) + QUANTIZE.at("feature", 2)
     through = bounds.channel(EDGE, defense, releases=4)
-    assert through.network.layers == {} and through.network.mean == EDGE.mean
+    assert through.network.cuts == () and through.network.mean == EDGE.mean
     assert (through.noise, through.scale, through.releases) == ("gaussian", 0.5, 4)
     assert through.information == 16.0
     assert bounds.channel(EDGE, LAPLACE.at("feature", 2.0)).information == 0.25
@@ -29,7 +29,7 @@ def test_noise_at_the_input_comes_first_whatever_is_named_first():
     relu = sequence([("relu", nn.relu)], (1, 1, 1))
     defense = GAUSSIAN.at("feature", 0.01) + GAUSSIAN.at("input", 0.3)
     through = bounds.channel(relu, defense)
-    assert through.network.layers == {} and through.scale == 0.3
+    assert through.network.cuts == () and through.scale == 0.3
     images = np.array([-1.0, -0.2], np.float32).reshape(2, 1, 1, 1)
     released = [
         Release(relu, {}, np.repeat(image[None], 2000, axis=0), defense, jax.random.key(own))

@@ -24,18 +24,12 @@ def test_nowhere_does_an_edge_tell_more_than_its_layers_allow(known):
         assert np.linalg.eigvalsh(most - own.T @ own).min() > -1e-4 * most.max()
 
 
-def test_networks_within_one_are_made_once():
-    for make in (lipschitz._cut, lipschitz._layer):
-        argument = 1 if make is lipschitz._cut else "conv1"
-        assert make(EDGE, argument) is make(EDGE, argument)
-
-
 def test_what_edges_share_is_measured_once(monkeypatch):
     monkeypatch.setattr(lipschitz, "_found", {})
     measured = []
 
     def eigenvalues(network, params, copies):
-        measured.append([*network.layers])
+        measured.append([*network.cuts])
         return original(network, params, copies)
 
     original = lipschitz.eigenvalues
