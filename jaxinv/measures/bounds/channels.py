@@ -46,7 +46,13 @@ def channel(edge: Network, defense: Defense, *, releases: int = 1) -> Channel | 
     return Channel(network, mechanism.noise, float(mechanism.noise_scale(level)), releases)
 
 
-@functools.lru_cache(maxsize=64)  # one object for each edge: programs are kept for it
 def normalization(edge: Network) -> Network:
-    """Returns the first step of an edge alone."""
-    return sequence([], edge.input_shape, mean=edge.mean, std=edge.std)
+    """Returns the first step of an edge alone: the same network for all edges that share it."""
+    return _normalization(edge.input_shape, edge.mean, edge.std)
+
+
+@functools.lru_cache(maxsize=64)  # one object for equal arguments: programs are kept for it
+def _normalization(
+    shape: tuple[int, ...], mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> Network:
+    return sequence([], shape, mean=mean, std=std)

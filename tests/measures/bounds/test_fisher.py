@@ -48,7 +48,9 @@ def test_sampled_spectra_give_nearly_the_bound_of_calculated_ones(monkeypatch, k
 
 def test_an_edge_that_forgets_is_known_from_a_sampled_spectrum(monkeypatch):
     """Half of the directions are lost, of which Lanczos' steps see some alone."""
-    halved = sequence([("halves", lambda x: jnp.sin(x * (jnp.arange(12) < 6)[None, None, :, None]))], SHAPE)
+    halved = sequence(
+        [("halves", lambda x: jnp.sin(x * (jnp.arange(12) < 6)[None, None, :, None]))], SHAPE
+    )
     monkeypatch.setattr(fisher, "_DENSE", 10)
     sampled = bounds.information(halved, {}, IMAGES[:2], jax.random.key(0))
     assert sampled.at.values.shape[-1] < SIZE
