@@ -1,10 +1,8 @@
 """Runs experiment scripts as a user does, in processes of their own, or quickly in this one."""
 
 import contextlib
-import importlib.util
 import io
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -12,13 +10,10 @@ import time
 from pathlib import Path
 from unittest import mock
 
-from absl import flags
-
 from jaxinv.studies import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = ROOT / "experiments"
-LOADED = "script"  # the module that a script is in a process of tests
 
 
 def hear_signals():
@@ -32,84 +27,21 @@ def hear_signals():
             signal.signal(number, lambda *_: None)
 
 
-def load_script(name):
-    """A script as a module; its flags are taken back, for other scripts define the same."""
-    before, common, numbers = set(flags.FLAGS), [*cli._COMMON], [*cli._NUMBERS]
-    spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where its dataclasses look for it
-    spec.loader.exec_module(module)
-    for flag in set(flags.FLAGS) - before:
-        delattr(flags.FLAGS, flag)
-    cli._COMMON[:], cli._NUMBERS[:] = common, numbers
-    return module
-
-
-@contextlib.contextmanager
-def own_flags():
-    """absl keeps one set of flags for a process; here scripts have defined none yet.
-
-    Those of libraries stay, for these look for them later.
-    """
-    shared = flags.FLAGS
-    hidden = [(shared[name], owner, name) for name, owner in flags_of_scripts()]
-    for *_, name in hidden:
-        delattr(shared, name)
-    try:
-        yield
-    finally:
-        for name, _ in flags_of_scripts():
-            delattr(shared, name)
-        for flag, owner, name in hidden:
-            if name == flag.name:  # its short name comes along
-                flags.DEFINE_flag(flag, shared, owner)
-
-
-def flags_of_scripts():
-    """Names of flags that scripts have defined, with the modules that did."""
-    ours = {
-        LOADED,
-        "__main__",
-        "jaxinv.studies.cli",
-        *(path.stem for path in EXPERIMENTS.glob("*.py")),
-    }
-    found = [(name, flags.FLAGS.find_module_defining_flag(name)) for name in flags.FLAGS]
-    return [(name, owner) for name, owner in found if owner in ours]
-
-
-def forget_values():
-    """Flags are as they were defined, and those are gone that `cli.run` defines."""
-    for name in {"help", "h"} & {*flags.FLAGS}:
-        delattr(flags.FLAGS, name)
-    for name, _ in flags_of_scripts():
-        flags.FLAGS[name].unparse()
-
-
 class Accepted(Exception):  # noqa: N818
-    """A script has checked its flags and would begin."""
+    """An experiment has checked its flags and would begin."""
 
 
-@contextlib.contextmanager
-def script_of(name):
-    """A script in this process, which has its flags alone meanwhile."""
-    with own_flags():
-        yield runpy.run_path(str(EXPERIMENTS / f"{name}.py"), run_name=LOADED)
-
-
-def outcome(name, script, arguments):
+def outcome(name, arguments):
     """The exit status of a command line, None if it is accepted, and what is said on stderr."""
     out, err = io.StringIO(), io.StringIO()
-    sys.argv = [f"{name}.py", *map(str, arguments)]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            cli.run(script["main"])
+            cli.main(name, [*map(str, arguments)], f"{name}.py")
         except SystemExit as ended:
             return ended.code, err.getvalue()
         except Accepted:
             return None, ""
-        finally:
-            forget_values()
-    raise AssertionError("a script that neither begins nor ends")
+    return 0, err.getvalue()
 
 
 class Scripts:
@@ -155,12 +87,10 @@ class Scripts:
         """
         with (
             mock.patch.dict(os.environ, self.env),
-            mock.patch.object(sys, "argv", sys.argv),
             mock.patch.object(cli, "use_compilation_cache"),
             contextlib.chdir(self.folder),
-            script_of(script) as loaded,
         ):
-            return outcome(script, loaded, flags)
+            return outcome(script, flags)
 
     def record_of(self, script, *flags, cwd=None):
         """Runs a script that has to succeed; the path that it prints last."""

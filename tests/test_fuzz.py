@@ -7,17 +7,15 @@ import contextlib
 import copy
 import io
 import json
-import sys
 from types import SimpleNamespace
 
 import fake_runs
 import numpy as np
 import pytest
-from absl import flags
 from datasets import random_split, write_tfds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripts import EXPERIMENTS, Accepted, flags_of_scripts, outcome, script_of
+from scripts import Accepted, outcome
 
 from jaxinv import report, sweeps
 from jaxinv.errors import DamagedError, UserError
@@ -27,7 +25,9 @@ from jaxinv.machine import environment, hosts
 from jaxinv.paper import reproduction
 from jaxinv.report import results
 from jaxinv.store import checkpoints, records
-from jaxinv.studies import cli, partition, runs, tradeoffs
+from jaxinv.studies import cli, experiment, runs, tradeoffs
+from jaxinv.studies.partition import options
+from jaxinv.studies.partition.options import PartitionConfig
 from jaxinv.sweeps import grid
 from jaxinv.training import targets
 
@@ -44,7 +44,7 @@ def fuzz(max_examples):
 
 # --- Command lines --------------------------------------------------------------------------------
 
-SCRIPTS = sorted(path.stem for path in EXPERIMENTS.glob("[!_]*.py"))
+NAMES = sorted(experiment.MODULES)
 
 # An argument of a process holds any byte but zero; those that are no text come as surrogates.
 TEXTS = st.text(
@@ -76,13 +76,12 @@ OF_THE_MACHINE = ("workdir", "out", "flagfile", "multihost")  # what writes, and
 
 
 def values(flag):
-    """Texts for a flag, half of them of its type."""
-    if choices := getattr(flag.parser, "enum_values", None):
-        return st.one_of(st.sampled_from(choices), VALUES)
-    kind = flag.flag_type()
-    if kind in ("int", "float"):
+    """Texts for a setting's flag, half of them of its type."""
+    if flag.choices:
+        return st.one_of(st.sampled_from(flag.choices), VALUES)
+    if flag.kind in (int, float) and not flag.many:
         numbers = st.one_of(st.integers(0, 99), st.floats(0, 9))
-        return st.one_of(numbers.map(str if kind == "float" else lambda x: str(int(x))), VALUES)
+        return st.one_of(numbers.map(lambda x: str(flag.kind(x))), VALUES)
     return VALUES
 
 
@@ -111,51 +110,52 @@ def no_compute(monkeypatch, prepared, tmp_path):
     monkeypatch.setattr(_tfds, "prepare", lambda spec, root: "no network here")
     monkeypatch.setattr(hosts, "initialize", accept)
     monkeypatch.setattr(cli, "use_compilation_cache", lambda: None)
-    monkeypatch.setattr(sys, "argv", sys.argv)
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_any_command_line_is_accepted_or_gets_one_line(no_compute, name):
-    with script_of(name) as script:
-        known = sorted({flag for flag, _ in flags_of_scripts()} - {*OF_THE_MACHINE})
-        named = st.sampled_from(known).flatmap(
-            lambda name: values(flags.FLAGS[name]).map(lambda text: f"--{name}={text}")
-        )
-        bare = st.sampled_from(known).map("--{}".format)
-        anything = TEXTS.filter(lambda text: not any(word in text for word in OF_THE_MACHINE))
-        safe = [f"--workdir={no_compute}"] + ["--out=page.html"] * (name == "report")
-        statuses = set()
+    known = {
+        flag: each
+        for flag, each in experiment.find(name).settings.items()
+        if flag not in OF_THE_MACHINE
+    }
+    named = st.sampled_from(sorted(known)).flatmap(
+        lambda flag: values(known[flag]).map(lambda text: f"--{flag}={text}")
+    )
+    bare = st.sampled_from(sorted(known)).map("--{}".format)
+    anything = TEXTS.filter(lambda text: not any(word in text for word in OF_THE_MACHINE))
+    safe = [f"--workdir={no_compute}"] + ["--out=page.html"] * (name == "report")
+    statuses = set()
 
-        @fuzz(60)
-        @given(st.lists(st.one_of(*[named] * 8, bare, anything), max_size=3))
-        def check(arguments):
-            status, said = outcome(name, script, [*arguments, *safe])
-            statuses.add(status)
-            assert status in (None, 0, 1, 2)
-            if status:
-                assert said.startswith(f"{name}.py: error: ") and said.endswith("\n")
-                assert said.count("\n") == 1 and len(said) > len(f"{name}.py: error: \n")
-            else:
-                assert said == ""
+    @fuzz(60)
+    @given(st.lists(st.one_of(*[named] * 8, bare, anything), max_size=3))
+    def check(arguments):
+        status, said = outcome(name, [*arguments, *safe])
+        statuses.add(status)
+        assert status in (None, 0, 1, 2)
+        if status:
+            assert said.startswith(f"{name}.py: error: ") and said.endswith("\n")
+            assert said.count("\n") == 1 and len(said) > len(f"{name}.py: error: \n")
+        else:
+            assert said == ""
 
-        check()
-        assert 2 in statuses
-        assert outcome(name, script, safe)[0] == (1 if name == "report" else None)
+    check()
+    assert 2 in statuses
+    assert outcome(name, safe)[0] == (1 if name == "report" else None)
 
 
-@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "report"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "report"])
 def test_a_work_folder_that_cannot_be_written_is_told_before_data_are_read(
     no_compute, monkeypatch, name
 ):
     monkeypatch.setattr(data, "load", lambda *args, **options: pytest.fail("read"))
     (no_compute / "file").touch()
     workdir = no_compute / "file" / "results"
-    with script_of(name) as script:
-        status, said = outcome(name, script, [f"--workdir={workdir}"])
+    status, said = outcome(name, [f"--workdir={workdir}"])
     assert status == 1
     assert said == f"{name}.py: error: --workdir={workdir} cannot be written: Not a directory.\n"
 
@@ -261,7 +261,7 @@ def test_any_record_that_is_read_can_be_reported_and_compared(made, tmp_path):
         dataset=SimpleNamespace(fingerprint=record["data_fingerprint"]),
         target=SimpleNamespace(fingerprint=record["target"]["fingerprint"]),
     )
-    config = partition.Config(workdir=str(tmp_path), num_images=1)
+    config = PartitionConfig(workdir=str(tmp_path), num_images=1)
     whole, counts = copy.deepcopy(record), {"read": 0, "known": 0}
 
     @fuzz(250)
@@ -276,7 +276,7 @@ def test_any_record_that_is_read_can_be_reported_and_compared(made, tmp_path):
         if read_or_set_aside(folder) is None:
             return
         counts["read"] += 1
-        counts["known"] += len(partition._known(config, scene))
+        counts["known"] += len(options._known(config, scene))
         assert results.sort(records.find(tmp_path)).attacks
 
     check()

@@ -173,9 +173,10 @@ def test_a_full_disk_below_stdout_is_one_line(scripts, few):
 # --- Sizes ----------------------------------------------------------------------------------------
 
 SIZED = """
-import json, resource, runpy, sys
+import json, resource, sys
 import numpy as np
 from jaxinv.inputs import data
+from jaxinv.studies import whitebox
 
 rng = np.random.RandomState(0)
 pixels = rng.randint(0, 256, (10_000, 7, 7, 1), np.uint8).repeat(4, axis=1).repeat(4, axis=2)
@@ -183,12 +184,11 @@ samples = data.Samples(pixels, rng.randint(0, 10, 10_000).astype(np.int32))
 few = samples[:64]
 dataset = data.Dataset("mnist", "made up", "0" * 12, 10, few, few, samples)
 data.load = lambda *args, **options: dataset
-script = runpy.run_path(sys.argv[1], run_name="whitebox")
 for count in (1, 10_000):
-    config = script["Config"](
-        method="paper", overrides={"steps": 5}, num_images=count, workdir=sys.argv[2]
+    config = whitebox.WhiteboxConfig(
+        method="paper", steps=5, num_images=count, workdir=sys.argv[1]
     )
-    (record,) = script["run"](config)
+    (record,) = whitebox.run(config)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     told = len(record["psnr"]), len(record["ssim"]), record["num_images"], record["diverged"]
     print(json.dumps([*told, peak * (1 if sys.platform == "darwin" else 1024)]))
@@ -196,9 +196,8 @@ for count in (1, 10_000):
 
 
 def test_one_image_and_ten_thousand(scripts, tmp_path):
-    script = EXPERIMENTS / "whitebox.py"
     done = subprocess.run(
-        [sys.executable, "-c", SIZED, script, tmp_path],
+        [sys.executable, "-c", SIZED, tmp_path],
         env=scripts.env,
         capture_output=True,
         text=True,

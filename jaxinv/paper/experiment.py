@@ -10,49 +10,53 @@ table of ours against the paper's numbers, which --publish puts into the README 
   ./launch.sh paper --dataset=mnist_5k --num_images=5
 """
 
+import dataclasses
 import shlex
 import shutil
-import sys
 from pathlib import Path
 
-from absl import flags
-
+import jaxinv
 from jaxinv import report
 from jaxinv.errors import UsageError, UserError
 from jaxinv.paper import reproduction
 from jaxinv.store import files
-from jaxinv.studies import cli
+from jaxinv.studies.config import PlacesConfig
+from jaxinv.studies.experiment import Experiment, setting, spelled
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(jaxinv.__file__).parent.parent
 TABLE_NAME = "paper.md"
-
-FLAGS = flags.FLAGS
-flags.DEFINE_list(
-    "dataset",
-    ",".join(reproduction.DATASETS),
-    "One or several of mnist, cifar10 and mnist_5k, which stands in for MNIST.",
-)
-cli.define_count("num_images", None, "Images in every run; by default enough for each figure.")
-flags.DEFINE_boolean(
-    "publish",
-    False,
-    "Put the pictures into experiments/figures/ and the table into README.md, beside this script.",
-)
-cli.place_flags()
+_KNOWN = (*reproduction.DATASETS, "mnist_5k")
 
 
-def main() -> Path:
-    known = (*reproduction.DATASETS, "mnist_5k")
-    chosen = list(dict.fromkeys(name.strip() for name in FLAGS.dataset))
-    for name in chosen or [""]:
-        if name not in known:
-            raise UsageError(f"--dataset={name}: expected some of {', '.join(known)}.")
-    workdir = Path(FLAGS.workdir)
+@dataclasses.dataclass(frozen=True)
+class PaperConfig(PlacesConfig):
+    """Settings of the paper's reproduction."""
+
+    dataset: tuple[str, ...] = setting(
+        tuple(reproduction.DATASETS),
+        "One or several of mnist, cifar10 and mnist_5k, which stands in for MNIST.",
+    )
+    num_images: int | None = setting(
+        None, "Images in every run; by default enough for each figure."
+    )
+    publish: bool = setting(
+        False,
+        "Put the pictures into experiments/figures/ and the table into README.md of the checkout.",
+    )
+
+
+def run(config: PaperConfig) -> list[dict[str, str]]:
+    """Runs what is not finished yet, and writes pictures, page and table; returns its `path`."""
+    chosen = list(dict.fromkeys(config.dataset))
+    for name in chosen:
+        if name not in _KNOWN:
+            raise UsageError(f"dataset={name}: expected some of {', '.join(_KNOWN)}.")
+    workdir = Path(config.workdir)
     files.ensure_writable(workdir)
-    parts = reproduction.parts(chosen, num_images=FLAGS.num_images)
-    extra = {"seed": str(FLAGS.seed)}
-    if FLAGS.data_dir is not None:
-        extra["data_dir"] = FLAGS.data_dir
+    parts = reproduction.parts(chosen, num_images=config.num_images)
+    extra = {"seed": str(config.seed)}
+    if config.data_dir is not None:
+        extra["data_dir"] = config.data_dir
     done, outcomes = reproduction.run(parts, str(workdir), extra=extra)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     folder = workdir / "paper"
@@ -61,7 +65,7 @@ def main() -> Path:
     page = workdir / "report" / "index.html"
     report.write(report.read(str(workdir), None), page)
     print(f"Everything on one page: {page}")
-    table = reproduction.table(done, _command())
+    table = reproduction.table(done, _command(config))
     print(f"\n{table}\n")
     path = folder / TABLE_NAME
     files.atomic_write(path, lambda file: file.write(f"{table}\n".encode()))
@@ -71,20 +75,19 @@ def main() -> Path:
             f"{len(failed)} of {len(outcomes)} runs failed: {first.run}: {first.reason}; log: "
             f"{first.log}. The same command goes on."
         )
-    if FLAGS.publish:
+    if config.publish:
         pictures = ROOT / "experiments" / "figures"
         for picture in drawn:
             shutil.copy(picture, pictures)
         reproduction.publish(table, ROOT / "README.md")
         print(f"Published: {pictures}/ and {ROOT / 'README.md'}")
-    return path
+    return [{"path": str(path)}]
 
 
-def _command() -> str:
-    """As it was given, without what names this machine's folders."""
-    given = [flag for flag in sys.argv[1:] if not flag.startswith(("--workdir", "--data_dir"))]
-    return shlex.join(["./launch.sh", "paper", *given])
+def _command(config: PaperConfig) -> str:
+    """The command, without this machine's folders."""
+    flags = spelled(config)
+    return shlex.join(["./launch.sh", "paper", *(f"--{k}={v}" for k, v in flags.items())])
 
 
-if __name__ == "__main__":
-    cli.run(main)
+EXPERIMENT = Experiment("paper", PaperConfig, run, __doc__)

@@ -125,50 +125,14 @@ def _times(attack: Attack) -> str:
     return ", ".join(f"{name} {unit(value, 's')}" for name, value in values.items() if value)
 
 
-# Flags that a script has beside the common ones, by the name that its configuration gives them.
-_FLAGS = {
-    "whitebox": ("surrogate",),
-    "blackbox": ("surrogate", "num_queries", "fit_steps"),
-    "queryfree": ("surrogate", "num_shadows", "shadow_steps", "fit_steps"),
-    "defenses": ("surrogate", "draws", "fit_steps", "shadow_steps"),
-}
-_DEFAULTS = {"surrogate": "attacker"}
-
-
 def command(attack: Attack) -> str:
-    """A command that makes the run, but for settings that are in its record alone; "" if unknown.
+    """Returns the command that makes the run, from the flags in its record; "" if it has none.
 
     It is safe to paste into a shell, whatever the record holds.
     """
-    if attack.experiment not in _FLAGS:
-        return ""
-    flags = {"dataset": attack.dataset, "split": attack.split}
-    if attack.experiment == "defenses":
-        defense, config = attack.defense, mapping(attack.record["config"])
-        levels = [
-            "+".join(f"{number(x) or 0:.6g}" for x in items(row))
-            for row in items(config.get("levels"))
-        ]
-        flags |= {
-            "defense": defense.kind,
-            "site": defense.site,
-            "level": ",".join(levels) or defense.level,
-        }
-        flags |= {"threat_model": attack.threat, "attacker": attack.method}
-        if attack.releases > 1:
-            flags["releases"] = str(attack.releases)
-        if attack.retrain != "none" and "nopeek" not in defense.kind:
-            flags["retrain"] = attack.retrain
-    else:
-        flags["method"] = attack.method
-    known = mapping(attack.record["config"])
-    for name in _FLAGS[attack.experiment]:
-        value = text(known.get(name))
-        if value and value != _DEFAULTS.get(name):
-            flags[name] = value
-    flags |= {"num_images": str(attack.num_images or 0), "seed": attack.seed}
-    parts = [f"--{name}={_printable(value)}" for name, value in flags.items()]
-    return shlex.join(["python", f"experiments/{attack.experiment}.py", *parts])
+    flags = mapping(attack.record.get("flags"))
+    parts = [f"--{name}={text(value)}" for name, value in flags.items()]
+    return shlex.join(map(_printable, ["jaxinv", attack.experiment, *parts])) if flags else ""
 
 
 def _printable(value: str) -> str:

@@ -1,4 +1,4 @@
-"""Black-box attack: the cloud may query the edge with images of its own, and learns to invert it.
+"""Black-box attack: the cloud queries the edge with its own images, and learns to invert it.
 
 Reconstructs test images from the features that cross the wire at each --split, by an inverse
 network (He, Zhang & Lee 2021, Eq. 2), and compares them with the originals. The attack is handed a
@@ -6,115 +6,79 @@ function to query and nothing else of the network. Each split, and each of sever
 a run of its own: record.json, images.npz and grid.png in <workdir>/blackbox/<run>/. With several
 --num_queries, quality is drawn against them, too.
 
-  python experiments/blackbox.py --split=conv1 --num_queries=785
-  python experiments/blackbox.py --split=relu2,pool2
-  python experiments/blackbox.py --split=relu2 --num_queries=300,1000,3000,10000,30000,100000
-  python experiments/blackbox.py --split=conv1,relu2 --method=paper --num_images=1000
+  jaxinv blackbox --split=conv1 --num_queries=785
+  jaxinv blackbox --split=relu2,pool2
+  jaxinv blackbox --split=relu2 --num_queries=300,1000,3000,10000,30000,100000
+  jaxinv blackbox --split=conv1,relu2 --method=paper --num_images=1000
 """
 
 import dataclasses
-from collections.abc import Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import jax
-from absl import flags
 
 from jaxinv import defenses
 from jaxinv.attacks.blackbox import blackbox
 from jaxinv.attacks.learned import inverse
-from jaxinv.errors import UsageError
 from jaxinv.look import figures
-from jaxinv.studies import cli, runs
-
-EXPERIMENT = "blackbox"
-
-FLAGS = flags.FLAGS
-flags.DEFINE_enum(
-    "method",
-    "strong",
-    list(blackbox.METHODS),
-    "paper: the authors' decoder (transposed convolutions, Adam with AMSGrad), which queries each "
-    "image once. strong: exact recovery from a query for each value of an image where the edge is "
-    "affine; elsewhere ridge regression and a residual network, with jittered images among the "
-    "queries. What it trains is shared with whitebox.py --method=hybrid.",
-)
-flags.DEFINE_list(
-    "num_queries",
-    None,
-    "Different queries that the attacker may ask: one number or a comma list. By default "
-    f"{inverse.NUM_QUERIES} for strong, every surrogate image once for paper.",
-)
-cli.define_count(
-    "fit_steps",
-    None,
-    f"Steps of training, to whole epochs. By default {inverse.STEPS} for strong, "
-    f"{blackbox.PAPER_STEPS} for paper.",
-)
-flags.DEFINE_enum(
-    "surrogate",
-    "attacker",
-    ["attacker", "same"],
-    "Images to query with: the attacker's own, or the target's training images.",
-)
-cli.common_flags(num_images=100, splits="relu2")
+from jaxinv.studies import runs
+from jaxinv.studies.config import SURROGATES, AttackConfig
+from jaxinv.studies.experiment import Experiment, setting
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(runs.Config):
-    """A black-box experiment, over one or several cuts and budgets.
-
-    Attributes:
-      method: of `blackbox.METHODS`.
-      num_queries: budgets; none is the method's own.
-      fit_steps: of training; None is the method's own.
-    """
+class BlackboxConfig(AttackConfig):
+    """Settings of a black-box attack, at one or several cuts and budgets of queries."""
 
     split: tuple[str, ...] = ("relu2",)
-    method: str = "strong"
-    num_queries: tuple[int, ...] = ()
-    fit_steps: int | None = None
+    method: str = setting(
+        "strong",
+        "paper: the authors' decoder (transposed convolutions, Adam with AMSGrad), which queries "
+        "each image once. strong: exact recovery from a query for each value of an image where the "
+        "edge is affine; elsewhere ridge regression and a residual network, with jittered images "
+        "among the queries. What it trains is shared with whitebox --method=hybrid.",
+        choices=tuple(blackbox.METHODS),
+    )
+    num_queries: tuple[int, ...] | None = setting(
+        None,
+        "Different queries that the attacker may ask: one number or a comma list. By default "
+        f"{inverse.NUM_QUERIES} for strong, every surrogate image once for paper.",
+    )
+    fit_steps: int | None = setting(
+        None,
+        f"Steps of training, to whole epochs. By default {inverse.STEPS} for strong, "
+        f"{blackbox.PAPER_STEPS} for paper.",
+    )
+    surrogate: str = setting(
+        "attacker",
+        "Images to query with: the attacker's own, or the target's training images.",
+        choices=SURROGATES,
+    )
 
 
-def run(config: Config) -> list[dict[str, Any]]:
+def run(config: BlackboxConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet, one after another; returns all records with their `path`."""
-    for number in config.num_queries:
+    for number in config.num_queries or ():
         blackbox.settings(config.method, 0, number)
     scene = runs.load(config)
-    budgets = config.num_queries or (None,)
+    budgets: tuple[int | None, ...] = config.num_queries or (None,)
     attacks = [
         partial(_run_one, config, scene, cut, number)
         for cut, number in product(scene.cuts, budgets)
     ]
-    finished = runs.run_all(EXPERIMENT, config, scene, attacks)
+    finished = runs.run_all(EXPERIMENT.name, config, scene, attacks)
     if len(budgets) > 1:
-        path = runs.joint_path("queries", EXPERIMENT, config, scene, finished)
+        path = runs.joint_path("queries", EXPERIMENT.name, config, scene, finished)
         figures.query_curves(path, _curves(finished), title=_title(finished[0]))
         print(f"Quality against queries: {path}")
     return finished
 
 
-def parse_budgets(texts: Sequence[str] | None) -> tuple[int, ...]:
-    """Numbers of queries, in the order given and without repeats; none where none is given.
-
-    Raises:
-      UsageError: something is no positive number.
-    """
-    for text in texts or ():
-        if not text.strip().isdecimal() or not 0 < int(text) < 2**31:
-            raise UsageError(
-                f"--num_queries={','.join(texts or ())}: expected positive numbers below 2^31, "
-                "one or several with commas between."
-            )
-    if texts is not None and not texts:
-        raise UsageError("--num_queries is empty; expected one number or several.")
-    return tuple(dict.fromkeys(int(text) for text in texts or ()))
-
-
 def _run_one(
-    config: Config, scene: runs.Scene, cut: str, num_queries: int | None
+    config: BlackboxConfig, scene: runs.Scene, cut: str, num_queries: int | None
 ) -> dict[str, Any]:
     available = len(scene.dataset.surrogate(config.surrogate))
     number, steps = blackbox.settings(config.method, available, num_queries, config.fit_steps)
@@ -123,20 +87,22 @@ def _run_one(
         "num_queries": number,
         "fit_steps": steps,
     }
+    asked: dict[str, Any] = {} if num_queries is None else {"num_queries": (num_queries,)}
     return runs.run_once(
-        EXPERIMENT,
+        EXPERIMENT.name,
         config,
         scene,
         cut,
         partial(_attack, config, scene, cut, number, steps),
         identity=identity,
+        flags=runs.flags_of(config, scene, split=(cut,), **asked),
         label=f"-q{number}",
         decided_by=("jaxinv.attacks.blackbox",),
     )
 
 
 def _attack(
-    config: Config, scene: runs.Scene, cut: str, num_queries: int, fit_steps: int
+    config: BlackboxConfig, scene: runs.Scene, cut: str, num_queries: int, fit_steps: int
 ) -> runs.Outcome:
     edge, _ = scene.target.network.split(cut)
     params, defense = scene.target.params, defenses.NONE
@@ -192,10 +158,4 @@ def _title(record: dict[str, Any]) -> str:
     )
 
 
-def main() -> Path:
-    config = runs.from_flags(Config, num_queries=parse_budgets(FLAGS.num_queries))
-    return Path(run(config)[-1]["path"])
-
-
-if __name__ == "__main__":
-    cli.run(main)
+EXPERIMENT = Experiment("blackbox", BlackboxConfig, run, __doc__)

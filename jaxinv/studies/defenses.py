@@ -1,4 +1,4 @@
-"""Defences: what each costs in accuracy, and what it leaves to attackers who know that it is there.
+"""Defences: the accuracy that each costs, and what attackers who know of it still reconstruct.
 
 Puts each --defense at each --site (the input or the features) of a --split, at all its levels, and
 measures the accuracy of the whole test split and what an attacker reconstructs, both on the same
@@ -7,96 +7,27 @@ its level. Each level and attacker is a run of its own: record.json, images.npz 
 <workdir>/defenses/<run>/. The pictures are those of the paper's Figs. 6 to 13: reconstructions by
 level, and accuracy against SSIM and PSNR. At the end: what it costs to be safe, for each defence.
 
-  python experiments/defenses.py --split=relu2 --defense=dropout --level=0,.2,.4,.6,.8
-  python experiments/defenses.py --defense=gaussian,laplace,dropout --site=input,feature
-  python experiments/defenses.py --defense=dropout --level=.6 --releases=4 --attacker=adaptive
-  python experiments/defenses.py --defense=dropout+gaussian --level=.2+.3,.4+.5 --retrain=both
-  python experiments/defenses.py --defense=nopeek --level=0,1,5 --threat_model=whitebox,blackbox
+  jaxinv defenses --split=relu2 --defense=dropout --level=0,.2,.4,.6,.8
+  jaxinv defenses --defense=gaussian,laplace,dropout --site=input,feature
+  jaxinv defenses --defense=dropout --level=.6 --releases=4 --attacker=adaptive
+  jaxinv defenses --defense=dropout+gaussian --level=.2+.3,.4+.5 --retrain=both
+  jaxinv defenses --defense=nopeek --level=0,1,5 --threat_model=whitebox,blackbox
 """
 
 import itertools
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
 
-from jaxinv.defenses import MECHANISMS
 from jaxinv.look import figures
-from jaxinv.studies import cli, evaluation, runs, tradeoffs
-from jaxinv.studies.tradeoffs import EXPERIMENT, SAFE_REID, SAFE_SSIM, Attacker, Config, Deployment
-from jaxinv.training import retraining
-
-FLAGS = flags.FLAGS
-flags.DEFINE_list(
-    "defense",
-    "dropout",
-    f"One or several of {', '.join(tradeoffs.KINDS)}; a+b does both, first a. "
-    "gaussian, laplace: noise added. dropout: values set to zero. quantize: to a number of bits. "
-    "prune: the smallest values set to zero. project: to a random subspace. clip: to the median "
-    "length, with Gaussian noise in proportion to it. nopeek: trained for small distance "
-    "correlation of input and features.",
-)
-flags.DEFINE_list(
-    "site",
-    "feature",
-    "Where: feature, input (pixels as the network normalises them), or both in turn: "
-    "input,feature. Of a+b: input+feature, or one for both.",
-)
-flags.DEFINE_list(
-    "level",
-    None,
-    "Levels, a comma list; of a+b: .2+.3,.4+.3. "
-    + " ".join(f"{each.name}: {each.unit}." for each in MECHANISMS.values())
-    + " By default some of each.",
-)
-flags.DEFINE_list(
-    "attacker",
-    "paper,adaptive",
-    "paper: the authors' attack of the threat model. adaptive: one that knows the defence and its "
-    "level, and trains on defended releases.",
-)
-flags.DEFINE_list(
-    "threat_model",
-    "whitebox",
-    f"What the attacker knows: one or several of {', '.join(tradeoffs.THREAT_MODELS)}.",
-)
-cli.define_count("releases", 1, "Releases of each image that the attacker sees.")
-cli.define_count(
-    "draws", 2, "Independent draws of a random defence, over which accuracy and quality are means."
-)
-flags.DEFINE_enum(
-    "retrain",
-    "none",
-    ["none", *retraining.PARTS],
-    "Whether the target is trained on with the defence in the loop: the cloud alone, or both "
-    "halves. nopeek always trains both.",
-)
-cli.define_count("retrain_steps", retraining.STEPS, "Steps of that, to whole epochs.")
-cli.define_count(
-    "fit_steps",
-    None,
-    "Steps of training what the attacker learns, to whole epochs. By default that of each attack.",
-)
-flags.DEFINE_boolean(
-    "correction",
-    True,
-    "Whether adaptive white-box attackers learn a network that corrects what they find. It is what "
-    "takes them longest.",
-)
-cli.define_count("shadow_steps", None, "Steps of training query-free shadows.")
-flags.DEFINE_enum(
-    "surrogate",
-    "attacker",
-    ["attacker", "same"],
-    "Images that the attacker learns from: its own, or the target's training images.",
-)
-cli.common_flags(num_images=200, splits="relu2")
+from jaxinv.studies import evaluation, runs, tradeoffs
+from jaxinv.studies.experiment import Experiment
+from jaxinv.studies.tradeoffs import SAFE_REID, SAFE_SSIM, Attacker, DefenseConfig, Deployment
 
 
-def run(config: Config) -> list[dict[str, Any]]:
+def run(config: DefenseConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet and returns all records with their `path`."""
     chosen = tradeoffs.choices(config)
     scene = runs.load(config)
@@ -115,7 +46,9 @@ def run(config: Config) -> list[dict[str, Any]]:
         for attacker in attackers
         for number in range(len(attacker.deployment.family))
     ]
-    finished = runs.run_all(EXPERIMENT, config, scene, attacks, table=tradeoffs.TABLE, grid=False)
+    finished = runs.run_all(
+        EXPERIMENT.name, config, scene, attacks, table=tradeoffs.TABLE, grid=False
+    )
     _draw(config, scene, attackers, finished)
     print(protection_table(finished))
     return finished
@@ -142,7 +75,7 @@ def protection_table(finished: Sequence[dict[str, Any]]) -> str:
 
 
 def _draw(
-    config: Config,
+    config: DefenseConfig,
     scene: runs.Scene,
     attackers: Sequence[Attacker],
     finished: Sequence[dict[str, Any]],
@@ -159,7 +92,7 @@ def _draw(
             ]
             # Level by level, attackers side by side.
             rows = [record for level in zip(*own, strict=True) for record in level]
-            path = runs.joint_path("levels", EXPERIMENT, config, scene, rows)
+            path = runs.joint_path("levels", EXPERIMENT.name, config, scene, rows)
             evaluation.write_joint_grid(path, rows, title=_title(rows[0], deployment.name))
             print(f"Reconstructions, {deployment.name}, {deployment.cut}, {threat}: {path}")
     for threat in dict.fromkeys(config.threat_model):
@@ -171,7 +104,7 @@ def _draw(
                     name = f"{attacker.deployment.cut}: {name}"
                 panels.setdefault(attacker.method, {})[name] = tradeoffs.curve(records)
         rows = [record for record in finished if record["threat_model"] == threat]
-        path = runs.joint_path("tradeoff", EXPERIMENT, config, scene, rows)
+        path = runs.joint_path("tradeoff", EXPERIMENT.name, config, scene, rows)
         claims = (SAFE_SSIM, 0.95 if scene.accuracy > 0.95 else None)
         title = (
             f"{scene.dataset.name}, {threat}, {', '.join(scene.cuts)}: {config.num_images:,} images"
@@ -192,9 +125,4 @@ def _title(record: dict[str, Any], name: str) -> str:
     )
 
 
-def main() -> Path:
-    return Path(run(runs.from_flags(Config, method="-".join(FLAGS.attacker)))[-1]["path"])
-
-
-if __name__ == "__main__":
-    cli.run(main)
+EXPERIMENT = Experiment(tradeoffs.EXPERIMENT, DefenseConfig, run, __doc__)

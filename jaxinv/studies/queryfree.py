@@ -6,8 +6,8 @@ Shadows of several seeds are trained at once: a record has the mean of their qua
 and that of their joint answer. Each split is a run of its own: record.json, images.npz and grid.png
 in <workdir>/queryfree/<run>/; several share the pictures of the paper's Figs. 14 and 15.
 
-  python experiments/queryfree.py --split=conv1,relu2
-  python experiments/queryfree.py --split=all --method=paper
+  jaxinv queryfree --split=conv1,relu2
+  jaxinv queryfree --split=all --method=paper
 """
 
 from dataclasses import dataclass
@@ -16,75 +16,57 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import flags
 
 from jaxinv import defenses
 from jaxinv.attacks.queryfree import queryfree
 from jaxinv.look import figures
-from jaxinv.studies import cli, evaluation, runs
+from jaxinv.studies import evaluation, runs
+from jaxinv.studies.config import SURROGATES, AttackConfig
+from jaxinv.studies.experiment import Experiment, setting
 
-EXPERIMENT = "queryfree"
 _LEAST_STREAM = 500  # images; with fewer left, the stream is of those that are attacked, too
-
-FLAGS = flags.FLAGS
-flags.DEFINE_enum(
-    "method",
-    "strong",
-    list(queryfree.METHODS),
-    "paper: shadows trained by cross-entropy alone, inverted by rMLE with the authors' settings. "
-    "strong: the shadows must also meet the class means of a stream of features that the cloud was "
-    "sent; they are inverted by maps trained on pairs of theirs.",
-)
-cli.define_count("num_shadows", 3, "Shadows to train, which differ in their seeds.")
-cli.define_count(
-    "shadow_steps",
-    None,
-    "Steps of training them, to whole epochs. By default "
-    + ", ".join(f"{recipe.steps} for {name}" for name, recipe in queryfree.RECIPES.items())
-    + ".",
-)
-cli.define_count(
-    "fit_steps",
-    queryfree.FIT_STEPS,
-    "Steps of training each inverse map of strong, to whole epochs.",
-)
-cli.define_count(
-    "num_stream",
-    9000,
-    "Features that strong learns from, at most: of the test images behind those that are attacked.",
-)
-flags.DEFINE_enum(
-    "surrogate",
-    "attacker",
-    ["attacker", "same"],
-    "Labelled images that the attacker has: its own, or the target's training images.",
-)
-cli.common_flags(num_images=100, splits="conv1")
 
 
 @dataclass(frozen=True)
-class Config(runs.Config):
-    """A query-free experiment, over one or several cuts.
+class QueryfreeConfig(AttackConfig):
+    """Settings of a query-free attack, at one or several cuts."""
 
-    Attributes:
-      method: a key of `queryfree.METHODS`.
-      num_shadows, shadow_steps, fit_steps, num_stream: as the flags.
-    """
+    method: str = setting(
+        "strong",
+        "paper: shadows trained by cross-entropy alone, inverted by rMLE with the authors' "
+        "settings. strong: the shadows must also meet the class means of a stream of features that "
+        "the cloud was sent; they are inverted by maps trained on pairs of theirs.",
+        choices=tuple(queryfree.METHODS),
+    )
+    num_shadows: int = setting(3, "Shadows to train, which differ in their seeds.")
+    shadow_steps: int | None = setting(
+        None,
+        "Steps of training them, to whole epochs. By default "
+        + ", ".join(f"{recipe.steps} for {name}" for name, recipe in queryfree.RECIPES.items())
+        + ".",
+    )
+    fit_steps: int = setting(
+        queryfree.FIT_STEPS, "Steps of training each inverse map of strong, to whole epochs."
+    )
+    num_stream: int = setting(
+        9000,
+        "Features that strong learns from, at most: of the test images behind those that are "
+        "attacked.",
+    )
+    surrogate: str = setting(
+        "attacker",
+        "Labelled images that the attacker has: its own, or the target's training images.",
+        choices=SURROGATES,
+    )
 
-    method: str = "strong"
-    num_shadows: int = 3
-    shadow_steps: int | None = None
-    fit_steps: int = queryfree.FIT_STEPS
-    num_stream: int = 9000
 
-
-def run(config: Config) -> list[dict[str, Any]]:
+def run(config: QueryfreeConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet, cut by cut, and returns all records with their `path`."""
     scene = runs.load(config)
     attacks = [partial(_run_cut, config, scene, cut) for cut in scene.cuts]
-    finished = runs.run_all(EXPERIMENT, config, scene, attacks)
+    finished = runs.run_all(EXPERIMENT.name, config, scene, attacks)
     if len(finished) > 1:
-        path = runs.joint_path("splits", EXPERIMENT, config, scene, finished)
+        path = runs.joint_path("splits", EXPERIMENT.name, config, scene, finished)
         splits = [record["split"] for record in finished]
         figures.split_curves(
             path,
@@ -96,7 +78,7 @@ def run(config: Config) -> list[dict[str, Any]]:
     return finished
 
 
-def _run_cut(config: Config, scene: runs.Scene, cut: str) -> dict[str, Any]:
+def _run_cut(config: QueryfreeConfig, scene: runs.Scene, cut: str) -> dict[str, Any]:
     identity: dict[str, Any] = {
         "surrogate": config.surrogate,
         "num_shadows": config.num_shadows,
@@ -106,7 +88,7 @@ def _run_cut(config: Config, scene: runs.Scene, cut: str) -> dict[str, Any]:
         identity |= {"fit_steps": config.fit_steps, "num_stream": config.num_stream}
     attack = partial(_attack, config, scene, cut)
     return runs.run_once(
-        EXPERIMENT,
+        EXPERIMENT.name,
         config,
         scene,
         cut,
@@ -116,7 +98,7 @@ def _run_cut(config: Config, scene: runs.Scene, cut: str) -> dict[str, Any]:
     )
 
 
-def _attack(config: Config, scene: runs.Scene, cut: str) -> runs.Outcome:
+def _attack(config: QueryfreeConfig, scene: runs.Scene, cut: str) -> runs.Outcome:
     edge, cloud = scene.target.network.split(cut)
     params, images = scene.target.params, scene.images(config)
     keys = jax.random.split(jax.random.key(config.seed), 3)
@@ -159,9 +141,4 @@ def _attack(config: Config, scene: runs.Scene, cut: str) -> runs.Outcome:
     )
 
 
-def main() -> Path:
-    return Path(run(runs.from_flags(Config))[-1]["path"])
-
-
-if __name__ == "__main__":
-    cli.run(main)
+EXPERIMENT = Experiment("queryfree", QueryfreeConfig, run, __doc__)

@@ -1,12 +1,11 @@
-"""From flags to records: what the scripts that attack have in common. NumPy.
+"""From settings to records: the steps that experiments share. NumPy.
 
-Such a script is a `Config` of its own, and for each cut what identifies the run and a function that
-attacks. `load` finds data and target, `run_all` makes the table and the joint picture, and
-`run_once` reads a run that is finished or makes its record.
+`load` finds data, target and cuts. `read_or_make` reads a run that is finished, or makes it while
+other processes wait; `run_once` does so for an attack at one cut. `run_all` prints the table of
+several attacks and draws their joint picture.
 """
 
 import contextlib
-import dataclasses
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,47 +14,27 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from absl import flags
 
 from jaxinv.defenses import NONE, Defense
+from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.machine import devices, environment, hosts, source
+from jaxinv.networks import Network
 from jaxinv.store import files, locks, records
-from jaxinv.studies import cli, evaluation
+from jaxinv.studies import evaluation
+from jaxinv.studies import experiment as experiments
+from jaxinv.studies.config import AttackConfig, CutsConfig
 from jaxinv.training import targets
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """What every experiment has that attacks a target at one or several cuts.
-
-    Attributes:
-      split: names of layers, or ("all",).
-      method: how to attack.
-      surrogate: "attacker" or "same", the images that the attacker learns from, if it does.
-      dataset, data_dir, workdir, checkpoint, num_images, seed, rerun: as the flags.
-    """
-
-    split: tuple[str, ...] = ("conv1",)
-    method: str = ""
-    surrogate: str = "attacker"
-    dataset: str = "mnist"
-    data_dir: str | None = None
-    workdir: str = "results"
-    checkpoint: str | None = None
-    num_images: int = 100
-    seed: int = 0
-    rerun: bool = False
-
-
 class Scene(NamedTuple):
-    """What is attacked.
+    """Data, target and cuts of an experiment.
 
     Attributes:
-      dataset: of the images.
+      dataset: has the images.
       target: the trained network.
-      accuracy: of it, undefended, on the whole test split.
-      cuts: names of the layers to attack at, in order.
+      accuracy: the target's, undefended, on the whole test split.
+      cuts: names of the layers to cut at, in order.
     """
 
     dataset: data.Dataset
@@ -63,11 +42,11 @@ class Scene(NamedTuple):
     accuracy: float
     cuts: list[str]
 
-    def images(self, config: Config) -> np.ndarray:
+    def images(self, config: AttackConfig) -> np.ndarray:
         """The test images to attack, `[N, H, W, C]` in unit space."""
         return self.dataset.test[: config.num_images].images
 
-    def surrogate_images(self, config: Config) -> np.ndarray:
+    def surrogate_images(self, config: AttackConfig) -> np.ndarray:
         """The images that the attacker learns from, `[N, H, W, C]` in unit space."""
         return self.dataset.surrogate(config.surrogate).images
 
@@ -94,36 +73,55 @@ class Outcome(NamedTuple):
     fields: Mapping[str, Any] = {}
 
 
-ConfigT = TypeVar("ConfigT", bound=Config)
 ResultT = TypeVar("ResultT")
 
-
-def from_flags(kind: type[ConfigT], **given: Any) -> ConfigT:
-    """A script's configuration: what is given, and the rest from the flags of the same names."""
-    for field in dataclasses.fields(kind):
-        if field.name not in given:
-            value = flags.FLAGS[field.name].value
-            given[field.name] = tuple(value) if isinstance(value, list) else value
-    return kind(**given)
+_MEASURES = ("jaxinv.measures.quality", "jaxinv.measures.linkage", "jaxinv.measures.intervals")
 
 
-def load(config: Config) -> Scene:
+def load(config: CutsConfig) -> Scene:
     """Finds data, target and cuts, and says on stdout what people should know of them.
 
     Raises:
-      UserError: something is missing or cannot be; the message names the flag.
+      UserError: something is missing or unknown; the message names the argument.
     """
     hosts.first(lambda: files.ensure_writable(config.workdir))
     dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
-    cli.check_images(config.num_images, len(dataset.test))
-    target = targets.find(dataset, config.workdir, checkpoint=config.checkpoint, announce=print)
-    cuts = cli.resolve_splits(config.split, target.network)
+    checkpoint = None
+    if isinstance(config, AttackConfig):
+        check_images(config.num_images, len(dataset.test))
+        checkpoint = config.checkpoint
+    target = targets.find(dataset, config.workdir, checkpoint=checkpoint, announce=print)
+    cuts = resolve_splits(config.split, target.network)
     return Scene(dataset, target, targets.test_accuracy(target, dataset), cuts)
+
+
+def check_images(num_images: int, available: int) -> None:
+    """Checks that as many images can be attacked as were asked for.
+
+    Raises:
+      UsageError: there are fewer.
+    """
+    if num_images > available:
+        raise UsageError(f"num_images={num_images}: the test split has {available} images.")
+
+
+def resolve_splits(names: Sequence[str], network: Network) -> list[str]:
+    """Returns names of cuts, in the order given and without repeats; "all" is every one.
+
+    Raises:
+      UsageError: there is no such layer, or none is named.
+    """
+    if "all" in [name.strip().lower() for name in names]:
+        return list(network.cuts)
+    cuts = [network.resolve(name.strip()) for name in names]
+    if not cuts:
+        raise UsageError(f"split=: expected some of {', '.join(network.cuts)}, or all.")
+    return list(dict.fromkeys(cuts))
 
 
 def run_all(
     experiment: str,
-    config: Config,
+    config: AttackConfig,
     scene: Scene,
     attacks: Iterable[Callable[[], dict[str, Any]]],
     *,
@@ -143,7 +141,7 @@ def run_all(
     dataset, target = scene.dataset, scene.target
     print(
         f"{dataset.name} ({dataset.source}), {config.num_images} test images, "
-        f"method {config.method}, target {scene.accuracy:.2%} ({target.source}), "
+        f"method {config.method_name}, target {scene.accuracy:.2%} ({target.source}), "
         f"{environment.facts()['device']}"
     )
     print(header)
@@ -205,115 +203,169 @@ def side_by_side(
 
 
 def joint_path(
-    name: str, experiment: str, config: Config, scene: Scene, finished: list[dict[str, Any]]
+    name: str, experiment: str, config: AttackConfig, scene: Scene, finished: list[dict[str, Any]]
 ) -> Path:
     """Where a picture of several runs lies: `<workdir>/<experiment>/<name>-...-<hash>.png`."""
     key = records.config_hash({"runs": [record["config_hash"] for record in finished]})
-    label = f"{name}-{scene.dataset.name}-{config.method}-{key}.png".replace("/", "_")
+    label = f"{name}-{scene.dataset.name}-{config.method_name}-{key}.png".replace("/", "_")
     return Path(config.workdir) / experiment / label
+
+
+def read_or_make(
+    experiment: str,
+    config: CutsConfig,
+    scene: Scene,
+    make: Callable[[Path, dict[str, Any]], None],
+    *,
+    identity: Mapping[str, Any],
+    label: str,
+    flags: Mapping[str, str],
+    decided_by: Sequence[str],
+    has_images: bool = False,
+) -> dict[str, Any]:
+    """Reads the record of a run that is finished, or makes it.
+
+    Of several processes that want the same run, one makes it and the others wait for its record.
+
+    Args:
+      experiment: name of the experiment.
+      config, scene: settings, data and target.
+      make: writes the run's files into a folder, the record last. It is given the folder, and the
+        fields that every record has.
+      identity: settings, beyond the common ones, that identify the run.
+      label: the readable part of the folder's name.
+      flags: of the command that makes this run alone.
+      decided_by: modules whose code decides the result, as `source.digest` takes them; other code
+        is another run.
+      has_images: whether the run is finished only if its images are whole, too.
+
+    Returns:
+      The record as it was written, and its `path`.
+    """
+    dataset, target, code = scene.dataset, scene.target, source.digest(*decided_by)
+    identity = {
+        "experiment": experiment,
+        "code": code,
+        "dataset": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
+        "target": target.fingerprint,
+        "seed": config.seed,
+        **identity,
+    }
+    folder = records.run_dir(config.workdir, experiment, identity, label=label)
+    path = str(folder / records.RECORD_NAME)
+
+    def finished() -> dict[str, Any] | None:
+        record = None if config.rerun else records.read(folder)
+        if record and has_images and records.read_images(folder) is None:
+            return None
+        return record
+
+    written = hosts.first(finished)
+    if written is None:
+        lock = Path(config.workdir) / "locks" / f"{experiment}-{folder.name}"
+        with locks.held(lock) if hosts.is_first() else contextlib.nullcontext():
+            written = hosts.first(finished)  # by the process that held the lock
+            if written is None:
+                common = {
+                    "experiment": experiment,
+                    "code": code,
+                    **evaluation.target_fields(target, dataset),
+                    "seed": config.seed,
+                    "flags": dict(flags),
+                    "config": identity,
+                    "config_hash": records.config_hash(identity),
+                }
+                make(folder, common)
+                written = records.read(folder)
+    assert written is not None
+    records.note(path)
+    return {**written, "path": path}
+
+
+def flags_of(
+    config: CutsConfig, scene: Scene, kind: type | None = None, **given: Any
+) -> dict[str, str]:
+    """Returns the flags of the command that makes one run of a configuration; see `spelled`."""
+    # The embedded digits may have stood in for MNIST; another machine may have MNIST.
+    stands_in = scene.dataset.name == data.EMBEDDED
+    name = data.EMBEDDED if stands_in else config.dataset
+    return experiments.spelled(config, kind, dataset=name, **given)
 
 
 def run_once(
     experiment: str,
-    config: Config,
+    config: AttackConfig,
     scene: Scene,
     cut: str,
     attack: Callable[[], Outcome],
     *,
     identity: Mapping[str, Any],
+    flags: Mapping[str, str] | None = None,
     label: str = "",
     method: str | None = None,
     defense: Defense = NONE,
     releases: int = 1,
     decided_by: Sequence[str] = ("jaxinv.attacks",),
 ) -> dict[str, Any]:
-    """Reads the record of a run that is finished, or attacks and writes it.
-
-    Of several processes that want the same run, one attacks and the others wait for its record.
+    """Reads the record of an attack that is finished, or attacks and writes it.
 
     Args:
-      experiment: its name.
-      config, scene: of it.
+      experiment: name of the experiment.
+      config, scene: settings, data and target.
       cut: where the network is split.
       attack: attacks `scene.images(config)`; called only if the run is not finished.
       identity: the attack's own settings, which make it another run when they change.
+      flags: of the command that makes this run alone; by default the configuration at this cut.
       label: the attack's own part of the folder's name.
       method: how it attacks; by default the configuration's.
-      defense: what it attacks against.
-      releases: of each image, that it sees.
-      decided_by: the modules whose code decides the result, as `source.digest` takes them; another
-        code is another run.
+      defense: the defence that it attacks.
+      releases: how many releases of each image it sees.
+      decided_by: see `read_or_make`; the code that measures is added.
 
     Returns:
       The record as it was written, and its `path`.
     """
-    dataset, target, method = scene.dataset, scene.target, method or config.method
-    measures = ("jaxinv.measures.quality", "jaxinv.measures.linkage", "jaxinv.measures.intervals")
-    code = source.digest(*decided_by, *measures)
-    identity = {
-        "experiment": experiment,
-        "dataset": dataset.name,
-        "data_fingerprint": dataset.fingerprint,
-        "target": target.fingerprint,
+    method = method or config.method_name
+    known = {
         "split": cut,
         "method": method,
-        "seed": config.seed,
         "defense": defense.describe(),
         "releases": releases,
         "num_images": config.num_images,
-        "code": code,
-        **identity,
     }
-    label = f"{dataset.name}-{cut}-{method}{label}-n{config.num_images}-s{config.seed}"
-    folder = records.run_dir(config.workdir, experiment, identity, label=label)
-    path = str(folder / records.RECORD_NAME)
 
-    def finished() -> dict[str, Any] | None:
-        if config.rerun:
-            return None
-        record = records.read(folder)
-        return record if record and records.read_images(folder) is not None else None
-
-    def make() -> None:
+    def make(folder: Path, common: dict[str, Any]) -> None:
         found = attack()
         images = scene.images(config)
         record = {
-            "experiment": experiment,
-            "code": code,
-            **evaluation.target_fields(target, dataset),
-            "split": cut,
-            "method": method,
+            **common,
+            **known,
             "attacker_knowledge": found.knowledge,
             "surrogate": found.surrogate,
-            "seed": config.seed,
-            "num_images": config.num_images,
-            "defense": defense.describe(),
-            "releases": releases,
             "accuracy": scene.accuracy,
             "accuracy_undefended": scene.accuracy,
-            "paper": evaluation.paper_fields(experiment, dataset.name, cut),
+            "paper": evaluation.paper_fields(experiment, scene.dataset.name, cut),
             "fit_s": found.fit_seconds,
             "compile_s": found.compile_seconds,
             "attack_s": found.seconds,
             "images_per_s": config.num_images / found.seconds,
             **found.fields,
             **environment.facts(),
-            "config": identity,
-            "config_hash": records.config_hash(identity),
             **evaluation.quality_fields(images, found.images),
-            **evaluation.reidentification_fields(found.images, dataset.test),
+            **evaluation.reidentification_fields(found.images, scene.dataset.test),
         }
         shown = found.images[0] if found.images.ndim == images.ndim + 1 else found.images
         evaluation.write_run(folder, record, images, shown)
 
-    written = hosts.first(finished)
-    if written is None:
-        lock = Path(config.workdir) / "locks" / f"{experiment}-{folder.name}"
-        with locks.held(lock) if hosts.is_first() else contextlib.nullcontext():
-            written = hosts.first(finished)  # by whoever held the lock
-            if written is None:
-                make()
-                written = records.read(folder)
-    assert written is not None
-    records.note(path)
-    return {**written, "path": path}
+    return read_or_make(
+        experiment,
+        config,
+        scene,
+        make,
+        identity={**known, **identity},
+        label=f"{scene.dataset.name}-{cut}-{method}{label}-n{config.num_images}-s{config.seed}",
+        flags=flags_of(config, scene, split=(cut,)) if flags is None else flags,
+        decided_by=(*decided_by, *_MEASURES),
+        has_images=True,
+    )

@@ -1,12 +1,12 @@
-"""Speed of attacks: throughput, compile and run time, memory, and the share of the device's peak.
+"""Speed of attacks: throughput, compile and run time, memory, and share of the device's peak.
 
 Times each --method at each --split with each --batch of images, all in turn, and prints a table.
 Programs are compiled anew. An image-iteration is one step of the solver for one image, or one
 example in a step of training. Leaves record.json and benchmark.png in <workdir>/benchmark/<run>/.
 
-  python experiments/benchmark.py
-  python experiments/benchmark.py --split=relu2 --method=paper --batch=1,10,100,1000 --devices=1,2
-  python experiments/benchmark.py --split=relu2 --method=paper --batch=100 \\
+  jaxinv benchmark
+  jaxinv benchmark --split=relu2 --method=paper --batch=1,10,100,1000 --devices=1,2
+  jaxinv benchmark --split=relu2 --method=paper --batch=100 \\
       --reference='python other.py {split} {images} {steps}'
 """
 
@@ -20,156 +20,116 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import flags
 
 from jaxinv.errors import UsageError
-from jaxinv.inputs import data
 from jaxinv.look import figures
 from jaxinv.machine import devices, environment, hosts
-from jaxinv.store import files, records
-from jaxinv.studies import benchmark, cli, evaluation
-from jaxinv.training import targets
+from jaxinv.store import records
+from jaxinv.studies import benchmark, runs
+from jaxinv.studies.config import CutsConfig
+from jaxinv.studies.experiment import Experiment, setting
 
-EXPERIMENT = "benchmark"
+NAME = "benchmark"
 FIGURE_NAME = "benchmark.png"
-
-FLAGS = flags.FLAGS
-flags.DEFINE_list(
-    "method",
-    "paper,tv,map",
-    f"What to time, a comma list of {', '.join(benchmark.METHODS)}. paper, tv, map: white-box "
-    "attacks, see whitebox.py. decoder, inverse: what black-box attackers (paper, strong) train, "
-    "its training and its answers. shadow: query-free, the training of three shadows and the "
-    "authors' attack on one.",
-)
-flags.DEFINE_list("batch", "1,10,100", "Images at once on each device, a comma list.")
-flags.DEFINE_list(
-    "devices",
-    "1",
-    "How many devices to use, a comma list: each has a batch of its own. On a CPU, as many are "
-    "made of its cores.",
-)
-cli.define_count(
-    "steps",
-    200,
-    "Steps that are timed, of attacks that take more and of training. images/s is for all steps "
-    "that the method takes by itself.",
-)
-cli.define_count("repeat", 3, "How often everything is timed, in turn; medians are printed.")
-flags.DEFINE_string(
-    "reference",
-    None,
-    "A command of the shell that is timed in turn with the first --method at each --split, on the "
-    "largest --batch of images. In it {dataset}, {split}, {images} and {steps} are filled in; the "
-    "last line that it prints is how many seconds its attack took.",
-)
-cli.common_flags(splits="conv1,relu2")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """What to time.
-
-    Attributes:
-      split: names of layers, or ("all",).
-      method: of `benchmark.METHODS`.
-      batch, devices: positive numbers, as text.
-      steps, repeat, reference, dataset, data_dir, workdir, seed, rerun: as the flags.
-    """
+class BenchmarkConfig(CutsConfig):
+    """Settings of a benchmark."""
 
     split: tuple[str, ...] = ("conv1", "relu2")
-    method: tuple[str, ...] = ("paper", "tv", "map")
-    batch: tuple[str, ...] = ("1", "10", "100")
-    devices: tuple[str, ...] = ("1",)
-    steps: int = 200
-    repeat: int = 3
-    reference: str | None = None
-    dataset: str = "mnist"
-    data_dir: str | None = None
-    workdir: str = "results"
-    seed: int = 0
-    rerun: bool = False
+    method: tuple[str, ...] = setting(
+        ("paper", "tv", "map"),
+        f"What to time, a comma list of {', '.join(benchmark.METHODS)}. paper, tv, map: white-box "
+        "attacks, see whitebox --help. decoder, inverse: what black-box attackers (paper, strong) "
+        "train, its training and its answers. shadow: query-free, the training of three shadows "
+        "and the authors' attack on one.",
+    )
+    batch: tuple[int, ...] = setting((1, 10, 100), "Images at once on each device, a comma list.")
+    devices: tuple[int, ...] = setting(
+        (1,),
+        "How many devices to use, a comma list: each has a batch of its own. On a CPU, as many are "
+        "made of its cores.",
+    )
+    steps: int = setting(
+        200,
+        "Steps that are timed, of attacks that take more and of training. images/s is for all "
+        "steps that the method takes by itself.",
+    )
+    repeat: int = setting(3, "How often everything is timed, in turn; medians are printed.")
+    reference: str | None = setting(
+        None,
+        "A command of the shell that is timed in turn with the first --method at each --split, on "
+        "the largest --batch of images. In it {dataset}, {split}, {images} and {steps} are filled "
+        "in; the last line that it prints is how many seconds its attack took.",
+    )
 
 
-def run(config: Config) -> dict[str, Any]:
+def run(config: BenchmarkConfig) -> list[dict[str, Any]]:
     """Times everything, or reads what was timed before; returns the record with its `path`."""
-    methods = _names("method", config.method, benchmark.METHODS)
+    methods = _checked_methods(config)
     batches, counts = (_counts(name, getattr(config, name)) for name in ("batch", "devices"))
-    if config.reference and methods[0] not in benchmark.WHITEBOX:
-        raise UsageError(
-            f"--reference: is timed with the first --method, which is {methods[0]}; expected one "
-            f"of {', '.join(benchmark.WHITEBOX)}."
-        )
     if hosts.count() > 1:
-        raise UsageError("--multihost: a benchmark is of one process.")
+        raise UsageError("multihost=true: a benchmark is of one process.")
     available = _provide(max(counts))
     if max(counts) > available:
-        raise UsageError(f"--devices={max(counts)}: there are {available}.")
-    files.ensure_writable(config.workdir)
-    dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
-    if max(batches) * max(counts) > len(dataset.test):
+        raise UsageError(f"devices={max(counts)}: there are {available}.")
+    scene = runs.load(config)
+    if max(batches) * max(counts) > len(scene.dataset.test):
         raise UsageError(
-            f"--batch={max(batches)} on {max(counts)} device(s): the test split has "
-            f"{len(dataset.test)} images."
+            f"batch={max(batches)}: on {max(counts)} device(s); the test split has "
+            f"{len(scene.dataset.test)} images."
         )
-    target = targets.find(dataset, config.workdir, announce=print)
-    cuts = cli.resolve_splits(config.split, target.network)
     facts = environment.facts()
     identity = {
-        "experiment": EXPERIMENT,
-        "dataset": dataset.name,
-        "data_fingerprint": dataset.fingerprint,
-        "target": target.fingerprint,
-        "cuts": cuts,
+        "cuts": scene.cuts,
         "methods": methods,
         "batches": batches,
         "devices": counts,
         "steps": config.steps,
         "repeat": config.repeat,
         "reference": config.reference,
-        "seed": config.seed,
         # Another machine, or another JAX, is another measurement.
         "device": facts["device"],
         "jax": facts["versions"]["jax"],
     }
-    label = f"{dataset.name}-{'+'.join(cuts)}-{'+'.join(methods)}"
-    folder = records.run_dir(config.workdir, EXPERIMENT, identity, label=label)
-    path = str(folder / records.RECORD_NAME)
-    record = records.read(folder)
-    print(f"{dataset.name} ({dataset.source}), {facts['device']}")
-    if record is None or config.rerun:
-        timed = _measure(config, dataset, target, cuts, methods, batches, counts)
+    print(f"{scene.dataset.name} ({scene.dataset.source}), {facts['device']}")
+
+    def make(folder: Path, common: dict[str, Any]) -> None:
         record = {
-            "experiment": EXPERIMENT,
-            **evaluation.target_fields(target, dataset),
-            "cuts": cuts,  # not `split`: that would make it the record of one attack
+            **common,
+            "cuts": scene.cuts,  # not `split`: that would make it the record of one attack
             "methods": methods,
-            "seed": config.seed,
             "steps": config.steps,
             "repeat": config.repeat,
             **facts,
-            "config": identity,
-            "config_hash": records.config_hash(identity),
-            **timed,
+            **_measure(config, scene, methods, batches, counts),
         }
         figures.throughput_curves(folder / FIGURE_NAME, record["rows"], title=_title(record))
         records.write(folder, record, images=None)
-        record = records.read(folder)
-        assert record is not None
+
+    record = runs.read_or_make(
+        NAME,
+        config,
+        scene,
+        make,
+        identity=identity,
+        label=f"{scene.dataset.name}-{'+'.join(scene.cuts)}-{'+'.join(methods)}",
+        flags=runs.flags_of(config, scene),
+        decided_by=(__name__, "jaxinv.studies.benchmark"),
+    )
     print(*table(record), sep="\n", flush=True)
-    records.note(path)
-    return {**record, "path": path}
+    return [record]
 
 
 def _measure(
-    config: Config,
-    dataset: data.Dataset,
-    target: targets.Target,
-    cuts: Sequence[str],
+    config: BenchmarkConfig,
+    scene: runs.Scene,
     methods: Sequence[str],
     batches: Sequence[int],
     counts: Sequence[int],
 ) -> dict[str, Any]:
+    dataset, target, cuts = scene.dataset, scene.target, scene.cuts
     key = jax.random.key(config.seed)
     with benchmark.compiled_anew():
         peaks = {count: benchmark.MatrixPeak(count) for count in counts}
@@ -213,19 +173,24 @@ def _measure(
     }
 
 
-def _names(flag: str, given: Sequence[str], known: Sequence[str]) -> list[str]:
-    names = list(dict.fromkeys(name.strip().lower() for name in given))
-    for name in names or [""]:
-        if name not in known:
-            raise UsageError(f"--{flag}={name}: expected some of {', '.join(known)}.")
-    return names
+def _checked_methods(config: BenchmarkConfig) -> list[str]:
+    methods = list(dict.fromkeys(name.strip().lower() for name in config.method))
+    for name in methods or [""]:
+        if name not in benchmark.METHODS:
+            raise UsageError(f"method={name}: expected some of {', '.join(benchmark.METHODS)}.")
+    if config.reference and methods[0] not in benchmark.WHITEBOX:
+        raise UsageError(
+            f"reference={config.reference}: is timed with the first method, which is {methods[0]}; "
+            f"expected one of {', '.join(benchmark.WHITEBOX)}."
+        )
+    return methods
 
 
-def _counts(flag: str, given: Sequence[str]) -> list[int]:
-    for text in given or [""]:
-        if not text.strip().isdecimal() or not 0 < int(text) < 2**31:
-            raise UsageError(f"--{flag}={text}: expected positive numbers, with commas between.")
-    return sorted({int(text) for text in given})
+def _counts(name: str, given: Sequence[int]) -> list[int]:
+    for count in given or [0]:
+        if not 0 < count < 2**31:
+            raise UsageError(f"{name}={count}: expected positive numbers.")
+    return sorted(set(given))
 
 
 def _provide(count: int) -> int:
@@ -306,12 +271,4 @@ def _pad(text: str, width: int) -> str:
     return text.ljust(-width) if width < 0 else text.rjust(width)
 
 
-def main() -> Path:
-    names = [field.name for field in dataclasses.fields(Config)]
-    values = {name: FLAGS[name].value for name in names}
-    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-    return Path(run(Config(**{**values, **lists}))["path"])
-
-
-if __name__ == "__main__":
-    cli.run(main)
+EXPERIMENT = Experiment(NAME, BenchmarkConfig, run, __doc__)

@@ -43,6 +43,8 @@ from jaxinv.measures import intervals
 from jaxinv.networks import Network, Params
 from jaxinv.store.records import level_text
 from jaxinv.studies import runs
+from jaxinv.studies.config import SURROGATES, AttackConfig
+from jaxinv.studies.experiment import setting
 from jaxinv.training import judge, retraining, targets
 
 DECIDED_BY = (
@@ -62,28 +64,72 @@ _STREAM = 9000  # features that a query-free attacker learns from, at most
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(runs.Config):
-    """A study of defences, over one or several cuts.
-
-    Attributes:
-      defense, site, level, attacker, threat_model, releases, draws, retrain, retrain_steps,
-        fit_steps, shadow_steps, correction: as the flags; no level is each defence's own.
-    """
+class DefenseConfig(AttackConfig):
+    """Settings of a study of defences, at one or several cuts."""
 
     split: tuple[str, ...] = ("relu2",)
     num_images: int = 200
-    defense: tuple[str, ...] = ("dropout",)
-    site: tuple[str, ...] = ("feature",)
-    level: tuple[str, ...] | None = None
-    attacker: tuple[str, ...] = ATTACKERS
-    threat_model: tuple[str, ...] = ("whitebox",)
-    releases: int = 1
-    draws: int = 2
-    retrain: str = "none"
-    retrain_steps: int = retraining.STEPS
-    fit_steps: int | None = None
-    shadow_steps: int | None = None
-    correction: bool = True
+    defense: tuple[str, ...] = setting(
+        ("dropout",),
+        f"One or several of {', '.join(KINDS)}; a+b does both, first a. gaussian, laplace: noise "
+        "added. dropout: values set to zero. quantize: to a number of bits. prune: the smallest "
+        "values set to zero. project: to a random subspace. clip: to the median length, with "
+        "Gaussian noise in proportion to it. nopeek: trained for small distance correlation of "
+        "input and features.",
+    )
+    site: tuple[str, ...] = setting(
+        ("feature",),
+        "Where: feature, input (pixels as the network normalises them), or both in turn: "
+        "input,feature. Of a+b: input+feature, or one for both.",
+    )
+    level: tuple[str, ...] | None = setting(
+        None,
+        "Levels, a comma list; of a+b: .2+.3,.4+.3. "
+        + " ".join(f"{each.name}: {each.unit}." for each in MECHANISMS.values())
+        + " By default some of each.",
+    )
+    attacker: tuple[str, ...] = setting(
+        ATTACKERS,
+        "paper: the authors' attack of the threat model. adaptive: one that knows the defence and "
+        "its level, and trains on defended releases.",
+    )
+    threat_model: tuple[str, ...] = setting(
+        ("whitebox",),
+        f"What the attacker knows: one or several of {', '.join(THREAT_MODELS)}.",
+    )
+    releases: int = setting(1, "Releases of each image that the attacker sees.")
+    draws: int = setting(
+        2,
+        "Independent draws of a random defence, over which accuracy and quality are means.",
+    )
+    retrain: str = setting(
+        "none",
+        "Whether the target is trained on with the defence in the loop: the cloud alone, or both "
+        "halves. nopeek always trains both.",
+        choices=("none", *retraining.PARTS),
+    )
+    retrain_steps: int = setting(retraining.STEPS, "Steps of that, to whole epochs.")
+    fit_steps: int | None = setting(
+        None,
+        "Steps of training what the attacker learns, to whole epochs. By default that of each "
+        "attack.",
+    )
+    shadow_steps: int | None = setting(None, "Steps of training query-free shadows.")
+    correction: bool = setting(
+        True,
+        "Whether adaptive white-box attackers learn a network that corrects what they find. It is "
+        "what takes them longest.",
+    )
+    surrogate: str = setting(
+        "attacker",
+        "Images that the attacker learns from: its own, or the target's training images.",
+        choices=SURROGATES,
+    )
+
+    @property
+    def method_name(self) -> str:
+        """The attackers, for titles and names of files."""
+        return "-".join(self.attacker)
 
 
 class Choice(NamedTuple):
@@ -94,7 +140,7 @@ class Choice(NamedTuple):
     levels: tuple[tuple[float, ...], ...] | None
 
 
-def choices(config: Config) -> list[Choice]:
+def choices(config: DefenseConfig) -> list[Choice]:
     """Every defence at every site, checked.
 
     Raises:
@@ -166,7 +212,7 @@ def _mechanism(kind: str, site: str, norm: Callable[[str, str], float]) -> Mecha
 class Deployment:
     """A defence at all its levels, and the target that lives with it at each."""
 
-    def __init__(self, config: Config, scene: runs.Scene, cut: str, choice: Choice):
+    def __init__(self, config: DefenseConfig, scene: runs.Scene, cut: str, choice: Choice):
         network, params = scene.target.network, scene.target.params
         self.cut, self.edge, self.cloud = cut, *network.split(cut)
         own = scene.dataset.target
@@ -290,7 +336,12 @@ class Attacker:
     """One attacker of one defence at all its levels, who attacks them all when one is asked for."""
 
     def __init__(
-        self, config: Config, scene: runs.Scene, deployment: Deployment, threat: str, method: str
+        self,
+        config: DefenseConfig,
+        scene: runs.Scene,
+        deployment: Deployment,
+        threat: str,
+        method: str,
     ):
         self._config, self._scene, self.deployment = config, scene, deployment
         self.threat, self.method = threat, method
@@ -494,7 +545,9 @@ EXPERIMENT = "defenses"
 """Of the records that `run_one` makes, whichever script asks for them."""
 
 
-def run_one(config: Config, scene: runs.Scene, attacker: Attacker, number: int) -> dict[str, Any]:
+def run_one(
+    config: DefenseConfig, scene: runs.Scene, attacker: Attacker, number: int
+) -> dict[str, Any]:
     """Reads the record of one level, or attacks all levels and writes that of this one."""
     deployment = attacker.deployment
     defense = deployment.family[number]
@@ -520,7 +573,21 @@ def run_one(config: Config, scene: runs.Scene, attacker: Attacker, number: int) 
             },
         )
 
-    described = defense.describe()
+    described, identity = defense.describe(), attacker.identity
+    choice, levels = deployment.choice, deployment.choice.levels
+    if "levels" not in identity and levels is not None:  # no other level decides this one
+        levels = (levels[number],)
+    flags = runs.flags_of(
+        config,
+        scene,
+        DefenseConfig,
+        split=(deployment.cut,),
+        defense=("+".join(choice.kinds),),
+        site=("+".join(choice.sites),),
+        level=levels and tuple("+".join(map(_exact, row)) for row in levels),
+        threat_model=(attacker.threat,),
+        attacker=(attacker.method,),
+    )
     kind, level = described["kind"], level_text(described)
     return runs.run_once(
         EXPERIMENT,
@@ -528,13 +595,20 @@ def run_one(config: Config, scene: runs.Scene, attacker: Attacker, number: int) 
         scene,
         deployment.cut,
         attack,
-        identity=attacker.identity,
+        identity=identity,
+        flags=flags,
         label=f"-{kind}-{described['site']}-{level}-{attacker.threat}",
         method=attacker.method,
         defense=defense,
         releases=config.releases,
         decided_by=DECIDED_BY,
     )
+
+
+def _exact(level: float) -> str:
+    """A level in few digits where these are all of it."""
+    short = f"{level:g}"
+    return short if float(short) == level else repr(level)
 
 
 def _header() -> str:
@@ -566,7 +640,7 @@ TABLE = (_header(), _row)
 """A header and the line of a record, of attacks on defences."""
 
 
-def judged(config: Config, scene: runs.Scene, images: np.ndarray) -> dict[str, Any]:
+def judged(config: DefenseConfig, scene: runs.Scene, images: np.ndarray) -> dict[str, Any]:
     """Whether an independent classifier still sees the class in reconstructions `[S, N, ...]`."""
     trained = judge_of(config, scene)
     labels = scene.dataset.test.labels[: config.num_images]
@@ -579,7 +653,7 @@ def judged(config: Config, scene: runs.Scene, images: np.ndarray) -> dict[str, A
     }
 
 
-def judge_of(config: Config, scene: runs.Scene) -> judge.Judge:
+def judge_of(config: DefenseConfig, scene: runs.Scene) -> judge.Judge:
     """The judge of a study, trained when it is first asked for."""
     dataset = _Same(scene.dataset.fingerprint, scene.dataset)
     return _judge(dataset, Path(config.workdir) / "learned")

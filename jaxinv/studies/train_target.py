@@ -6,30 +6,36 @@ run's folder holds target.safetensors (for --checkpoint), record.json and learni
 """
 
 import dataclasses
-from pathlib import Path
-
-from absl import flags
+from typing import Any
 
 from jaxinv.inputs import data
-from jaxinv.store import files
-from jaxinv.studies import cli
+from jaxinv.store import files, records
+from jaxinv.studies.config import DataConfig
+from jaxinv.studies.experiment import Experiment, setting
 from jaxinv.training import targets
 
-FLAGS = flags.FLAGS
-cli.define_count("epochs", None, "Passes over the data; by default chosen by the dataset.")
-cli.define_count("batch_size", None, "Images a step; by default chosen by the dataset.")
-cli.define_float("learning_rate", None, "Peak of the one-cycle schedule.", lower_bound=1e-8)
-cli.common_flags()
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig(DataConfig):
+    """Settings of the training of a target; None is the dataset's own."""
+
+    epochs: int | None = setting(None, "Passes over the data; by default chosen by the dataset.")
+    batch_size: int | None = setting(None, "Images a step; by default chosen by the dataset.")
+    learning_rate: float | None = setting(None, "Peak of the one-cycle schedule.", least=1e-8)
 
 
-def main() -> Path:
-    files.ensure_writable(FLAGS.workdir)
-    dataset = data.load(FLAGS.dataset, data_dir=FLAGS.data_dir, announce=print)
-    given = {name: FLAGS[name].value for name in ("epochs", "batch_size", "learning_rate")}
-    given = {name: value for name, value in given.items() if value is not None}
-    recipe = dataclasses.replace(targets.default_recipe(dataset), seed=FLAGS.seed, **given)
-    return targets.train_run(dataset, recipe, FLAGS.workdir, rerun=FLAGS.rerun)
+def run(config: TrainingConfig) -> list[dict[str, Any]]:
+    """Trains the target, if it is not trained yet; returns its record with its `path`."""
+    files.ensure_writable(config.workdir)
+    dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
+    names = ("epochs", "batch_size", "learning_rate")
+    given = {name: value for name in names if (value := getattr(config, name)) is not None}
+    recipe = dataclasses.replace(targets.default_recipe(dataset), seed=config.seed, **given)
+    path = targets.train_run(dataset, recipe, config.workdir, rerun=config.rerun)
+    records.note(path)
+    record = records.read(path.parent)
+    assert record is not None
+    return [{**record, "path": str(path)}]
 
 
-if __name__ == "__main__":
-    cli.run(main)
+EXPERIMENT = Experiment("train_target", TrainingConfig, run, __doc__)

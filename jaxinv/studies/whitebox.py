@@ -4,19 +4,18 @@ Reconstructs test images from the features that cross the wire at each --split, 
 maximum likelihood (He, Zhang & Lee 2021, Eq. 1), and compares them with the originals. Each split
 is a run of its own: record.json, images.npz and grid.png in <workdir>/whitebox/<run>/.
 
-  python experiments/whitebox.py --split=conv1
-  python experiments/whitebox.py --split=relu2,fc1 --method=hybrid
-  python experiments/whitebox.py --split=all --method=paper --num_images=1000
+  jaxinv whitebox --split=conv1
+  jaxinv whitebox --split=relu2,fc1 --method=hybrid
+  jaxinv whitebox --split=all --method=paper --num_images=1000
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-from absl import flags
 
 from jaxinv import defenses
 from jaxinv.attacks.inversion.solvers import Result
@@ -25,80 +24,70 @@ from jaxinv.attacks.whitebox import rmle as whitebox
 from jaxinv.attacks.whitebox import surrogate
 from jaxinv.constants import paper
 from jaxinv.errors import UsageError
-from jaxinv.studies import cli, runs
+from jaxinv.studies import runs
+from jaxinv.studies.config import SURROGATES, AttackConfig
+from jaxinv.studies.experiment import Experiment, setting
 from jaxinv.training import targets
 
-EXPERIMENT = "whitebox"
-
-FLAGS = flags.FLAGS
-flags.DEFINE_enum(
-    "method",
-    "map",
-    [*whitebox.METHODS, *surrogate.METHODS],
-    "paper: the authors' settings (Adam with AMSGrad, eps 1e-3, mean losses). tv: Adam with total "
-    "variation, pixels kept in [0, 1], rectifiers attacked through what went into them. map: "
-    "Levenberg-Marquardt with total variation and a Gaussian prior of the attacker's images. "
-    "hybrid: map, then an inverse map that is trained on the attacker's images as start, the "
-    "distribution of its errors as prior, and a trained correction. Takes minutes to learn.",
-)
-flags.DEFINE_string(
-    "tv_weight",
-    None,
-    "lambda of Eq. 1c, constant over the run, in the method's own scale: a number, or for paper "
-    "code or printed, the authors' program's or the paper's number at that split. By default code "
-    "for paper; for tv it falls from 1 to 0.003; map and hybrid choose it on their own images.",
-)
-cli.define_float("beta", None, "Smoothness of the total variation, Eq. 1b.", lower_bound=0.1)
-flags.DEFINE_enum(
-    "solver",
-    None,
-    list(whitebox.SOLVERS),
-    "By default amsgrad for paper, adam for tv, lm (Levenberg-Marquardt) for map and hybrid.",
-)
-cli.define_count("steps", None, "Steps of the solver, of each stage of hybrid.")
-cli.define_count("cg_steps", None, "Steps of conjugate gradients in each step of lm.")
-cli.define_float("learning_rate", None, "Of amsgrad and adam.", lower_bound=1e-8)
-cli.define_float(
-    "eps", None, "Of amsgrad and adam, beside the root of the second moment.", lower_bound=0
-)
-flags.DEFINE_boolean("box", None, "Keep pixels in [0, 1].")
-flags.DEFINE_enum(
-    "surrogate",
-    "attacker",
-    ["attacker", "same"],
-    "Images that map and hybrid learn from: the attacker's own, or the target's training images. "
-    "Neither paper nor tv learns from images.",
-)
-cli.define_count(
-    "fit_steps",
-    inverse.STEPS,
-    "Steps of training the inverse map of hybrid, and each correction, to whole epochs.",
-)
-cli.define_count(
-    "chunk",
-    None,
-    "Images attacked at once, filled up with copies if there are fewer; by default what is fast.",
-)
-cli.common_flags(num_images=100, splits="conv1")
+METHODS = (*whitebox.METHODS, *surrogate.METHODS)
+_OVERRIDES = ("beta", "solver", "steps", "cg_steps", "learning_rate", "eps", "box")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(runs.Config):
-    """A white-box experiment, over one or several cuts.
+class WhiteboxConfig(AttackConfig):
+    """Settings of a white-box attack, at one or several cuts."""
 
-    Attributes:
-      method: a key of `whitebox.METHODS` or of `surrogate.METHODS`.
-      tv_weight: "code", "printed", a number as text, or None for the method's own.
-      overrides: fields of `whitebox.Settings` that are not the method's default.
-      fit_steps: of training, for hybrid.
-      chunk: as the flag.
-    """
+    method: str = setting(
+        "map",
+        "paper: the authors' settings (Adam with AMSGrad, eps 1e-3, mean losses). tv: Adam with "
+        "total variation, pixels kept in [0, 1], rectifiers attacked through what went into them. "
+        "map: Levenberg-Marquardt with total variation and a Gaussian prior of the attacker's "
+        "images. hybrid: map, then an inverse map that is trained on the attacker's images as "
+        "start, the distribution of its errors as prior, and a trained correction. Takes minutes "
+        "to learn.",
+        choices=METHODS,
+    )
+    tv_weight: str | None = setting(
+        None,
+        "lambda of Eq. 1c, constant over the run, in the method's own scale: a number, or for "
+        "paper code or printed, the authors' program's or the paper's number at that split. By "
+        "default code for paper; for tv it falls from 1 to 0.003; map and hybrid choose it on "
+        "their own images.",
+    )
+    beta: float | None = setting(None, "Smoothness of the total variation, Eq. 1b.", least=0.1)
+    solver: str | None = setting(
+        None,
+        "By default amsgrad for paper, adam for tv, lm (Levenberg-Marquardt) for map and hybrid.",
+        choices=tuple(whitebox.SOLVERS),
+    )
+    steps: int | None = setting(None, "Steps of the solver, of each stage of hybrid.")
+    cg_steps: int | None = setting(None, "Steps of conjugate gradients in each step of lm.")
+    learning_rate: float | None = setting(None, "Learning rate of amsgrad and adam.", least=1e-8)
+    eps: float | None = setting(
+        None, "Constant of amsgrad and adam beside the root of the second moment.", least=0
+    )
+    box: bool | None = setting(None, "Keep pixels in [0, 1].")
+    surrogate: str = setting(
+        "attacker",
+        "Images that map and hybrid learn from: the attacker's own, or the target's training "
+        "images. Neither paper nor tv learns from images.",
+        choices=SURROGATES,
+    )
+    fit_steps: int = setting(
+        inverse.STEPS,
+        "Steps of training the inverse map of hybrid, and each correction, to whole epochs.",
+    )
+    chunk: int | None = setting(
+        None,
+        "Images attacked at once, filled up with copies if there are fewer; by default what is "
+        "fast.",
+    )
 
-    method: str = "map"
-    tv_weight: str | None = None
-    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    fit_steps: int = inverse.STEPS
-    chunk: int | None = None
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Returns the fields of `whitebox.Settings` that are not the method's default."""
+        given = {name: getattr(self, name) for name in _OVERRIDES}
+        return {name: value for name, value in given.items() if value is not None}
 
     @property
     def learns(self) -> bool:
@@ -106,21 +95,21 @@ class Config(runs.Config):
         return self.method in surrogate.METHODS
 
 
-def run(config: Config) -> list[dict[str, Any]]:
+def run(config: WhiteboxConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet, cut by cut, and returns all records with their `path`."""
     scene = runs.load(config)
     settings = {cut: _settings(config, scene.target, cut) for cut in scene.cuts}
     attacks = [partial(_run_cut, config, scene, cut, settings[cut]) for cut in scene.cuts]
-    return runs.run_all(EXPERIMENT, config, scene, attacks)
+    return runs.run_all(EXPERIMENT.name, config, scene, attacks)
 
 
-def _settings(config: Config, target: targets.Target, cut: str) -> whitebox.Settings:
+def _settings(config: WhiteboxConfig, target: targets.Target, cut: str) -> whitebox.Settings:
     """A method's settings at a cut; what map and hybrid choose themselves is chosen later."""
     overrides = dict(config.overrides)
     if config.learns:
         if config.tv_weight is not None:
             raise UsageError(
-                f"--tv_weight={config.tv_weight}: --method={config.method} chooses it; "
+                f"tv_weight={config.tv_weight}: method={config.method} chooses it; "
                 "it is for paper and tv."
             )
         return dataclasses.replace(whitebox.map_settings(), **overrides)
@@ -128,7 +117,7 @@ def _settings(config: Config, target: targets.Target, cut: str) -> whitebox.Sett
     if config.tv_weight is not None:
         if config.method != "paper" and config.tv_weight in ("code", "printed"):
             raise UsageError(
-                f"--tv_weight={config.tv_weight}: is for --method=paper alone; expected a number."
+                f"tv_weight={config.tv_weight}: is for method=paper alone; expected a number."
             )
         weight = paper.resolve_lambda(config.tv_weight, target.network, cut)
         overrides |= {"tv_weight": weight, "tv_start": weight}
@@ -136,7 +125,7 @@ def _settings(config: Config, target: targets.Target, cut: str) -> whitebox.Sett
 
 
 def _run_cut(
-    config: Config, scene: runs.Scene, cut: str, settings: whitebox.Settings
+    config: WhiteboxConfig, scene: runs.Scene, cut: str, settings: whitebox.Settings
 ) -> dict[str, Any]:
     identity = {
         "settings": dataclasses.asdict(settings),
@@ -148,7 +137,7 @@ def _run_cut(
     }
     attack = partial(_attack, config, scene, cut, settings)
     return runs.run_once(
-        EXPERIMENT,
+        EXPERIMENT.name,
         config,
         scene,
         cut,
@@ -159,7 +148,7 @@ def _run_cut(
 
 
 def _attack(
-    config: Config, scene: runs.Scene, cut: str, settings: whitebox.Settings
+    config: WhiteboxConfig, scene: runs.Scene, cut: str, settings: whitebox.Settings
 ) -> runs.Outcome:
     edge, _ = scene.target.network.split(cut)
     params, images = scene.target.params, scene.images(config)
@@ -202,11 +191,4 @@ def _attack(
     )
 
 
-def main() -> Path:
-    names = ("beta", "solver", "steps", "cg_steps", "learning_rate", "eps", "box")
-    overrides = {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
-    return Path(run(runs.from_flags(Config, overrides=overrides))[-1]["path"])
-
-
-if __name__ == "__main__":
-    cli.run(main)
+EXPERIMENT = Experiment("whitebox", WhiteboxConfig, run, __doc__)

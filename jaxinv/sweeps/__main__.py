@@ -1,6 +1,6 @@
 """Many runs of one experiment: a grid over its flags, each point done once.
 
-./launch.sh sweep EXPERIMENT [--flag=value[,value...] ...]
+jaxinv sweep EXPERIMENT [--flag=value[,value...] ...]
 
 Every flag that the experiment takes one value of may be given several here, with commas between,
 and so may --split, of which "all" is every cut of the network. Each combination is a run of its
@@ -13,10 +13,10 @@ their runs. Each run has a log in <workdir>/sweeps/<sweep>/, whose summary.json 
 printed. Exit status: 0; 1 if a run failed; 2 for a mistake in the command, before anything starts;
 130 or 143 when interrupted.
 
-  ./launch.sh sweep whitebox --split=all --seed=0,1,2
-  JOBS=4 ./launch.sh sweep blackbox --dataset=mnist,cifar10 --split=all --method=paper,strong
-  ./launch.sh sweep defenses --split=conv1,relu2,fc1 --defense=dropout --level=0,.2,.4,.6,.8
-  EXECUTOR=slurm PARTITION=gpu TIME=2:00:00 GPUS=1 ./launch.sh sweep whitebox --split=all
+  jaxinv sweep whitebox --split=all --seed=0,1,2
+  JOBS=4 jaxinv sweep blackbox --dataset=mnist,cifar10 --split=all --method=paper,strong
+  jaxinv sweep defenses --split=conv1,relu2,fc1 --defense=dropout --level=0,.2,.4,.6,.8
+  EXECUTOR=slurm PARTITION=gpu TIME=2:00:00 GPUS=1 jaxinv sweep whitebox --split=all
 
 Environment variables:
   JOBS            runs at once (default: one on each core, with NVIDIA GPUs one on two cores, as
@@ -36,7 +36,7 @@ from pathlib import Path
 
 from jaxinv import sweeps
 from jaxinv.errors import UsageError, UserError
-from jaxinv.studies import cli
+from jaxinv.studies import cli, experiment
 from jaxinv.sweeps import grid, slurm, summary
 
 _TASK = "--task="
@@ -46,13 +46,13 @@ def main(arguments: Sequence[str]) -> int:
     """Runs a sweep and returns the exit status."""
     if {"-h", "--help"} & set(arguments):
         print((__doc__ or "").strip())
-        print(f"\nExperiments: {', '.join(grid.scripts())}")
+        print(f"\nExperiments: {', '.join(experiment.MODULES)}")
         return 0
     if arguments and arguments[0].startswith(_TASK):  # of a job array of ours
         return slurm.task(Path(arguments[0].removeprefix(_TASK)))
     if not arguments or arguments[0].startswith("-"):
         raise UsageError(
-            f"expected the name of an experiment first, one of {', '.join(grid.scripts())}; "
+            f"expected the name of an experiment first, one of {', '.join(experiment.MODULES)}; "
             "--help tells more."
         )
     script, *rest = arguments
@@ -76,21 +76,28 @@ def _say(message: str) -> None:
     print(f"sweep: error: {' '.join(message.splitlines())}", file=sys.stderr)
 
 
-if __name__ == "__main__":
+def run(arguments: Sequence[str]) -> int:
+    """Runs a sweep; says on stderr what went wrong, in a line, and returns the exit status."""
     try:
-        sys.exit(main(sys.argv[1:]))
+        return main(arguments)
     except UserError as error:
-        _say(str(error))
-        sys.exit(error.exit_code)
+        named = arguments and arguments[0] in experiment.MODULES
+        names = experiment.find(arguments[0]).settings if named else ()
+        _say(cli.with_flags(str(error), names))
+        return error.exit_code
     except sweeps.StoppedError as stopped:
         _say(str(stopped))
-        sys.exit(128 + stopped.signal)
+        return 128 + stopped.signal
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from what is finished.")
-        sys.exit(130)
+        return 130
     except BrokenPipeError:
         sys.stderr.close()
-        sys.exit(1)
+        return 1
     except OSError as error:  # a full disk, for one
         _say(cli.of_the_system(error))
-        sys.exit(1)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))

@@ -1,14 +1,13 @@
-"""From flags to runs: a grid over the flags that a script takes one value of.
+"""From flags to runs: a grid over the flags that an experiment takes one value of.
 
-What a script's flags are is asked of the script itself, so every mistake in a name or a value is
-found before anything starts. Lists of a script's stay whole, because what they name is learned or
-shown together; `--split` alone is a list that is run one by one.
+The flags are those of the experiment's value, so every mistake in a name or a value is found before
+anything starts. Lists stay whole, because their items are learned or shown together; `--split`
+alone is a list that is run one by one, unless the experiment weighs cuts against each other.
 """
 
 import functools
 import hashlib
 import itertools
-import runpy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,25 +15,15 @@ from typing import Any
 from absl import flags
 
 import jaxinv
-from jaxinv.errors import UsageError, UserError
+from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.machine import environment
-from jaxinv.studies import cli
+from jaxinv.studies import experiment
 from jaxinv.sweeps.store import Run
 
 PACKAGE = Path(jaxinv.__file__).parent
-EXPERIMENTS = PACKAGE.parent / "experiments"
 OF_THE_SWEEP = ("workdir", "rerun")  # the same for all runs, and no part of their names
 _ONE_VALUE = ("data_dir", *OF_THE_SWEEP)  # a comma in it is one in a path
-_JOINT_SPLITS = ("partition",)  # weighs cuts against each other
-
-
-def scripts() -> list[str]:
-    """Names of the scripts there are."""
-    found = sorted(path.stem for path in EXPERIMENTS.glob("[!_]*.py"))
-    if not found:
-        raise UserError(f"there are no experiments in {EXPERIMENTS}: sweeps need a checkout.")
-    return found
 
 
 def parse(script: str, arguments: Sequence[str]) -> dict[str, str]:
@@ -80,6 +69,8 @@ def expand(script: str, given: Mapping[str, str]) -> list[Run]:
       UsageError: there is no such script, flag or value, or not as many images.
       UserError: data or checkpoint cannot be had.
     """
+    from jaxinv.studies.runs import check_images  # imports JAX
+
     known = flags_of(script)
     for name in OF_THE_SWEEP:
         if name in given:
@@ -93,7 +84,7 @@ def expand(script: str, given: Mapping[str, str]) -> list[Run]:
         choices = {**axes, **_checked_splits(script, axes, dataset)}
         if "num_images" in known:
             numbers = axes.get("num_images", [str(known["num_images"].default)])
-            cli.check_images(max(map(int, numbers)), len(dataset.test))
+            check_images(max(map(int, numbers)), len(dataset.test))
         paths = axes.get("checkpoint", [""])
         targets = {path: _target_digest(path, dataset.name) for path in paths}
         for point in itertools.product(*choices.values()):
@@ -114,8 +105,9 @@ def values(script: str, name: str, text: str) -> list[str]:
       UsageError: there is no such flag, or it does not take one of them.
     """
     known = flags_of(script)
-    is_list = name in known and isinstance(known[name].parser, flags.BaseListParser)
-    is_whole = is_list and (name != "split" or script in _JOINT_SPLITS)
+    found_ = experiment.find(script)
+    is_list = name in known and found_.settings[name].many
+    is_whole = is_list and (name != "split" or found_.joins_cuts)
     found = []
     for one in [text] if is_whole or name in _ONE_VALUE else text.split(","):
         value = _parsed(known, name, one.strip())
@@ -128,34 +120,15 @@ def values(script: str, name: str, text: str) -> list[str]:
 
 @functools.cache
 def flags_of(script: str) -> flags.FlagValues:
-    """The flags that a script defines.
+    """Returns the flags of an experiment.
 
     Raises:
-      UsageError: there is no such script, or it makes no records.
+      UsageError: there is no such experiment, or it makes no records.
     """
-    if script not in scripts():
-        raise UsageError(f"there is no experiment '{script}'; there are: {', '.join(scripts())}.")
-    # absl keeps one set of flags for a process, and scripts define flags of the same names. So this
-    # script finds an empty set, and what it and `cli` put there is taken away again.
-    shared, module = flags.FLAGS, f"sweep of {script}"
-    mine = dict(vars(shared))
-    vars(shared).clear()
-    flags.FlagValues.__init__(shared)
-    try:
-        runpy.run_path(str(EXPERIMENTS / f"{script}.py"), run_name=module)
-        found = {name: (shared[name], shared.find_module_defining_flag(name)) for name in shared}
-    finally:
-        vars(shared).clear()
-        vars(shared).update(mine)
-    own = flags.FlagValues()
-    for name, (flag, owner) in found.items():
-        if owner in (module, cli.__name__):
-            own[name] = flag
-        elif name == flag.name and name not in shared:  # a library's, which looks for it later
-            flags.DEFINE_flag(flag, shared, owner)
-    if not {"dataset", *OF_THE_SWEEP} <= {*own}:
+    found = experiment.find(script)
+    if not {"dataset", *OF_THE_SWEEP} <= found.settings.keys():
         raise UsageError(f"{script} makes no records of its own: there is nothing to sweep.")
-    return own
+    return found.define_flags()
 
 
 def _parsed(known: flags.FlagValues, name: str, text: str) -> Any:
@@ -175,13 +148,14 @@ def _checked_splits(
     script: str, axes: Mapping[str, list[str]], dataset: data.Dataset
 ) -> dict[str, list[str]]:
     """`{"split": names}` where it is given, in the network's spelling."""
-    from jaxinv.networks import for_images  # imports JAX
+    from jaxinv.networks import for_images
+    from jaxinv.studies.runs import resolve_splits  # both import JAX
 
     if "split" not in axes:
         return {}
-    names = [name for text in axes["split"] for name in text.split(",") if name]
-    cuts = cli.resolve_splits(names, for_images(dataset.image_shape, dataset.num_classes))
-    return {"split": [",".join(cuts)] if script in _JOINT_SPLITS else cuts}
+    names = [name for text in axes["split"] for name in text.split(",")]
+    cuts = resolve_splits(names, for_images(dataset.image_shape, dataset.num_classes))
+    return {"split": [",".join(cuts)] if experiment.find(script).joins_cuts else cuts}
 
 
 def _target_digest(checkpoint: str, dataset: str) -> str | None:
@@ -199,9 +173,8 @@ def _target_digest(checkpoint: str, dataset: str) -> str | None:
 
 @functools.cache
 def _code_digest() -> str:
-    """12 digits of all of our code: with other code, scripts are asked anew what is finished."""
+    """12 digits of all of our code: with other code, experiments are asked anew."""
     total = hashlib.sha256()
-    for folder in (PACKAGE, EXPERIMENTS):
-        for path in sorted(folder.rglob("*.py")):
-            total.update(f"{path.relative_to(folder)} ".encode() + path.read_bytes())
+    for path in sorted(PACKAGE.rglob("*.py")):
+        total.update(f"{path.relative_to(PACKAGE)} ".encode() + path.read_bytes())
     return total.hexdigest()[:12]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from jaxinv.store import records
-from jaxinv.sweeps import grid, interrupts, settings
+from jaxinv.sweeps import interrupts, settings
 from jaxinv.sweeps.interrupts import StoppedError
 from jaxinv.sweeps.settings import Settings
 from jaxinv.sweeps.store import Outcome, Run, Sweep
@@ -207,7 +207,7 @@ def _begin(
 ) -> _Begun:
     command = [
         sys.executable,
-        str(grid.EXPERIMENTS / f"{run.script}.py"),
+        *("-P", "-m", "jaxinv", run.script),
         *(f"--{name}={value}" for name, value in run.flags.items()),
         f"--workdir={sweep.workdir}",
         *(["--rerun"] if sweep.rerun else []),

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from scripts import load_script
 
 from jaxinv.attacks.whitebox import rmle as whitebox
 from jaxinv.attacks.whitebox.rmle import Settings, Stage
@@ -17,11 +16,10 @@ from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import data
 from jaxinv.look import figures
 from jaxinv.networks import lenet5
-from jaxinv.studies import benchmark
+from jaxinv.studies import benchmark, speed
 from jaxinv.studies.benchmark import Run, Work
+from jaxinv.training import targets
 from jaxinv.training.targets import Target
-
-script = load_script("benchmark")
 
 # Multiplications and additions from the image to relu2, by hand: 24 x 24 outputs of 5 x 5 taps and
 # 8 filters, then 8 x 8 outputs of 5 x 5 x 8 and 16 filters.
@@ -258,23 +256,23 @@ def test_devices_have_a_panel_if_they_were_measured(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"method": ("paper", "slow")}, "--method=slow: expected some of paper, tv"),
-        ({"method": ()}, "--method=: expected"),
-        ({"batch": ("10", "0")}, "--batch=0: expected positive numbers"),
-        ({"batch": ("many",)}, "--batch=many: expected"),
-        ({"batch": ()}, "--batch=: expected"),
-        ({"devices": ("-1",)}, "--devices=-1: expected"),
-        ({"devices": ("99",)}, "--devices=99: there "),
-        ({"reference": "true", "method": ("inverse", "paper")}, "--reference: .* inverse"),
+        ({"method": ("paper", "slow")}, "method=slow: expected some of paper, tv"),
+        ({"method": ()}, "method=: expected"),
+        ({"batch": (10, 0)}, "batch=0: expected positive numbers"),
+        ({"batch": ()}, "batch=0: expected"),
+        ({"devices": (-1,)}, "devices=-1: expected"),
+        ({"devices": (99,)}, "devices=99: there "),
+        ({"reference": "true", "method": ("inverse", "paper")}, "reference=true: .* inverse"),
         ({"split": ("conv9",), "dataset": "mnist_5k"}, "conv9"),
-        ({"batch": ("1001",), "dataset": "mnist_5k"}, "--batch=1001 .* 1000 images"),
+        ({"batch": (1001,), "dataset": "mnist_5k"}, "batch=1001: .* 1000 images"),
     ],
 )
 def test_a_wrong_flag_is_one_line(flags, message, tmp_path, monkeypatch):
     target = Target(lenet5(), {}, "none", "", {})
-    monkeypatch.setattr(script.targets, "find", lambda *args, **options: target)
+    monkeypatch.setattr(targets, "find", lambda *args, **options: target)
+    monkeypatch.setattr(targets, "test_accuracy", lambda *args: 0.9)
     with pytest.raises(UsageError, match=message) as caught:
-        script.run(script.Config(**flags, workdir=str(tmp_path)))
+        speed.run(speed.BenchmarkConfig(**flags, workdir=str(tmp_path)))
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 

@@ -1,5 +1,6 @@
-"""What every script does with its flags, its output and what goes wrong, without a script."""
+"""The command line of an experiment: flags, output, errors and exit status."""
 
+import dataclasses
 import errno
 import io
 import os
@@ -8,25 +9,31 @@ import sys
 from pathlib import Path
 
 import pytest
-from scripts import ROOT, own_flags
+from scripts import ROOT
 
 from jaxinv.errors import UserError
 from jaxinv.studies import cli
+from jaxinv.studies.config import PlacesConfig
+from jaxinv.studies.experiment import Experiment, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class FakeConfig(PlacesConfig):
+    a: str | None = setting(None, "Something.")
 
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Runs a `main`; returns the exit status and what is said on stderr."""
+    """Runs an experiment of a function; returns the exit status and what is said on stderr."""
     monkeypatch.setattr(cli, "use_compilation_cache", lambda: None)
 
     def run(main, *arguments):
-        monkeypatch.setattr(sys, "argv", ["some.py", *arguments])
-        with own_flags():
-            try:
-                cli.run(main)
-            except SystemExit as ended:
-                return ended.code, capsys.readouterr().err
-            return 0, capsys.readouterr().err
+        fake = Experiment("fake", FakeConfig, lambda config: [{"path": main()}], "Fake.")
+        try:
+            cli.run(fake, arguments, "some.py")
+        except SystemExit as ended:
+            return ended.code, capsys.readouterr().err
+        return 0, capsys.readouterr().err
 
     return run
 
@@ -45,6 +52,12 @@ def test_what_the_system_refuses_is_one_line(run):
         (OSError("something"), "something."),
     ):
         assert run(failing(error)) == (1, f"some.py: error: {said}\n")
+
+
+def test_arguments_are_told_as_flags(run):
+    error = UserError("a=b/seed=3: no (seed=1, workdir=x, other=2).")
+    said = "some.py: error: --a=b/seed=3: no (--seed=1, --workdir=x, other=2).\n"
+    assert run(failing(error)) == (1, said)
 
 
 def test_a_message_of_several_lines_is_one(run):

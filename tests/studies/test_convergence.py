@@ -12,7 +12,6 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from scripts import load_script
 
 from jaxinv.attacks.inversion.loop import Snapshot
 from jaxinv.attacks.whitebox import rmle as whitebox
@@ -20,11 +19,11 @@ from jaxinv.errors import UsageError
 from jaxinv.measures import quality
 from jaxinv.networks import lenet5
 from jaxinv.store import checkpoints, records
+from jaxinv.studies import convergence
+from jaxinv.studies.convergence import watcher as watching
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = ROOT / "experiments" / "convergence.py"
-
-convergence = load_script("convergence")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def originals_of(count):
 def watcher_of(edge, params, count):
     images = originals_of(count)
     features = np.asarray(edge.apply(params, images))
-    return convergence.Watcher(images, features, edge, params), images
+    return watching.Watcher(images, features, edge, params), images
 
 
 def snapshot(images, indices, steps, seconds, error):
@@ -65,13 +64,13 @@ def test_the_misfit_is_the_error_of_the_features_over_the_features(edge, params)
         np.sum((made - seen) ** 2) / np.sum(seen.astype(np.float64) ** 2)
         for made, seen in zip(features, observed, strict=True)
     ]
-    found = convergence.relative_misfit(edge, params, x, observed)
+    found = watching.relative_misfit(edge, params, x, observed)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_the_misfit_of_features_that_are_all_zero_is_finite(edge, params):
     observed = np.zeros((2, *edge.output_shape), np.float32)
-    assert np.isfinite(convergence.relative_misfit(edge, params, originals_of(2), observed)).all()
+    assert np.isfinite(watching.relative_misfit(edge, params, originals_of(2), observed)).all()
 
 
 def test_curves_are_statistics_over_the_images(edge, params):
@@ -88,7 +87,7 @@ def test_curves_are_statistics_over_the_images(edge, params):
     np.testing.assert_allclose(curves["psnr_high"], np.percentile(psnr, 75, axis=1), rtol=1e-4)
     last = snapshot(images, [0, 1], [4] * 2, 1.0, errors[1]).x
     features = np.asarray(edge.apply(params, images))
-    misfit = convergence.relative_misfit(edge, params, last, features)
+    misfit = watching.relative_misfit(edge, params, last, features)
     assert curves["misfit_median"][-1] == pytest.approx(np.median(misfit), rel=1e-5)
     assert curves["misfit_low"][-1] == pytest.approx(np.percentile(misfit, 25), rel=1e-5)
     assert curves["misfit_high"][-1] == pytest.approx(np.percentile(misfit, 75), rel=1e-5)
@@ -174,7 +173,7 @@ def test_an_attack_in_stages_is_followed_to_what_it_returns(edge, params):
         return np.full((len(features), 28, 28, 1), 0.3, np.float32) if found is None else found
 
     stages = [whitebox.Stage(settings, estimate=slow_start) for _ in range(2)]
-    watcher = convergence.Watcher(images, features, edge, params)
+    watcher = watching.Watcher(images, features, edge, params)
     timed = [convergence._timed(stage, watcher.spend) for stage in stages]
     found = whitebox.invert(edge, params, features, timed, chunk=2, watch=watcher, watch_every=2)
     plain = whitebox.invert(edge, params, features, stages, chunk=2)
@@ -192,7 +191,7 @@ def test_an_attack_in_stages_is_followed_to_what_it_returns(edge, params):
 
 def test_methods_keep_their_order_and_are_taken_once():
     assert convergence.resolve_methods(["TV", " paper", "tv"]) == ("tv", "paper")
-    for names, word in [(["magic"], "--method=magic: .*paper, tv, map, hybrid"), ([], "empty")]:
+    for names, word in [(["magic"], "method=magic: .*paper, tv, map, hybrid"), ([], "method=: ")]:
         with pytest.raises(UsageError, match=word):
             convergence.resolve_methods(names)
 
@@ -215,7 +214,7 @@ def run_script(folder, *options):
 
 def config_in(folder, **changes):
     """What `run_script` runs there without other flags, for this process."""
-    return convergence.Config(
+    return convergence.ConvergenceConfig(
         **{
             "method": ("tv", "paper"),
             "split": ("conv1",),

@@ -13,11 +13,12 @@ from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.machine import environment
 from jaxinv.measures import bounds, costs
-from jaxinv.measures.decision import Constraints
 from jaxinv.networks import sequence
 from jaxinv.store import records
-from jaxinv.studies import partition, runs, tradeoffs
-from jaxinv.studies.partition import Config
+from jaxinv.studies import runs, tradeoffs
+from jaxinv.studies.partition import limits, options
+from jaxinv.studies.partition import study as studies
+from jaxinv.studies.partition.options import PartitionConfig
 from jaxinv.training import targets
 
 NETWORK = sequence(
@@ -110,10 +111,10 @@ def study(scene, monkeypatch, tmp_path):
             "num_images": 5,
             "split": ("all",),
             "defense": ("none", "gaussian:1"),
-            "attacker": ("adaptive",),
+            "threat_model": ("whitebox",),
             **changes,
         }
-        return partition.study(Config(**settings))
+        return studies.run(PartitionConfig(**settings))
 
     run.attacked = attacked
     run.workdir = tmp_path
@@ -124,8 +125,8 @@ def study(scene, monkeypatch, tmp_path):
 
 
 def test_defences_of_one_kind_and_site_are_learned_together():
-    config = Config(defense=("none", "gaussian:.5", "dropout@input:.2", "gaussian:2"))
-    found = partition.choices(config)
+    config = PartitionConfig(defense=("none", "gaussian:.5", "dropout@input:.2", "gaussian:2"))
+    found = options.choices(config)
     assert [(each.kinds, each.sites, each.levels) for each in found] == [
         (("gaussian",), ("feature",), ((0.0,), (0.5,), (2.0,))),
         (("dropout",), ("input",), ((0.2,),)),
@@ -133,9 +134,9 @@ def test_defences_of_one_kind_and_site_are_learned_together():
 
 
 def test_no_defence_needs_no_other():
-    (found,) = partition.choices(Config(defense=("none",)))
+    (found,) = options.choices(PartitionConfig(defense=("none",)))
     assert found.levels == ((0.0,),)
-    nopeek, host = partition.choices(Config(defense=("none", "nopeek:1")))
+    nopeek, host = options.choices(PartitionConfig(defense=("none", "nopeek:1")))
     assert nopeek.kinds == ("nopeek",) and nopeek.levels == ((1.0,),)
     assert host.levels == ((0.0,),)
 
@@ -144,17 +145,17 @@ def test_no_defence_needs_no_other():
     "text, message",
     [
         ("blur:1", "--defense=blur"),
-        ("gaussian", "--defense=gaussian: a level is missing"),
+        ("gaussian", "defense=gaussian: a level is missing"),
         ("gaussian:much", "--level=much"),
         ("gaussian@wire:1", "--site=wire"),
-        ("", "--defense"),
-        ("nopeek:0", "--defense: nopeek at level 0 trains the edge on, too"),
-        ("gaussian+nopeek:1+0", "--defense: nopeek at level 0"),
+        ("", "defense=: a level"),
+        ("nopeek:0", "defense=nopeek:0: trains the edge on, too"),
+        ("gaussian+nopeek:1+0", "defense=nopeek:0: trains"),
     ],
 )
 def test_a_defence_that_is_none_is_named(text, message):
     with pytest.raises(UsageError, match=message):
-        partition.choices(Config(defense=(text,)))
+        options.choices(PartitionConfig(defense=(text,)))
 
 
 # --- Studies --------------------------------------------------------------------------------------
@@ -183,7 +184,7 @@ def test_a_record_has_every_choice_in_order_and_what_it_costs_and_leaks(study):
     assert [row["memory_bytes"] for row in rows] == sorted(row["memory_bytes"] for row in rows)
     assert (record["fit_s"], record["attack_s"], record["compile_s"]) == (6.0, 12.0, 18.0)
     folder = Path(record["path"]).parent
-    for name in (partition.COSTS_NAME, partition.CHOICES_NAME):
+    for name in (studies.COSTS_NAME, studies.CHOICES_NAME):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
 
 
@@ -199,7 +200,7 @@ def test_what_is_recommended_meets_the_constraints_and_leaks_least(study):
 
 
 def test_where_no_choice_fits_the_record_says_why(study):
-    record = study(constraints=Constraints(min_accuracy=0.99))
+    record = study(min_accuracy=0.99)
     assert record["recommendation"] is None and record["recommendation_split"] is None
     assert record["reason"] == "No choice meets min_accuracy=0.99."
 
@@ -221,7 +222,7 @@ def test_where_attacks_diverged_nothing_is_said_to_be_safe(study, monkeypatch):
         return record
 
     monkeypatch.setattr(tradeoffs, "run_one", diverges_at_fc)
-    record = study(constraints=Constraints(max_ssim=0.9))
+    record = study(max_ssim=0.9)
     for row in record["choices"]:
         if row["split"] == "fc":
             assert row["diverged"] and not row["pareto"]
@@ -262,14 +263,14 @@ def test_of_rounded_features_the_entropy_counts_and_not_the_bits_alone(study):
         for bound in (certified, estimated)
     ]
     assert bits[0] == pytest.approx(8 * costs.sent_bytes((6, 6, 2), QUANTIZED))
-    assert partition._RANGE_BITS < bits[1] < 0.9 * bits[0]
+    assert limits._RANGE_BITS < bits[1] < 0.9 * bits[0]
     # What is rounded last is few values, be there noise before it; not those of another edge.
     counted = {kind for (kind, site), found in told.items() if len(found) == 2}
     assert counted == {"quantize", "gaussian+quantize", "quantize+gaussian"}
     assert len(told["quantize", "input"]) == 1
 
 
-def test_bounds_on_the_target_are_not_of_an_edge_that_was_trained_on(study):
+def test_bounds_on_the_target_are_not_of_an_edge_that_was_trained_on(study, monkeypatch):
     rows = study(defense=("gaussian:1", "gaussian+nopeek:1+1", "gaussian+nopeek@input+feature:1+1"))
     names = {
         (row["defense"]["kind"], row["defense"]["site"]): [bound["name"] for bound in row["bounds"]]
@@ -280,7 +281,12 @@ def test_bounds_on_the_target_are_not_of_an_edge_that_was_trained_on(study):
     assert names["gaussian+nopeek", "feature"] == ["rate"]
     assert "Fano" in names["gaussian+nopeek", "input+feature"]  # of the image, whatever the edge
     # A cloud that is trained on leaves the edge as it is.
-    rows = study(defense=("gaussian:1",), retrain="cloud")["choices"]
+    attacks = PartitionConfig.attacks
+    trained = {"retrain": "cloud"}
+    monkeypatch.setattr(
+        PartitionConfig, "attacks", lambda own, **more: attacks(own, **trained, **more)
+    )
+    rows = study(defense=("gaussian:1",))["choices"]
     assert "Fano" in {bound["name"] for bound in rows[2]["bounds"]}
 
 
@@ -304,7 +310,7 @@ def test_another_question_about_the_same_attacks_measures_no_bound_anew(study, m
     before = study()
     monkeypatch.setattr(bounds, "evaluate", None)
     monkeypatch.setattr(bounds, "reid_sigma", None)
-    after = study(constraints=Constraints(min_accuracy=0.1), profile="microcontroller")
+    after = study(min_accuracy=0.1, profile="microcontroller")
     assert after["path"] != before["path"]
     assert [row["bounds"] for row in after["choices"]] == [
         row["bounds"] for row in before["choices"]

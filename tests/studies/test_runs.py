@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from absl import flags
 
 from jaxinv.defenses import DROPOUT
 from jaxinv.errors import UserError
@@ -16,12 +15,15 @@ from jaxinv.inputs import data
 from jaxinv.networks import lenet5
 from jaxinv.store import records
 from jaxinv.studies import runs
+from jaxinv.studies.config import AttackConfig
+from jaxinv.studies.experiment import setting
 from jaxinv.training import targets
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(runs.Config):
-    depth: int = 3
+class FakeConfig(AttackConfig):
+    method: str = setting("magic", "How.")
+    depth: int = setting(3, "How deep.")
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def run(scene, config, attack, *, cut="relu2", identity=None, **options):
 
 
 def config_in(tmp_path, **options):
-    return Config(method="magic", workdir=str(tmp_path), num_images=5, **options)
+    return FakeConfig(method="magic", workdir=str(tmp_path), num_images=5, **options)
 
 
 def test_a_run_is_done_once_and_again_when_it_is_asked_for(tmp_path, scene):
@@ -192,19 +194,6 @@ def test_every_cut_gets_a_line_and_several_a_picture(tmp_path, scene, capsys):
     assert out[2].startswith("conv1") and out[3].startswith("relu2")
     (picture,) = (tmp_path / "test").glob("grid-random-magic-*.png")
     assert str(picture) in out[4]
-
-
-def test_a_configuration_comes_from_the_flags_of_its_names(monkeypatch):
-    values = flags.FlagValues()
-    for field in dataclasses.fields(Config):
-        flags.DEFINE_string(field.name, f"<{field.name}>", "", flag_values=values)
-    flags.DEFINE_list("split", "a,b", "", flag_values=values, allow_override=True)
-    values.mark_as_parsed()
-    monkeypatch.setattr(runs.flags, "FLAGS", values)
-    config = runs.from_flags(Config, depth=7)
-    assert config.depth == 7
-    assert config.split == ("a", "b")
-    assert config.dataset == "<dataset>"
 
 
 # --- Side by side ---------------------------------------------------------------------------------

@@ -19,7 +19,14 @@ from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.networks import sequence
 from jaxinv.studies import runs, tradeoffs
-from jaxinv.studies.tradeoffs import Attacker, Choice, Config, Deployment, choices, protection
+from jaxinv.studies.tradeoffs import (
+    Attacker,
+    Choice,
+    DefenseConfig,
+    Deployment,
+    choices,
+    protection,
+)
 from jaxinv.training import retraining, targets
 
 NETWORK = sequence(
@@ -36,7 +43,7 @@ PARAMS = jax.jit(NETWORK.init)(jax.random.key(0))
 
 
 def config_of(**changes):
-    return Config(**{"split": ("relu",), "num_images": 5, **changes})
+    return DefenseConfig(**{"split": ("relu",), "num_images": 5, **changes})
 
 
 @pytest.fixture(scope="module")

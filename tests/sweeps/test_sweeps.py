@@ -1,7 +1,7 @@
 """Sweeps, mostly of a stand-in for an experiment that starts fast and can be told to fail.
 
-The stand-in lies in a checkout of its own, whose package is ours. It keeps a journal of what it
-does, so that what was done twice, or at once, is seen.
+The stand-in lies in a folder of its own, beside our package. It keeps a journal of its runs, so
+that a run that was done twice, or at once, is seen.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from pathlib import Path
 
 import pytest
 import slurm
-from absl import flags
 
 from jaxinv import sweeps
 from jaxinv.errors import UsageError, UserError
 from jaxinv.networks import cifar_cnn, lenet5
 from jaxinv.store import locks, records
+from jaxinv.studies import experiment
 from jaxinv.sweeps import grid, settings, summary
 from jaxinv.sweeps.settings import Settings
 from jaxinv.sweeps.store import Outcome, Run, Sweep
@@ -33,67 +33,74 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 STAND_IN = '''"""Stands in for an experiment: sleeps, and writes a record."""
 
+import dataclasses
 import fcntl
 import os
 import sys
 import time
 from pathlib import Path
 
-from absl import flags
-
-from jaxinv.studies import cli
 from jaxinv.store import records
+from jaxinv.studies import cli
+from jaxinv.studies.config import AttackConfig
+from jaxinv.studies.experiment import Experiment, setting
 
-flags.DEFINE_enum("method", "good", ["good", "bad", "silent", "torn"], "How it ends.")
-flags.DEFINE_list("level", "1", "One record each.")
-flags.DEFINE_boolean("box", None, "A switch.")
-cli.define_float("sleep", 0.1, "Seconds.", lower_bound=0)
-cli.common_flags(num_images=4, splits="conv1")
-FLAGS = flags.FLAGS
+cli.use_compilation_cache = lambda: None  # it starts faster without JAX
 
 
-def journal(event):
-    with open(f"{FLAGS.workdir}/journal", "a") as file:
-        file.write(f"{event} {FLAGS.split[0]}/{FLAGS.seed} {os.getpid()} {time.monotonic()}\\n")
+@dataclasses.dataclass(frozen=True)
+class FakeConfig(AttackConfig):
+    num_images: int = 4
+    method: str = setting("good", "How it ends.", choices=["good", "bad", "silent", "torn"])
+    level: tuple[str, ...] = setting(("1",), "One record each.")
+    box: bool | None = setting(None, "A switch.")
+    sleep: float = setting(0.1, "Seconds.", least=0)
 
 
-def main():
-    work, path = Path(FLAGS.workdir), None
+def run(config):
+    work, split, path = Path(config.workdir), config.split[0], None
+
+    def journal(event):
+        with open(work / "journal", "a") as file:
+            file.write(f"{event} {split}/{config.seed} {os.getpid()} {time.monotonic()}\\n")
+
     print("the stand-in starts")
-    for level in FLAGS.level:
-        config = {"split": FLAGS.split, "seed": FLAGS.seed, "level": level}
-        config |= {"method": FLAGS.method, "box": FLAGS.box}
-        folder = records.run_dir(work, "fake", config, label=f"{FLAGS.split[0]}-s{FLAGS.seed}")
+    for level in config.level:
+        identity = {"split": list(config.split), "seed": config.seed, "level": level}
+        identity |= {"method": config.method, "box": config.box}
+        folder = records.run_dir(work, "fake", identity, label=f"{split}-s{config.seed}")
         path = folder / "record.json"
-        if FLAGS.rerun or not records.read(folder):
+        if config.rerun or not records.read(folder):
             work.mkdir(exist_ok=True)
             with open(work / f"{folder.name}.busy", "w") as busy:
                 fcntl.flock(busy, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails if it runs twice at once
                 journal("begin")
-                time.sleep(FLAGS.sleep)
-                if FLAGS.method == "bad":
+                time.sleep(config.sleep)
+                if config.method == "bad":
                     print("fake.py: error: it was told to fail.", file=sys.stderr)
                     sys.exit(3)
                 record = {
                     "experiment": "fake", "dataset": "none", "data_source": "none",
-                    "seed": FLAGS.seed, "device": os.environ.get("CUDA_VISIBLE_DEVICES"),
-                    "versions": {}, "config": config, "config_hash": records.config_hash(config),
-                    "psnr_mean": FLAGS.seed + 10.0, "ssim_mean": 0.5, "split_name": FLAGS.split[0],
+                    "seed": config.seed, "device": os.environ.get("CUDA_VISIBLE_DEVICES"),
+                    "versions": {}, "config": identity,
+                    "config_hash": records.config_hash(identity),
+                    "psnr_mean": config.seed + 10.0, "ssim_mean": 0.5, "split_name": split,
                     "cores": sorted(getattr(os, "sched_getaffinity", lambda pid: ())(0)),
                 }
                 records.write(folder, record, images=None)
                 journal("end")
         records.note(path)
-    if FLAGS.method == "torn":
+    if config.method == "torn":
         path.write_text("{")
-    print(path if FLAGS.method != "silent" else "nothing")
     print("a warning that comes late", file=sys.stderr)
+    return [{"path": path if config.method != "silent" else "nothing"}]
 
 
-if __name__ == "__main__":
-    FLAGS(sys.argv)
-    main()
+EXPERIMENT = Experiment("fake", FakeConfig, run, __doc__)
 '''
+
+# Python imports it at its start.
+REGISTER = 'from jaxinv.studies import experiment\nexperiment.MODULES["fake"] = "fake_experiment"\n'
 
 # A sweep without the seconds that it takes to ask a script for its flags.
 DRIVER = """
@@ -116,18 +123,19 @@ sys.exit(any(outcome.state == "failed" for outcome in outcomes))
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A checkout whose one experiment is the stand-in."""
+    """A folder on the path of Python, with which the stand-in is an experiment."""
     folder = tmp_path_factory.mktemp("checkout")
     (folder / "jaxinv").symlink_to(ROOT / "jaxinv")
-    (folder / "experiments").mkdir()
-    (folder / "experiments" / "fake.py").write_text(STAND_IN)
+    (folder / "fake_experiment.py").write_text(STAND_IN)
+    (folder / "sitecustomize.py").write_text(REGISTER)
     return folder
 
 
 @pytest.fixture
 def stand_in(checkout, monkeypatch):
-    """The stand-in is the experiment of this process, too."""
-    monkeypatch.setattr(grid, "EXPERIMENTS", checkout / "experiments")
+    """The stand-in is an experiment of this process, too."""
+    monkeypatch.syspath_prepend(checkout)
+    monkeypatch.setitem(experiment.MODULES, "fake", "fake_experiment")
     monkeypatch.setenv("PYTHONPATH", str(checkout))
     for name in ("JOBS", "EXECUTOR"):
         monkeypatch.delenv(name, raising=False)
@@ -281,16 +289,13 @@ def test_what_decides_the_numbers_is_known_of_a_run(stand_in, tmp_path):
     assert {"code", "data", "jaxinv"} <= plain.inputs.keys()
 
 
-def test_real_scripts_tell_their_flags():
-    before = {name: flags.FLAGS[name] for name in flags.FLAGS}
+def test_experiments_tell_their_flags():
     scripts = ("whitebox", "blackbox", "queryfree", "defenses", "partition", "convergence")
     for script in (*scripts, "benchmark"):
         assert {"split", "seed", "workdir", "dataset"} <= set(grid.flags_of(script))
     assert "epochs" in grid.flags_of("train_target") and "split" not in grid.flags_of(
         "train_target"
     )
-    assert {name: flags.FLAGS[name] for name in before} == before
-    assert "tv_weight" not in flags.FLAGS
     assert grid.values("whitebox", "steps", "5,10") == ["5", "10"]
     assert grid.values("defenses", "level", "0,.2") == ["0,.2"]
     assert grid.values("convergence", "method", "paper,tv") == ["paper,tv"]
@@ -328,7 +333,8 @@ MISTAKES = {
     "no such choice": ("fake", {"method": "good,better"}, "method=better"),
     "not finite": ("fake", {"sleep": "1,nan"}, "sleep"),
     "no such split": ("fake", {"split": "conv1,rellu2"}, "did you mean relu2"),
-    "no split": ("fake", {"split": ""}, "--split is empty"),
+    "no split": ("fake", {"split": ""}, "split=: no such layer"),
+    "a comma too many": ("fake", {"split": "conv1,"}, "split=: no such layer"),
     "too many images": ("fake", {"num_images": "4,1001"}, "1000 images"),
     "no such dataset": ("fake", {"dataset": "mnist_5k,mnits"}, "mnits"),
     "of the sweep": ("fake", {"workdir": "here"}, "--workdir=here"),
@@ -579,7 +585,8 @@ def test_help(bench):
         assert done.returncode == 0
         for name in ("JOBS", "EXECUTOR", "PARTITION", "TIME", "GPUS", "SBATCH_OPTIONS"):
             assert f"\n  {name} " in done.stdout
-        assert done.stdout.splitlines()[-1] == "Experiments: fake"
+        last = done.stdout.splitlines()[-1]
+        assert last.startswith("Experiments: whitebox, ") and last.endswith(", fake")
 
 
 def test_a_work_folder_that_cannot_be_written(bench):
@@ -753,7 +760,7 @@ def test_two_sweeps_at_once_share_their_runs(bench):
 
 
 def test_a_lock_is_free_when_its_holder_is_killed(tmp_path):
-    code = f"from jaxinv import locks; f = locks.acquire({str(tmp_path / 'a')!r}, wait=True)"
+    code = f"from jaxinv.store import locks; f = locks.acquire({str(tmp_path / 'a')!r}, wait=True)"
     code += "; print(1, flush=True); import time; time.sleep(60)"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE) as holder:

@@ -1,121 +1,17 @@
-"""Where to split a network and which defence to add: what that costs, and what it still leaks.
-
-For every cut of a target and every --defense: accuracy of the whole test split; latency, energy and
-memory on a device of a --profile; what the strongest of the attackers that are run reconstructs of
-the test images, and what no attacker can (bounds). Of these choices it shows the Pareto set, and
-recommends one that meets the constraints. Sending everything and sending nothing are choices, too.
-
-Each attack is a run of defenses.py, so either script reads what the other has finished, and attacks
-of the other scripts on the same release count, too. The run itself is a folder
-<workdir>/partition/<run>/ with record.json, pareto.png and costs.png; report.py makes a page of it.
-
-  python experiments/partition.py --dataset=mnist
-  python experiments/partition.py --profile=microcontroller --max_latency_ms=100 --min_accuracy=.97
-  python experiments/partition.py --defense=none,dropout:.6,gaussian:2,quantize:1 --max_ssim=.5
-  python experiments/partition.py --split=relu2,fc1 --profile=my_device.toml --prefer=energy
-"""
+"""The lines that a partition study prints. Standard library, but for `measured`."""
 
 import itertools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-from absl import flags
 
 from jaxinv.machine import environment
 from jaxinv.measures import costs, decision, quality
-from jaxinv.measures.decision import Constraints
-from jaxinv.studies import cli, partition, runs, tradeoffs
-from jaxinv.studies.partition import Config
 from jaxinv.studies.tradeoffs import SAFE_REID
-from jaxinv.training import retraining
-
-FLAGS = flags.FLAGS
-flags.DEFINE_list(
-    "defense",
-    "none,gaussian:.5,gaussian:2",
-    "Defences, a comma list of kind:level, or kind@site:level, as defenses.py knows them; none is "
-    "one. gaussian@input:.5 is noise on the input; a+b:.2+.3 does both.",
-)
-flags.DEFINE_string(
-    "profile",
-    "phone-wifi",
-    f"Device and network: {', '.join(costs.profile_names())}, or a file of one's own, .toml.",
-)
-cli.define_float(
-    "min_accuracy",
-    None,
-    "Constraint: share of right answers, as measured. By default one point less than undefended.",
-    lower_bound=0,
-    upper_bound=1,
-)
-cli.define_float("max_latency_ms", None, "Constraint: of one image.", lower_bound=0)
-cli.define_float("max_energy_mj", None, "Constraint: of the device, for one image.", lower_bound=0)
-cli.define_float(
-    "max_memory_mb",
-    None,
-    "Constraint: of the device. By default what the profile has, if it says.",
-    lower_bound=0,
-)
-cli.define_float(
-    "max_ssim",
-    None,
-    "Constraint: of every attacker's reconstructions, with the whole 95% interval of the mean.",
-    lower_bound=0,
-    upper_bound=1,
-)
-cli.define_float(
-    "max_reid",
-    None,
-    "Constraint: share of images that any attacker re-identifies, with the whole 95% interval.",
-    lower_bound=0,
-    upper_bound=1,
-)
-flags.DEFINE_enum(
-    "prefer", "privacy", decision.PREFERENCES, "What is best among choices that meet all of these."
-)
-flags.DEFINE_list(
-    "threat_model",
-    "whitebox,blackbox",
-    f"Attackers to run: one or several of {', '.join(tradeoffs.THREAT_MODELS)}. What others have "
-    "finished in --workdir counts, too.",
-)
-flags.DEFINE_list("attacker", "adaptive", "One or both of paper and adaptive, as in defenses.py.")
-cli.define_count("fit_steps", 400, "Steps of training what an attacker learns.")
-cli.define_count("shadow_steps", 300, "Steps of training query-free shadows.")
-flags.DEFINE_boolean(
-    "correction", False, "Whether white-box attackers learn a correction, too; it takes longer."
-)
-flags.DEFINE_enum(
-    "surrogate",
-    "attacker",
-    ["attacker", "same"],
-    "Images that the attacker learns from: its own, or the target's training images.",
-)
-flags.DEFINE_boolean(
-    "measure",
-    False,
-    "Whether to time every edge on this machine, too, and to compare with what is counted.",
-)
-cli.common_flags(num_images=64, splits="all")
+from jaxinv.training.targets import Target
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Runs what is not finished yet and returns the record with its `path`."""
-    record = partition.study(config)
-    folder = Path(record["path"]).parent
-    print(table(record))
-    print(f"What each cut costs: {folder / partition.COSTS_NAME}")
-    print(f"Accuracy against what is left: {folder / partition.CHOICES_NAME}")
-    print(summary(record))
-    if config.measure:
-        print(measured(config))
-    return record
-
-
-def measured(config: Config) -> str:
-    """Seconds an image of each edge on this machine, beside its FLOPs, and how the orders agree."""
-    target = runs.load(config).target
+def measured(target: Target) -> str:
+    """Returns seconds an image of each edge on this machine, beside its FLOPs, and their orders."""
     counted = {row.split: row.edge_flops for row in costs.split_costs(target.network)}
     seconds = costs.measure_edges(target.network, target.params)
     lines = [f"Edges on this machine, {environment.facts()['device']}, 64 images at once:"]
@@ -246,23 +142,3 @@ def _advice_text(advice: Mapping[str, Any]) -> str:
 
 def _ssim(row: Mapping[str, Any]) -> str:
     return "-" if row["ssim_mean"] is None else f"{row['ssim_mean']:.3f}"
-
-
-def main() -> Path:
-    given = {name: FLAGS[name].value for name in Constraints.__dataclass_fields__}
-    config = runs.from_flags(
-        Config,
-        constraints=Constraints(**given),
-        method="-".join(FLAGS.attacker),
-        site=(),
-        level=None,
-        releases=1,
-        draws=1,
-        retrain="none",
-        retrain_steps=retraining.STEPS,
-    )
-    return Path(run(config)["path"])
-
-
-if __name__ == "__main__":
-    cli.run(main)

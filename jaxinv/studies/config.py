@@ -1,0 +1,71 @@
+"""Settings that mean the same in every experiment. Their texts stand here once."""
+
+import dataclasses
+
+from jaxinv.studies.experiment import setting
+
+SURROGATES = ("attacker", "same")
+
+
+@dataclasses.dataclass(frozen=True)
+class PlacesConfig:
+    """Where data are and results go, and the seed."""
+
+    data_dir: str | None = setting(
+        None, "Folder of prepared TFDS datasets; by default TFDS_DATA_DIR, then TFDS's own folder."
+    )
+    workdir: str = setting("results", "Folder for records and pictures.")
+    seed: int = setting(0, "Seed of all randomness of this run.", least=0, most=2**32 - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(PlacesConfig):
+    """Settings of runs on one dataset."""
+
+    dataset: str = setting(
+        "mnist",
+        "mnist, cifar10, mnist_5k (embedded), or any TFDS image classification dataset whose "
+        "images are 28x28 grey or 32x32 colour.",
+    )
+    rerun: bool = setting(False, "Run again even if the record exists.")
+    multihost: bool = setting(
+        False,
+        "This is one of several processes that share the work, on one host or on many: they are "
+        "found through SLURM (srun), a TPU pod, Open MPI or Kubernetes, or told by the variables "
+        "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID. The first writes files.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CutsConfig(DataConfig):
+    """Settings of runs at one or several cuts."""
+
+    split: tuple[str, ...] = setting(
+        ("conv1",),
+        "Layer after which the network is cut: one name, a comma list, or all. The paper's "
+        "spelling is understood (ReLU2 is relu2).",
+        may_be_empty=True,  # the network knows what to choose from
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackConfig(CutsConfig):
+    """Settings of runs that attack test images."""
+
+    num_images: int = setting(100, "How many images of the test split to attack, from the first.")
+    checkpoint: str | None = setting(
+        None,
+        "Trained target, as train_target writes it; by default the one that ships with jaxinv, "
+        "else the newest in --workdir, else one is trained.",
+    )
+    surrogate: str = setting(
+        "attacker",
+        "Images that the attacker learns from, if it does: its own, or the target's training "
+        "images.",
+        choices=SURROGATES,
+    )
+
+    @property
+    def method_name(self) -> str:
+        """How the run attacks, for titles and names of files."""
+        return self.method  # type: ignore[attr-defined]

@@ -1,0 +1,40 @@
+"""Where to split a network and which defence to add: what that costs, and what it still leaks.
+
+For every cut of a target and every --defense: accuracy of the whole test split; latency, energy and
+memory on a device of a --profile; what the strongest of the attackers that are run reconstructs of
+the test images, and what no attacker can (bounds). Of these choices it shows the Pareto set, and
+recommends one that meets the constraints. Sending everything and sending nothing are choices, too.
+
+Each attack is a run of the experiment defenses, so either reads what the other has finished, and
+attacks of the others on the same release count, too. The run itself is a folder
+<workdir>/partition/<run>/ with record.json, choices.png and costs.png; the report has a page of it.
+
+  jaxinv partition --dataset=mnist
+  jaxinv partition --profile=microcontroller --max_latency_ms=100 --min_accuracy=.97
+  jaxinv partition --defense=none,dropout:.6,gaussian:2,quantize:1 --max_ssim=.5
+  jaxinv partition --split=relu2,fc1 --profile=my_device.toml --prefer=energy
+"""
+
+from pathlib import Path
+from typing import Any
+
+from jaxinv.studies import runs
+from jaxinv.studies.experiment import Experiment
+from jaxinv.studies.partition import study, table
+from jaxinv.studies.partition.options import PartitionConfig
+
+
+def run(config: PartitionConfig) -> list[dict[str, Any]]:
+    """Runs what is not finished yet and returns the record with its `path`."""
+    record = study.run(config)
+    folder = Path(record["path"]).parent
+    print(table.table(record))
+    print(f"What each cut costs: {folder / study.COSTS_NAME}")
+    print(f"Accuracy against what is left: {folder / study.CHOICES_NAME}")
+    print(table.summary(record))
+    if config.measure:
+        print(table.measured(runs.load(config).target))
+    return [record]
+
+
+EXPERIMENT = Experiment(study.NAME, PartitionConfig, run, __doc__, joins_cuts=True)

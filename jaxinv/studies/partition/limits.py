@@ -1,0 +1,215 @@
+"""Bounds on each choice of a partition study, kept in the work folder. JAX."""
+
+import functools
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from tqdm import tqdm
+
+from jaxinv.defenses import GAUSSIAN, NONE, Defense, Mechanism, Release
+from jaxinv.machine import hosts, source
+from jaxinv.measures import bounds, costs
+from jaxinv.networks import Network
+from jaxinv.store import files, records
+from jaxinv.studies import runs, tradeoffs
+from jaxinv.studies.partition.options import Option, PartitionConfig
+from jaxinv.studies.tradeoffs import SAFE_REID, Deployment
+
+_GALLERY = 1000  # test images that bounds are about
+_SAMPLED, _DITHERS = 2, 8  # of these, at which the edge's information is measured; of each
+_SENT = 256  # dithers of each, for the entropy of what is sent
+_RANGE_BITS = 64  # least and greatest value beside the symbols of an example
+
+
+def of_options(
+    config: PartitionConfig,
+    scene: runs.Scene,
+    options: Sequence[Option],
+    prices: Mapping[str, costs.CutCost],
+) -> tuple[list[list[dict[str, Any]]], list[dict[str, Any]]]:
+    """Bounds on every choice, and what is certain of every cut."""
+    known = _Limits(config, scene)
+    jobs: list[list[Callable[[], Any]]] = []
+    for cut in scene.cuts:
+        own = [option for option in options if option.deployment.cut == cut]
+        bits = [8 * option.sent_bytes(prices[cut]) for option in own]
+        jobs.append(
+            [
+                *(
+                    partial(known.of, option.deployment, option.defense, bits=each)
+                    for option, each in zip(own, bits, strict=True)
+                ),
+                partial(known.certain, cut),
+            ]
+        )
+    of_choices, of_cuts = [], []
+    with runs.side_by_side(jobs) as measured:
+        waiting = iter(measured)
+        for job in tqdm(jobs, "bounds", unit="cut", disable=None, leave=False):
+            *found, certain = (next(waiting)() for _ in job)
+            of_choices += found
+            of_cuts.append(certain)
+    return of_choices, of_cuts
+
+
+class _Limits:
+    """What theory allows, kept in the work folder."""
+
+    def __init__(self, config: PartitionConfig, scene: runs.Scene):
+        self._config, self._scene = config, scene
+        self._gallery = scene.dataset.test[:_GALLERY].images
+
+    def of(self, deployment: Deployment, defense: Defense, *, bits: float) -> list[dict[str, Any]]:
+        """Bounds on the release of a cut behind a defence, as a record has them."""
+        known = {
+            "defense": defense.describe(),
+            "bits": bits,
+            "same_edge": deployment.same_edge,
+            "sampled": [_SAMPLED, _DITHERS, _SENT],
+        }
+
+        def find() -> list[dict[str, Any]]:
+            through = bounds.channel(deployment.edge, defense)
+            information, features = None, None
+            if through is not None and through.network.cuts and not deployment.same_edge:
+                through = None  # what is measured here is the target's edge, and not this one
+            if through is not None:
+                features = self._features(through.network)
+                information = self._information(through.network)
+            found = bounds.evaluate(
+                through,
+                information,
+                self._gallery,
+                features,
+                bits=bits,
+                entropies=self._entropies(deployment, defense),
+            )
+            return [{**bound._asdict(), "value": _finite(bound.value)} for bound in found]
+
+        return self._kept(deployment.cut, "bounds", known, find, _are_bounds)
+
+    def certain(self, cut: str) -> dict[str, Any]:
+        """The Gaussian noise that surely holds re-identification down, and what it costs.
+
+        Both on the images that bounds are about: noise that makes them alike leaves little to
+        classify.
+        """
+
+        def find() -> dict[str, Any]:
+            edge, cloud = self._scene.target.network.split(cut)
+            different = bounds.distinct(self._gallery)
+            sigma = bounds.reid_sigma(self._features(edge)[different], SAFE_REID)
+            if not math.isfinite(sigma):
+                return {"sigma": None, "accuracy": None}
+            noise, key = GAUSSIAN.at("feature", sigma), jax.random.key(self._config.seed)
+            params, test = self._scene.target.params, self._scene.dataset.test[:_GALLERY]
+            right = tradeoffs.classified(edge, cloud, params, test, [noise], key)
+            return {"sigma": sigma, "accuracy": float(right.mean())}
+
+        found = self._kept(cut, "certain", {"share": SAFE_REID}, find, _is_certain)
+        return {"split": cut, **found}
+
+    def _kept(
+        self,
+        cut: str,
+        name: str,
+        known: dict[str, Any],
+        find: Callable[[], Any],
+        whole: Callable[[Any], bool],
+    ) -> Any:
+        """What was found before, if it is not to be found again; what is damaged is set aside."""
+        known |= {
+            "data": self._scene.dataset.fingerprint,
+            "target": self._scene.target.fingerprint,
+            "cut": cut,
+            "gallery": len(self._gallery),
+            "seed": self._config.seed,
+            "code": source.digest(__name__),
+        }
+        folder = Path(self._config.workdir) / "learned"
+        path = folder / f"{cut}-{records.config_hash(known)}-{name}.json"
+
+        def kept() -> Any:
+            if not self._config.rerun:
+                try:
+                    read = json.loads(path.read_bytes())
+                    if whole(read):
+                        return read
+                    files.set_aside(path, "not what was measured")
+                except (ValueError, RecursionError) as error:
+                    files.set_aside(path, str(error))
+                except OSError:
+                    pass  # nothing was found before
+            found = find()
+            files.atomic_write(path, lambda file: file.write(json.dumps(found).encode()))
+            return found
+
+        return hosts.first(kept)
+
+    def _entropies(self, deployment: Deployment, defense: Defense) -> list[float]:
+        """Bits that a release has at most at dithered images, where it is of few symbols."""
+        last = [step for step in defense.steps if step.site == "feature" and step.level][-1:]
+        if not last or last[0].mechanism.symbols is None or not deployment.same_edge:
+            return []
+        mechanism, _, level = last[0]
+        key_dither, key = jax.random.split(jax.random.fold_in(jax.random.key(self._config.seed), 2))
+        found = []
+        for number, image in enumerate(self._gallery[:_SAMPLED]):
+            shape = (_SENT, *image.shape)
+            dither = jax.random.normal(jax.random.fold_in(key_dither, number), shape)
+            copies = image[None] + bounds.DITHER * np.asarray(dither)
+            release = Release(deployment.edge, self._scene.target.params, copies, defense, key)
+            seen = _symbols(mechanism, release[np.arange(_SENT)], jnp.float32(level))
+            found.append(bounds.entropy(np.asarray(seen), level) + _RANGE_BITS)
+        return found
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 - it lives as long as a run
+    def _information(self, network: Network) -> bounds.Information:
+        key = jax.random.fold_in(jax.random.key(self._config.seed), 1)
+        params = self._scene.target.params
+        images = self._gallery[:_SAMPLED]
+        return bounds.information(network, params, images, key, draws=_DITHERS)
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019
+    def _features(self, network: Network) -> np.ndarray:
+        key = jax.random.key(0)  # nothing is drawn
+        release = Release(network, self._scene.target.params, self._gallery, NONE, key)
+        return release[np.arange(len(self._gallery))]
+
+
+@partial(jax.jit, static_argnums=0)
+def _symbols(mechanism: Mechanism, released: Array, level: Array) -> Array:
+    """By which features `[B, ...]` are sent."""
+    assert mechanism.symbols is not None
+    return jax.vmap(mechanism.symbols, (0, None))(released, level)
+
+
+def _are_bounds(found: Any) -> bool:
+    """Whether what was read is bounds, as a record has them."""
+    kinds = {"value": float | None, "dithered": bool}
+    return isinstance(found, list) and all(
+        isinstance(one, dict)
+        and one.keys() == set(bounds.Bound._fields)
+        and all(isinstance(value, kinds.get(key, str)) for key, value in one.items())
+        for one in found
+    )
+
+
+def _is_certain(found: Any) -> bool:
+    return (
+        isinstance(found, dict)
+        and found.keys() == {"sigma", "accuracy"}
+        and all(isinstance(value, float | None) for value in found.values())
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,260 @@
+"""Choices of a cut and a defence, and all attacks on each of them. NumPy."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from jaxinv.defenses import MECHANISMS, NONE, Defense
+from jaxinv.errors import UsageError
+from jaxinv.machine import source
+from jaxinv.measures import costs, decision
+from jaxinv.measures.decision import Constraints
+from jaxinv.store import records
+from jaxinv.studies import runs, tradeoffs
+from jaxinv.studies.config import SURROGATES, AttackConfig
+from jaxinv.studies.experiment import setting
+from jaxinv.studies.tradeoffs import Attacker, DefenseConfig, Deployment
+
+
+@dataclasses.dataclass(frozen=True)
+class PartitionConfig(AttackConfig):
+    """Settings of a study of cuts and defences as choices."""
+
+    split: tuple[str, ...] = ("all",)
+    num_images: int = 64
+    defense: tuple[str, ...] = setting(
+        ("none", "gaussian:.5", "gaussian:2"),
+        "Defences, a comma list of kind:level, or kind@site:level, as the experiment defenses "
+        "knows them; none is one. gaussian@input:.5 is noise on the input; a+b:.2+.3 does both.",
+    )
+    profile: str = setting(
+        "phone-wifi",
+        f"Device and network: {', '.join(costs.profile_names())}, or a file of one's own, .toml.",
+    )
+    min_accuracy: float | None = setting(
+        None,
+        "Constraint: share of right answers, as measured. By default one point less than "
+        "undefended.",
+        least=0,
+        most=1,
+    )
+    max_latency_ms: float | None = setting(None, "Constraint: of one image.", least=0)
+    max_energy_mj: float | None = setting(
+        None, "Constraint: of the device, for one image.", least=0
+    )
+    max_memory_mb: float | None = setting(
+        None, "Constraint: of the device. By default what the profile has, if it says.", least=0
+    )
+    max_ssim: float | None = setting(
+        None,
+        "Constraint: of every attacker's reconstructions, with the whole 95% interval of the mean.",
+        least=0,
+        most=1,
+    )
+    max_reid: float | None = setting(
+        None,
+        "Constraint: share of images that any attacker re-identifies, with the whole 95% interval.",
+        least=0,
+        most=1,
+    )
+    prefer: str = setting(
+        "privacy",
+        "The best of the choices that meet all of these has the most of this.",
+        choices=tuple(decision.PREFERENCES),
+    )
+    threat_model: tuple[str, ...] = setting(
+        ("whitebox", "blackbox"),
+        f"Attackers to run: one or several of {', '.join(tradeoffs.THREAT_MODELS)}. What others "
+        "have finished in --workdir counts, too.",
+    )
+    attacker: tuple[str, ...] = setting(
+        ("adaptive",), "One or both of paper and adaptive, as in the experiment defenses."
+    )
+    fit_steps: int = setting(400, "Steps of training what an attacker learns.")
+    shadow_steps: int = setting(300, "Steps of training query-free shadows.")
+    correction: bool = setting(
+        False, "Whether white-box attackers learn a correction, too; it takes longer."
+    )
+    surrogate: str = setting(
+        "attacker",
+        "Images that the attacker learns from: its own, or the target's training images.",
+        choices=SURROGATES,
+    )
+    measure: bool = setting(
+        False,
+        "Whether to time every edge on this machine, too, and to compare with what is counted.",
+    )
+
+    @property
+    def constraints(self) -> Constraints:
+        """The constraints to be met."""
+        names = (field.name for field in dataclasses.fields(Constraints))
+        return Constraints(**{name: getattr(self, name) for name in names})
+
+    def attacks(self, **changes: Any) -> DefenseConfig:
+        """Returns the settings of the attacks on the choices."""
+        shared = {field.name for field in dataclasses.fields(self)}
+        shared &= {field.name for field in dataclasses.fields(DefenseConfig)}
+        own = {name: getattr(self, name) for name in shared} | {"draws": 1}
+        return DefenseConfig(**{**own, **changes})
+
+
+class Option(NamedTuple):
+    """A choice: a level of a deployment, and all attacks on it."""
+
+    deployment: Deployment
+    number: int
+    attacks: list[dict[str, Any]]
+
+    @property
+    def defense(self) -> Defense:
+        return self.deployment.family[self.number]
+
+    @property
+    def is_undefended(self) -> bool:
+        return self.deployment.retrain == "none" and not self.defense.levels.any()
+
+    @property
+    def is_made_of_features(self) -> bool:
+        """Whether its releases can be made of undefended features."""
+        at_features = all(step.site == "feature" for step in self.defense.steps)
+        return self.deployment.retrain == "none" and at_features and not self.is_undefended
+
+    def sent_bytes(self, price: costs.CutCost) -> int:
+        """Bytes that cross the wire for one image."""
+        return costs.sent_bytes(price.features, plain(self.defense.describe()))
+
+
+def choices(config: PartitionConfig) -> list[tradeoffs.Choice]:
+    """The defences as families that are attacked together.
+
+    Raises:
+      UsageError: one is unknown, or its level out of range.
+    """
+    families: dict[tuple[str, str], list[str]] = {}
+    undefended = False
+    for text in config.defense:
+        name, _, level = text.strip().partition(":")
+        if name == "none":
+            undefended = True
+            continue
+        if not level:
+            raise UsageError(f"defense={text}: a level is missing, as in {name or 'dropout'}:0.5.")
+        kind, _, site = name.partition("@")
+        families.setdefault((kind, site or "feature"), []).append(level)
+    # Any mechanism is none at level 0, and learned together with its other levels; but for those
+    # that train the edge.
+    host = next((key for key in families if key[0] != "nopeek" and "+" not in key[0]), None)
+    if undefended:
+        families.setdefault(host or ("dropout", "feature"), []).insert(0, "0")
+    found: list[tradeoffs.Choice] = []
+    for (kind, site), levels in families.items():
+        own = config.attacks(defense=(kind,), site=(site,), level=tuple(levels))
+        found += tradeoffs.choices(own)
+        _check_trained_in(found[-1])
+    return found
+
+
+def _check_trained_in(choice: tradeoffs.Choice) -> None:
+    """At level 0 the edge is trained on all the same: that is another edge, and not no defence."""
+    for column, kind in enumerate(choice.kinds):
+        trains = kind in MECHANISMS and MECHANISMS[kind].penalty is not None
+        if trains and any(row[column] == 0 for row in choice.levels or ()):
+            raise UsageError(
+                f"defense={kind}:0: trains the edge on, too; expected a level above 0, or "
+                "none, which does not."
+            )
+
+
+def attacked(
+    config: PartitionConfig, scene: runs.Scene, chosen: Sequence[tradeoffs.Choice]
+) -> list[Option]:
+    """Every choice, cut by cut."""
+    attacks = config.attacks()
+    options: list[Option] = []
+    jobs: list[list[Callable[[], dict[str, Any]]]] = []
+    for cut in scene.cuts:
+        for choice in chosen:
+            deployment = Deployment(attacks, scene, cut, choice)
+            attackers = [
+                Attacker(attacks, scene, deployment, threat, method)
+                for threat in dict.fromkeys(config.threat_model)
+                for method in dict.fromkeys(config.attacker)
+            ]
+            own = [Option(deployment, number, []) for number in range(len(deployment.family))]
+            options += own
+            jobs.append(
+                [
+                    partial(_attack, attacks, scene, attacker, option)
+                    for option in own
+                    for attacker in attackers
+                ]
+            )
+    # What attackers share is made before there are several of them.
+    tradeoffs.judge_of(attacks, scene)
+    with runs.side_by_side(jobs) as steps:
+        runs.run_all(tradeoffs.EXPERIMENT, attacks, scene, steps, table=tradeoffs.TABLE, grid=False)
+    known = _known(config, scene)
+    for option in options:
+        seen = {record["config_hash"] for record in option.attacks}
+        others = known.get(_key(option.deployment.cut, option.defense.describe()), [])
+        option.attacks.extend(other for other in others if other["config_hash"] not in seen)
+    for option in options:
+        if option.is_undefended:
+            # Whoever sees plain features can defend them first, and attack what that leaves.
+            option.attacks.extend(
+                attack
+                for other in options
+                if other.deployment.cut == option.deployment.cut and other.is_made_of_features
+                for attack in other.attacks
+            )
+    return options
+
+
+def _attack(
+    config: DefenseConfig, scene: runs.Scene, attacker: Attacker, option: Option
+) -> dict[str, Any]:
+    record = tradeoffs.run_one(config, scene, attacker, option.number)
+    option.attacks.append(record)
+    return record
+
+
+def _known(config: PartitionConfig, scene: runs.Scene) -> dict[str, list[dict[str, Any]]]:
+    """Finished attacks on releases of this target, by cut and defence; of as many images.
+
+    Attacks on defences by other code are left out, and what lacks a measure.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    measured = {"psnr_mean", "psnr_ci", "ssim_mean", "ssim_ci", "reid_top1", "reid_ci"}
+    for record in records.find(config.workdir):
+        same = (
+            "split" in record
+            and measured <= record.keys()
+            and _is_current(record)
+            and record.get("data_fingerprint") == scene.dataset.fingerprint
+            and (record.get("target") or {}).get("fingerprint") == scene.target.fingerprint
+            and record["num_images"] >= config.num_images
+            and record["releases"] == 1
+            and record.get("retrain", "none") == "none"
+        )
+        if same:
+            found.setdefault(_key(record["split"], record["defense"]), []).append(record)
+    return found
+
+
+def _is_current(record: dict[str, Any]) -> bool:
+    """Returns whether a record attacked what is released now; other experiments defend nothing."""
+    defended = record["experiment"] == tradeoffs.EXPERIMENT
+    return not defended or record.get("code") == source.digest(*tradeoffs.DECIDED_BY)
+
+
+def _key(cut: str, defense: dict[str, Any]) -> str:
+    """Of a release; what is off at level 0 is no defence."""
+    return json.dumps([cut, plain(defense)], sort_keys=True)
+
+
+def plain(defense: dict[str, Any]) -> dict[str, Any]:
+    """Returns a defence as records describe it; at level 0 it is none."""
+    return NONE.describe() if defense["level"] == 0 else defense
