@@ -1,10 +1,10 @@
-"""Where to split and what to add: which choices are worth having, and which to take. NumPy.
+"""Choices of a cut and a defense: the Pareto front, limits, and a recommendation. NumPy.
 
-A choice is a cut and a defence, as a row of a `partition` record: a dictionary of what it costs and
-of what it leaves to the strongest of those that attacked it (`worst`), in base units.
+A choice is a row of a `partition` record: a dictionary of its costs and of the success of its
+strongest attacker (`worst`), in base units.
 
-Choices are compared by what was measured, the means: those whose intervals overlap may change
-places on other images. Limits on what leaks are on whole intervals, all others on the means.
+Choices are compared by measured means: choices whose intervals overlap may change places on other
+images. Limits on leakage apply to whole intervals, all others to means.
 """
 
 import dataclasses
@@ -18,21 +18,20 @@ from jaxinv.store import records
 
 PREFERENCES = ("privacy", "accuracy", "latency", "energy")
 
-
 Row = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Constraints:
-    """What a choice must meet; None for what does not matter.
+    """Limits that a choice must meet; None for no limit.
 
     Attributes:
-      min_accuracy: share of the test split that is classified rightly, as measured.
+      min_accuracy: share of the test split classified correctly, as measured.
       max_latency_ms: of one image, from the edge's first layer to the cloud's answer.
       max_energy_mj: that the device spends on one image.
       max_memory_mb: of parameters and activations on the device, 1e6 bytes.
-      max_ssim: of what the strongest attacker reconstructs, with the whole 95% interval.
-      max_reid: share of images that it re-identifies, with the whole 95% interval.
+      max_ssim: of the strongest attacker's reconstructions, by the upper end of the 95% interval.
+      max_reid: share of images that an attacker re-identifies, by the upper end of the interval.
     """
 
     min_accuracy: float | None = None
@@ -43,9 +42,9 @@ class Constraints:
     max_reid: float | None = None
 
     def broken(self, row: Row) -> list[str]:
-        """Names of those that a choice does not meet, and "diverged" where an attack did.
+        """Returns the names of limits that a choice breaks, and "diverged" where an attack did.
 
-        An attack that diverged proves nothing: no limit on what leaks is met then.
+        A diverged attack proves nothing, so a limit on leakage cannot be met then.
         """
         values = {
             "min_accuracy": -row["accuracy"],
@@ -55,27 +54,32 @@ class Constraints:
             "max_ssim": row["ssim_ci"][1],
             "max_reid": row["reid_ci"][1],
         }
-        limits = dataclasses.asdict(self)
-        if limits["min_accuracy"] is not None:
-            limits["min_accuracy"] = -limits["min_accuracy"]
-        names = [
+        limits = self.limits
+        if "min_accuracy" in limits:
+            limits["min_accuracy"] *= -1
+        unmet = [
             name
-            for name, value in values.items()
-            if limits[name] is not None and not (value is not None and value <= limits[name])
+            for name, most in limits.items()
+            if values[name] is None or not values[name] <= most
         ]
-        return names + (["diverged"] if row.get("diverged") else [])
+        return unmet + (["diverged"] if row.get("diverged") else [])
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Limits by name, without those that are None."""
+        given = dataclasses.asdict(self)
+        return {name: value for name, value in given.items() if value is not None}
 
 
 def worst(attacks: Sequence[Row]) -> dict[str, Any]:
-    """What attacks on one choice leave of privacy, each measure by whoever does best in it.
+    """Returns the greatest leakage of a choice, each measure by the attack that is best in it.
 
     Args:
       attacks: records of attacks on the same release.
 
     Returns:
       `psnr_mean`, `ssim_mean`, `reid_top1` and their `_ci`, whose upper end is the highest of all;
-      `attacker`, the threat model and method that is worst by SSIM, and `surrogate` if that was
-      the target's own training images; `diverged`, whether any of them did.
+      `attacker`, the best by SSIM, as `attacker` returns it; `diverged`, True if any attack did.
 
     Raises:
       ValueError: there is no attack.
@@ -88,23 +92,24 @@ def worst(attacks: Sequence[Row]) -> dict[str, Any]:
         ("ssim_mean", "ssim_ci"),
         ("reid_top1", "reid_ci"),
     ):
-        # What diverged altogether has no mean.
-        best = max(attacks, key=lambda record: -math.inf if record[name] is None else record[name])
+        best = _best(attacks, name)
         ends = [record[interval][1] for record in attacks if record[interval][1] is not None]
         found |= {name: best[name], interval: [best[interval][0], max(ends, default=None)]}
-    by_ssim = max(
-        attacks, key=lambda record: -1.0 if record["ssim_mean"] is None else record["ssim_mean"]
-    )
     return found | {
-        "attacker": attacker(by_ssim),
+        "attacker": attacker(_best(attacks, "ssim_mean")),
         "diverged": any(record["diverged"] for record in attacks),
     }
 
 
-def attacker(record: Row) -> dict[str, str]:
-    """Who attacked, of an attack's record: `threat_model`, `method`, and where it learned from.
+def _best(attacks: Sequence[Row], name: str) -> Row:
+    """Returns the attack with the highest mean; one that diverged altogether has none."""
+    return max(attacks, key=lambda record: -math.inf if record[name] is None else record[name])
 
-    The last, `surrogate`, is there if it is "same": the target's own training images.
+
+def attacker(record: Row) -> dict[str, str]:
+    """Returns the attacker of a record: `threat_model`, `method`, and `surrogate` if "same".
+
+    The surrogate "same" means the target's own training images.
     """
     named = {
         "threat_model": str(record.get("threat_model", record["experiment"])),
@@ -114,16 +119,16 @@ def attacker(record: Row) -> dict[str, str]:
 
 
 def attacker_name(who: Mapping[str, Any]) -> str:
-    """An attacker in words: `whitebox, adaptive`; `(same)` learned from the target's images."""
+    """Returns an attacker in words: `whitebox, adaptive`; `(same)` used the target's images."""
     told = " (same)" if who.get("surrogate") == "same" else ""
     return f"{who['threat_model']}, {who['method']}{told}"
 
 
 def pareto(rows: Sequence[Row]) -> list[bool]:
-    """Whether each choice is worth having: none is as good in everything and better in something.
+    """Marks the choices on the Pareto front: no other is as good in everything and better in one.
 
-    Everything is accuracy, latency, energy, memory, and the SSIM and re-identification that are
-    left to the strongest attacker; where an attack diverged, nothing is known of these two.
+    Objectives are accuracy, latency, energy, memory, and the SSIM and re-identification of the
+    strongest attacker, which are unknown where an attack diverged.
     """
     costs = np.array([[objective(row) for objective in _OBJECTIVES] for row in rows])
     no_worse = (costs[:, None] <= costs).all(axis=-1)
@@ -133,7 +138,7 @@ def pareto(rows: Sequence[Row]) -> list[bool]:
 
 
 def _left(row: Row, name: str) -> float:
-    """What is left to attackers; more than anything where that is not known."""
+    """Returns the leakage; infinite where it is unknown."""
     return math.inf if row[name] is None or row.get("diverged") else row[name]
 
 
@@ -146,7 +151,7 @@ _OBJECTIVES: tuple[Callable[[Row], float], ...] = (
     lambda row: _left(row, "reid_top1"),
 )
 
-# What counts first, and what decides between equals.
+# Places of objectives: the first decides, the others break ties.
 _ORDERS: dict[str, tuple[int, ...]] = {
     "privacy": (4, 5, 0, 2, 1, 3),
     "accuracy": (0, 4, 5, 2, 1, 3),
@@ -162,13 +167,13 @@ def recommend(
     prefer: str = "privacy",
     allowed: Callable[[Row], bool] = lambda row: True,
 ) -> int | None:
-    """The place of the best choice that meets the constraints, or None where none does.
+    """Returns the place of the best choice that meets the constraints, or None.
 
     Args:
       rows: the choices.
       constraints: to be met.
-      prefer: of `PREFERENCES`, what is best.
-      allowed: of which choices.
+      prefer: the first objective, one of `PREFERENCES`.
+      allowed: tests if a choice may be taken.
     """
     order = _ORDERS[prefer]
     fit = [
@@ -180,10 +185,8 @@ def recommend(
 
 
 def reason(rows: Sequence[Row], constraints: Constraints) -> str:
-    """Why no choice meets the constraints: which of them leave none, alone or together."""
-    limits = {
-        name: value for name, value in dataclasses.asdict(constraints).items() if value is not None
-    }
+    """Explains why no choice meets the constraints: the limits that no choice keeps."""
+    limits = constraints.limits
     broken = [constraints.broken(row) for row in rows]
     if all("diverged" in names for names in broken):
         return "Attacks on every choice diverged, which proves nothing."
@@ -205,7 +208,7 @@ def reason(rows: Sequence[Row], constraints: Constraints) -> str:
 
 
 def name_of(row: Row) -> str:
-    """A choice in words: `relu2 with dropout 0.6`."""
+    """Returns a choice in words: `relu2 with dropout 0.6`."""
     defense = row["defense"]
     if defense["kind"] == "none":
         return str(row["split"])

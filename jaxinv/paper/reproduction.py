@@ -15,7 +15,7 @@ from jaxinv.constants import paper
 from jaxinv.errors import UserError
 from jaxinv.inputs import data
 from jaxinv.look import figures
-from jaxinv.measures import costs
+from jaxinv.measures import costs, latency, profiles
 from jaxinv.networks import for_images
 from jaxinv.store import files, records
 from jaxinv.studies import evaluation, tradeoffs
@@ -242,9 +242,9 @@ def draw(done: Iterable[Done], folder: Path) -> list[Path]:
 def _draw_costs(dataset: str, folder: Path) -> Path:
     loaded = data.load(dataset, announce=lambda line: None)
     network = for_images(loaded.image_shape, loaded.num_classes)
-    profile = costs.load_profile("phone-wifi")
+    profile = profiles.load("phone-wifi")
     rows = [
-        {"split": cut.split, **costs.cost(cut, profile)._asdict()}
+        {"split": cut.split, **latency.cost(cut, profile)._asdict()}
         for cut in costs.split_costs(network)
     ]
     path = folder / f"fig02-{dataset}.png"

@@ -1,11 +1,9 @@
 import math
 
 import flax.linen as nn
-import jax
 import pytest
 
 from jaxinv.defenses import DROPOUT, GAUSSIAN, NONE, NOPEEK, PROJECT, PRUNE, QUANTIZE, Mechanism
-from jaxinv.errors import UsageError
 from jaxinv.measures import costs
 from jaxinv.networks import cifar_cnn, lenet5, max_pool, sequence
 
@@ -136,88 +134,3 @@ def test_bytes_behind_a_defence(defense, expected):
 
 
 # --- Profiles -------------------------------------------------------------------------------------
-
-GOOD = """
-description = "a device"
-source = "measured"
-edge_flops_per_s = 1e9
-edge_joules_per_flop = 1e-9
-uplink_bits_per_s = 8e6
-uplink_joules_per_bit = 1e-7
-round_trip_s = 0
-cloud_flops_per_s = 1e12
-"""
-
-
-def test_the_profiles_that_come_with_it_say_where_they_are_from():
-    assert set(costs.profile_names()) == {
-        *("phone-wifi", "phone-lte", "modern-phone", "microcontroller")
-    }
-    for name in costs.profile_names():
-        profile = costs.load_profile(name)
-        assert profile.name == name and profile.description
-        assert "20" in profile.source and "\n" not in profile.source
-
-
-def test_a_profile_of_ones_own(tmp_path):
-    path = tmp_path / "mine.toml"
-    path.write_text(GOOD)
-    profile = costs.load_profile(str(path))
-    assert (profile.name, profile.uplink_bits_per_s, profile.memory_bytes) == ("mine", 8e6, None)
-
-
-@pytest.mark.parametrize(
-    "change, told",
-    [
-        (("round_trip_s = 0", ""), "round_trip_s is missing"),
-        (("round_trip_s = 0", "round_trip_s = -1"), "round_trip_s=-1: expected a positive number"),
-        (("edge_flops_per_s = 1e9", "edge_flops_per_s = 0"), "edge_flops_per_s=0: expected"),
-        (("edge_flops_per_s = 1e9", "edge_flops_per_s = nan"), "edge_flops_per_s=nan"),
-        (("edge_flops_per_s = 1e9", "edge_flops_per_s = true"), "edge_flops_per_s=True"),
-        (("edge_flops_per_s = 1e9", 'edge_flops_per_s = "much"'), "edge_flops_per_s='much'"),
-        (('source = "measured"', "source = 3"), "source=3: expected a text"),
-        (('source = "measured"', 'colour = "red"\nsource = ""'), "colour is unknown"),
-        (("cloud_flops_per_s = 1e12", "cloud_flops_per_s ="), "not TOML"),
-    ],
-)
-def test_a_profile_that_is_none(tmp_path, change, told):
-    path = tmp_path / "mine.toml"
-    path.write_text(GOOD.replace(*change))
-    with pytest.raises(UsageError) as error:
-        costs.load_profile(str(path))
-    assert told in str(error.value) and str(error.value).startswith("profile=")
-    assert "\n" not in str(error.value)
-
-
-def test_a_profile_that_is_not_there(tmp_path):
-    with pytest.raises(UsageError, match="no such profile; choose from microcontroller"):
-        costs.load_profile("toaster")
-    with pytest.raises(UsageError, match="cannot be read: No such file"):
-        costs.load_profile(str(tmp_path / "none.toml"))
-    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="cannot be read: not a text file"):
-        costs.load_profile(str(tmp_path / "bytes.toml"))
-
-
-# --- Time and energy ------------------------------------------------------------------------------
-
-
-def test_time_and_energy_are_sums_of_their_parts(tmp_path):
-    path = tmp_path / "mine.toml"
-    path.write_text(GOOD.replace("round_trip_s = 0", "round_trip_s = 0.5"))
-    profile = costs.load_profile(str(path))
-    cut = costs.CutCost("cut", 2e9, 3e12, 0, 0, 0, (1,), 1_000_000)
-    found = costs.cost(cut, profile)
-    assert (found.edge_s, found.uplink_s, found.cloud_s) == pytest.approx((2, 1.5, 3))
-    assert (found.edge_j, found.uplink_j) == pytest.approx((2, 0.8))
-    assert (found.latency_s, found.energy_j) == pytest.approx((6.5, 2.8))
-    assert costs.cost(cut, profile, 500_000).uplink_s == pytest.approx(1)
-    alone = cut._replace(sent_bytes=0, cloud_flops=0)
-    assert costs.cost(alone, profile).latency_s == pytest.approx(2)  # nobody is waited for
-
-
-def test_edges_are_measured():
-    params = TINY.init(jax.random.key(0))
-    found = costs.measure_edges(TINY, params, batch=4, repeats=2)
-    assert list(found) == list(TINY.cuts)
-    assert all(0 < seconds < 1 for seconds in found.values())

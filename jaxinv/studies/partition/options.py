@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from jaxinv.defenses import MECHANISMS, NONE, Defense
 from jaxinv.errors import UsageError
 from jaxinv.machine import source
-from jaxinv.measures import costs, decision
+from jaxinv.measures import costs, decision, profiles
 from jaxinv.measures.decision import Constraints
 from jaxinv.store import records
 from jaxinv.studies import runs, tradeoffs
@@ -31,7 +31,7 @@ class PartitionConfig(AttackConfig):
     )
     profile: str = setting(
         "phone-wifi",
-        f"Device and network: {', '.join(costs.profile_names())}, or a file of one's own, .toml.",
+        f"Device and network: {', '.join(profiles.names())}, or a file of one's own, .toml.",
     )
     min_accuracy: float | None = setting(
         None,

@@ -10,7 +10,7 @@ import numpy as np
 from jaxinv.defenses import NONE
 from jaxinv.look import figures
 from jaxinv.machine import environment
-from jaxinv.measures import costs, decision, quality
+from jaxinv.measures import costs, decision, latency, profiles, quality
 from jaxinv.store import records
 from jaxinv.studies import runs
 from jaxinv.studies.partition import limits
@@ -34,7 +34,7 @@ def run(config: PartitionConfig) -> dict[str, Any]:
     Raises:
       UserError: something is missing, unknown or out of range; the message names the argument.
     """
-    profile = costs.load_profile(config.profile)
+    profile = profiles.load(config.profile)
     chosen = _options.choices(config)
     scene = runs.load(config)
     flags = runs.flags_of(config, scene)
@@ -76,7 +76,7 @@ def run(config: PartitionConfig) -> dict[str, Any]:
 
 
 def _defaults(
-    config: PartitionConfig, scene: runs.Scene, profile: costs.Profile
+    config: PartitionConfig, scene: runs.Scene, profile: profiles.Profile
 ) -> PartitionConfig:
     """The settings, with a default for each constraint that has one and is not given."""
     limits: dict[str, float] = {}
@@ -96,7 +96,7 @@ def _undefended(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _judged(
-    config: PartitionConfig, scene: runs.Scene, profile: costs.Profile, options: Sequence[Option]
+    config: PartitionConfig, scene: runs.Scene, profile: profiles.Profile, options: Sequence[Option]
 ) -> dict[str, Any]:
     """What a record says of the choices."""
     network = scene.target.network
@@ -139,7 +139,7 @@ def _judged(
 
 def _row(
     config: PartitionConfig,
-    profile: costs.Profile,
+    profile: profiles.Profile,
     price: costs.CutCost,
     option: Option,
     bounded: list[dict[str, Any]],
@@ -168,8 +168,8 @@ def _accuracy(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _costs(price: costs.CutCost, profile: costs.Profile, sent: float) -> dict[str, Any]:
-    cost = costs.cost(price, profile, sent)
+def _costs(price: costs.CutCost, profile: profiles.Profile, sent: float) -> dict[str, Any]:
+    cost = latency.cost(price, profile, sent)
     return {
         "latency_s": cost.latency_s,
         "edge_s": cost.edge_s,
@@ -187,7 +187,7 @@ def _costs(price: costs.CutCost, profile: costs.Profile, sent: float) -> dict[st
 
 
 def _whole(
-    scene: runs.Scene, profile: costs.Profile, price: costs.CutCost, *, leaked: float
+    scene: runs.Scene, profile: profiles.Profile, price: costs.CutCost, *, leaked: float
 ) -> dict[str, Any]:
     """Sending the image itself, or nothing at all: what that leaves needs no attack."""
     return {

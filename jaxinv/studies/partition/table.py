@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxinv.machine import environment
-from jaxinv.measures import costs, decision, quality
+from jaxinv.measures import costs, decision, latency, quality
 from jaxinv.studies.tradeoffs import SAFE_REID
 from jaxinv.training.targets import Target
 
@@ -13,7 +13,7 @@ from jaxinv.training.targets import Target
 def measured(target: Target) -> str:
     """Returns seconds an image of each edge on this machine, beside its FLOPs, and their orders."""
     counted = {row.split: row.edge_flops for row in costs.split_costs(target.network)}
-    seconds = costs.measure_edges(target.network, target.params)
+    seconds = latency.measure_edges(target.network, target.params)
     lines = [f"Edges on this machine, {environment.facts()['device']}, 64 images at once:"]
     lines += [
         f"{cut:<12}{counted[cut] / 1e6:>10.3f} MFLOP{1e6 * time:>10.1f} us an image"
