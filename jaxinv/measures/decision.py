@@ -209,8 +209,14 @@ def reason(rows: Sequence[Row], constraints: Constraints) -> str:
 
 def name_of(row: Row) -> str:
     """Returns a choice in words: `relu2 with dropout 0.6`."""
-    defense = row["defense"]
-    if defense["kind"] == "none":
+    if row["defense"]["kind"] == "none":
         return str(row["split"])
+    return f"{row['split']} with {defense_name(row['defense'])}"
+
+
+def defense_name(defense: Row) -> str:
+    """Returns a defence in words: `dropout 0.6`, or `none`."""
+    if defense["kind"] == "none":
+        return "none"
     site = " at the input" if defense["site"] == "input" else ""
-    return f"{row['split']} with {defense['kind']} {records.level_text(defense)}{site}"
+    return f"{defense['kind']} {records.level_text(defense)}{site}"

@@ -14,7 +14,8 @@ from jaxinv import sweeps
 from jaxinv.constants import paper
 from jaxinv.errors import UserError
 from jaxinv.inputs import data
-from jaxinv.look import figures
+from jaxinv.look.charts import costs as costs_chart
+from jaxinv.look.charts import splits, style, tradeoff
 from jaxinv.measures import costs, latency, profiles
 from jaxinv.networks import for_images
 from jaxinv.store import files, records
@@ -248,7 +249,7 @@ def _draw_costs(dataset: str, folder: Path) -> Path:
         for cut in costs.split_costs(network)
     ]
     path = folder / f"fig02-{dataset}.png"
-    figures.cost_bars(path, rows, title=f"Fig. 2, {dataset} on {profile.name}")
+    style.save(path, costs_chart.figure(rows, title=f"Fig. 2, {dataset} on {profile.name}"))
     return path
 
 
@@ -258,8 +259,8 @@ def _draw_attacks(part: Part, found: list[dict[str, Any]], folder: Path) -> list
     if 15 not in part.figures or len(found) < 2:
         return [path]
     line = folder / f"fig15-{part.dataset}-{part.name}.png"
-    splits, curves = [row["split"] for row in found], evaluation.curves_of_seeds(found)
-    figures.split_curves(line, splits, curves, title=f"Fig. 15: {_of(found[0])}")
+    rows, cuts = evaluation.points_of_seeds(found), [row["split"] for row in found]
+    style.save(line, splits.figure(rows, cuts, title=f"Fig. 15: {_of(found[0])}"))
     return [path, line]
 
 
@@ -279,19 +280,15 @@ def _draw_defenses(part: Part, found: list[dict[str, Any]], folder: Path) -> lis
         drawn.append(path)
     number = {9, 10, 13}.intersection(part.figures).pop()
     path = folder / f"fig{number:02}-{part.dataset}-{part.name}.png"
-    panels: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for (split, kind, site), own in groups.items():
-        for record in own:
-            name = f"{kind}, {site}"
-            name = name if part.name == "defenses" else f"{split}: {name}"
-            panels.setdefault(record["method"], {}).setdefault(name, []).append(record)
-    curves = {
-        method: {name: tradeoffs.curve(own) for name, own in lines.items()}
-        for method, lines in panels.items()
-    }
+    rows = [
+        tradeoffs.point(record, kind if part.name == "defenses" else f"{split}: {kind}")
+        for (split, kind, _), own in groups.items()
+        for record in own
+    ]
     high = found[0]["accuracy_undefended"] > 0.95
     claims = (tradeoffs.SAFE_SSIM, 0.95 if high else None)
-    figures.tradeoff_curves(path, curves, title=f"Fig. {number}: {_of(found[0])}", claims=claims)
+    title = f"Fig. {number}: {_of(found[0])}"
+    style.save(path, tradeoff.figure(rows, title=title, claims=claims))
     return [*drawn, path]
 
 

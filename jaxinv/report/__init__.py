@@ -10,18 +10,16 @@ records hold is not trusted: it is escaped, and what is no number is shown as mi
 import os
 import re
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from jaxinv.errors import UserError
+from jaxinv.look.charts import style
 from jaxinv.report import page, results
 from jaxinv.store import files, records
 
 FORMATS = ("png", "pdf")
 """Of the figures beside the page."""
-
-_PIXELS = 2.0  # of a PNG, for each of the page's
 
 
 def read(
@@ -79,13 +77,11 @@ def write(
     html, figures = page.render(results.sort(found))
     files.atomic_write(path, lambda file: file.write(html.encode()))
     written = [path]
-    names = _names([f"{figure.kind} {figure.title}" for figure in figures])
-    for figure, name in zip(figures, names, strict=True) if formats else ():
-        spec = figure.still().to_dict()
+    names = _names([f"{kind} {figure.title}" for kind, figure in figures])
+    for (_, figure), name in zip(figures, names, strict=True):
         for kind in formats:
-            target = path.parent / "figures" / f"{name}.{kind}"
-            files.atomic_write(target, partial(_draw, spec, kind))
-            written.append(target)
+            written.append(path.parent / "figures" / f"{name}.{kind}")
+            style.save(written[-1], figure)
     return written
 
 
@@ -95,12 +91,3 @@ def _names(titles: Sequence[str]) -> list[str]:
     return [
         name if safe.count(name) == 1 else f"{name}-{place}" for place, name in enumerate(safe, 1)
     ]
-
-
-def _draw(spec: dict[str, Any], kind: str, file: IO[bytes]) -> None:
-    import vl_convert
-
-    if kind == "png":
-        file.write(vl_convert.vegalite_to_png(spec, scale=_PIXELS))
-    else:
-        file.write(vl_convert.vegalite_to_pdf(spec))

@@ -18,8 +18,9 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from jaxinv.look.charts import style
+from jaxinv.look.charts.style import Figure
 from jaxinv.report import advice, cards, charts, findings, gallery, origins, tables
-from jaxinv.report.charts import Figure
 from jaxinv.report.results import THREATS, Attack, Found, Partition, Run
 from jaxinv.report.values import MISSING, fixed, listed, percent, span, unit
 from jaxinv.store import records
@@ -46,21 +47,22 @@ _ANCHORS = {
 }
 
 
-def render(found: Found) -> tuple[str, list[Figure]]:
-    """The page, and the figures that are on it."""
+def render(found: Found) -> tuple[str, list[tuple[str, Figure]]]:
+    """Returns the page, and the figures that are on it, each with its kind."""
     numbers = count(1)
     names = (f"t{number}" for number in numbers)
-    figures: list[Figure] = []
+    figures: list[tuple[str, Figure]] = []
     specs: list[dict[str, Any]] = []
 
-    def placed(figure: Figure) -> dict[str, Any]:
-        """A figure as the template takes it; its specifications go to the end of the page."""
-        figures.append(figure)
+    def placed(kind: str, figure: Figure) -> dict[str, Any]:
+        """Returns a figure for the template; its specifications go to the end of the page."""
+        figures.append((kind, figure))
         panels = []
         for panel in figure.panels:
             name = f"spec-{len(specs) + 1}"
-            specs.append({"name": name, "text": _json(panel.chart.to_dict())})
-            panels.append({"title": panel.title, "description": panel.description, "spec": name})
+            specs.append({"name": name, "text": _json(style.page(panel))})
+            described = f"{figure.title}: {panel.title}"
+            panels.append({"title": panel.title, "description": described, "spec": name})
         return {"title": figure.title, "legend": figure.legend, "panels": panels}
 
     order = found.datasets
@@ -182,7 +184,7 @@ def _partition(
     partition: Partition, title: str, places: Mapping[str, int], names: Iterator[str], placed: Any
 ) -> dict[str, Any]:
     ordered = advice.order(partition)
-    figure = charts.pareto(partition, title)
+    figure = charts.chosen(partition, title)
     options = {
         "split": ("cut", [each.split for each in partition.choices]),
         "kind": (
@@ -198,7 +200,7 @@ def _partition(
         "title": title,
         "profile": tables.profile(partition),
         "asked": advice.asked(partition),
-        "figure": placed(figure) if figure else None,
+        "figure": placed("choices", figure) if figure else None,
         "filters": [
             {"name": name, "label": label, "options": list(dict.fromkeys(values))}
             for name, (label, values) in options.items()
@@ -236,7 +238,7 @@ def _quality(found: Found, names: Iterator[str], placed: Any) -> list[dict[str, 
         caption = f"Means of {images} test images. Cuts are in the order of the network."
         everything = findings.in_cuts(each for each in attacks if each.defense.is_none)
         table = tables.undefended(everything, next(names), f"{dataset}, undefended")
-        parts.append({"figure": placed(figure), "caption": caption, "table": table})
+        parts.append({"figure": placed("splits", figure), "caption": caption, "table": table})
     return parts
 
 
@@ -258,7 +260,7 @@ def _tradeoffs(found: Found, names: Iterator[str], placed: Any) -> list[dict[str
         caption = (
             f"A line is a defence, a point a level of it; means of {images} images, 95% intervals."
         )
-        shown = placed(figure) if figure else None
+        shown = placed("tradeoff", figure) if figure else None
         parts.append({"figure": shown, "title": title, "caption": caption, "table": table})
     return parts
 

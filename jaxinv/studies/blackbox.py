@@ -23,7 +23,7 @@ import jax
 from jaxinv import defenses
 from jaxinv.attacks.blackbox import blackbox
 from jaxinv.attacks.learned import inverse
-from jaxinv.look import figures
+from jaxinv.look.charts import queries, style
 from jaxinv.studies import runs
 from jaxinv.studies.config import SURROGATES, AttackConfig
 from jaxinv.studies.experiment import Experiment, setting
@@ -72,7 +72,7 @@ def run(config: BlackboxConfig) -> list[dict[str, Any]]:
     finished = runs.run_all(EXPERIMENT.name, config, scene, attacks)
     if len(budgets) > 1:
         path = runs.joint_path("queries", EXPERIMENT.name, config, scene, finished)
-        figures.query_curves(path, _curves(finished), title=_title(finished[0]))
+        style.save(path, queries.figure(finished, title=_title(finished[0])))
         print(f"Quality against queries: {path}")
     return finished
 
@@ -135,20 +135,6 @@ def _attack(
         found.seconds,
         fields,
     )
-
-
-def _curves(finished: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """Split -> what `figures.query_curves` draws, fewest queries first."""
-    curves: dict[str, dict[str, list[float]]] = {}
-    for record in sorted(finished, key=lambda record: record["num_queries"]):
-        curve = curves.setdefault(record["split"], {})
-        curve.setdefault("queries", []).append(record["num_queries"])
-        for name in ("psnr", "ssim"):
-            low, high = record[f"{name}_ci"]
-            values = {"mean": record[f"{name}_mean"], "low": low, "high": high}
-            for what, value in values.items():
-                curve.setdefault(f"{name}_{what}", []).append(value)
-    return {split: curves[split] for split in dict.fromkeys(row["split"] for row in finished)}
 
 
 def _title(record: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxinv.look import figures
+from jaxinv.look.charts import style, tradeoff
 from jaxinv.studies import evaluation, runs, tradeoffs
 from jaxinv.studies.experiment import Experiment
 from jaxinv.studies.tradeoffs import SAFE_REID, SAFE_SSIM, Attacker, DefenseConfig, Deployment
@@ -96,20 +96,19 @@ def _draw(
             evaluation.write_joint_grid(path, rows, title=_title(rows[0], deployment.name))
             print(f"Reconstructions, {deployment.name}, {deployment.cut}, {threat}: {path}")
     for threat in dict.fromkeys(config.threat_model):
-        panels: dict[str, dict[str, dict[str, list[Any]]]] = {}
+        points = []
         for attacker, records in runs_of.items():
             if attacker.threat == threat:
-                name = attacker.deployment.name
-                if len(scene.cuts) > 1:
-                    name = f"{attacker.deployment.cut}: {name}"
-                panels.setdefault(attacker.method, {})[name] = tradeoffs.curve(records)
+                cut = f"{attacker.deployment.cut}: " if len(scene.cuts) > 1 else ""
+                kind = cut + records[0]["defense"]["kind"]
+                points += [tradeoffs.point(record, kind) for record in records]
         rows = [record for record in finished if record["threat_model"] == threat]
         path = runs.joint_path("tradeoff", EXPERIMENT.name, config, scene, rows)
         claims = (SAFE_SSIM, 0.95 if scene.accuracy > 0.95 else None)
         title = (
             f"{scene.dataset.name}, {threat}, {', '.join(scene.cuts)}: {config.num_images:,} images"
         )
-        figures.tradeoff_curves(path, panels, title=title, claims=claims)
+        style.save(path, tradeoff.figure(points, title=title, claims=claims))
         print(f"Accuracy against quality, {threat}: {path}")
 
 

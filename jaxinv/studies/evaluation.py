@@ -136,23 +136,22 @@ def write_joint_grid(
     grids.reconstruction_grid(path, originals, rows, title=title or grid_title(written))
 
 
-def curves_of_seeds(written: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[Any]]]:
-    """What `figures.split_curves` draws of records of several seeds: each alone, and all jointly.
+def points_of_seeds(written: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the rows of a chart of splits: of several seeds each alone, and all jointly.
 
-    The bars of the former are the range over seeds, of those that did not diverge.
+    The interval of the former is the range over seeds, of those that did not diverge.
     """
-    alone: dict[str, list[Any]] = {}
-    joint: dict[str, list[Any]] = {}
-    for name in ("psnr", "ssim"):
-        tried = [
-            [value for value in row[f"{name}_by_seed"] if value is not None] for row in written
-        ]
-        alone[f"{name}_mean"] = [row[f"{name}_mean"] for row in written]
-        for what, extreme in (("low", min), ("high", max)):
-            alone[f"{name}_{what}"] = [extreme(values, default=None) for values in tried]
-        for what in ("mean", "low", "high"):
-            joint[f"{name}_{what}"] = [row["joint"][f"{name}_mean"] for row in written]
-    return {"a shadow alone: mean, range over seeds": alone, "their joint answer": joint}
+    rows = []
+    for record in written:
+        alone = {"split": record["split"], "attacker": "a shadow alone: mean, range over seeds"}
+        joint = {"split": record["split"], "attacker": "their joint answer"}
+        for name in ("psnr", "ssim"):
+            tried = [value for value in record[f"{name}_by_seed"] if value is not None]
+            alone[f"{name}_mean"] = record[f"{name}_mean"]
+            alone[f"{name}_ci"] = [min(tried, default=None), max(tried, default=None)]
+            joint[f"{name}_mean"] = record["joint"][f"{name}_mean"]
+        rows += [alone, joint]
+    return rows
 
 
 def row_label(record: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ import jax
 
 from jaxinv import defenses
 from jaxinv.attacks.queryfree import queryfree
-from jaxinv.look import figures
+from jaxinv.look.charts import splits, style
 from jaxinv.studies import evaluation, runs
 from jaxinv.studies.config import SURROGATES, AttackConfig
 from jaxinv.studies.experiment import Experiment, setting
@@ -67,13 +67,8 @@ def run(config: QueryfreeConfig) -> list[dict[str, Any]]:
     finished = runs.run_all(EXPERIMENT.name, config, scene, attacks)
     if len(finished) > 1:
         path = runs.joint_path("splits", EXPERIMENT.name, config, scene, finished)
-        splits = [record["split"] for record in finished]
-        figures.split_curves(
-            path,
-            splits,
-            evaluation.curves_of_seeds(finished),
-            title=evaluation.grid_title(finished),
-        )
+        rows, cuts = evaluation.points_of_seeds(finished), [row["split"] for row in finished]
+        style.save(path, splits.figure(rows, cuts, title=evaluation.grid_title(finished)))
         print(f"Quality by split: {path}")
     return finished
 

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 
 from jaxinv.errors import UsageError
-from jaxinv.look import figures
+from jaxinv.look.charts import style, throughput
 from jaxinv.machine import devices, environment, hosts
 from jaxinv.store import records
 from jaxinv.studies import benchmark, runs
@@ -105,7 +105,8 @@ def run(config: BenchmarkConfig) -> list[dict[str, Any]]:
             **facts,
             **_measure(config, scene, methods, batches, counts),
         }
-        figures.throughput_curves(folder / FIGURE_NAME, record["rows"], title=_title(record))
+        chart = throughput.figure(record["rows"], title=_title(record))
+        style.save(folder / FIGURE_NAME, chart)
         records.write(folder, record, images=None)
 
     record = runs.read_or_make(

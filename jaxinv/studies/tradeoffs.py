@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -733,18 +733,17 @@ def _classes(edge, cloud, structure, edge_params, cloud_params, key, levels, pla
     return release_levels(edge, structure, edge_params, keys, images, levels, classify).T
 
 
-def curve(records: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """What `figures.tradeoff_curves` draws of one attacker of one defence."""
-    line: dict[str, list[Any]] = {"level": [], "accuracy": []}
-    for record in records:
-        line["level"].append(level_text(record["defense"]))
-        line["accuracy"].append(record["accuracy"])
-        for name, key in (("accuracy", "accuracy_ci"), ("ssim", "ssim_ci"), ("psnr", "psnr_ci")):
-            for what, value in zip(("low", "high"), record[key], strict=True):
-                line.setdefault(f"{name}_{what}", []).append(value)
-        for name in ("ssim", "psnr"):
-            line.setdefault(f"{name}_mean", []).append(record[f"{name}_mean"])
-    return line
+def point(record: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Returns a row of a chart of trade-offs; `kind` is the name of the defence there."""
+    keys = ("accuracy", "accuracy_ci", "ssim_mean", "ssim_ci", "psnr_mean", "psnr_ci")
+    defense = record["defense"]
+    return {
+        "attacker": record["method"],
+        "kind": kind,
+        "site": defense["site"],
+        "level": level_text(defense),
+        **{key: record[key] for key in keys},
+    }
 
 
 def protection(finished: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from jax import Array
 
 from jaxinv.errors import DamagedError, UserError
 from jaxinv.inputs.data import Dataset, Samples, print_to_stderr
-from jaxinv.look import figures
+from jaxinv.look.charts import learning, style
 from jaxinv.machine import devices, environment, hosts
 from jaxinv.networks import Network, Params, for_images
 from jaxinv.store import checkpoints, files, locks, records
@@ -280,7 +280,7 @@ def _train_into(folder: Path, dataset: Dataset, recipe: Recipe, config: Mapping[
     names = {"loss": "train_loss", "accuracy": "train_accuracy", "test_accuracy": "test_accuracy"}
     curves = {new: [row[old] for row in done.history] for old, new in names.items()}
     title = f"{dataset.name}: {record['test_accuracy']:.2%} of {len(dataset.test):,} test images"
-    figures.learning_curve(folder / "learning_curve.png", curves, title=title)
+    style.save(folder / "learning_curve.png", learning.figure(curves, title=title))
     records.write(folder, record, images=None)
     checkpoint.unlink(missing_ok=True)
 

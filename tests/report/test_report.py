@@ -618,18 +618,31 @@ def test_damaged_pictures_are_named_and_left_out(tmp_path, damage):
 # --- Charts -------------------------------------------------------------------------------------
 
 
-def test_a_pareto_chart_has_every_choice(tmp_path):
+def drawn(figure, panel=0, mark="point"):
+    """The rows that a panel of a figure draws with a mark."""
+    spec = figure.panels[panel].chart.to_dict()
+    layer = next(layer for layer in spec["layer"] if layer["mark"]["type"] == mark)
+    return spec["datasets"][layer.get("data", spec.get("data"))["name"]]
+
+
+def test_a_chart_of_choices_has_every_choice(tmp_path):
     rows = fake_runs.all_choices()
     partition(tmp_path, rows, recommendation=34, recommendation_split=4)
-    figure = charts.pareto(found_in(tmp_path).partitions[0], "a title")
+    figure = charts.chosen(found_in(tmp_path).partitions[0], "a title")
     assert [panel.title for panel in figure.panels] == [
-        *("latency of an image (ms)", "energy of an image (mJ)")
+        *("SSIM left to the strongest attacker", "accuracy"),
+        *("energy of the edge for one image (mJ)", "latency of one image (ms)"),
     ]
-    spec = figure.panels[0].chart.to_dict()
-    drawn = spec["data"]["values"]
-    assert [row["latency_ms"] for row in drawn] == [1000 * row["latency_s"] for row in rows]
-    assert [row["rank"] for row in drawn if row["rank"]] == [2, 1]
-    assert [key.label for key in figure.legend[:3]] == ["none", "dropout", "gaussian"]
+    for panel, key, factor in (
+        *((0, "ssim_mean", 1), (1, "accuracy", 1), (2, "energy_j", 1e3), (3, "latency_s", 1e3)),
+    ):
+        points = drawn(figure, panel)
+        assert [(row["y"], row["x"]) for row in points] == [
+            (row["split"], pytest.approx(factor * row[key])) for row in rows
+        ]
+        assert [place for place, row in enumerate(points) if row["recommended"]] == [4, 34]
+    labels = [key.label for key in figure.legend[:3]]
+    assert labels == ["none", "dropout 0.6 at the features", "gaussian 2 at the features"]
 
 
 def test_a_line_has_its_levels_in_order(tmp_path):
@@ -637,10 +650,24 @@ def test_a_line_has_its_levels_in_order(tmp_path):
         quality = (None if ssim is None else 20.0, ssim)
         defended(tmp_path, level=level, quality=quality, diverged=0 if ssim else 200)
     (found,) = findings.tradeoffs(found_in(tmp_path).attacks)
-    figure = charts.tradeoff(found)
-    spec = figure.panels[0].chart.to_dict()
-    rows = next(layer["data"]["values"] for layer in spec["layer"] if layer["encoding"].get("y"))
+    rows = drawn(charts.tradeoff(found), mark="line")
     assert [(row["level"], row["x"]) for row in rows] == [("0.2", 0.9), ("0.8", 0.5)]
+
+
+def test_splits_are_drawn_with_what_the_paper_prints(tmp_path):
+    printed = {"psnr": 15.1, "ssim": 0.6}
+    attack(tmp_path, split="relu2", method="paper", quality=(14.0, 0.5), paper=printed)
+    attack(tmp_path, split="conv1", method="paper", quality=(24.0, 0.9))
+    attack(tmp_path, "blackbox", split="conv1", method="strong", quality=(20.0, 0.8))
+    figure = charts.quality(found_in(tmp_path).attacks, "mnist")
+    points = {(row["series"], row["x"]): row["y"] for row in drawn(figure, mark="line")}
+    assert points == {
+        ("white-box, paper", "conv1"): 0.9,
+        ("white-box, paper", "relu2"): 0.5,
+        ("black-box, strong", "conv1"): 0.8,
+    }
+    assert [row["y"] for row in drawn(figure)] == [0.6]
+    assert figure.legend[-1].label == "the paper prints"
 
 
 # --- The page -----------------------------------------------------------------------------------
@@ -809,8 +836,8 @@ def test_whatever_a_record_holds_there_is_a_page(tmp_path, value):
 
 
 def test_files_of_figures_have_safe_and_different_names():
-    assert report._names(["pareto mnist on ../x", "a b", "a-b"]) == [
-        *("pareto-mnist-on-x", "a-b-2", "a-b-3")
+    assert report._names(["choices mnist on ../x", "a b", "a-b"]) == [
+        *("choices-mnist-on-x", "a-b-2", "a-b-3")
     ]
 
 
@@ -830,7 +857,7 @@ def test_the_script_writes_a_page_and_figures(scripts, everything, tmp_path):
     path = scripts.record_of("report", f"--workdir={everything}", f"--out={out}")
     assert path == out and path.read_text().startswith("<!DOCTYPE html>")
     pictures = sorted(file.name for file in (out.parent / "figures").iterdir())
-    assert "pareto-mnist-on-phone-wifi-study-1.png" in pictures
+    assert "choices-mnist-on-phone-wifi-study-1.png" in pictures
     assert "splits-mnist-undefended.pdf" in pictures
     assert "tradeoff-mnist-relu2-white-box.png" in pictures
     for name in pictures:

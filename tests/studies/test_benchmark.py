@@ -14,7 +14,7 @@ from jaxinv.attacks.whitebox import rmle as whitebox
 from jaxinv.attacks.whitebox.rmle import Settings, Stage
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import data
-from jaxinv.look import figures
+from jaxinv.look.charts import style, throughput
 from jaxinv.networks import lenet5
 from jaxinv.studies import benchmark, speed
 from jaxinv.studies.benchmark import Run, Work
@@ -238,16 +238,30 @@ def rows_of(counts, batches=(1, 10)):
 
 
 def test_devices_have_a_panel_if_they_were_measured(tmp_path):
-    sizes = {}
-    for counts in ((1,), (1, 2)):
-        path = tmp_path / f"{len(counts)}.png"
-        figures.throughput_curves(path, rows_of(counts), title="$a$")
-        with Image.open(path) as image:
-            sizes[counts] = image.size
-    assert sizes[1, 2][0] > sizes[1,][0]
-    figures.throughput_curves(tmp_path / "point.png", rows_of((1,), (4,)))
+    alone, both = (throughput.figure(rows_of(counts), title="$a$") for counts in ((1,), (1, 2)))
+    assert [len(figure.panels) for figure in (alone, both)] == [1, 2]
+    assert [key.label for key in both.legend] == ["conv1", "relu2", "paper"]
+    for panel, along in enumerate(("batch", "devices")):
+        spec = both.panels[panel].chart.to_dict()
+        line = next(layer for layer in reversed(spec["layer"]) if layer["mark"]["type"] == "line")
+        drawn = spec["datasets"][line.get("data", spec.get("data"))["name"]]
+        kept = {"batch": ("devices", 1), "devices": ("batch", max((1, 10)))}[along]
+        assert {
+            (row["series"], row["x"], row["y"], row["y_low"], row["y_high"]) for row in drawn
+        } == {
+            (
+                f"{row['split']}, {row['method']}",
+                row[along],
+                *(row[f"image_iterations_per_s{end}"] for end in ("", "_low", "_high")),
+            )
+            for row in rows_of((1, 2))
+            if row["phase"] == "attack" and row[kept[0]] == kept[1]
+        }
+    style.save(tmp_path / "point.png", throughput.figure(rows_of((1,), (4,))))
+    with Image.open(tmp_path / "point.png") as image:
+        assert image.format == "PNG"
     with pytest.raises(ValueError, match="attack"):
-        figures.throughput_curves(path, [row for row in rows_of((1,)) if row["phase"] == "fit"])
+        throughput.figure([row for row in rows_of((1,)) if row["phase"] == "fit"])
 
 
 # --- The script -----------------------------------------------------------------------------------

@@ -180,20 +180,20 @@ def test_joint_grid_has_a_row_for_each_run(tmp_path, attacked):
         assert two.height > one.height
 
 
-def test_curves_of_seeds_reach_over_those_that_did_not_diverge():
+def test_points_of_seeds_reach_over_those_that_did_not_diverge():
     def row(mean, each, joint):
         of = {"psnr": (mean, each), "ssim": (mean / 100, [one and one / 100 for one in each])}
         fields = {f"{name}_mean": value for name, (value, _) in of.items()}
         fields |= {f"{name}_by_seed": values for name, (_, values) in of.items()}
-        return {**fields, "joint": {"psnr_mean": joint, "ssim_mean": joint / 100}}
+        return {**fields, "joint": {"psnr_mean": joint, "ssim_mean": joint / 100}, "split": "fc1"}
 
     written = [row(20.0, [19.0, None, 22.0], 23.0), row(10.0, [None], 11.0)]
-    curves = evaluation.curves_of_seeds(written)
-    assert list(curves) == ["a shadow alone: mean, range over seeds", "their joint answer"]
-    alone, joint = curves.values()
-    assert alone["psnr_mean"] == [20.0, 10.0]
-    assert alone["psnr_low"] == [19.0, None]
-    assert alone["psnr_high"] == [22.0, None]
-    assert alone["ssim_high"] == [0.22, None]
-    assert joint["psnr_low"] == joint["psnr_mean"] == joint["psnr_high"] == [23.0, 11.0]
-    assert joint["ssim_mean"] == [0.23, 0.11]
+    rows = evaluation.points_of_seeds(written)
+    alone, joint = rows[::2], rows[1::2]
+    assert {row["attacker"] for row in alone} == {"a shadow alone: mean, range over seeds"}
+    assert {row["attacker"] for row in joint} == {"their joint answer"}
+    assert [row["psnr_mean"] for row in alone] == [20.0, 10.0]
+    assert [row["psnr_ci"] for row in alone] == [[19.0, 22.0], [None, None]]
+    assert alone[0]["ssim_ci"] == [0.19, 0.22]
+    assert [row["psnr_mean"] for row in joint] == [23.0, 11.0]
+    assert [row["ssim_mean"] for row in joint] == [0.23, 0.11]

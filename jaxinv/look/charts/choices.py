@@ -46,7 +46,7 @@ def figure(
     looks = style.looks_of(row[name] for row in rows)
     kept = ("kind", "pareto", "meets", "recommended", *tooltip)
     panels = []
-    for quantity, label in _LABELS.items():
+    for quantity in _LABELS:
         points = style.known(
             {
                 **{key: row[key] for key in kept},
@@ -56,7 +56,7 @@ def figure(
             for row in rows
         )
         if points:
-            panels.append(style.Panel("", _panel(points, quantity, label, looks, tooltip)))
+            panels.append(_panel(points, quantity, looks, tooltip))
     notes = {"in a ring: recommended": "circle", "hollow: not in the Pareto set": "diamond"}
     legend = [look._replace(dash=()) for look in looks.values()]
     legend += [style.Key(words, shape=shape, filled=False) for words, shape in notes.items()]
@@ -64,16 +64,18 @@ def figure(
 
 
 def _panel(
-    points: list[dict[str, Any]],
+    points: Sequence[style.Row],
     quantity: str,
-    label: str,
     looks: dict[str, style.Key],
     tooltip: Sequence[str],
-) -> alt.LayerChart:
+) -> style.Panel:
     cuts = list(dict.fromkeys(row["y"] for row in points))
     y = alt.Y("y:N", title=None, sort=cuts, axis=alt.Axis(grid=True))
-    x = _axis(points, quantity, label)
-    base = style.marks(points, looks, x, y, dodge="yOffset").transform_filter(_SHOWN)
+    factor, label, options = _scale([row["x"] for row in points], quantity)
+    x = alt.X("x:Q", title=None, **options)
+    ends = ("x", "x_low", "x_high")
+    rows = [{**row, **{end: factor * row[end] for end in ends}} for row in points]
+    base = style.marks(rows, looks, x, y, dodge="yOffset").transform_filter(_SHOWN)
     symbols = base.mark_point(size=50, opacity=1).encode(
         shape=style.scaled(alt.Shape, looks),
         fill=style.scaled(alt.Fill, looks),
@@ -84,23 +86,21 @@ def _panel(
     rings = base.transform_filter("datum.recommended").mark_point(
         shape="circle", size=230, strokeWidth=1.5, opacity=1, color=style.INK
     )
-    chart = alt.layer(symbols, bars, rings.encode(color=alt.value(style.INK)))
+    rings = rings.encode(color=alt.value(style.INK))
+    height = len(cuts) * max(22, 9 * len(looks))
+    chart = style.layered(symbols, bars, rings, height=height)
     chart = chart.add_params(*(alt.param(name=name, value="") for name in ("split", "kind")))
-    chart = chart.add_params(alt.param(name="meets", value=False))
-    return chart.properties(height=len(cuts) * max(22, 9 * len(looks)))
+    return style.Panel(label, chart.add_params(alt.param(name="meets", value=False)))
 
 
-def _axis(points: list[dict[str, Any]], quantity: str, label: str) -> alt.X:
-    """Returns the axis of a quantity; costs get a prefix, and equal factors if they differ much."""
-    values = [row["x"] for row in points]
+def _scale(values: Sequence[float], quantity: str) -> tuple[float, str, dict[str, Any]]:
+    """Returns the factor, the name and the scale of a quantity; costs are in equal factors."""
+    label = _LABELS[quantity]
     if quantity == "ssim":
-        return alt.X("x:Q", title=label, scale=alt.Scale(domain=[0, 1], padding=10, nice=False))
+        return 1.0, label, {"scale": alt.Scale(domain=[0, 1], padding=10, nice=False, clamp=True)}
     if quantity == "accuracy":
-        return alt.X("x:Q", title=label, **style.shares(values))
+        return 1.0, label, style.shares(values)
     factor, prefix = prefix_of(values)
-    for row in points:
-        row |= {end: factor * row[end] for end in ("x", "x_low", "x_high")}
-    title = f"{label} ({prefix}{'J' if quantity == 'energy_j' else 's'})"
-    if 0 < 10 * min(values) < max(values):
-        return alt.X("x:Q", title=title, **style.logarithmic(factor * value for value in values))
-    return alt.X("x:Q", title=title, scale=alt.Scale(zero=False, padding=10))
+    unit = "J" if quantity == "energy_j" else "s"
+    options = style.logarithmic(factor * value for value in values)
+    return factor, f"{label} ({prefix}{unit})", options

@@ -64,9 +64,9 @@ def _panel(
         ]
         points += own
         ends += own[-1:]
-        x, y = ([row[axis] for row in own] for axis in "xy")
+        xs, ys = ([row[axis] for row in own] for axis in "xy")
         for at in curve.get(f"stage_{along}", ()) if own else ():
-            stages.append({"series": series, "x": at, "y": float(np.interp(at, x, y))})
+            stages.append({"series": series, "x": at, "y": float(np.interp(at, xs, ys))})
     x = alt.X("x:Q", title=_ALONG[along], **style.logarithmic(row["x"] for row in points))
     heights = [row[end] for row in points for end in ("y_low", "y_high")]
     options = style.logarithmic(heights) if name == "misfit" else {"scale": alt.Scale(zero=False)}
@@ -75,5 +75,4 @@ def _panel(
         style.marks(rows, looks, x, y).mark_point(filled=filled, size=70, opacity=1)
         for rows, filled in ((ends, True), (stages, False))
     ]
-    chart = style.lines(points, looks, x, y, band=True, under=dots)
-    return style.Panel("", chart.properties(height=style.HEIGHT))
+    return style.Panel("", style.lines(points, looks, x, y, band=True, under=dots))

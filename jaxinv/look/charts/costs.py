@@ -49,11 +49,12 @@ def figure(rows: Sequence[style.Row], *, title: str = "") -> style.Figure:
         x = alt.X("x:Q", title=f"{words} ({prefix}{unit})", scale=scale)
         y = alt.Y("y:N", title=None, sort=list(totals), scale=alt.Scale(padding=0.2))
         text = style.marks(ends, _LEGEND, x, y).mark_text(align="left", dx=4)
-        chart = alt.layer(
+        chart = style.layered(
             style.marks(bars, _LEGEND, x, y).mark_bar(opacity=1).encode(order="place:Q"),
             text.encode(text="text:N", color=alt.value(style.GREY)),
+            height=22 * len(totals),
         )
-        panels.append(style.Panel("", chart.properties(height=22 * len(totals))))
+        panels.append(style.Panel("", chart))
     return style.Figure(title, panels, list(_LEGEND.values()))
 
 

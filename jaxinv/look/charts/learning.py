@@ -31,7 +31,7 @@ def figure(history: Mapping[str, Sequence[float]], *, title: str = "") -> style.
         )
         scale = alt.Scale(zero=quantity == "loss")
         y = alt.Y("y:Q", title=None, scale=scale, axis=alt.Axis(format=axis))
-        chart = style.lines(rows, looks, x, y).properties(height=style.HEIGHT)
+        chart = style.lines(rows, looks, x, y)
         ends = {row["series"]: last.format(row["series"], row["y"]) for row in rows}
         panels.append(style.Panel(f"{label}: {', '.join(ends.values()) or 'not known'}", chart))
     return style.Figure(title, panels, list(looks.values()))

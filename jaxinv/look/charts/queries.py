@@ -36,6 +36,6 @@ def figure(rows: Sequence[style.Row], *, title: str = "") -> style.Figure:
             for row in rows
         ]
         y = alt.Y("y:Q", title=None, scale=alt.Scale(zero=False))
-        chart = style.lines(points, looks, x, y).properties(height=style.HEIGHT)
+        chart = style.lines(points, looks, x, y)
         panels.append(style.Panel(label, chart))
     return style.Figure(title, panels, list(looks.values()))

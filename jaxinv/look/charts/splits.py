@@ -47,7 +47,7 @@ def figure(
         )
         if not points:
             continue
-        scale = alt.Scale(domain=[0, 1]) if name == "ssim" else alt.Scale(zero=False)
+        scale = alt.Scale(domain=[0, 1], clamp=True) if name == "ssim" else alt.Scale(zero=False)
         y = alt.Y("y:Q", title=None, scale=scale)
         printed = [
             {**row, "y": row[f"{name}_printed"]} for row in points if row.get(f"{name}_printed")
@@ -58,7 +58,7 @@ def figure(
         legend = [*looks.values(), *([_PRINTED] if printed else [])]
         under = [diamonds] if printed else []
         chart = style.lines(points, looks, x, y, dodge="xOffset", tooltip=tooltip, under=under)
-        panels.append(style.Panel(label, chart.properties(height=style.HEIGHT), fades=True))
+        panels.append(style.Panel(label, chart, fades=True))
     return style.Figure(title, panels, legend)
 
 

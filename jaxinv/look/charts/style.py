@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from jaxinv.look.text import printable
-from jaxinv.store.records import atomic_write
+from jaxinv.store.files import atomic_write
 
 if TYPE_CHECKING:
     import altair as alt
@@ -138,7 +138,7 @@ def marks(
       y: how the field `y` is drawn.
       dodge: "xOffset" or "yOffset" where the series of a discrete axis stand side by side.
     """
-    base = alt.Chart(alt.Data(values=tuple(known(rows)))).encode(
+    base = alt.Chart(alt.InlineData(values=tuple(known(rows)))).encode(
         x=x, y=y, color=scaled(alt.Color, looks), detail="series:N"
     )
     offset = {"field": "series", "type": "nominal", "scale": {"domain": list(looks)}}
@@ -172,14 +172,19 @@ def lines(
     )
     if band:
         area = base.mark_area(opacity=0.15).encode(y="y_low:Q", y2="y_high:Q")
-        return alt.layer(*under, area, line)
+        return layered(*under, area, line)
     bars = [base.mark_rule(opacity=0.6).encode(y="y_low:Q", y2="y_high:Q")]
     if rows and "x_low" in rows[0]:
         bars.append(base.mark_rule(opacity=0.6).encode(x="x_low:Q", x2="x_high:Q"))
     points = base.mark_point(filled=True, size=46, opacity=1).encode(
         shape=scaled(alt.Shape, looks), tooltip=[f"{name}:N" for name in tooltip]
     )
-    return alt.layer(*under, *bars, line, points)
+    return layered(*under, *bars, line, points)
+
+
+def layered(*charts: alt.Chart, height: int = HEIGHT) -> alt.LayerChart:
+    """Returns charts on top of each other, the last one uppermost."""
+    return alt.LayerChart(layer=list(charts), height=height)
 
 
 def scaled(channel: Any, looks: Mapping[str, Key]) -> Any:
@@ -193,7 +198,7 @@ def scaled(channel: Any, looks: Mapping[str, Key]) -> Any:
 
 def rule(axis: alt.X | alt.Y, value: float) -> alt.Chart:
     """Returns a dotted line across a panel, at a value of the field `x` or `y`."""
-    data = alt.Data(values=[{"x": value, "y": value}])
+    data = alt.InlineData(values=[{"x": value, "y": value}])
     return alt.Chart(data).mark_rule(color=GREY, strokeDash=DOTTED, size=1.5).encode(axis)
 
 
@@ -219,7 +224,7 @@ def shares(values: Iterable[float]) -> dict[str, Any]:
     found = [value for value in values if finite(value) is not None] or [0.0, 1.0]
     low, high = min(found), max(found)
     room = 0.06 * max(high - low, 0.04)
-    scale = alt.Scale(domain=[max(0.0, low - room), high + room], nice=False)
+    scale = alt.Scale(domain=[max(0.0, low - room), high + room], nice=False, clamp=True)
     return {"scale": scale, "axis": alt.Axis(format="%" if high - low > 0.05 else ".1%")}
 
 
@@ -285,7 +290,7 @@ def _legend(keys: Sequence[Key], panels: int) -> alt.LayerChart:
         x += pitch
 
     def part(of: str) -> alt.Chart:
-        data = alt.Data(values=[row for row in rows if row[of]])
+        data = alt.InlineData(values=[row for row in rows if row[of]])
         bare: Any = {"scale": None, "axis": None}
         return alt.Chart(data).encode(x=alt.X("x:Q", **bare), y=alt.Y("y:Q", **bare))
 
@@ -293,15 +298,14 @@ def _legend(keys: Sequence[Key], panels: int) -> alt.LayerChart:
     line = part("dash").transform_calculate(x2="datum.x + 30").mark_rule(strokeWidth=2)
     point = part("shape").mark_point(size=70, xOffset=15, opacity=1)
     label = part("label").mark_text(dx=40, align="left", fontSize=12, color=INK)
-    return alt.layer(
+    fill = alt.when("datum.filled").then(alt.Fill(**ink)).otherwise(alt.value("white"))
+    chart = layered(
         line.encode(x2="x2:Q", color=ink, strokeDash=alt.StrokeDash("dash:N", scale=None)),
-        point.encode(
-            shape=alt.Shape("shape:N", scale=None),
-            stroke=ink,
-            fill=alt.when("datum.filled").then(alt.Fill(**ink)).otherwise(alt.value("white")),
-        ),
+        point.encode(shape=alt.Shape("shape:N", scale=None), stroke=ink, fill=fill),
         label.encode(text="label:N"),
-    ).properties(width=panels * WIDTH, height=y + _ROW)
+        height=y + _ROW,
+    )
+    return chart.properties(width=panels * WIDTH)
 
 
 def _finished(spec: dict[str, Any], font: str, background: str) -> dict[str, Any]:
@@ -319,7 +323,7 @@ def _cleaned(value: Any) -> Any:
     """Returns a specification with text that can be drawn, and null for what is not finite."""
     if isinstance(value, dict):
         return {key: _cleaned(each) for key, each in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_cleaned(each) for each in value]
     if isinstance(value, str):
         return printable(value)

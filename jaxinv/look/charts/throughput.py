@@ -53,10 +53,11 @@ def figure(rows: Sequence[style.Row], *, title: str = "") -> style.Figure:
 def _panel(
     rows: Sequence[style.Row], along: str, label: str, looks: dict[str, style.Key]
 ) -> alt.LayerChart:
-    points, ideal, first = [], [], {}
+    points, ideal = [], []
+    first: dict[str, style.Row] = {}
     for row in sorted(rows, key=lambda row: row[along]):
-        series, (y, low, high) = f"{row['split']}, {row['method']}", _rates(row)
-        points.append({"series": series, "x": row[along], "y": y, "y_low": low, "y_high": high})
+        series, (rate, low, high) = f"{row['split']}, {row['method']}", _rates(row)
+        points.append({"series": series, "x": row[along], "y": rate, "y_low": low, "y_high": high})
         start = first.setdefault(series, points[-1])
         ideal.append({**points[-1], "y": start["y"] * row[along] / start["x"]})
     counts = [row[along] for row in rows]
@@ -69,8 +70,7 @@ def _panel(
     y = alt.Y("y:Q", title="image-iterations a second", **style.logarithmic(ends))
     dotted = style.marks(ideal, looks, x, y).mark_line(strokeDash=style.DOTTED)
     under = [dotted.encode(color=alt.value(style.GREY))] if along == "devices" else []
-    chart = style.lines(points, looks, x, y, under=under)
-    return chart.properties(height=style.HEIGHT)
+    return style.lines(points, looks, x, y, under=under)
 
 
 def _rates(row: style.Row) -> list[float]:

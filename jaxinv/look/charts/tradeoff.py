@@ -12,6 +12,7 @@ from jaxinv.look.charts import style
 from jaxinv.look.charts.style import alt
 
 _DASHES = {"feature": style.SOLID, "input": style.DASHED, "input+feature": style.DOTTED}
+_NAMES = {"ssim": "SSIM", "psnr": "PSNR"}
 _LABELS = {"ssim": "SSIM of the reconstructions", "psnr": "PSNR (dB) of the reconstructions"}
 _LETTER, _LINE = 3.2, 6.0  # pixels: half the width of a digit, half the height of a level
 _AROUND = np.array([(x, y) for x in (1, -1, 0) for y in (-1, 1, 0) if x or y])
@@ -51,7 +52,7 @@ def figure(
     looks = {_name(row): kinds[row["kind"]]._replace(dash=_DASHES[row["site"]]) for row in rows}
     attackers = list(dict.fromkeys(row["attacker"] for row in rows))
     panels = []
-    for quantity in _LABELS:
+    for quantity, name in _NAMES.items():
         points = style.known(_point(row, quantity, tooltip) for row in rows)
         x, y = _axes(points, quantity)
         rules = [] if claims[1] is None else [style.rule(y, claims[1])]
@@ -61,7 +62,7 @@ def figure(
             own = [row for row in points if row["attacker"] == attacker]
             under = [*rules, _levels(own, looks, x, y)]
             chart = style.lines(own, looks, x, y, tooltip=tooltip, under=under)
-            panels.append(style.Panel(attacker, chart.properties(height=style.HEIGHT), fades=True))
+            panels.append(style.Panel(f"{name}, {attacker}", chart, fades=True))
     legend = [look._replace(dash=()) for look in kinds.values()]
     sites = dict.fromkeys(row["site"] for row in rows)
     legend += [style.Key(f"at the {site}", dash=_DASHES[site]) for site in sites]
@@ -114,7 +115,7 @@ def _levels(
         for place, name in enumerate(series)
     ]
     drawn = np.concatenate([at, *_along(at, series)])
-    written = []
+    written: list[dict[str, Any]] = []
     taken = np.zeros((0, 2, 2))  # middles and half sizes
     for place in sorted(range(len(points)), key=lambda place: not ends[place]):
         level = points[place]["level"]

@@ -23,7 +23,7 @@ from jaxinv.attacks.inversion.loop import chunk_size
 from jaxinv.attacks.whitebox import rmle as whitebox
 from jaxinv.attacks.whitebox import surrogate
 from jaxinv.errors import UsageError
-from jaxinv.look import figures
+from jaxinv.look.charts import convergence, style
 from jaxinv.machine import environment, hosts
 from jaxinv.store import records
 from jaxinv.studies import evaluation, runs
@@ -219,12 +219,10 @@ def _timed(stage: whitebox.Stage, spend: Callable[[float], None]) -> whitebox.St
 def draw(folder: Path, record: dict[str, Any]) -> None:
     """Draws the curves of a record into its folder."""
     names = {method: _name(method, record["attacks"][method]) for method in record["methods"]}
-    figures.convergence_curves(
-        folder / FIGURE_NAME,
-        {name: record["curves"][method] for method, name in names.items()},
-        title=f"{record['dataset']}, {record['cut']}: {record['num_images']:,} images; "
-        f"{record['device']}",
-    )
+    title = f"{record['dataset']}, {record['cut']}: {record['num_images']:,} images"
+    curves = {name: record["curves"][method] for method, name in names.items()}
+    chart = convergence.figure(curves, title=f"{title}; {record['device']}")
+    style.save(folder / FIGURE_NAME, chart)
 
 
 def _name(method: str, attack: dict[str, Any]) -> str:

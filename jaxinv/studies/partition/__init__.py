@@ -30,7 +30,7 @@ def run(config: PartitionConfig) -> list[dict[str, Any]]:
     folder = Path(record["path"]).parent
     print(table.table(record))
     print(f"What each cut costs: {folder / study.COSTS_NAME}")
-    print(f"Accuracy against what is left: {folder / study.CHOICES_NAME}")
+    print(f"What each choice leaves and costs: {folder / study.CHOICES_NAME}")
     print(table.summary(record))
     if config.measure:
         print(table.measured(runs.load(config).target))

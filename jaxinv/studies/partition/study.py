@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from jaxinv.defenses import NONE
-from jaxinv.look import figures
+from jaxinv.look.charts import choices as choices_chart
+from jaxinv.look.charts import costs as costs_chart
+from jaxinv.look.charts import style
 from jaxinv.machine import environment
 from jaxinv.measures import costs, decision, latency, profiles, quality
 from jaxinv.store import records
@@ -58,8 +60,9 @@ def run(config: PartitionConfig) -> dict[str, Any]:
             **environment.facts(),
         }
         title = f"{scene.dataset.name} on {profile.name}"
-        figures.cost_bars(folder / COSTS_NAME, _undefended(record["choices"]), title=title)
-        figures.choice_points(folder / CHOICES_NAME, record["choices"], title=title)
+        bars = costs_chart.figure(_undefended(record["choices"]), title=title)
+        style.save(folder / COSTS_NAME, bars)
+        style.save(folder / CHOICES_NAME, choices_chart.figure(_points(record), title=title))
         records.write(folder, record, images=None)
 
     label = f"{scene.dataset.name}-{profile.name}-n{config.num_images}-s{config.seed}"
@@ -85,6 +88,20 @@ def _defaults(
     if config.max_memory_mb is None and profile.memory_bytes is not None:
         limits["max_memory_mb"] = 1e-6 * profile.memory_bytes
     return dataclasses.replace(config, **limits)  # type: ignore[arg-type]
+
+
+def _points(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns the rows of a chart of choices."""
+    best = (record["recommendation"], record["recommendation_split"])
+    return [
+        {
+            **row,
+            "defense": decision.defense_name(row["defense"]),
+            "kind": row["defense"]["kind"],
+            "recommended": place in best,
+        }
+        for place, row in enumerate(record["choices"])
+    ]
 
 
 def _undefended(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
