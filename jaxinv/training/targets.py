@@ -41,7 +41,7 @@ class Target:
       network: the whole network; `split` it to attack it.
       params: its trained parameters.
       source: "shipped", or the file that the parameters came from.
-      fingerprint: identifies the parameters, in configuration hashes.
+      fingerprint: identifies the network and its parameters, in configuration hashes.
       training: how it was trained, and what that reached (empty if the file does not tell).
     """
 
@@ -356,4 +356,10 @@ def load(path: str | os.PathLike[str], dataset: Dataset, *, source: str | None =
     except ValueError as error:
         raise UserError(f"{path}: its record of training is not readable.") from error
     params = jax.tree.map(jnp.asarray, params)
-    return Target(network, params, source or str(path), checkpoints.fingerprint(params), info)
+    return Target(network, params, source or str(path), fingerprint(network, params), info)
+
+
+def fingerprint(network: Network, params: Params) -> str:
+    """Returns 12 hex digits that identify a network and its parameters."""
+    digits = np.frombuffer(bytes.fromhex(network.fingerprint), np.uint8)
+    return checkpoints.fingerprint({"network": digits, "params": params})

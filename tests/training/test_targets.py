@@ -49,8 +49,8 @@ def no_training(monkeypatch):
 def test_shipped_targets(name, tmp_path, no_training):
     target = targets.find(dataset(name, SHIPPED[name]), tmp_path)
     assert target.source == "shipped"
-    assert target.fingerprint == checkpoints.fingerprint(target.params)
-    assert target.fingerprint == target.training["fingerprint"]
+    assert target.training["fingerprint"] == checkpoints.fingerprint(target.params)
+    assert target.fingerprint == targets.fingerprint(target.network, target.params)
     like = jax.eval_shape(target.network.init, jax.random.key(0))
     assert jax.tree.map(np.shape, target.params) == jax.tree.map(lambda leaf: leaf.shape, like)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(target.params))
@@ -68,7 +68,7 @@ def test_a_run_leaves_its_files(workdir):
     assert record["config"]["recipe"] == dataclasses.asdict(ONE_EPOCH)
     assert [set(row) for row in record["history"]] == [{"loss", "accuracy", "test_accuracy"}]
     target = targets.load(folder / "target.safetensors", dataset())
-    assert target.fingerprint == record["fingerprint"]
+    assert checkpoints.fingerprint(target.params) == record["fingerprint"]
     assert target.training["config_hash"] == record["config_hash"]
     measured = targets.accuracy(target.network, target.params, dataset().test)
     assert record["test_accuracy"] == measured == targets.test_accuracy(target, dataset())
@@ -121,7 +121,7 @@ def test_find_prefers_shipped_to_trained_to_training(tmp_path, workdir, monkeypa
     checkpoints.save(path, params, metadata={"dataset": "tiny"})
     shipped = targets.find(dataset(), workdir, announce=pytest.fail)
     assert shipped.source == "shipped"
-    assert shipped.fingerprint == checkpoints.fingerprint(params)
+    assert checkpoints.fingerprint(shipped.params) == checkpoints.fingerprint(params)
     given = targets.find(dataset(), workdir, checkpoint=earlier.source)
     assert (given.source, given.fingerprint) == (earlier.source, earlier.fingerprint)
 
@@ -136,7 +136,9 @@ def test_damaged_weights_are_set_aside_and_trained_again(workdir, tmp_path, monk
     weights.write_bytes(damaged)
     again = targets.find(dataset(), tmp_path / "results", announce=lambda line: None)
     assert again.source == str(weights)
-    assert again.fingerprint == checkpoints.fingerprint(checkpoints.read(weights)[0])
+    assert checkpoints.fingerprint(again.params) == checkpoints.fingerprint(
+        checkpoints.read(weights)[0]
+    )
     assert weights.with_name(f"{targets.WEIGHTS}.corrupt-1").read_bytes() == damaged
     assert str(weights) in capsys.readouterr().err
 
@@ -218,3 +220,15 @@ def test_which_features_are_classified_rightly(count):
     found = targets.correct(cloud, {}, features, labels)
     assert found.dtype == bool
     np.testing.assert_array_equal(found, features.argmax(1) == labels)
+
+
+def test_another_network_over_the_same_weights_is_another_target():
+    own, other = (
+        networks.sequence([("fc", nn.Dense(3)), ("act", activation)], (4,))
+        for activation in (nn.relu, nn.silu)
+    )
+    params = own.init(jax.random.key(0))
+    assert targets.fingerprint(own, params) == targets.fingerprint(own, params)
+    assert targets.fingerprint(own, params) != targets.fingerprint(other, params)
+    more = jax.tree.map(lambda leaf: leaf + 1, params)
+    assert targets.fingerprint(own, params) != targets.fingerprint(own, more)
