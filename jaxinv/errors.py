@@ -1,14 +1,14 @@
-"""What a user's mistake raises. Scripts print the message as one line and exit with `exit_code`."""
+"""Errors for users. Scripts print the message as one line and exit with `exit_code`."""
 
 
 class UserError(Exception):
-    """Something the user can mend: missing data, a file of another model, an unwritable folder."""
+    """A fault that the user can mend, such as missing data or a folder that cannot be written."""
 
     exit_code = 1
 
 
 class DamagedError(UserError):
-    """A file or folder does not hold what was written to it; `why` tells in what way."""
+    """A file or folder is damaged; `why` says how."""
 
     def __init__(self, path: object, why: str):
         super().__init__(f"{path}: {why}.")
@@ -16,6 +16,6 @@ class DamagedError(UserError):
 
 
 class UsageError(UserError):
-    """A flag's value is not allowed. The message names the flag, the value and what is allowed."""
+    """An argument's value is not allowed. The message begins with `argument=value: `."""
 
     exit_code = 2

@@ -52,6 +52,11 @@ class Samples:
         """The images in unit space, [N, H, W, C] float32 in [0, 1], made anew at each access."""
         return np.divide(self.pixels, np.float32(255), dtype=np.float32)
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """`pixels` and `labels`, as plain arrays that training takes; memory maps are not read."""
+        return {"pixels": np.asarray(self.pixels), "labels": self.labels}
+
     def __len__(self) -> int:
         return len(self.labels)
 

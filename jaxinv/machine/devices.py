@@ -1,8 +1,7 @@
-"""Arrays on several devices: the images of a batch are divided among them. JAX.
+"""Arrays on several devices of this process, which divide the images of a batch. JAX.
 
-A device computes what belongs to its own images, by the program and with the size of batch that one
-device alone would have, and needs nothing of the others: the numbers are the same, to the last bit
-where the device rounds alike. Devices are those of this process (`hosts` is about others).
+A device computes its own images, by the program and the batch size of one device alone, without the
+other devices. So the numbers are the same, to the last bit where devices round alike.
 """
 
 import contextlib
@@ -18,21 +17,21 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 IMAGES, SEEDS = "images", "seeds"
-"""Axes of a mesh: of a batch, and of things that are trained side by side."""
+"""Axes of a mesh: images of a batch, and models trained side by side."""
 
-_SIZES = (64, 512)  # images that a device has of a slice
+_SIZES = (64, 512)  # images of a slice on one device
 
 _limit: int | None = None
 
 
 def count() -> int:
-    """How many devices of this process are used: all, unless `use` says otherwise."""
+    """Returns the number of devices in use: all of this process, or fewer inside `use`."""
     return min(jax.local_device_count(), _limit or jax.local_device_count())
 
 
 @contextlib.contextmanager
 def use(number: int) -> Iterator[None]:
-    """Uses no more than so many devices, for measurements."""
+    """Limits the number of devices in use, for measurements."""
     global _limit
     before, _limit = _limit, number
     try:
@@ -42,11 +41,11 @@ def use(number: int) -> Iterator[None]:
 
 
 def mesh(*, seeds: int = 1, images: int | None = None) -> Mesh:
-    """The devices in use, as `seeds` x `images`.
+    """Returns the devices in use, as `seeds` x `images`.
 
     Args:
-      seeds: how many things are trained side by side; as many devices as divide both share them.
-      images: of a batch; as many of the others as divide it share these. None for any number.
+      seeds: number of models trained side by side; their axis has the most devices that divide it.
+      images: of a batch; its axis has the most remaining devices that divide it. None for any.
     """
     number = count()
     rows = math.gcd(seeds, number)
@@ -60,12 +59,12 @@ def _mesh(rows: int, columns: int, devices: tuple[Any, ...]) -> Mesh:
 
 
 def put(mesh: Mesh, tree: Any, *axes: str) -> Any:
-    """A tree of arrays on the devices: divided along their first axis, or whole on each.
+    """Sends a tree of arrays to the devices: divided along their first axis, or whole to each.
 
     Args:
       mesh: the devices.
       tree: arrays; the size of their first axis is a multiple of the number of devices.
-      axes: of the mesh, along which it is divided; none for a copy on each.
+      axes: of the mesh, along which the arrays are divided; none for a copy on each.
     """
     if mesh.size == 1:
         return jax.tree.map(jnp.asarray, tree)
@@ -73,14 +72,14 @@ def put(mesh: Mesh, tree: Any, *axes: str) -> Any:
 
 
 def by_image(mesh: Mesh, function: Callable[..., Any], shared: Any, rows: Any) -> Any:
-    """`function(shared, rows)`, each device on its own rows; to be called where JAX traces.
+    """Computes `function(shared, rows)`, each device its own rows; for use inside a program.
 
     Args:
       mesh: the devices.
-      function: what one device does: from a tree of any arrays and a tree of arrays `[B, ...]` to a
-        tree of arrays `[B, ...]`.
-      shared: the same for all.
-      rows: divided among the devices.
+      function: from a tree of any arrays and a tree of arrays `[B, ...]` to a tree of arrays
+        `[B, ...]`.
+      shared: arrays that are the same for all devices.
+      rows: arrays divided among the devices.
     """
     if mesh.size == 1:
         return function(shared, rows)
@@ -91,10 +90,10 @@ def by_image(mesh: Mesh, function: Callable[..., Any], shared: Any, rows: Any) -
 
 
 def exact() -> Any:
-    """A context in which products have all digits of float32, on accelerators, too.
+    """Returns a context in which products have all digits of float32, also on accelerators.
 
-    These round to fewer by default. That is good enough for training and saves time; attacks that
-    solve for an input, and what they are compared with, need the digits.
+    Accelerators round to fewer digits by default. That is enough for training and saves time;
+    attacks that solve for an input, and the bounds beside them, need all digits.
     """
     return jax.default_matmul_precision("highest")
 
@@ -109,13 +108,13 @@ def in_slices(
     """Applies a pure function to N examples: slice by slice, in one compiled program.
 
     Args:
-      function: `(*static, *shared, *rows) -> arrays [B, ...]`, one or a tree of them. It is
-        compiled once for as long as it, and `static`, compare equal.
-      rows: `[N, ...]`, each an array, or something that makes rows when it is indexed.
+      function: `(*static, *shared, *rows) -> arrays [B, ...]`, one or a tree of them. Calls with
+        equal `function` and `static` share one compiled program.
+      rows: `[N, ...]`, each an array, or an object that returns rows when it is indexed.
       static: hashable values.
       shared: trees of arrays that all examples share.
-      sizes: how many examples a device may have of a slice: the least that does for N, else the
-        largest. The last slice is filled up.
+      sizes: examples of a slice on one device: the least that holds N, else the largest. The last
+        slice is filled up.
 
     Returns:
       NumPy arrays `[N, ...]`.
@@ -139,7 +138,7 @@ def _empty(row: np.ndarray, size: int) -> np.ndarray:
 
 
 def slice_size(number: int, sizes: Sequence[int] = _SIZES) -> int:
-    """How many of N examples `in_slices` has at once, on all devices."""
+    """Returns how many of N examples `in_slices` computes at once, on all devices."""
     return next((size for size in sizes if size * count() >= number), sizes[-1]) * count()
 
 
@@ -150,7 +149,7 @@ def _apply(function, static, devices, shared, rows):
 
 
 def constrain(mesh: Mesh, tree: Any, *axes: str) -> Any:
-    """`put` for a tree of arrays in a traced program."""
+    """Does as `put`, for a tree of arrays inside a program."""
     if mesh.size == 1:
         return tree
     return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec(*axes)))

@@ -1,11 +1,11 @@
 """Several processes that run one experiment together, usually one on each host.
 
-Every process runs the same script. What is costly is divided among them (`optimize.minimize`) or
-done by the first alone (`training.fit`), and the files of a run belong to the first: it writes them
-and tells the others what it read, so that a work folder need not be shared. Whatever is passed on
-goes through the service with which `jax.distributed` finds processes; there are no collectives
-between devices of different hosts, so none can hang. Without `initialize` there is one process, and
-nothing here does anything. The standard library and NumPy; only `initialize` asks JAX.
+Every process runs the same script. Attacks are divided among processes (`inversion.loop`); the
+first process alone trains (`training.fit`), writes the files of a run, and tells the others their
+content, so that a work folder need not be shared. Messages go through the service with which
+`jax.distributed` finds processes; no collectives between devices of different hosts can hang.
+Without `initialize` there is one process, and the functions here do nothing. The standard library
+and NumPy; only `initialize` asks JAX.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ _ROOT = "jaxinv"
 
 
 class _Alone:
-    """One process, which has nobody to talk to."""
+    """One process alone."""
 
     index, count = 0, 1
 
@@ -54,7 +54,7 @@ class _Group:
         self._client.key_value_set(f"{_ROOT}/{name}/parts", str(len(parts)))
 
     def hear(self, name: str) -> bytes:
-        """Waits for what another tells. If that one is gone, the watch ends this process."""
+        """Waits for a message of another process. If that is gone, the watch ends this process."""
         count = int(self._wait(self._client.blocking_key_value_get, f"{_ROOT}/{name}/parts"))
         return b"".join(
             self._wait(self._client.blocking_key_value_get_bytes, f"{_ROOT}/{name}/{number}")
@@ -62,7 +62,7 @@ class _Group:
         )
 
     def name_of_next(self) -> str:
-        """Of the next message: every process counts them alike."""
+        """Returns the name of the next message: every process counts them alike."""
         self._messages += 1
         return f"message{self._messages}"
 
@@ -77,7 +77,7 @@ class _Group:
     # --- the watch --------------------------------------------------------------------------------
 
     def _keep_watch(self) -> None:
-        """Says that this process lives, and ends it when another has failed or is silent."""
+        """Announces that this process lives, and ends it when another has failed or is silent."""
         heard: dict[str, tuple[str, float]] = {}
         beat = 0
         while not self._ended.wait(_ALIVE_EVERY):
@@ -103,7 +103,7 @@ class _Group:
         """Tells the others that this process fails."""
         text = f"process {self.index} on {socket.gethostname()} failed: {message}"
         self._ended.set()
-        with contextlib.suppress(Exception):  # a connection that is lost tells the others enough
+        with contextlib.suppress(Exception):  # a lost connection tells the others, too
             self._client.key_value_set(f"{_ROOT}-failed/{self.index}", text)
         # The first holds the connection; the others need it to hear why.
         time.sleep(3 * _ALIVE_EVERY if self.index == 0 else 0)
@@ -113,12 +113,12 @@ class _Group:
         gather(self.index)
         self._ended.set()
         if self.index:
-            os._exit(0)  # to say goodbye to the service would be a race with its end
+            os._exit(0)  # leaving the service in order would be a race with its end
         time.sleep(_ALIVE_EVERY)
 
     def _stop(self, why: str) -> None:
         print(f"process {self.index} of {self.count} stops: {why}", file=sys.stderr, flush=True)
-        os._exit(1)  # other threads may wait for what never comes
+        os._exit(1)  # other threads may wait for ever
 
 
 _group: _Alone | _Group = _Alone()
@@ -128,11 +128,11 @@ def initialize() -> None:
     """Finds the other processes of this run, through SLURM, a TPU pod, Open MPI or Kubernetes.
 
     Elsewhere the variables JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
-    JAX_PROCESS_ID tell them. To be called before anything else asks JAX. Only the first process
-    keeps its stdout.
+    JAX_PROCESS_ID name them. Call it before any other use of JAX. Only the first process keeps its
+    stdout.
 
     Raises:
-      UserError: the processes are not found, or do not come.
+      UserError: the processes are not found.
     """
     global _group
     import jax
@@ -144,13 +144,13 @@ def initialize() -> None:
             if not text.isdecimal():
                 raise UsageError(f"{variable}={text}: expected a number.")
             given[name] = int(text)
-    # A process that is lost is ours to report, in a line.
+    # Lost processes are reported here, in one line.
     jax.config.update("jax_enable_recoverability", True)
     try:
         jax.distributed.initialize(**given)
     except (ValueError, RuntimeError) as error:
         raise UserError(
-            f"--multihost: the other processes are not found ({_line(error)}). Start it with srun "
+            f"multihost=true: no other processes are found ({_line(error)}). Start it with srun "
             "or mpirun or on a TPU pod, or set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
             "JAX_PROCESS_ID."
         ) from error
@@ -163,28 +163,28 @@ def initialize() -> None:
 
 
 def count() -> int:
-    """How many processes there are."""
+    """Returns the number of processes."""
     return _group.count
 
 
 def index() -> int:
-    """Which of them this is."""
+    """Returns the number of this process, from 0."""
     return _group.index
 
 
 def is_first() -> bool:
-    """Whether this process writes files and speaks on stdout."""
+    """Returns True in the process that writes files and stdout."""
     return _group.index == 0
 
 
 def first(function: Callable[[], T]) -> T:
-    """What `function()` returns in the first process, in all of them; the others do not call it.
+    """Calls a function in the first process, and returns its value in all of them.
 
-    That is made of JSON's types and of arrays; a tuple is a list in the others. A call within a
-    call is only that.
+    The value consists of JSON's types and arrays; the others get lists for tuples. A call inside
+    another is a plain call.
 
     Raises:
-      UserError: raised in the first process, in all of them.
+      UserError: in all processes, if the function raises it in the first.
     """
     if not isinstance(_group, _Group) or _group.inside:
         return function()
@@ -208,7 +208,7 @@ def first(function: Callable[[], T]) -> T:
 
 
 def gather(value: T) -> list[T]:
-    """What every process has, in their order, in all of them; made as for `first`."""
+    """Returns the values of all processes, in their order; values are as for `first`."""
     if not isinstance(_group, _Group):
         return [value]
     name = _group.name_of_next()
@@ -220,19 +220,19 @@ def gather(value: T) -> list[T]:
 
 
 def fail(message: str) -> None:
-    """Tells the other processes that this one fails; they end, too."""
+    """Ends the other processes, because this one fails."""
     if isinstance(_group, _Group):
         _group.fail(message)
 
 
 def end() -> None:
-    """Waits until all processes have come to their end. Those that are not the first exit here."""
+    """Waits for the end of all processes. All but the first exit here."""
     if isinstance(_group, _Group):
         _group.end()
 
 
 def _encode(value: Any) -> bytes:
-    """JSON, with arrays beside it: nothing that is read can be code."""
+    """Encodes as JSON with arrays beside it: no message can hold code."""
     arrays: list[np.ndarray] = []
 
     def plain(item: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Long compiled loops, run in segments, so that a person sees them move. Python, outside of jit."""
+"""Progress of long compiled loops, which run in segments. Python, outside of jit."""
 
 import time
 from collections.abc import Iterator
@@ -11,14 +11,13 @@ _SECONDS_PER_SEGMENT = 0.5
 class Progress:
     """A progress bar on stderr (a terminal's only) over steps that run in compiled segments.
 
-    Segments last about half a second, however long one step takes: the bar moves, and the loop
-    returns to Python so seldom that it costs nothing. How steps fall into segments must not matter
-    to their outcome. Use it as a context manager.
+    Segments last about half a second, however long one step takes: the bar moves, and returning to
+    Python costs nothing. The outcome of steps must not depend on their segments. A context manager.
 
     Args:
       total: steps in all.
       description: shown before the bar.
-      start: steps that are already done.
+      start: steps already done.
     """
 
     def __init__(self, total: int, description: str, *, start: int = 0):
@@ -47,13 +46,13 @@ class Progress:
             self.advance(count)
 
     def segment(self, most: int) -> int:
-        """How many steps to run next, at most `most`; time is taken until `advance`."""
+        """Returns how many steps to run next, at most `most`, and starts the clock of `advance`."""
         self._running = min(self._count, most)
         self._began = time.perf_counter()
         return self._running
 
     def advance(self, amount: int) -> None:
-        """Moves the bar by what the segment has done, in the bar's units."""
+        """Moves the bar by the amount that the segment has done."""
         seconds = max(time.perf_counter() - self._began, 1e-9)
         self._bar.update(amount)
         # At most fourfold at a time: the first segments pay for warming up.

@@ -45,7 +45,7 @@ from jaxinv.store.records import level_text
 from jaxinv.studies import runs
 from jaxinv.studies.config import SURROGATES, AttackConfig
 from jaxinv.studies.experiment import setting
-from jaxinv.training import judge, retraining, targets
+from jaxinv.training import classification, judge, retraining
 
 DECIDED_BY = (
     *("jaxinv.attacks", "jaxinv.studies.tradeoffs"),
@@ -683,7 +683,7 @@ _AT_ONE_PLACE = threading.Lock()  # several cuts that are attacked side by side 
 def _undefended(scene: _Same) -> np.ndarray:
     """Which test images the target classifies rightly, `[N]` bool: the same at every cut."""
     target, test = scene.value.target, scene.value.dataset.test
-    return targets.correct(target.network, target.params, test.images, test.labels)
+    return classification.correct(target.network, target.params, test.images, test.labels)
 
 
 def classified(

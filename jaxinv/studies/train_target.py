@@ -12,7 +12,7 @@ from jaxinv.inputs import data
 from jaxinv.store import files, records
 from jaxinv.studies.config import DataConfig
 from jaxinv.studies.experiment import Experiment, setting
-from jaxinv.training import targets
+from jaxinv.training import recipes, targets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ def run(config: TrainingConfig) -> list[dict[str, Any]]:
     dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
     names = ("epochs", "batch_size", "learning_rate")
     given = {name: value for name in names if (value := getattr(config, name)) is not None}
-    recipe = dataclasses.replace(targets.default_recipe(dataset), seed=config.seed, **given)
+    recipe = dataclasses.replace(recipes.default_recipe(dataset), seed=config.seed, **given)
     path = targets.train_run(dataset, recipe, config.workdir, rerun=config.rerun)
     records.note(path)
     record = records.read(path.parent)

@@ -1,8 +1,8 @@
-"""A judge of reconstructions: a classifier that says whether they still show their class. JAX.
+"""A judge of reconstructions: a classifier that tests if they still show their class. JAX.
 
-It is trained on the attacker's part of a dataset, so neither target nor defence has anything to do
-with it, and it has never seen an image that is attacked. What it says complements SSIM and PSNR: a
-blurred digit that can be read is a leak, however low its PSNR.
+The attacker's part of a dataset trains it, so it depends on neither target nor defense, and it
+never saw an attacked image. It complements SSIM and PSNR: a blurred digit that can be read is a
+leak, however low its PSNR.
 """
 
 import dataclasses
@@ -13,7 +13,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 from numpy.typing import ArrayLike
 
@@ -21,11 +20,11 @@ from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.machine import source
 from jaxinv.networks import Network, Params, max_pool, sequence
 from jaxinv.store import checkpoints
-from jaxinv.training import targets
+from jaxinv.training import classification
 from jaxinv.training.fit import fit, one_cycle, whole_epochs
 
 STEPS = 1500
-"""Of training, about, but no more than so many epochs as a small dataset bears."""
+"""Steps of training, about; at most 40 epochs."""
 
 _BATCH_SIZE = 64
 _MOST_EPOCHS = 40
@@ -42,9 +41,9 @@ class Judge:
     Attributes:
       network: from images to one logit a class.
       params: its parameters.
-      accuracy: share of the test split's first 2,000 originals that it classifies rightly: the
-        ceiling of what it can say of reconstructions.
-      seconds: wall time of its training, whenever that was.
+      accuracy: share of the test split's first 2,000 originals that it classifies correctly, the
+        ceiling for reconstructions.
+      seconds: wall time of its training.
     """
 
     network: Network
@@ -53,7 +52,7 @@ class Judge:
     seconds: float
 
     def correct(self, images: ArrayLike, labels: ArrayLike) -> np.ndarray:
-        """Whether each image is classified as its label says.
+        """Tests if each image is classified as its label.
 
         Args:
           images: `[N, H, W, C]`, clipped to unit space here. One with a non-finite pixel is never
@@ -73,16 +72,18 @@ class Judge:
                 f"Expected images [N, {shape}] and labels [N], got {images.shape} and "
                 f"{labels.shape}."
             )
-        return _correct(self.network, self.params, images, labels)
+        finite = np.isfinite(images).all(axis=(1, 2, 3))  # clipping would hide an inf
+        clipped = np.clip(images, 0, 1)
+        return finite & classification.correct(self.network, self.params, clipped, labels)
 
 
 def find(dataset: Dataset, folder: Path | None, *, steps: int = STEPS) -> Judge:
-    """The judge of a dataset: read where it was trained before, or trained now.
+    """Returns the judge of a dataset, read where it was trained before, or trained now.
 
     Args:
       dataset: its attacker's part trains the judge.
-      folder: where it is kept, named by all that it depends on; a training that was killed goes on.
-        None keeps nothing.
+      folder: keeps the judge, in a file named by everything it depends on; a killed training
+        continues. None keeps nothing.
       steps: of training, about: epochs are whole, and no more than 40.
     """
     samples = dataset.surrogate("attacker")
@@ -100,16 +101,15 @@ def find(dataset: Dataset, folder: Path | None, *, steps: int = STEPS) -> Judge:
         label = dataset.name.replace("/", "_")
         checkpoint = folder / f"{label}-{checkpoints.fingerprint(known)}-judge.safetensors"
     params, seconds = _train(network, samples, steps, checkpoint, f"{dataset.name} judge")
-    tested = dataset.test[:_NUM_TESTED]
-    accuracy = _correct(network, params, tested.images, tested.labels).mean()
-    return Judge(network, params, float(accuracy), seconds)
+    accuracy = classification.accuracy(network, params, dataset.test[:_NUM_TESTED])
+    return Judge(network, params, accuracy, seconds)
 
 
 def design(image_shape: tuple[int, int, int], num_classes: int) -> Network:
-    """A judge's layers: three convolutions (3 x 3, same), a pooling after each, and a dense layer.
+    """Returns three convolutions (3 x 3, same), a pooling after each, and a dense layer.
 
     Args:
-      image_shape: `(H, W, C)`, any. Where an image is too small for a pooling, that is left out.
+      image_shape: `(H, W, C)`, any. A pooling for which an image is too small is left out.
       num_classes: number of logits.
     """
     size, channels = min(image_shape[:2]), image_shape[-1]
@@ -126,27 +126,26 @@ def design(image_shape: tuple[int, int, int], num_classes: int) -> Network:
 
 
 def _width(channels: int) -> int:
-    """Filters of the first layer: 16 for grey images, 32 for colour images."""
+    """Returns the filters of the first layer: 16 for grey images, 32 for colour images."""
     return 8 + 8 * channels
 
 
 def _train(
     network: Network, samples: Samples, steps: int, checkpoint: Path | None, description: str
 ) -> tuple[Params, float]:
-    """Parameters trained on all of the samples, and the seconds that took."""
+    """Returns parameters trained on all samples, and the seconds of training."""
     key_init, key_fit = jax.random.split(jax.random.key(_SEED))
     epochs, steps = whole_epochs(steps, len(samples), _BATCH_SIZE)
 
     def loss(params: Params, batch: dict[str, Array], key: Array):
         del key
-        logits = network.apply(params, batch["pixels"].astype(jnp.float32) / 255)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
-        return losses.mean(), {"accuracy": (logits.argmax(-1) == batch["labels"]).mean()}
+        images = batch["pixels"].astype(jnp.float32) / 255
+        return classification.loss_and_accuracy(network.apply(params, images), batch["labels"])
 
     done = fit(
         loss,
         jax.jit(network.init)(key_init),
-        {"pixels": np.asarray(samples.pixels), "labels": samples.labels},
+        samples.arrays,
         optimizer=one_cycle(steps, _LEARNING_RATE),
         epochs=epochs,
         batch_size=_BATCH_SIZE,
@@ -155,11 +154,3 @@ def _train(
         description=description,
     )
     return done.params, done.seconds
-
-
-def _correct(
-    network: Network, params: Params, images: np.ndarray, labels: np.ndarray
-) -> np.ndarray:
-    """`[N]` bool."""
-    finite = np.isfinite(images).all(axis=(1, 2, 3))  # clipping would hide an inf
-    return finite & targets.correct(network, params, np.clip(images, 0, 1), labels)

@@ -1,7 +1,7 @@
-"""Targets that learn to live with a defence: trained on with it in the loop. JAX.
+"""Targets trained further behind a defense: the cloud alone, or edge and cloud together. JAX.
 
-A deployer would do so: the cloud alone, or edge and cloud together. Some defences consist of it
-(`Mechanism.penalty`). All levels of one defence are trained in one compiled program.
+A deployer would do so, and some defenses consist of it (`Mechanism.penalty`). One compiled program
+trains all levels of a defense.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 
 from jaxinv import defenses
@@ -20,11 +19,12 @@ from jaxinv.inputs.data import Samples
 from jaxinv.machine import source
 from jaxinv.networks import Network, Params
 from jaxinv.store import checkpoints
+from jaxinv.training.augmentation import augment
+from jaxinv.training.classification import loss_and_accuracy
 from jaxinv.training.fit import fit, for_each, losses_of_each, one_cycle, whole_epochs
-from jaxinv.training.targets import augment
 
 STEPS = 1500
-"""Of training, unless told otherwise."""
+"""Default steps of training."""
 
 Part = Literal["cloud", "both"]
 PARTS: tuple[Part, ...] = ("cloud", "both")
@@ -33,7 +33,7 @@ _BATCH_SIZE, _LEARNING_RATE = 64, 1e-3
 
 
 class Retrained(NamedTuple):
-    """Targets, one for each defence.
+    """Retrained targets, one for each defense.
 
     Attributes:
       params: of the whole network, for each.
@@ -58,22 +58,22 @@ def retrain(
     steps: int = STEPS,
     folder: Path | None = None,
 ) -> Retrained:
-    """Trains a target on behind each of several defences that differ in their levels alone.
+    """Trains a target further behind each of several defenses that differ in their levels alone.
 
     Args:
       network: the whole target.
       params: its parameters, where training starts.
-      cut: where the defences stand.
-      family: the defences.
+      cut: place of the defenses.
+      family: the defenses.
       samples: images and labels of the target's own part.
-      part: whether the cloud alone is trained, or edge and cloud.
-      key: of the order of images and of what the defences draw.
+      part: "cloud" trains the cloud alone, "both" edge and cloud.
+      key: of the order of images and of the defenses' draws.
       steps: of training, about: epochs are whole.
-      folder: keeps what is trained, named by all that it depends on: it is read where it is
-        complete, and gone on with where its training was killed. None keeps nothing.
+      folder: keeps the targets, in a file named by everything they depend on; a killed training
+        continues. None keeps nothing.
 
     Raises:
-      ValueError: the defences differ in more than their levels.
+      ValueError: the defenses differ in more than their levels.
       UserError: the loss became non-finite.
     """
     edge, cloud = network.split(cut)
@@ -81,46 +81,14 @@ def retrain(
     if not own:  # nothing to train behind the last layer
         return Retrained((params,) * len(family), 0.0, 0.0)
     release = defenses.release_family(edge, family)
-    levels = jnp.stack([jnp.asarray(defense.levels) for defense in family])
-    penalties = [
-        (mechanism.penalty, number)
-        for number, (mechanism, _) in enumerate(family[0].structure)
-        if mechanism.penalty
-    ]
-    colour = network.input_shape[-1] > 1
-
-    def loss_of_one(trained: Params, images: Array, labels: Array, key: Array, which: Array):
-        everything = {**params, **trained}
-        keys = jax.random.split(key, len(images))
-        features = release(everything, keys, images, jnp.broadcast_to(which, len(images)))
-        logits = cloud.apply(everything, features)
-        total = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-        for penalty, number in penalties:
-            total += levels[which, number] * penalty(images, features)
-        return total
-
-    count = len(family)
-
-    def loss(trained: Params, batch: dict[str, Array], key: Array):
-        key_images, key_draws = jax.random.split(key)
-        images = batch["pixels"].astype(jnp.float32) / 255
-        images = augment(key_images, images) if colour else images
-        same = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), (images, batch["labels"])
-        )
-        rows = (*same, jax.random.split(key_draws, count), jnp.arange(count))
-        # The sum: the gradient of one must not depend on how many there are.
-        return losses_of_each(loss_of_one, trained, rows).sum(), {}
-
-    start = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), own)
     batch_size = min(_BATCH_SIZE, len(samples))
     epochs, steps = whole_epochs(steps, len(samples), batch_size)
     checkpoint = None
     if folder is not None:
         known = {
             "params": params,
-            # What they make of some images stands for layers and defences, which cannot be hashed.
-            "behaviour": _behaviour(release, cloud, params, count, jnp.asarray(samples[:8].images)),
+            # Features and logits of some images stand for layers and defenses, which have no hash.
+            "behaviour": _behaviour(release, cloud, params, len(family), samples[:8].images),
             "pixels": samples.pixels,
             "labels": samples.labels,
             "key": jax.random.key_data(key),
@@ -129,31 +97,63 @@ def retrain(
         }
         checkpoint = folder / f"{cut}-{checkpoints.fingerprint(known)}-retrained.safetensors"
     done = fit(
-        loss,
-        start,
-        {"pixels": np.asarray(samples.pixels), "labels": samples.labels},
+        _loss(release, cloud, params, family),
+        jax.tree.map(lambda leaf: jnp.stack([leaf] * len(family)), own),
+        samples.arrays,
         optimizer=for_each(one_cycle(steps, _LEARNING_RATE)),
         epochs=epochs,
         batch_size=batch_size,
         key=key,
-        seeds=count,
+        seeds=len(family),
         checkpoint=checkpoint,
         description=f"retraining {cut}",
     )
+    rows = [
+        jax.tree.map(lambda leaf, row=row: leaf[row], done.params) for row in range(len(family))
+    ]
+    return Retrained(tuple({**params, **row} for row in rows), done.seconds, done.compile_seconds)
 
-    def row(number: int) -> dict[str, Any]:
-        return {**params, **jax.tree.map(lambda leaf: leaf[number], done.params)}
 
-    return Retrained(tuple(map(row, range(count))), done.seconds, done.compile_seconds)
+def _loss(release: Any, cloud: Network, params: Params, family: Sequence[Defense]) -> Any:
+    """Returns the loss of all targets: cross-entropy, and penalties of the defenses."""
+    count = len(family)
+    levels = jnp.stack([jnp.asarray(defense.levels) for defense in family])
+    penalties = [
+        (mechanism.penalty, number)
+        for number, (mechanism, _) in enumerate(family[0].structure)
+        if mechanism.penalty
+    ]
+
+    def loss_of_one(trained: Params, images: Array, labels: Array, key: Array, which: Array):
+        everything = {**params, **trained}
+        keys = jax.random.split(key, len(images))
+        features = release(everything, keys, images, jnp.broadcast_to(which, len(images)))
+        total, _ = loss_and_accuracy(cloud.apply(everything, features), labels)
+        for penalty, number in penalties:
+            total += levels[which, number] * penalty(images, features)
+        return total
+
+    def loss(trained: Params, batch: dict[str, Array], key: Array):
+        key_images, key_draws = jax.random.split(key)
+        images = batch["pixels"].astype(jnp.float32) / 255
+        images = augment(key_images, images) if images.shape[-1] > 1 else images
+        same = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), (images, batch["labels"])
+        )
+        rows = (*same, jax.random.split(key_draws, count), jnp.arange(count))
+        # The sum: the gradient of one must not depend on their number.
+        return losses_of_each(loss_of_one, trained, rows).sum(), {}
+
+    return loss
 
 
-def _behaviour(release: Any, cloud: Network, params: Params, count: int, images: Array) -> Any:
-    """Features of each of a family, and the logits, of a few images."""
+def _behaviour(release: Any, cloud: Network, params: Params, count: int, images: Any) -> Any:
+    """Computes features of each of a family, and the logits, for a few images."""
 
     @jax.jit
-    def behave(which: Array) -> tuple[Array, Array]:
+    def behave(params: Params, which: Array) -> tuple[Array, Array]:
         keys = jax.random.split(jax.random.key(0), len(images))
         features = release(params, keys, images, jnp.broadcast_to(which, len(images)))
         return features, cloud.apply(params, features)
 
-    return [behave(jnp.int32(which)) for which in range(count)]
+    return [behave(params, jnp.int32(which)) for which in range(count)]

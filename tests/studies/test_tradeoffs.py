@@ -27,7 +27,7 @@ from jaxinv.studies.tradeoffs import (
     choices,
     protection,
 )
-from jaxinv.training import retraining, targets
+from jaxinv.training import classification, retraining, targets
 
 NETWORK = sequence(
     [
@@ -176,7 +176,9 @@ def test_what_is_classified_is_what_crosses_the_wire(scene, defense, other):
     test = scene.dataset.test
     found = tradeoffs.classified(edge, cloud, PARAMS, test, [defense, other], key)
     expected = [
-        targets.correct(cloud, PARAMS, Release(edge, PARAMS, test.images, own, key), test.labels)
+        classification.correct(
+            cloud, PARAMS, Release(edge, PARAMS, test.images, own, key), test.labels
+        )
         for own in (defense, other)
     ]
     assert found.shape == (2, 60) and found.dtype == bool
@@ -208,8 +210,8 @@ def test_without_a_defence_the_whole_target_is_asked_once(scene, monkeypatch):
         asked.append(network.cuts)
         return original(network, *args)
 
-    original = targets.correct
-    monkeypatch.setattr(targets, "correct", correct)
+    original = classification.correct
+    monkeypatch.setattr(classification, "correct", correct)
     for kind in ("dropout", "gaussian"):
         found = deployed(scene, 0.0, kind=kind).correct(0)
         assert found.shape == (1, 60) and found.mean() == pytest.approx(0.9)

@@ -8,7 +8,7 @@ import pytest
 
 from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.machine import source
-from jaxinv.training import judge, targets
+from jaxinv.training import classification, judge
 from jaxinv.training.fit import Fit
 
 STEPS = 60
@@ -78,7 +78,7 @@ def test_it_is_right_of_originals_as_often_as_it_says(trained):
     right = trained.correct(test.images, test.labels)
     assert right.dtype == bool
     assert right.mean() == trained.accuracy
-    assert trained.accuracy == targets.accuracy(trained.network, trained.params, test)
+    assert trained.accuracy == classification.accuracy(trained.network, trained.params, test)
     assert trained.seconds > 0
 
 
@@ -140,7 +140,7 @@ def test_a_trained_judge_is_read(folder, trained):
 def test_it_is_kept_by_all_that_it_depends_on(tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr(judge, "_train", lambda *args: (given.append(args[3]), ({}, 0.0))[1])
-    monkeypatch.setattr(judge, "_correct", lambda *args: np.ones(1, bool))
+    monkeypatch.setattr(classification, "accuracy", lambda *args: 1.0)
     own = dataset().attacker
     others = [
         dataset(attacker=samples(400, 3)),

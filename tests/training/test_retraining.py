@@ -18,7 +18,7 @@ from jaxinv.defenses import (
     distance_correlation,
 )
 from jaxinv.networks import sequence
-from jaxinv.training import retraining, targets
+from jaxinv.training import classification, retraining
 from jaxinv.training.fit import Fit
 
 NETWORK = sequence(
@@ -56,7 +56,7 @@ def retrained(family, part, *, params=None, seed=1, steps=60, data=TAUGHT, **opt
 
 def accuracy(params, defense):
     release = Release(EDGE, params, TEST.images, defense, jax.random.key(7))
-    return targets.correct(CLOUD, params, release, TEST.labels).mean()
+    return classification.correct(CLOUD, params, release, TEST.labels).mean()
 
 
 def same(a, b):

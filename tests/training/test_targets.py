@@ -15,10 +15,10 @@ from jaxinv import networks
 from jaxinv.errors import UserError
 from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.store import checkpoints, records
-from jaxinv.training import targets
+from jaxinv.training import augmentation, classification, recipes, targets
 
 SHIPPED = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
-ONE_EPOCH = targets.Recipe(1, 16, 1e-3, 0.0, 1e-3, augment=False)
+ONE_EPOCH = recipes.TargetRecipe(1, 16, 1e-3, 0.0, 1e-3, augment=False)
 
 
 def samples(count, shape, seed, classes=10):
@@ -70,7 +70,7 @@ def test_a_run_leaves_its_files(workdir):
     target = targets.load(folder / "target.safetensors", dataset())
     assert checkpoints.fingerprint(target.params) == record["fingerprint"]
     assert target.training["config_hash"] == record["config_hash"]
-    measured = targets.accuracy(target.network, target.params, dataset().test)
+    measured = classification.accuracy(target.network, target.params, dataset().test)
     assert record["test_accuracy"] == measured == targets.test_accuracy(target, dataset())
 
 
@@ -165,16 +165,16 @@ def test_a_checkpoint_of_another_dataset_is_refused(workdir):
 
 def test_default_recipes():
     grey, colour = dataset(), dataset("c", (32, 32, 3))
-    assert not targets.default_recipe(grey).augment
-    assert targets.default_recipe(colour).augment
+    assert not recipes.default_recipe(grey).augment
+    assert recipes.default_recipe(colour).augment
     for data in (grey, colour):
-        recipe = targets.default_recipe(data)
+        recipe = recipes.default_recipe(data)
         assert recipe.epochs * (len(data.target) // recipe.batch_size) >= 1500
 
 
 def test_augment_keeps_shape_and_range():
     images = np.random.default_rng(0).random((16, 12, 10, 3)).astype("f")
-    result = np.asarray(targets.augment(jax.random.key(0), images))
+    result = np.asarray(augmentation.augment(jax.random.key(0), images))
     assert result.shape == images.shape
     assert result.min() >= -1e-6
     assert result.max() <= 1 + 1e-6
@@ -185,7 +185,7 @@ def test_augment_moves_zooms_and_mirrors_both_ways():
     image = np.zeros((20, 20, 1), "f")
     image[6:14, 5:15] = 0.5  # its middle is the image's,
     image[6:14, 5:8] = 1.0  # but its left is brighter
-    result = np.asarray(targets.augment(jax.random.key(1), np.stack([image] * 400)))[..., 0]
+    result = np.asarray(augmentation.augment(jax.random.key(1), np.stack([image] * 400)))[..., 0]
     lit = result > 0.25
     rows, columns = (np.asarray(lit.any(axis)) for axis in (2, 1))
     for extent, size in ((rows, 8), (columns, 10)):
@@ -208,7 +208,7 @@ def test_accuracy_is_numpys(count):
     params = {"fc": {"kernel": kernel, "bias": np.zeros(3, "f")}}
     predicted = (data.images.reshape(count, 4) @ kernel).argmax(1)
     labels = np.where(np.arange(count) < 5, predicted, (predicted + 1) % 3).astype(np.int32)
-    result = targets.accuracy(network, params, Samples(data.pixels, labels))
+    result = classification.accuracy(network, params, Samples(data.pixels, labels))
     assert result == 5 / count
 
 
@@ -217,7 +217,7 @@ def test_which_features_are_classified_rightly(count):
     cloud = networks.sequence([("double", lambda x: 2 * x)], (3,))
     features = np.random.default_rng(0).normal(size=(count, 3)).astype("f")
     labels = np.arange(count) % 3
-    found = targets.correct(cloud, {}, features, labels)
+    found = classification.correct(cloud, {}, features, labels)
     assert found.dtype == bool
     np.testing.assert_array_equal(found, features.argmax(1) == labels)
 

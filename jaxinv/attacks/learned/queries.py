@@ -19,7 +19,7 @@ from jaxinv.defenses import Query
 from jaxinv.errors import UserError
 from jaxinv.machine import devices
 from jaxinv.store import checkpoints
-from jaxinv.training import targets
+from jaxinv.training import augmentation
 
 FEWEST_IMAGES = 20
 """With fewer there is nothing to learn from."""
@@ -222,4 +222,4 @@ def checkpoint_path(
 
 
 def _jitter(key: Array, image: Array) -> Array:
-    return targets.augment(key, image[None], mirror=False)[0]
+    return augmentation.augment(key, image[None], mirror=False)[0]

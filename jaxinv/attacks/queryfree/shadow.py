@@ -27,7 +27,7 @@ from jaxinv.inputs.data import Samples
 from jaxinv.machine import source
 from jaxinv.networks import Layer, Network, Params, append, max_pool, sequence
 from jaxinv.store import checkpoints
-from jaxinv.training import targets
+from jaxinv.training import classification
 from jaxinv.training.fit import fit as fit_loop
 from jaxinv.training.fit import for_each, losses_of_each, one_cycle, whole_epochs
 
@@ -429,4 +429,4 @@ def _accuracy(
 ) -> float:
     """Share of samples that the cloud classifies rightly behind a shadow."""
     release = defenses.Release(network, shadow, samples.images, NONE, jax.random.key(0))
-    return float(targets.correct(cloud, cloud_params, release, samples.labels).mean())
+    return float(classification.correct(cloud, cloud_params, release, samples.labels).mean())

@@ -1,0 +1,35 @@
+"""Augmentation of images: mirrored, zoomed and shifted at random. JAX."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def augment(key: Array, images: Array, *, mirror: bool = True) -> Array:
+    """Mirrors half of the images; zooms each by up to 10% an axis and shifts it by up to 10%.
+
+    Args:
+      key: of the random draws.
+      images: `[N, H, W, C]` in unit space.
+      mirror: False leaves out mirroring.
+
+    Returns:
+      `[N, H, W, C]`, interpolated linearly, black beyond the border.
+    """
+    n, height, width, _ = images.shape
+    key_flip, key_zoom, key_shift = jax.random.split(key, 3)
+    if mirror:
+        mirrored = jax.random.bernoulli(key_flip, shape=(n, 1, 1, 1))
+        images = jnp.where(mirrored, images[:, :, ::-1], images)
+    size = jnp.array([[height, width]], jnp.float32)
+    zoom = jax.random.uniform(key_zoom, (n, 2), minval=0.9, maxval=1.1)
+    shift = jax.random.uniform(key_shift, (n, 2), minval=-0.1, maxval=0.1) * size
+    # The transform scales about the corner: move the middle back to where it was.
+    shift += (1 - zoom) * size / 2
+
+    def warp(image: Array, zoom: Array, shift: Array) -> Array:
+        return jax.image.scale_and_translate(
+            image, image.shape, (0, 1), zoom, shift, "linear", antialias=False
+        )
+
+    return jax.vmap(warp)(images, zoom, shift)

@@ -1,0 +1,52 @@
+"""Accuracy of networks on images, and of clouds on features. JAX."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from jaxinv.inputs.data import Samples
+from jaxinv.machine import devices
+from jaxinv.networks import Network, Params
+
+
+def loss_and_accuracy(logits: Array, labels: Array) -> tuple[Array, dict[str, Array]]:
+    """Computes the mean cross-entropy of logits `[B, classes]`, and the accuracy as a metric."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return losses.mean(), {"accuracy": (logits.argmax(-1) == labels).mean()}
+
+
+def accuracy(network: Network, params: Params, samples: Samples) -> float:
+    """Computes the share of samples whose class has the largest logit.
+
+    Args:
+      network: returns one logit a class.
+      params: its parameters.
+      samples: images and labels.
+    """
+    predicted = devices.in_slices(_predict, samples.pixels, static=(network,), shared=(params,))
+    return int((predicted == samples.labels).sum()) / len(samples)
+
+
+def correct(cloud: Network, params: Params, features: Any, labels: np.ndarray) -> np.ndarray:
+    """Tests which features a cloud classifies correctly, `[N]` bool.
+
+    Args:
+      cloud: returns one logit a class.
+      params: its parameters.
+      features: `[N, *cloud.input_shape]`, by index: an array or a `defenses.Release`.
+      labels: `[N]`.
+    """
+    own = cloud.select(params)
+    found = devices.in_slices(_classify, features, static=(cloud,), shared=(own,))
+    return found == labels
+
+
+def _classify(cloud: Network, params: Params, features: Array) -> Array:
+    return cloud.apply(params, features).argmax(-1)
+
+
+def _predict(network: Network, params: Params, pixels: Array) -> Array:
+    return network.apply(params, pixels.astype(jnp.float32) / 255).argmax(-1)
