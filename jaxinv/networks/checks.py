@@ -5,7 +5,7 @@ examples of a batch, a batch is compared with its parts.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,7 @@ import numpy as np
 from jaxinv.errors import UserError
 from jaxinv.networks import evaluation
 from jaxinv.networks.program import Constant, Equation, Program, expanded, words
-
-if TYPE_CHECKING:
-    from jaxinv.networks.network import Source
-
-SIZES = (1, 2, 3)
-"""Batch sizes at which every function is looked at; places are numbered by the last."""
+from jaxinv.networks.source import SIZES, Source, check_alike
 
 _TOLERANCE = 1e-3  # of features, beside their size, which rounding may change in another batch
 _ELEMENTWISE = words(
@@ -66,7 +61,7 @@ def normalization(
     return found[0], found[1]
 
 
-def check(source: "Source") -> None:
+def check(source: Source) -> None:
     """Checks that a function can be cut, and attacked example by example.
 
     Raises:
@@ -95,56 +90,13 @@ def _output_shapes(program: Program) -> list[tuple[int, ...]]:
     ]
 
 
-def _first_lost(source: "Source", program: Program) -> str:
+def _first_lost(source: Source, program: Program) -> str:
     """Names the first layer whose value has not the batch as its first axis."""
     marks = (equation for equation in program.equations if equation.mark is not None)
     for equation in marks:
         if not program.leads(equation.outputs[0]):
             return f"Layer {equation.mark}"
     return "The network"
-
-
-def alike(a: Program, b: Program) -> bool:
-    """Whether two programs have the same equations and constants, but for the batch in shapes."""
-    return _signature(a) == _signature(b)
-
-
-def check_alike(known: Program, program: Program) -> None:
-    """Checks that a function does the same for another size of batch.
-
-    Raises:
-      UserError: it does not.
-    """
-    if not alike(known, program):
-        sizes = " and of ".join(str(each.shapes[each.input][0]) for each in (known, program))
-        raise UserError(
-            f"The network does not compute the same in a batch of {sizes}: it must treat examples "
-            "independently (BatchNorm in evaluation: use_running_average=True) and be pure."
-        )
-
-
-def _signature(program: Program) -> list[Any]:
-    return [
-        (
-            equation.name,
-            equation.outputs,
-            tuple(
-                _spelled(operand) if isinstance(operand, Constant) else operand
-                for operand in equation.inputs
-            ),
-        )
-        for equation in program.equations
-    ]
-
-
-def _spelled(constant: Constant) -> bytes:
-    value = constant.value
-    array = jax.random.key_data(value) if _is_key(value) else value
-    return np.asarray(array).tobytes()
-
-
-def _is_key(value: Any) -> bool:
-    return hasattr(value, "dtype") and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
 def _check_constants(program: Program) -> None:
@@ -230,7 +182,7 @@ _RULES: dict[str, Callable[[Equation, Program], bool]] = {
 }
 
 
-def _compare_with_parts(source: "Source") -> None:
+def _compare_with_parts(source: Source) -> None:
     """Refuses a function whose value of an example depends on the others of its batch."""
     size = SIZES[-1]
     x = jax.random.normal(jax.random.key(1), (size, *source.input_shape))

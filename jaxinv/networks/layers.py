@@ -13,7 +13,8 @@ from jax.ad_checkpoint import checkpoint_name
 
 from jaxinv.errors import UserError
 from jaxinv.networks import modules
-from jaxinv.networks.network import Network, Params, Source
+from jaxinv.networks.network import Network, Params
+from jaxinv.networks.source import Source
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,8 @@ from flax import nnx
 from jax import Array
 
 from jaxinv.errors import UserError
-from jaxinv.networks.network import Network, Params, Source
+from jaxinv.networks.network import Network, Params
+from jaxinv.networks.source import Source
 
 Function = Callable[[Any, Array], Array]
 

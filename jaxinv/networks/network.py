@@ -10,7 +10,7 @@ import difflib
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,61 +18,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxinv.errors import UsageError, UserError
-from jaxinv.networks import checks, cuts, evaluation, kinds
+from jaxinv.networks import checks, evaluation, kinds
 from jaxinv.networks.cuts import Cut
-from jaxinv.networks.program import Path, Program, Value, fingerprint, trace
+from jaxinv.networks.program import Path, Value, fingerprint
+from jaxinv.networks.source import Source
 from jaxinv.networks.wire import Wire
 
 Params = Mapping[str, Any]
-
-
-class Source:
-    """A pure function of parameters and a batch, traced once for each size of batch.
-
-    Args:
-      function: `(params, x [N, ...]) -> y [N, ...]`.
-      init: `key -> params`, nested dictionaries of arrays.
-      input_shape: of one example.
-    """
-
-    def __init__(
-        self,
-        function: Callable[[Any, Array], Any],
-        init: Callable[[Array], dict[str, Any]],
-        input_shape: tuple[int, ...],
-    ):
-        self.init, self.input_shape, self._function = init, input_shape, function
-        self._programs: dict[Any, Program] = {}
-
-    @functools.cached_property
-    def _params(self) -> Any:
-        return jax.eval_shape(self.init, jax.random.key(0))
-
-    def at(self, batch: int) -> Program:
-        """Returns the program for a batch of so many examples."""
-        known = (batch, evaluation.matmul_precision(), jnp.result_type(float))
-        if known not in self._programs:
-            x = jax.ShapeDtypeStruct((batch, *self.input_shape), jnp.float32)
-            program = trace(self._function, self._params, x)
-            if batch not in checks.SIZES:
-                checks.check_alike(self.program, program)
-            self._programs[known] = program
-        return self._programs[known]
-
-    @property
-    def program(self) -> Program:
-        """The program that places and values are numbered by."""
-        return self.at(checks.SIZES[-1])
-
-    @functools.cached_property
-    def cuts(self) -> tuple[Cut, ...]:
-        """Every place where the program can be cut, in order."""
-        return cuts.find(self.program, self.at(checks.SIZES[-2]))
-
-    @functools.cached_property
-    def takes_one(self) -> bool:
-        """Whether the program of a single example has the same equations as that of several."""
-        return checks.alike(self.at(1), self.program)
 
 
 class Segment(NamedTuple):

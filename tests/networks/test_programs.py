@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import textwrap
-import time
 
 import equinox as eqx
 import flax.linen as nn
@@ -217,7 +216,6 @@ def test_a_subclass_that_ends_in_a_rectifier_is_not_affine(module):
         (lambda x: 2 * x - x[:, ::-1] + 1, True),
         (lambda x: x.reshape(len(x), -1) @ np.ones((16, 2), "f") / 3, True),
         (lambda x: jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0))).mean((1, 2)), True),
-        (lambda x: x + nn.Conv.__name__.__len__() * x, True),
         (lambda x: x * x, False),
         (lambda x: 1 / (1 + x), False),
         (nn.silu, False),
@@ -471,9 +469,7 @@ def test_a_network_is_traced_once_for_a_size_of_batch():
         return x * params["w"]
 
     network, params = from_function(function, {"w": jnp.ones(())}, (3,))
-    began = time.perf_counter()
     for _ in range(3):
         network.apply(params, jnp.ones((5, 3)))
         network.split("output")[0].apply(params, jnp.ones((5, 3)))
-    assert time.perf_counter() - began < 60
     assert sorted(calls) == [1, 2, 3, 5]

@@ -1,0 +1,111 @@
+"""The function behind a network, traced once for each size of batch. JAX."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxinv.errors import UserError
+from jaxinv.networks import cuts
+from jaxinv.networks.cuts import Cut
+from jaxinv.networks.evaluation import matmul_precision
+from jaxinv.networks.program import Constant, Program, trace
+
+SIZES = (1, 2, 3)
+"""Batch sizes at which every function is looked at; places are numbered by the last."""
+
+
+class Source:
+    """A pure function of parameters and a batch, traced once for each size of batch.
+
+    Args:
+      function: `(params, x [N, ...]) -> y [N, ...]`.
+      init: `key -> params`, nested dictionaries of arrays.
+      input_shape: of one example.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any, Array], Any],
+        init: Callable[[Array], dict[str, Any]],
+        input_shape: tuple[int, ...],
+    ):
+        self.init, self.input_shape, self._function = init, input_shape, function
+        self._programs: dict[Any, Program] = {}
+
+    @functools.cached_property
+    def _params(self) -> Any:
+        return jax.eval_shape(self.init, jax.random.key(0))
+
+    def at(self, batch: int) -> Program:
+        """Returns the program for a batch of so many examples."""
+        known = (batch, matmul_precision(), jnp.result_type(float))
+        if known not in self._programs:
+            x = jax.ShapeDtypeStruct((batch, *self.input_shape), jnp.float32)
+            program = trace(self._function, self._params, x)
+            if batch not in SIZES:
+                check_alike(self.program, program)
+            self._programs[known] = program
+        return self._programs[known]
+
+    @property
+    def program(self) -> Program:
+        """The program that places and values are numbered by."""
+        return self.at(SIZES[-1])
+
+    @functools.cached_property
+    def cuts(self) -> tuple[Cut, ...]:
+        """Every place where the program can be cut, in order."""
+        return cuts.find(self.program, self.at(SIZES[-2]))
+
+    @functools.cached_property
+    def takes_one(self) -> bool:
+        """Whether the program of a single example has the same equations as that of several."""
+        return alike(self.at(1), self.program)
+
+
+def alike(a: Program, b: Program) -> bool:
+    """Whether two programs have the same equations and constants, but for the batch in shapes."""
+    return _signature(a) == _signature(b)
+
+
+def check_alike(known: Program, program: Program) -> None:
+    """Checks that a function does the same for another size of batch.
+
+    Raises:
+      UserError: it does not.
+    """
+    if not alike(known, program):
+        sizes = " and of ".join(str(each.shapes[each.input][0]) for each in (known, program))
+        raise UserError(
+            f"The network does not compute the same in a batch of {sizes}: it must treat examples "
+            "independently (BatchNorm in evaluation: use_running_average=True) and be pure."
+        )
+
+
+def _signature(program: Program) -> list[Any]:
+    return [
+        (
+            equation.name,
+            equation.outputs,
+            tuple(
+                _spelled(operand) if isinstance(operand, Constant) else operand
+                for operand in equation.inputs
+            ),
+        )
+        for equation in program.equations
+    ]
+
+
+def _spelled(constant: Constant) -> bytes:
+    value = constant.value
+    array = jax.random.key_data(value) if _is_key(value) else value
+    return np.asarray(array).tobytes()
+
+
+def _is_key(value: Any) -> bool:
+    return hasattr(value, "dtype") and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
