@@ -80,7 +80,7 @@ def resolve_lambda(text: str, network: "Network", cut: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise UsageError(f"--tv_weight={text}: expected code, printed or a number of at least 0.")
+        raise UsageError(f"tv_weight={text}: expected code, printed or a number of at least 0.")
     return value
 
 

@@ -245,7 +245,7 @@ class Network:
             return by_lower[cut.lower()]
         close = difflib.get_close_matches(cut.lower(), by_lower, n=1)
         hint = f" (did you mean {by_lower[close[0]]}?)" if close else ""
-        raise UsageError(f"--split={cut}: no such layer{hint}; choose from {', '.join(self.cuts)}.")
+        raise UsageError(f"split={cut}: no such layer{hint}; choose from {', '.join(self.cuts)}.")
 
     def split(self, cut: str) -> tuple["Network", "Network"]:
         """Cuts the network after a layer.

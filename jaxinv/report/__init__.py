@@ -37,15 +37,14 @@ def read(
     found = records.find(workdir)
     if not found:
         raise UserError(
-            f"--workdir={workdir} holds no finished run; an experiment makes some: "
-            "python experiments/whitebox.py"
+            f"workdir={workdir} holds no finished run; an experiment makes some: jaxinv whitebox"
         )
     if datasets is None:
         return found
     chosen = [record for record in found if record["dataset"] in datasets]
     if not chosen:
         there = ", ".join(sorted({str(record["dataset"]) for record in found}))
-        raise UserError(f"--dataset={','.join(datasets)}: the runs there are of {there}.")
+        raise UserError(f"dataset={','.join(datasets)}: the runs there are of {there}.")
     return chosen
 
 

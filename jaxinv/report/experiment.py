@@ -15,11 +15,12 @@ from pathlib import Path
 
 from jaxinv import report
 from jaxinv.errors import UsageError
+from jaxinv.studies.config import WorkConfig
 from jaxinv.studies.experiment import Experiment, setting
 
 
 @dataclasses.dataclass(frozen=True)
-class ReportConfig:
+class ReportConfig(WorkConfig):
     """Settings of a report."""
 
     workdir: str = setting("results", "Folder of the runs to report on.")
@@ -40,7 +41,7 @@ def run(config: ReportConfig) -> list[dict[str, str]]:
     for name in formats:
         if name not in report.FORMATS:
             raise UsageError(f"formats={name}: expected some of {', '.join(report.FORMATS)}.")
-    path = Path(config.out or Path(config.workdir) / "report" / "index.html")
+    path = Path(config.out or Path(config.workdir, "report", "index.html")).expanduser()
     if path.is_dir():
         raise UsageError(f"out={path}: is a folder; expected the name of an HTML file.")
     found = report.read(config.workdir, config.dataset)

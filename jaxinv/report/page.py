@@ -155,7 +155,7 @@ def _summary(found: Found, dataset: str, names: Iterator[str]) -> dict[str, Any]
         "dataset": dataset,
         "advice": [_advice(each) for each in partitions],
         "sentences": sentences,
-        "missing": "" if partitions else f"python experiments/partition.py --dataset={dataset}",
+        "missing": "" if partitions else f"jaxinv partition --dataset={dataset}",
         "reaches": tables.reaches(reached, dataset, next(names)) if reached else None,
     }
 

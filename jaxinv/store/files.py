@@ -34,7 +34,7 @@ def ensure_writable(workdir: str | os.PathLike[str]) -> None:
         with tempfile.TemporaryFile(dir=workdir, buffering=0) as probe:
             probe.write(bytes(4096))
     except OSError as error:
-        raise UserError(f"--workdir={workdir} cannot be written: {reason(error)}.") from error
+        raise UserError(f"workdir={workdir} cannot be written: {reason(error)}.") from error
     locks.remove_abandoned(_temporaries(os.fspath(workdir), _DEEPEST))
 
 

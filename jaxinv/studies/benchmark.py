@@ -637,7 +637,7 @@ def run_reference(command: str) -> float:
     """
     done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise UserError(f"--reference={command}: ended with status {done.returncode}.")
+        raise UserError(f"reference={command}: ended with status {done.returncode}.")
     last = (done.stdout.splitlines() or [""])[-1]
     try:
         seconds = float(last)
@@ -645,7 +645,7 @@ def run_reference(command: str) -> float:
         seconds = math.nan
     if not 0 < seconds < math.inf:
         raise UserError(
-            f"--reference={command}: the last line that it prints is {last[:80]!r}; expected how "
+            f"reference={command}: the last line that it prints is {last[:80]!r}; expected how "
             "many seconds it took."
         )
     return seconds

@@ -1,6 +1,7 @@
 """Settings that mean the same in every experiment. Their texts stand here once."""
 
 import dataclasses
+import os
 
 from jaxinv.studies.experiment import setting
 
@@ -8,13 +9,22 @@ SURROGATES = ("attacker", "same")
 
 
 @dataclasses.dataclass(frozen=True)
-class PlacesConfig:
+class WorkConfig:
+    """Where results lie; ~ is the home folder."""
+
+    workdir: str = setting("results", "Folder for records and pictures.")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "workdir", os.path.expanduser(self.workdir))
+
+
+@dataclasses.dataclass(frozen=True)
+class PlacesConfig(WorkConfig):
     """Where data are and results go, and the seed."""
 
     data_dir: str | None = setting(
         None, "Folder of prepared TFDS datasets; by default TFDS_DATA_DIR, then TFDS's own folder."
     )
-    workdir: str = setting("results", "Folder for records and pictures.")
     seed: int = setting(0, "Seed of all randomness of this run.", least=0, most=2**32 - 1)
 
 

@@ -575,8 +575,6 @@ def run_one(
 
     described, identity = defense.describe(), attacker.identity
     choice, levels = deployment.choice, deployment.choice.levels
-    if "levels" not in identity and levels is not None:  # no other level decides this one
-        levels = (levels[number],)
     flags = runs.flags_of(
         config,
         scene,

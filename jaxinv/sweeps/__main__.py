@@ -30,6 +30,7 @@ Environment variables:
   SBATCH_OPTIONS  more options of sbatch, as in "--account=lab --cpus-per-task=4 --mem=8G"
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,8 @@ def main(arguments: Sequence[str]) -> int:
     script, *rest = arguments
     settings = sweeps.Settings.from_environment()
     given = grid.parse(script, rest)
-    workdir = given.pop("workdir", str(grid.flags_of(script)["workdir"].default))
+    default = str(grid.flags_of(script)["workdir"].default)
+    workdir = os.path.expanduser(given.pop("workdir", default))
     rerun = grid.values(script, "rerun", given.pop("rerun", "false")) == ["true"]
     runs = sweeps.expand(script, given)
     outcomes = sweeps.run(runs, workdir, rerun=rerun, settings=settings)

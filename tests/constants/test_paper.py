@@ -79,5 +79,5 @@ def test_resolve_lambda(text, weight):
 
 @pytest.mark.parametrize("text", ["", "paper", "-1", "nan", "inf", "1,2"])
 def test_resolve_lambda_refuses(text):
-    with pytest.raises(UsageError, match=f"--tv_weight={text}: expected code, printed or a number"):
+    with pytest.raises(UsageError, match=f"^tv_weight={text}: expected code, printed or a number"):
         paper.resolve_lambda(text, networks.lenet5(), "relu2")

@@ -147,7 +147,7 @@ def test_resolve_takes_the_papers_spelling(spelling):
 
 
 def test_resolve_suggests_what_was_meant():
-    with pytest.raises(UsageError, match="--split=conv3: .*did you mean conv") as caught:
+    with pytest.raises(UsageError, match="^split=conv3: .*did you mean conv") as caught:
         lenet5().resolve("conv3")
     assert caught.value.exit_code == 2
     assert ", ".join(LENET5) in str(caught.value)

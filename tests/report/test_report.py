@@ -787,7 +787,7 @@ def test_a_target_alone_is_enough(everything, tmp_path):
 
 
 def test_without_records_there_is_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"--workdir=.* holds no finished run"):
+    with pytest.raises(UserError, match=r"^workdir=.* holds no finished run"):
         report.read(tmp_path)
     attack(tmp_path, dataset="mnist")
     with pytest.raises(UserError, match=r"--dataset=cifar10,x: the runs there are of mnist\."):

@@ -211,7 +211,7 @@ def test_the_last_line_of_a_reference_is_its_seconds():
     ],
 )
 def test_a_reference_that_tells_no_seconds_is_refused(command, message):
-    with pytest.raises(UserError, match=f"--reference={command}: .*{message}"):
+    with pytest.raises(UserError, match=f"reference={command}: .*{message}"):
         benchmark.run_reference(command)
 
 

@@ -455,7 +455,7 @@ BLACK_BOX_MISTAKES = {
     "few queries": (["--num_queries=5"], ["--num_queries=5", "at least 20"]),
     "no number of queries": (["--num_queries=x"], ["--num_queries=x", "positive numbers"]),
     "one of them is no number": (["--num_queries=100,-3"], ["--num_queries=100,-3", "positive"]),
-    "empty queries": (["--num_queries="], ["--num_queries is empty"]),
+    "empty queries": (["--num_queries="], ["--num_queries=: expected"]),
     "unknown method": (["--method=map"], ["--method=map", "strong"]),
     "no steps": (["--fit_steps=0"], ["--fit_steps=0", "range"]),
     "unknown surrogate": (["--surrogate=mine"], ["--surrogate=mine", "attacker"]),
