@@ -6,11 +6,11 @@ The package reads in the order that data flow:
 * `networks`: ordered named layers, `split` into an edge and a cloud at any of them.
 * `targets`: trained networks: shipped, found or trained here. `training` is the fit loop.
 * `defenses`: what the device does about it; `Release` is all that crosses the wire.
-* `attacks.whitebox`: regularised maximum likelihood over whole batches (He, Zhang & Lee 2021).
-* `attacks.blackbox`: inverse networks, for an attacker that may query.
-* `attacks.queryfree`: shadow edges, for one that may not.
-* `attacks.adaptive`: white-box attackers who know the defence.
-* `tradeoffs`: a defence at all its levels, its accuracy, and what attackers make of it;
+* `attacks`: `attack` has what an attacker of each threat model is handed, and what it hands back;
+  `registry` lists every attack. `whitebox`: regularised maximum likelihood over whole batches (He,
+  Zhang & Lee 2021); `blackbox`: inverse networks, for an attacker that may query; `queryfree`:
+  shadow edges, for one that may not.
+* `studies.defended`: a defense at all its levels, its accuracy, and what attackers make of it;
   `retraining` for targets that learn to live with it, `judge` for what is still to be seen.
 * `bounds`: what no attacker can do. `costs`: what a split costs a device.
 * `partition`, `decision`: cuts and defences as choices, and which to take.

@@ -25,7 +25,8 @@ from jaxinv.machine import environment, hosts
 from jaxinv.paper import reproduction
 from jaxinv.report import results
 from jaxinv.store import checkpoints, records
-from jaxinv.studies import cli, experiment, runs, tradeoffs
+from jaxinv.studies import cli, experiment, runs
+from jaxinv.studies.defended import accuracy
 from jaxinv.studies.partition import options
 from jaxinv.studies.partition.options import PartitionConfig
 from jaxinv.sweeps import grid
@@ -102,7 +103,7 @@ def no_compute(monkeypatch, prepared, tmp_path):
         raise Accepted
 
     for owner, function in (
-        *((runs, "run_all"), (tradeoffs, "judge_of"), (targets, "train_run")),
+        *((runs, "run_all"), (accuracy, "judge_of"), (targets, "train_run")),
         *((environment, "facts"), (reproduction, "run")),
     ):
         monkeypatch.setattr(owner, function, accept)

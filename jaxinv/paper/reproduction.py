@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from jaxinv import sweeps
 from jaxinv.constants import paper
+from jaxinv.constants.verdicts import SAFE_SSIM
 from jaxinv.errors import UserError
 from jaxinv.inputs import data
 from jaxinv.look.charts import costs as costs_chart
@@ -19,7 +20,8 @@ from jaxinv.look.charts import splits, style, tradeoff
 from jaxinv.measures import costs, latency, profiles
 from jaxinv.networks import for_images
 from jaxinv.store import files, records
-from jaxinv.studies import evaluation, tradeoffs
+from jaxinv.studies import evaluation
+from jaxinv.studies.defended import verdict
 
 Record = Mapping[str, Any]
 
@@ -281,12 +283,12 @@ def _draw_defenses(part: Part, found: list[dict[str, Any]], folder: Path) -> lis
     number = {9, 10, 13}.intersection(part.figures).pop()
     path = folder / f"fig{number:02}-{part.dataset}-{part.name}.png"
     rows = [
-        tradeoffs.point(record, kind if part.name == "defenses" else f"{split}: {kind}")
+        verdict.point(record, kind if part.name == "defenses" else f"{split}: {kind}")
         for (split, kind, _), own in groups.items()
         for record in own
     ]
     high = found[0]["accuracy_undefended"] > 0.95
-    claims = (tradeoffs.SAFE_SSIM, 0.95 if high else None)
+    claims = (SAFE_SSIM, 0.95 if high else None)
     title = f"Fig. {number}: {_of(found[0])}"
     style.save(path, tradeoff.figure(rows, title=title, claims=claims))
     return [*drawn, path]

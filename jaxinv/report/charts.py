@@ -6,10 +6,11 @@ A value that a record lacks is null in a row, and a tooltip's text for it is a d
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxinv.constants.verdicts import SAFE_SSIM
 from jaxinv.look.charts import choices, splits, style
 from jaxinv.look.charts import tradeoff as tradeoff_chart
 from jaxinv.report import advice, findings
-from jaxinv.report.findings import SAFE_SSIM, Tradeoff
+from jaxinv.report.findings import Tradeoff
 from jaxinv.report.results import THREATS, Attack, Choice, Partition, in_order
 from jaxinv.report.values import MISSING, Measure, fixed, percent, unit
 

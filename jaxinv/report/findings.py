@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jaxinv.constants import paper
+from jaxinv.constants.verdicts import SAFE_REID, SAFE_SSIM
 from jaxinv.report.results import (
     Attack,
     in_order,
@@ -15,7 +16,6 @@ from jaxinv.report.results import (
 )
 from jaxinv.report.values import fixed, points
 
-SAFE_SSIM, SAFE_REID = 0.25, 0.1  # as tradeoffs.py, which starts JAX
 NEAR = 0.05
 """Loss of accuracy up to which a defence is looked at in the summary."""
 

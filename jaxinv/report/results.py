@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxinv.constants.threats import THREATS
 from jaxinv.report.values import (
     Measure,
     Record,
@@ -23,9 +24,6 @@ from jaxinv.report.values import (
     text,
 )
 from jaxinv.store.records import RECORD_NAME
-
-THREATS = {"whitebox": "white-box", "blackbox": "black-box", "queryfree": "query-free"}
-"""Threat models and how they are written, the best informed first."""
 
 # The layers of the networks that come with jaxinv, in order: importing them would start JAX.
 LAYERS = (

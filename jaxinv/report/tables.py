@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from jaxinv.constants.verdicts import SAFE_REID
 from jaxinv.report import advice, findings
 from jaxinv.report.results import THREATS, Attack, Choice, Partition
 from jaxinv.report.values import (
@@ -289,7 +290,7 @@ def certain(partition: Partition, name: str, title: str) -> Table:
         rows.append(Row([*cells, share(accuracy, 2)]))
     caption = (
         f"{title}: Gaussian noise at the features behind which nobody, certainly, re-identifies "
-        f"more than {findings.SAFE_REID:.0%}, and the accuracy behind it"
+        f"more than {SAFE_REID:.0%}, and the accuracy behind it"
     )
     return Table(name, caption, columns_of("split", "standard deviation#", "accuracy#"), rows)
 

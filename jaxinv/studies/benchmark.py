@@ -26,14 +26,18 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxinv import defenses
-from jaxinv.attacks.blackbox import blackbox
-from jaxinv.attacks.inversion import priors
+from jaxinv.attacks import registry
+from jaxinv.attacks.attack import EdgeKnown
+from jaxinv.attacks.blackbox import paper as blackbox_paper
 from jaxinv.attacks.inversion.loop import chunk_size, compile_programs, minimize
-from jaxinv.attacks.learned import inverse
-from jaxinv.attacks.learned.inverse import Learned
-from jaxinv.attacks.queryfree import queryfree, shadow
-from jaxinv.attacks.whitebox import rmle as whitebox
-from jaxinv.attacks.whitebox.rmle import Problem, Stage
+from jaxinv.attacks.learned import inverse, maps
+from jaxinv.attacks.learned.maps import TrainedMap
+from jaxinv.attacks.queryfree import paper as queryfree_paper
+from jaxinv.attacks.queryfree import shadow
+from jaxinv.attacks.queryfree.design import design
+from jaxinv.attacks.shelf import Shelf
+from jaxinv.attacks.whitebox.map import image_prior
+from jaxinv.attacks.whitebox.stage import Problem, Stage, problem_of
 from jaxinv.errors import UserError
 from jaxinv.inputs import data
 from jaxinv.machine import devices
@@ -42,7 +46,7 @@ from jaxinv.networks.convolution import computed_as
 from jaxinv.training.fit import whole_epochs
 from jaxinv.training.targets import Target
 
-WHITEBOX = ("paper", "tv", "map")
+WHITEBOX = tuple(registry.methods("benchmark"))
 METHODS = (*WHITEBOX, "decoder", "inverse", "shadow")
 """White-box methods; what black-box attackers train (`paper`, `strong`); the query-free `paper`."""
 
@@ -143,17 +147,14 @@ def whitebox_stage(
     method: str, target: Target, dataset: data.Dataset, split: str, key: jax.Array
 ) -> Stage:
     """A white-box method with its own settings; for map, with a prior of a few images."""
-    if method != "map":
-        return Stage(whitebox.METHODS[method](target.network, split))
+    attack: Any = registry.make("whitebox", method, network=target.network, cut=split)
+    if not attack.learns:
+        return Stage(attack.settings)
     edge, _ = target.network.split(split)
     images = dataset.attacker[:_SURROGATES].images
-    mean = images.mean(axis=0)
-    curvature = priors.mean_curvature(edge, edge.select(target.params), images, key)
-    prior = priors.gaussian(mean, priors.second_moment(images - mean), curvature)
-    # In the middle of what map chooses from.
-    return Stage(
-        dataclasses.replace(whitebox.map_settings(), tv_weight=1e-3, prior_weight=3e-5), prior
-    )
+    prior = image_prior(EdgeKnown(edge, target.params, images), images, key).of_images
+    # In the middle of the weights that map chooses from.
+    return Stage(dataclasses.replace(attack.settings, tv_weight=1e-3, prior_weight=3e-5), prior)
 
 
 def attack_work(
@@ -167,7 +168,7 @@ def attack_work(
     chunk: int,
     steps: int,
 ) -> Work:
-    """An optimisation of N images by one stage, as `whitebox.invert` runs it.
+    """An optimisation of N images by one stage, as `rmle.invert` runs it.
 
     Args:
       method: its name.
@@ -181,7 +182,7 @@ def attack_work(
     count, own = devices.count(), stage.settings.steps
     steps = min(steps, own)
     weights = np.broadcast_to(stage.settings.weights, (len(features), 2, 2))
-    problem = whitebox.problem(network, params, features, stage, None, weights)
+    problem = problem_of(network, params, features, stage, None, weights)
     programs = compile_programs(*problem, chunk=chunk)
     memory = programs.advance.memory_analysis()
 
@@ -215,10 +216,12 @@ def _maps(method, target, dataset, split, batches, steps, key) -> Iterator[Work]
     """A black-box attacker's training, and what it learns applied."""
     edge, _ = target.network.split(split)
     own, images = edge.select(target.params), dataset.attacker[:_SURROGATES].images
-    learn: Callable[..., Learned] = inverse.learn if method == "inverse" else blackbox.learn_decoder
-    own_steps = inverse.STEPS if method == "inverse" else blackbox.PAPER_STEPS
-    query = defenses.query_function(edge, target.params)
-    train = partial(learn, query, images, key=key, num_queries=_QUERIES, steps=steps, label=split)
+    learn: Callable[..., TrainedMap] = inverse.learn
+    own_steps = maps.STEPS
+    if method == "decoder":
+        learn, own_steps = blackbox_paper.learn_decoder, blackbox_paper.STEPS
+    known, shelf = EdgeKnown(edge, target.params, images).queries(0), Shelf(label=split)
+    train = partial(learn, known, key=key, num_queries=_QUERIES, steps=steps, shelf=shelf)
     learned = train()
     example = _features(target, dataset, split, 1)
 
@@ -234,7 +237,12 @@ def _maps(method, target, dataset, split, batches, steps, key) -> Iterator[Work]
 
 
 def _applied(
-    method: str, split: str, learned: Learned, features: np.ndarray, batch: int, flops: float
+    method: str,
+    split: str,
+    learned: TrainedMap,
+    features: np.ndarray,
+    batch: int,
+    flops: float,
 ) -> Work:
     count = devices.count()
 
@@ -321,14 +329,14 @@ def _shadows(method, target, dataset, split, batches, steps, key) -> Iterator[Wo
     _, cloud = target.network.split(split)
     samples = dataset.attacker[:_SURROGATES]
     mean, std = samples.images.mean((0, 1, 2)), samples.images.std((0, 1, 2)) + 1e-3
-    network = shadow.design(
+    network = design(
         samples.images.shape[1:],
         cloud.input_shape,
         rectified=bool((_features(target, dataset, split, 10) >= 0).all()),
         mean=mean.tolist(),
         std=std.tolist(),
     )
-    own, recipe, seeds = cloud.select(target.params), queryfree.RECIPES["paper"], 3
+    own, recipe, seeds = cloud.select(target.params), queryfree_paper.RECIPE, 3
     train = partial(
         shadow.fit,
         cloud,
@@ -338,7 +346,7 @@ def _shadows(method, target, dataset, split, batches, steps, key) -> Iterator[Wo
         recipe=dataclasses.replace(recipe, steps=steps),
         seeds=seeds,
         key=key,
-        label=split,
+        shelf=Shelf(label=split),
     )
     shadows = train()
     images = jnp.asarray(samples.images[:1])
@@ -348,7 +356,7 @@ def _shadows(method, target, dataset, split, batches, steps, key) -> Iterator[Wo
 
     taught = len(samples) - len(samples) // 10
     yield _training(method, split, train, shadows, loss, taught, steps, recipe.steps, seeds)
-    stage = Stage(queryfree.paper_settings(network))
+    stage = Stage(queryfree_paper.inversion_settings(network))
     for batch in batches:
         features = _features(target, dataset, split, batch * devices.count())
         yield attack_work(
@@ -570,7 +578,7 @@ def reference(
 ) -> list[dict[str, Any]]:
     """Times a white-box method and another program in turn, on as many images and steps.
 
-    Ours is compiled before, and has the chunks that `whitebox.invert` has by default.
+    Ours is compiled before, and has the chunks that `rmle.invert` has by default.
 
     Args:
       command: of the shell, with `{dataset}`, `{split}`, `{images}` and `{steps}` to be filled in.

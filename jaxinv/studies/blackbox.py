@@ -15,16 +15,17 @@ a run of its own: record.json, images.npz and grid.png in <workdir>/blackbox/<ru
 import dataclasses
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from jaxinv import defenses
-from jaxinv.attacks.blackbox import blackbox
-from jaxinv.attacks.learned import inverse
+from jaxinv.attacks import registry
+from jaxinv.attacks.attack import Attack, EdgeKnown, QueriesKnown
+from jaxinv.attacks.blackbox import paper
+from jaxinv.attacks.learned import inverse, maps
 from jaxinv.look.charts import queries, style
-from jaxinv.studies import runs
+from jaxinv.studies import attacked, runs
 from jaxinv.studies.config import SURROGATES, AttackConfig
 from jaxinv.studies.experiment import Experiment, setting
 
@@ -36,11 +37,8 @@ class BlackboxConfig(AttackConfig):
     split: tuple[str, ...] = ("relu2",)
     method: str = setting(
         "strong",
-        "paper: the authors' decoder (transposed convolutions, Adam with AMSGrad), which queries "
-        "each image once. strong: exact recovery from a query for each value of an image where the "
-        "edge is affine; elsewhere ridge regression and a residual network, with jittered images "
-        "among the queries. What it trains is shared with whitebox --method=hybrid.",
-        choices=tuple(blackbox.METHODS),
+        registry.summaries("blackbox"),
+        choices=tuple(registry.methods("blackbox")),
     )
     num_queries: tuple[int, ...] | None = setting(
         None,
@@ -49,8 +47,8 @@ class BlackboxConfig(AttackConfig):
     )
     fit_steps: int | None = setting(
         None,
-        f"Steps of training, to whole epochs. By default {inverse.STEPS} for strong, "
-        f"{blackbox.PAPER_STEPS} for paper.",
+        f"Steps of training, to whole epochs. By default {maps.STEPS} for strong, "
+        f"{paper.STEPS} for paper.",
     )
     surrogate: str = setting(
         "attacker",
@@ -62,7 +60,7 @@ class BlackboxConfig(AttackConfig):
 def run(config: BlackboxConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet, one after another; returns all records with their `path`."""
     for number in config.num_queries or ():
-        blackbox.settings(config.method, 0, number)
+        _attack_within(config, number)
     scene = runs.load(config)
     budgets: tuple[int | None, ...] = config.num_queries or (None,)
     attacks = [
@@ -80,60 +78,47 @@ def run(config: BlackboxConfig) -> list[dict[str, Any]]:
 def _run_one(
     config: BlackboxConfig, scene: runs.Scene, cut: str, num_queries: int | None
 ) -> dict[str, Any]:
-    available = len(scene.dataset.surrogate(config.surrogate))
-    number, steps = blackbox.settings(config.method, available, num_queries, config.fit_steps)
-    identity = {
-        "surrogate": config.surrogate,
-        "num_queries": number,
-        "fit_steps": steps,
-    }
+    attack = _attack_within(config, num_queries)
+    number = getattr(attack, "num_queries", None) or len(scene.dataset.surrogate(config.surrogate))
     asked: dict[str, Any] = {} if num_queries is None else {"num_queries": (num_queries,)}
     return runs.run_once(
         EXPERIMENT.name,
         config,
         scene,
         cut,
-        partial(_attack, config, scene, cut, number, steps),
-        identity=identity,
+        partial(_attack, config, scene, cut, attack, number),
+        identity=attacked.identity(attack, config.surrogate),
         flags=runs.flags_of(config, scene, split=(cut,), **asked),
         label=f"-q{number}",
-        decided_by=("jaxinv.attacks.blackbox",),
+        decided_by=(registry.find("blackbox", config.method).module,),
+    )
+
+
+def _attack_within(config: BlackboxConfig, num_queries: int | None) -> Attack[QueriesKnown]:
+    return registry.make(
+        "blackbox", config.method, num_queries=num_queries, fit_steps=config.fit_steps
     )
 
 
 def _attack(
-    config: BlackboxConfig, scene: runs.Scene, cut: str, num_queries: int, fit_steps: int
+    config: BlackboxConfig,
+    scene: runs.Scene,
+    cut: str,
+    attack: Attack[QueriesKnown],
+    num_queries: int,
 ) -> runs.Outcome:
     edge, _ = scene.target.network.split(cut)
-    params, defense = scene.target.params, defenses.NONE
+    params = scene.target.params
     key_release, key_learn = jax.random.split(jax.random.key(config.seed))
-    found = blackbox.invert(
-        config.method,
-        defenses.query_function(edge, params, defense),
-        defenses.Release(edge, params, scene.images(config), defense, key_release),
-        scene.surrogate_images(config),
-        key=key_learn,
+    known = EdgeKnown(edge, params, scene.surrogate_images(config)).queries(0)
+    learned = attack.learn(known, key_learn, attacked.shelf(config, cut))
+    release = defenses.Release(edge, params, scene.images(config), defenses.NONE, key_release)
+    return attacked.outcome(
+        attack,
+        learned.invert(release),
+        config.surrogate,
         num_queries=num_queries,
-        fit_steps=fit_steps,
-        folder=Path(config.workdir) / "learned",
-        label=cut,
-    )
-    fields = {
-        "num_queries": num_queries,
-        "queries": found.queries,
-        "way": found.way,
-        "fit_steps": fit_steps,
-        "held_out_psnr": found.held_out_psnr,
-    }
-    exact = found.way == "affine"
-    return runs.Outcome(
-        found.images,
-        blackbox.KNOWLEDGE_OF_ANSWERS if exact else blackbox.KNOWLEDGE,
-        "none" if exact else config.surrogate,
-        found.fit_seconds,
-        found.compile_seconds,
-        found.seconds,
-        fields,
+        fit_steps=getattr(attack, "fit_steps", None),
     )
 
 

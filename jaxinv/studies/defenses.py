@@ -21,15 +21,21 @@ from typing import Any
 
 import numpy as np
 
+from jaxinv.constants.verdicts import SAFE_REID, SAFE_SSIM
 from jaxinv.look.charts import style, tradeoff
-from jaxinv.studies import evaluation, runs, tradeoffs
+from jaxinv.studies import evaluation, runs
+from jaxinv.studies.defended import choices, verdict
+from jaxinv.studies.defended.attackers import Attacker
+from jaxinv.studies.defended.choices import DefenseConfig
+from jaxinv.studies.defended.deployment import Deployment
+from jaxinv.studies.defended.run import run_one
+from jaxinv.studies.defended.table import TABLE
 from jaxinv.studies.experiment import Experiment
-from jaxinv.studies.tradeoffs import SAFE_REID, SAFE_SSIM, Attacker, DefenseConfig, Deployment
 
 
 def run(config: DefenseConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet and returns all records with their `path`."""
-    chosen = tradeoffs.choices(config)
+    chosen = choices.choices(config)
     scene = runs.load(config)
     defended = [
         Deployment(config, scene, cut, choice)
@@ -42,13 +48,11 @@ def run(config: DefenseConfig) -> list[dict[str, Any]]:
         for method in dict.fromkeys(config.attacker)
     ]
     attacks = [
-        partial(tradeoffs.run_one, config, scene, attacker, number)
+        partial(run_one, config, scene, attacker, number)
         for attacker in attackers
         for number in range(len(attacker.deployment.family))
     ]
-    finished = runs.run_all(
-        EXPERIMENT.name, config, scene, attacks, table=tradeoffs.TABLE, grid=False
-    )
+    finished = runs.run_all(EXPERIMENT.name, config, scene, attacks, table=TABLE, grid=False)
     _draw(config, scene, attackers, finished)
     print(protection_table(finished))
     return finished
@@ -58,12 +62,12 @@ def run(config: DefenseConfig) -> list[dict[str, Any]]:
 
 
 def protection_table(finished: Sequence[dict[str, Any]]) -> str:
-    """`tradeoffs.protection` as text."""
+    """`verdict.protection` as text."""
     lines = [
         f"Least loss of accuracy at which every attacker above stays below SSIM {SAFE_SSIM:g} "
         f"and {SAFE_REID:.0%} re-identification:"
     ]
-    for row in tradeoffs.protection(finished):
+    for row in verdict.protection(finished):
         what = "not reached"
         if row["loss"] is not None:
             what = (
@@ -101,7 +105,7 @@ def _draw(
             if attacker.threat == threat:
                 cut = f"{attacker.deployment.cut}: " if len(scene.cuts) > 1 else ""
                 kind = cut + records[0]["defense"]["kind"]
-                points += [tradeoffs.point(record, kind) for record in records]
+                points += [verdict.point(record, kind) for record in records]
         rows = [record for record in finished if record["threat_model"] == threat]
         path = runs.joint_path("tradeoff", EXPERIMENT.name, config, scene, rows)
         claims = (SAFE_SSIM, 0.95 if scene.accuracy > 0.95 else None)
@@ -124,4 +128,4 @@ def _title(record: dict[str, Any], name: str) -> str:
     )
 
 
-EXPERIMENT = Experiment(tradeoffs.EXPERIMENT, DefenseConfig, run, __doc__)
+EXPERIMENT = Experiment(choices.EXPERIMENT, DefenseConfig, run, __doc__)

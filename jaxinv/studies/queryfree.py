@@ -12,15 +12,16 @@ in <workdir>/queryfree/<run>/; several share the pictures of the paper's Figs. 1
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from jaxinv import defenses
-from jaxinv.attacks.queryfree import queryfree
+from jaxinv.attacks import registry
+from jaxinv.attacks.attack import Attack, CloudKnown
+from jaxinv.attacks.queryfree import paper, strong
 from jaxinv.look.charts import splits, style
-from jaxinv.studies import evaluation, runs
+from jaxinv.studies import attacked, evaluation, runs
 from jaxinv.studies.config import SURROGATES, AttackConfig
 from jaxinv.studies.experiment import Experiment, setting
 
@@ -33,20 +34,17 @@ class QueryfreeConfig(AttackConfig):
 
     method: str = setting(
         "strong",
-        "paper: shadows trained by cross-entropy alone, inverted by rMLE with the authors' "
-        "settings. strong: the shadows must also meet the class means of a stream of features that "
-        "the cloud was sent; they are inverted by maps trained on pairs of theirs.",
-        choices=tuple(queryfree.METHODS),
+        registry.summaries("queryfree"),
+        choices=tuple(registry.methods("queryfree")),
     )
     num_shadows: int = setting(3, "Shadows to train, which differ in their seeds.")
     shadow_steps: int | None = setting(
         None,
-        "Steps of training them, to whole epochs. By default "
-        + ", ".join(f"{recipe.steps} for {name}" for name, recipe in queryfree.RECIPES.items())
-        + ".",
+        f"Steps of training them, to whole epochs. By default {paper.RECIPE.steps} for paper, "
+        f"{strong.RECIPE.steps} for strong.",
     )
     fit_steps: int = setting(
-        queryfree.FIT_STEPS, "Steps of training each inverse map of strong, to whole epochs."
+        strong.FIT_STEPS, "Steps of training each inverse map of strong, to whole epochs."
     )
     num_stream: int = setting(
         9000,
@@ -74,66 +72,47 @@ def run(config: QueryfreeConfig) -> list[dict[str, Any]]:
 
 
 def _run_cut(config: QueryfreeConfig, scene: runs.Scene, cut: str) -> dict[str, Any]:
-    identity: dict[str, Any] = {
-        "surrogate": config.surrogate,
-        "num_shadows": config.num_shadows,
-        **queryfree.settings(config.method, config.shadow_steps),
-    }
-    if config.method == "strong":
-        identity |= {"fit_steps": config.fit_steps, "num_stream": config.num_stream}
-    attack = partial(_attack, config, scene, cut)
+    attack = registry.make(
+        "queryfree",
+        config.method,
+        num_shadows=config.num_shadows,
+        shadow_steps=config.shadow_steps,
+        fit_steps=config.fit_steps,
+    )
     return runs.run_once(
         EXPERIMENT.name,
         config,
         scene,
         cut,
-        attack,
-        identity=identity,
-        decided_by=("jaxinv.attacks.queryfree",),
+        partial(_attack, config, scene, cut, attack),
+        identity={
+            **attacked.identity(attack, config.surrogate),
+            "num_stream": config.num_stream,
+        },
+        decided_by=(registry.find("queryfree", config.method).module,),
     )
 
 
-def _attack(config: QueryfreeConfig, scene: runs.Scene, cut: str) -> runs.Outcome:
+def _attack(
+    config: QueryfreeConfig, scene: runs.Scene, cut: str, attack: Attack[CloudKnown]
+) -> runs.Outcome:
     edge, cloud = scene.target.network.split(cut)
     params, images = scene.target.params, scene.images(config)
     keys = jax.random.split(jax.random.key(config.seed), 3)
     release = defenses.Release(edge, params, images, defenses.NONE, keys[0])
     rest = scene.dataset.test[config.num_images :][: config.num_stream]
-    attacked = len(rest) < min(_LEAST_STREAM, config.num_stream)
-    if attacked:
+    is_attacked = len(rest) < min(_LEAST_STREAM, config.num_stream)
+    if is_attacked:
         rest = scene.dataset.test[: config.num_stream]
     stream = defenses.Release(edge, params, rest.images, defenses.NONE, keys[1])
-    found = queryfree.invert(
-        config.method,
-        cloud,
-        cloud.select(params),
-        release,
-        scene.dataset.surrogate(config.surrogate),
-        key=keys[2],
-        stream=stream,
-        seeds=config.num_shadows,
-        shadow_steps=config.shadow_steps,
-        fit_steps=config.fit_steps,
-        folder=Path(config.workdir) / "learned",
-        label=cut,
-    )
-    fields: dict[str, Any] = {
-        "num_shadows": config.num_shadows,
-        "shadow_layers": list(found.shadows.network.cuts),
-        "shadow_accuracy": list(found.shadows.accuracy),
-        "joint": evaluation.quality_fields(images, found.joint),
-    }
-    if config.method == "strong":
-        fields |= {"num_stream": len(rest), "stream_is_attacked": attacked}
-    return runs.Outcome(
-        found.images,
-        queryfree.METHODS[config.method],
-        config.surrogate,
-        found.fit_seconds,
-        found.compile_seconds,
-        found.seconds,
-        fields,
-    )
+    samples = scene.dataset.surrogate(config.surrogate)
+    known = CloudKnown(cloud, cloud.select(params), samples, stream)
+    found = attack.learn(known, keys[2], attacked.shelf(config, cut)).invert(release)
+    fields: dict[str, Any] = {"num_stream": len(rest), "stream_is_attacked": is_attacked}
+    if found.joint is not None:
+        fields["num_shadows"] = len(found.images)
+        fields["joint"] = evaluation.quality_fields(images, found.joint)
+    return attacked.outcome(attack, found, config.surrogate, **fields)
 
 
 EXPERIMENT = Experiment("queryfree", QueryfreeConfig, run, __doc__)

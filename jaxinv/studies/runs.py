@@ -293,6 +293,11 @@ def flags_of(
     return experiments.spelled(config, kind, dataset=name, **given)
 
 
+def code_of(*modules: str) -> str:
+    """Returns the digest of modules that decide a result, and of those that measure it."""
+    return source.digest(*modules, *_MEASURES)
+
+
 def run_once(
     experiment: str,
     config: AttackConfig,

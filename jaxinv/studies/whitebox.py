@@ -10,26 +10,22 @@ is a run of its own: record.json, images.npz and grid.png in <workdir>/whitebox/
 """
 
 import dataclasses
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from jaxinv import defenses
-from jaxinv.attacks.inversion.solvers import Result
-from jaxinv.attacks.learned import inverse
-from jaxinv.attacks.whitebox import rmle as whitebox
-from jaxinv.attacks.whitebox import surrogate
-from jaxinv.constants import paper
+from jaxinv.attacks import registry
+from jaxinv.attacks.attack import Attack, EdgeKnown
+from jaxinv.attacks.learned import maps
+from jaxinv.attacks.whitebox.settings import SOLVERS
 from jaxinv.errors import UsageError
-from jaxinv.studies import runs
+from jaxinv.networks import Network
+from jaxinv.studies import attacked, runs
 from jaxinv.studies.config import SURROGATES, AttackConfig
 from jaxinv.studies.experiment import Experiment, setting
-from jaxinv.training import targets
 
-METHODS = (*whitebox.METHODS, *surrogate.METHODS)
 _OVERRIDES = ("beta", "solver", "steps", "cg_steps", "learning_rate", "eps", "box")
 
 
@@ -39,13 +35,8 @@ class WhiteboxConfig(AttackConfig):
 
     method: str = setting(
         "map",
-        "paper: the authors' settings (Adam with AMSGrad, eps 1e-3, mean losses). tv: Adam with "
-        "total variation, pixels kept in [0, 1], rectifiers attacked through what went into them. "
-        "map: Levenberg-Marquardt with total variation and a Gaussian prior of the attacker's "
-        "images. hybrid: map, then an inverse map that is trained on the attacker's images as "
-        "start, the distribution of its errors as prior, and a trained correction. Takes minutes "
-        "to learn.",
-        choices=METHODS,
+        registry.summaries("whitebox"),
+        choices=tuple(registry.methods("whitebox")),
     )
     tv_weight: str | None = setting(
         None,
@@ -58,7 +49,7 @@ class WhiteboxConfig(AttackConfig):
     solver: str | None = setting(
         None,
         "By default amsgrad for paper, adam for tv, lm (Levenberg-Marquardt) for map and hybrid.",
-        choices=tuple(whitebox.SOLVERS),
+        choices=SOLVERS,
     )
     steps: int | None = setting(None, "Steps of the solver, of each stage of hybrid.")
     cg_steps: int | None = setting(None, "Steps of conjugate gradients in each step of lm.")
@@ -74,7 +65,7 @@ class WhiteboxConfig(AttackConfig):
         choices=SURROGATES,
     )
     fit_steps: int = setting(
-        inverse.STEPS,
+        maps.STEPS,
         "Steps of training the inverse map of hybrid, and each correction, to whole epochs.",
     )
     chunk: int | None = setting(
@@ -85,110 +76,60 @@ class WhiteboxConfig(AttackConfig):
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """Returns the fields of `whitebox.Settings` that are not the method's default."""
+        """Returns the fields of `Settings` that are not the method's default."""
         given = {name: getattr(self, name) for name in _OVERRIDES}
         return {name: value for name, value in given.items() if value is not None}
-
-    @property
-    def learns(self) -> bool:
-        """Whether the method learns from images."""
-        return self.method in surrogate.METHODS
 
 
 def run(config: WhiteboxConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet, cut by cut, and returns all records with their `path`."""
     scene = runs.load(config)
-    settings = {cut: _settings(config, scene.target, cut) for cut in scene.cuts}
-    attacks = [partial(_run_cut, config, scene, cut, settings[cut]) for cut in scene.cuts]
+    planned = {cut: _attack_on(config, scene.target.network, cut) for cut in scene.cuts}
+    attacks = [partial(_run_cut, config, scene, cut, planned[cut]) for cut in scene.cuts]
     return runs.run_all(EXPERIMENT.name, config, scene, attacks)
 
 
-def _settings(config: WhiteboxConfig, target: targets.Target, cut: str) -> whitebox.Settings:
-    """A method's settings at a cut; what map and hybrid choose themselves is chosen later."""
-    overrides = dict(config.overrides)
-    if config.learns:
-        if config.tv_weight is not None:
-            raise UsageError(
-                f"tv_weight={config.tv_weight}: method={config.method} chooses it; "
-                "it is for paper and tv."
-            )
-        return dataclasses.replace(whitebox.map_settings(), **overrides)
-    settings = whitebox.METHODS[config.method](target.network, cut)
-    if config.tv_weight is not None:
-        if config.method != "paper" and config.tv_weight in ("code", "printed"):
-            raise UsageError(
-                f"tv_weight={config.tv_weight}: is for method=paper alone; expected a number."
-            )
-        weight = paper.resolve_lambda(config.tv_weight, target.network, cut)
-        overrides |= {"tv_weight": weight, "tv_start": weight}
-    return dataclasses.replace(settings, **overrides)
+def _attack_on(config: WhiteboxConfig, network: Network, cut: str) -> Attack[EdgeKnown]:
+    entry = registry.find("whitebox", config.method)
+    if config.tv_weight is not None and not entry.takes("tv_weight"):
+        raise UsageError(
+            f"tv_weight={config.tv_weight}: method={config.method} has none to set; "
+            "it is for paper and tv."
+        )
+    return entry.make(
+        network=network,
+        cut=cut,
+        overrides=config.overrides,
+        tv_weight=config.tv_weight,
+        fit_steps=config.fit_steps,
+        chunk=config.chunk,
+    )
 
 
 def _run_cut(
-    config: WhiteboxConfig, scene: runs.Scene, cut: str, settings: whitebox.Settings
+    config: WhiteboxConfig, scene: runs.Scene, cut: str, attack: Attack[EdgeKnown]
 ) -> dict[str, Any]:
-    identity = {
-        "settings": dataclasses.asdict(settings),
-        # What the attacker learns from is part of the run only if it learns.
-        **({"surrogate": config.surrogate} if config.learns else {}),
-        **({"fit_steps": config.fit_steps} if config.method == "hybrid" else {}),
-        # It changes the result by its rounding; the default is the device's affair.
-        **({"chunk": config.chunk} if config.chunk else {}),
-    }
-    attack = partial(_attack, config, scene, cut, settings)
     return runs.run_once(
         EXPERIMENT.name,
         config,
         scene,
         cut,
-        attack,
-        identity=identity,
-        decided_by=("jaxinv.attacks.whitebox",),
+        partial(_attack, config, scene, cut, attack),
+        identity=attacked.identity(attack, config.surrogate),
+        decided_by=(registry.find("whitebox", config.method).module,),
     )
 
 
 def _attack(
-    config: WhiteboxConfig, scene: runs.Scene, cut: str, settings: whitebox.Settings
+    config: WhiteboxConfig, scene: runs.Scene, cut: str, attack: Attack[EdgeKnown]
 ) -> runs.Outcome:
     edge, _ = scene.target.network.split(cut)
     params, images = scene.target.params, scene.images(config)
     key_release, key_learn = jax.random.split(jax.random.key(config.seed))
-    attack: Sequence[whitebox.Stage] = [whitebox.Stage(settings)]
-    knowledge, learned_from, fit_seconds = whitebox.KNOWLEDGE, "none", 0.0
-    fields: dict[str, Any] = {}
-    if config.learns:
-        lesson = surrogate.learn(
-            config.method,
-            edge,
-            params,
-            scene.surrogate_images(config),
-            key=key_learn,
-            overrides=config.overrides,
-            fit_steps=config.fit_steps,
-            folder=Path(config.workdir) / "learned",
-        )
-        attack, fit_seconds = lesson.stages, lesson.seconds
-        knowledge, learned_from = surrogate.METHODS[config.method], config.surrogate
-        fields["held_out_psnr"] = list(lesson.quality)
+    known = EdgeKnown(edge, params, attacked.samples(attack, scene, config).images)
+    learned = attack.learn(known, key_learn, attacked.shelf(config, cut))
     release = defenses.Release(edge, params, images, defenses.NONE, key_release)
-    found = whitebox.invert(edge, params, release, attack, chunk=config.chunk)
-    fields |= {
-        "stages": [dataclasses.asdict(stage.settings) for stage in attack],
-        "objective": found.objective,
-        "solver_steps": found.steps,
-        "solver_results": {
-            result.name.lower(): int((found.result == result).sum()) for result in Result
-        },
-    }
-    return runs.Outcome(
-        found.images,
-        knowledge,
-        learned_from,
-        fit_seconds,
-        found.compile_seconds,
-        found.seconds,
-        fields,
-    )
+    return attacked.outcome(attack, learned.invert(release), config.surrogate)
 
 
 EXPERIMENT = Experiment("whitebox", WhiteboxConfig, run, __doc__)

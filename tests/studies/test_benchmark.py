@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxinv.attacks.whitebox import rmle as whitebox
-from jaxinv.attacks.whitebox.rmle import Settings, Stage
+from jaxinv.attacks.whitebox import stage as stages
+from jaxinv.attacks.whitebox.settings import Settings, paper_settings
+from jaxinv.attacks.whitebox.stage import Stage
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import data
 from jaxinv.look.charts import style, throughput
@@ -38,7 +39,7 @@ def problem_of(params, settings, cut="relu2", count=3):
     edge, _ = lenet5().split(cut)
     features = np.random.default_rng(0).random((count, *edge.output_shape), np.float32)
     weights = np.broadcast_to(settings.weights, (count, 2, 2))
-    return whitebox.problem(edge, params, features, Stage(settings), None, weights)
+    return stages.problem_of(edge, params, features, Stage(settings), None, weights)
 
 
 # --- FLOPs ----------------------------------------------------------------------------------------
@@ -69,7 +70,7 @@ def test_an_image_iteration_is_counted_as_by_hand(params):
     forward = benchmark.matrix_flops(edge.apply, params, np.zeros((1, 28, 28, 1), np.float32))
     assert forward == RELU2_FLOPS
     # The features and their gradient in the pixels, whatever form computes them here.
-    settings = whitebox.paper_settings(lenet5(), "relu2")
+    settings = paper_settings(lenet5(), "relu2")
     assert benchmark.step_flops(problem_of(params, settings)) == 2 * RELU2_FLOPS
 
     def levenberg(cg_steps):
@@ -95,7 +96,7 @@ def test_the_peak_is_the_best_of_what_was_tried():
 def test_an_attack_is_counted_in_image_iterations(params):
     edge, _ = lenet5().split("conv1")
     features = np.random.default_rng(0).random((6, *edge.output_shape), np.float32)
-    stage = Stage(whitebox.paper_settings(lenet5(), "conv1"))
+    stage = Stage(paper_settings(lenet5(), "conv1"))
     work = benchmark.attack_work(
         "paper", edge, params, features, stage, split="conv1", chunk=4, steps=7
     )

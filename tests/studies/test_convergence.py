@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from jaxinv.attacks.inversion.loop import Snapshot
-from jaxinv.attacks.whitebox import rmle as whitebox
+from jaxinv.attacks.whitebox import rmle
+from jaxinv.attacks.whitebox.settings import Settings
+from jaxinv.attacks.whitebox.stage import Stage
 from jaxinv.errors import UsageError
 from jaxinv.measures import quality
 from jaxinv.networks import lenet5
@@ -166,17 +168,17 @@ def test_later_stages_carry_on_steps_and_seconds(edge, params):
 def test_an_attack_in_stages_is_followed_to_what_it_returns(edge, params):
     images = originals_of(5)
     features = np.asarray(edge.apply(params, images))
-    settings = whitebox.Settings("adam", 6, learning_rate=0.05)
+    settings = Settings("adam", 6, learning_rate=0.05)
 
     def slow_start(features, found):
         time.sleep(0.02)
         return np.full((len(features), 28, 28, 1), 0.3, np.float32) if found is None else found
 
-    stages = [whitebox.Stage(settings, estimate=slow_start) for _ in range(2)]
+    stages = [Stage(settings, estimate=slow_start) for _ in range(2)]
     watcher = watching.Watcher(images, features, edge, params)
     timed = [convergence._timed(stage, watcher.spend) for stage in stages]
-    found = whitebox.invert(edge, params, features, timed, chunk=2, watch=watcher, watch_every=2)
-    plain = whitebox.invert(edge, params, features, stages, chunk=2)
+    found = rmle.invert(edge, params, features, timed, chunk=2, watch=watcher, watch_every=2)
+    plain = rmle.invert(edge, params, features, stages, chunk=2)
     np.testing.assert_array_equal(found.images, plain.images)
     curves = watcher.curves()
     measured = quality.evaluate(images, found.images)
@@ -186,7 +188,7 @@ def test_an_attack_in_stages_is_followed_to_what_it_returns(edge, params):
     assert (np.diff(curves["seconds"]) > 0).all()
     # Each estimate is counted once, though it ran twice.
     assert 2 * 0.02 / 5 < curves["seconds"][-1] < found.seconds
-    assert convergence._timed(whitebox.Stage(settings), watcher.spend) == whitebox.Stage(settings)
+    assert convergence._timed(Stage(settings), watcher.spend) == Stage(settings)
 
 
 def test_methods_keep_their_order_and_are_taken_once():

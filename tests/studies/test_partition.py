@@ -15,7 +15,9 @@ from jaxinv.machine import environment
 from jaxinv.measures import bounds, costs
 from jaxinv.networks import sequence
 from jaxinv.store import records
-from jaxinv.studies import runs, tradeoffs
+from jaxinv.studies import runs
+from jaxinv.studies.defended import accuracy
+from jaxinv.studies.defended import run as defended_run
 from jaxinv.studies.partition import limits, options
 from jaxinv.studies.partition import study as studies
 from jaxinv.studies.partition.options import PartitionConfig
@@ -101,9 +103,9 @@ def study(scene, monkeypatch, tmp_path):
         return {**record, "path": str(path)}
 
     monkeypatch.setattr(runs, "load", lambda config: scene)
-    monkeypatch.setattr(tradeoffs, "run_one", attack)
-    monkeypatch.setattr(tradeoffs, "judge_of", lambda config, scene: None)
-    monkeypatch.setattr(tradeoffs, "TABLE", ("", lambda record: ""))
+    monkeypatch.setattr(defended_run, "run_one", attack)
+    monkeypatch.setattr(accuracy, "judge_of", lambda config, scene: None)
+    monkeypatch.setattr(options, "TABLE", ("", lambda record: ""))
 
     def run(**changes):
         settings = {
@@ -212,7 +214,7 @@ def test_the_papers_advice_is_tested(study):
 
 
 def test_where_attacks_diverged_nothing_is_said_to_be_safe(study, monkeypatch):
-    attack = tradeoffs.run_one
+    attack = defended_run.run_one
 
     def diverges_at_fc(config, scene, attacker, number):
         record = attack(config, scene, attacker, number)
@@ -221,7 +223,7 @@ def test_where_attacks_diverged_nothing_is_said_to_be_safe(study, monkeypatch):
             record |= {**nothing, "psnr_ci": [None] * 2, "ssim_ci": [None] * 2, "reid_ci": [0, 0]}
         return record
 
-    monkeypatch.setattr(tradeoffs, "run_one", diverges_at_fc)
+    monkeypatch.setattr(defended_run, "run_one", diverges_at_fc)
     record = study(max_ssim=0.9)
     for row in record["choices"]:
         if row["split"] == "fc":
@@ -350,7 +352,7 @@ def test_attacks_of_other_scripts_on_the_same_release_count(study, scene):
 
 def test_plain_features_are_no_safer_than_what_can_be_made_of_them(study, monkeypatch):
     """What is found behind noise can be found without, by whoever adds the noise."""
-    attack = tradeoffs.run_one
+    attack = defended_run.run_one
 
     def stronger_behind_noise(config, scene, attacker, number):
         record = attack(config, scene, attacker, number)
@@ -358,7 +360,7 @@ def test_plain_features_are_no_safer_than_what_can_be_made_of_them(study, monkey
             record |= {"reid_top1": 0.95, "reid_ci": [0.9, 1.0]}
         return record
 
-    monkeypatch.setattr(tradeoffs, "run_one", stronger_behind_noise)
+    monkeypatch.setattr(defended_run, "run_one", stronger_behind_noise)
     rows = study(defense=("none", "gaussian:1", "dropout@input:.5"))["choices"]
     found = {(row["split"], row["defense"]["kind"]): row["reid_top1"] for row in rows}
     for cut in NETWORK.cuts:
@@ -405,7 +407,7 @@ def test_bounds_are_sampled_often_enough(study):
 
 def test_what_is_beside_bounds_is_the_psnr_of_the_mean_error(study, monkeypatch):
     """One image that is nearly exact adds much to the mean PSNR, and nothing to the error."""
-    attack = tradeoffs.run_one
+    attack = defended_run.run_one
 
     def uneven(config, scene, attacker, number):
         record = attack(config, scene, attacker, number)
@@ -413,7 +415,7 @@ def test_what_is_beside_bounds_is_the_psnr_of_the_mean_error(study, monkeypatch)
         told = [10.0, 10.0, 10.0, None if blackbox else 80.0] + [10.0] * blackbox
         return {**record, "psnr": told, "psnr_mean": 27.5}
 
-    monkeypatch.setattr(tradeoffs, "run_one", uneven)
+    monkeypatch.setattr(defended_run, "run_one", uneven)
     whole, row, *_, nothing = study(threat_model=("whitebox", "blackbox"))["choices"]
     assert row["psnr_mean"] == 27.5
     assert row["psnr_of_mean"] == pytest.approx(11.249, abs=1e-3)

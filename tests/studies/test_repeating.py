@@ -12,7 +12,8 @@ from jaxinv.inputs import data
 from jaxinv.networks import lenet5
 from jaxinv.report import cards
 from jaxinv.store import records
-from jaxinv.studies import cli, convergence, experiment, runs, speed, tradeoffs
+from jaxinv.studies import cli, convergence, experiment, runs, speed
+from jaxinv.studies.defended import accuracy
 from jaxinv.studies.partition import limits, study
 from jaxinv.training import targets
 
@@ -56,7 +57,7 @@ def quick(monkeypatch, tmp_path):
         *((targets, "find", lambda *args, **options: target), (runs, "run_once", attacked)),
         *((convergence, "_run_method", compared), (convergence, "draw", lambda *args: None)),
         *((speed, "_measure", timed), (limits, "of_options", bounded)),
-        *((tradeoffs, "judge_of", lambda *args: None), (cli, "repeat_on_gpus", lambda: None)),
+        *((accuracy, "judge_of", lambda *args: None), (cli, "repeat_on_gpus", lambda: None)),
         (cli, "use_compilation_cache", lambda: None),
     ):
         monkeypatch.setattr(owner, name, stub)

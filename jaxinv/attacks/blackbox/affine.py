@@ -1,15 +1,16 @@
-"""Exact recovery behind an affine edge, from as many queries as an image has values, and one. JAX
-asks, NumPy solves.
-"""
+"""Exact recovery behind an affine edge: a query for each value of an image, and one. JAX, NumPy."""
 
+import math
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import scipy.linalg
 from jax import Array
+from jax.tree_util import Partial
 
-from jaxinv.attacks.whitebox.rmle import Features
+from jaxinv.attacks.attack import Features
+from jaxinv.attacks.learned.queries import drawn
 from jaxinv.defenses import Query
 from jaxinv.machine import devices
 
@@ -35,12 +36,12 @@ class Matrix(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """What was asked to find an affine edge.
+    """Attempt at an affine edge.
 
     Attributes:
-      matrix: the map that the edge may be, or None: it is another, or leaves images ambiguous.
-      impulses: queries of the black image and of each value of an image; 0 if they were not asked.
-      probes: queries besides.
+      matrix: the map that the edge may be; None where it is another or leaves images ambiguous.
+      impulses: number of queries of the black image and of each value of an image; 0 if not asked.
+      probes: number of queries besides.
     """
 
     matrix: Matrix | None
@@ -62,45 +63,55 @@ def ask(
 ) -> Attempt:
     """Queries every value of an image by itself, unless that cannot help.
 
-    Most edges are found out by two probes. If there are no queries for these, observed features
-    that look rectified tell.
+    Two probes reveal most edges that are not affine. Without queries for these, observed features
+    that look rectified do.
 
     Args:
       query: the release, as a function.
       features: `[n, ...]`, some of those observed.
       image_shape: `(H, W, C)`.
-      key: of what a defence draws.
+      key: of a defense's draws.
       num_queries: at most so many.
     """
     size, values = int(np.prod(image_shape)), int(np.prod(features.shape[1:]))
     if num_queries < size + 1 or values < size or values * size > _MOST_VALUES:
         return Attempt(None, 0, 0)
 
-    @jax.jit
-    def answer(images: Array, places: Array) -> Array:
-        keys = jax.vmap(lambda place: jax.random.fold_in(key, place))(places)
-        with devices.exact():
-            return query(keys, images).reshape(len(images), -1)
-
+    query = query if isinstance(query, Partial) else Partial(query)
     probes = _PROBES if num_queries >= size + 1 + _PROBES else 0
     if not probes and features.min() >= 0 and (features == 0).mean() > 0.01:
         return Attempt(None, 0, 0)
     black = np.zeros((1, *image_shape), np.float32)
-    offset = np.asarray(answer(black, np.zeros(1, np.int32)))[0]
+    offset = np.asarray(_flat(query, key, black, np.zeros(1, np.int32)))[0]
     if probes:
         image = np.random.default_rng(0).random((1, *image_shape), np.float32)
         places = size + 1 + np.arange(probes, dtype=np.int32)
-        whole, half = np.asarray(answer(np.concatenate([image, image / 2]), places))
+        whole, half = np.asarray(_flat(query, key, np.concatenate([image, image / 2]), places))
         bent = np.linalg.norm(half - (whole + offset) / 2)
         if not bent <= _TOLERANCE * np.linalg.norm(whole - offset):
             return Attempt(None, 0, probes + 1)
 
-    def impulses(places: Array) -> Array:
-        return answer(jax.nn.one_hot(places - 1, size).reshape(-1, *image_shape), places)
-
-    weight = devices.in_slices(impulses, np.arange(1, size + 1, dtype=np.int32))
+    weight = devices.in_slices(
+        _impulses,
+        np.arange(1, size + 1, dtype=np.int32),
+        static=(tuple(image_shape),),
+        shared=(query, key),
+    )
     weight -= offset
     return Attempt(_factorised(weight, offset), size + 1, probes)
+
+
+@jax.jit
+def _flat(query: Query, key: Array, images: Array, places: Array) -> Array:
+    """Answers `[N, M]`."""
+    with devices.exact():
+        return drawn(query, key, images, places).reshape(len(images), -1)
+
+
+def _impulses(shape: tuple[int, ...], query: Query, key: Array, places: Array) -> Array:
+    """Answers to images of which one value, at its place, is 1 and all others 0."""
+    images = jax.nn.one_hot(places - 1, math.prod(shape)).reshape(-1, *shape)
+    return _flat(query, key, images, places)
 
 
 def _factorised(weight: np.ndarray, offset: np.ndarray) -> Matrix | None:
@@ -117,7 +128,10 @@ def _factorised(weight: np.ndarray, offset: np.ndarray) -> Matrix | None:
 
 
 def solve(matrix: Matrix, features: Features, image_shape: tuple[int, ...]) -> np.ndarray | None:
-    """The images `[N, H, W, C]` of features `[N, ...]`; None if the map does not explain them."""
+    """Solves for the images `[N, H, W, C]` of features `[N, ...]`.
+
+    Returns None if the map does not explain them.
+    """
     found = []
     for begin in range(0, len(features), _ROWS):
         rows = features[np.arange(begin, min(begin + _ROWS, len(features)))]
@@ -143,7 +157,7 @@ def _solve_rows(matrix: Matrix, features: np.ndarray) -> np.ndarray | None:
 def _residual(
     matrix: Matrix, features: np.ndarray, solution: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What images do not explain: its length `[n]`, and its product with the weights `[n, D]`."""
+    """Residual of features: its length `[n]`, and its product with the weights `[n, D]`."""
     squares, slopes = np.zeros(len(features)), np.zeros_like(solution)
     for begin in range(0, features.shape[1], _COLUMNS):
         part = slice(begin, begin + _COLUMNS)

@@ -1,7 +1,7 @@
-"""What a black-box attacker asks: a fixed number of queries, made of its own images. JAX.
+"""Queries of a black-box attacker: a fixed number, made of its own images. JAX.
 
-The queries are not stored. Each is a function of the key, of the image's place and of the number of
-its variant, so that it can be made again in any step of any training, and counts once.
+They are not stored. Each is a function of the key, of the image's place and of the number of its
+variant, so that any step of any training can make it again, and it counts once.
 """
 
 import dataclasses
@@ -15,10 +15,11 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
+from jaxinv.attacks.attack import QueriesKnown
+from jaxinv.attacks.shelf import Shelf
 from jaxinv.defenses import Query
 from jaxinv.errors import UserError
 from jaxinv.machine import devices
-from jaxinv.store import checkpoints
 from jaxinv.training import augmentation
 
 FEWEST_IMAGES = 20
@@ -38,13 +39,13 @@ _BEHAVIOUR = 8  # queries that tell one edge from another
 )
 @dataclasses.dataclass(frozen=True)
 class Queries:
-    """A number of queries: images as they are and, beyond those, zoomed and shifted a little.
+    """Number of queries: images as they are and, beyond those, zoomed and shifted a little.
 
-    A tree of arrays, to be an argument of the programs that ask.
+    It is a tree of arrays, so programs that ask take it as an argument.
 
     Attributes:
       query: answers them.
-      key: of the jitter, and of what a defence draws.
+      key: of the jitter, and of a defense's draws.
       number: of images, N; no more than there are queries.
       size: number of queries in all. Image i has `size // N` of them, the first images one more;
         its first is the image itself.
@@ -61,7 +62,7 @@ class Queries:
     def ask(
         self, images: Array, places: Array, numbers: Array, *which: Array
     ) -> tuple[Array, Array]:
-        """Queries.
+        """Asks for variants of images.
 
         Args:
           images: `[B, H, W, C]`, of the N.
@@ -80,11 +81,11 @@ class Queries:
         return self.query(keys[:, 1], images, *which), images
 
     def plain(self, images: Array, places: Array, *which: Array) -> Array:
-        """`ask` for the images themselves: features `[B, ...]`."""
+        """Asks for the images themselves; returns features `[B, ...]`."""
         return self.query(self._keys(places, jnp.zeros_like(places))[:, 1], images, *which)
 
     def draw(self, key: Array, images: Array, places: Array, *which: Array) -> tuple[Array, Array]:
-        """`ask` for a variant of each image: most of them as they are, some moved."""
+        """Asks for a random variant of each image: most of them as they are, some moved."""
         key_some, key_number = jax.random.split(key)
         if self.randomised:
             number = jax.random.randint(key_number, places.shape, 0, self.count(places))
@@ -95,12 +96,12 @@ class Queries:
         return self.ask(images, places, jnp.where(some, number, 0), *which)
 
     def count(self, places: Any) -> Any:
-        """How many variants images have, with the image itself: `[B]`."""
+        """Returns how many variants images have, with the image itself: `[B]`."""
         each, more = divmod(self.size, self.number)
         return each + (places < more)
 
     def _keys(self, places: Array, numbers: Array) -> Array:
-        """`[B, 2]`: of a query's jitter, and of what a defence draws for it."""
+        """Returns keys `[B, 2]`: of a query's jitter, and of a defense's draws for it."""
         return jax.vmap(jax.random.split)(jax.vmap(self._key)(places, numbers))
 
     def _key(self, place: Array, number: Array) -> Array:
@@ -108,42 +109,45 @@ class Queries:
 
 
 class Pool(NamedTuple):
-    """Queries and what they are made of.
+    """Queries and the images that they are made of.
 
     Attributes:
       queries: how images are asked.
       images: `[N, H, W, C]`, the attacker's.
+      members: number of defenses that the query stands for; 0 where it is the query of one.
     """
 
     queries: Queries
     images: np.ndarray
+    members: int = 0
 
     @property
     def batch(self) -> tuple[np.ndarray, np.ndarray]:
         """The images and their places, to be shuffled and cut into batches by a fit."""
         return self.images, np.arange(len(self.images), dtype=np.int32)
 
-    def features(self, count: int | None = None, family: int = 0) -> np.ndarray:
-        """Features of the first images as they are, of all by default: `[count, ...]`.
+    def features(self, count: int | None = None) -> np.ndarray:
+        """Asks for the first images as they are, all by default: `[count, ...]`.
 
-        For the query of a family `[family * count, ...]`: those of its first member come first.
+        Returns `[members * count, ...]` for a family, those of its first member first.
         """
         rows = [
-            np.tile(array[:count], (max(1, family), *(1,) * (array.ndim - 1)))
+            np.tile(array[:count], (max(1, self.members), *(1,) * (array.ndim - 1)))
             for array in self.batch
         ]
-        if family:
-            rows.append(np.repeat(np.arange(family, dtype=np.int32), len(rows[0]) // family))
+        if self.members:
+            each = len(rows[0]) // self.members
+            rows.append(np.repeat(np.arange(self.members, dtype=np.int32), each))
         return devices.in_slices(Queries.plain, *rows, shared=(self.queries,))
 
 
 class Division(NamedTuple):
-    """How an attacker divides its images and its queries.
+    """Images and queries of an attacker, divided.
 
     Attributes:
-      taught: `[N, H, W, C]`, what it learns from.
-      held: images held out, to tell how good what it learned is.
-      asked: number of queries for learning; what is left may be asked of images held out.
+      taught: `[N, H, W, C]`, images to learn from.
+      held: images held out, which tell how good a lesson is.
+      asked: number of queries for learning; the rest may be asked of images held out.
     """
 
     taught: np.ndarray
@@ -158,68 +162,83 @@ def divide(images: np.ndarray, num_queries: int) -> Division:
     return Division(taught, rest, num_queries - min(held, int(_MOST_ASKED * num_queries)))
 
 
-def check_images(method: str, count: int) -> None:
+def check_images(attacker: str, count: int) -> None:
     """Checks that there are images enough to learn from.
 
     Raises:
       UserError: there are not.
     """
     if count < FEWEST_IMAGES:
-        raise UserError(f"{count} surrogate images: {method} needs {FEWEST_IMAGES} to learn from.")
+        raise UserError(
+            f"{count} surrogate images: {attacker} needs {FEWEST_IMAGES} to learn from."
+        )
 
 
-def make_pool(query: Query, images: np.ndarray, size: int, key: Array, family: int = 0) -> Pool:
-    """A pool of at most `size` queries of the first images.
+def make_pool(known: QueriesKnown, size: int, key: Array) -> Pool:
+    """Makes a pool of at most `size` queries of the first images.
 
     Args:
-      query: answers them.
-      images: `[N, H, W, C]`.
+      known: the query and the images.
       size: number of queries, at most.
       key: of the pool.
-      family: how many the query stands for, if it is that of a family.
     """
-    query = query if isinstance(query, Partial) else Partial(query)
-    # Any attacker can see this: the same image, asked twice.
+    query = known.query if isinstance(known.query, Partial) else Partial(known.query)
+    # Any attacker can see whether answers are random: it asks the same image twice.
     first, second = (
-        np.asarray(_answer(query, images[:1], each, family)) for each in jax.random.split(key)
+        np.asarray(_answer(query, known.images[:1], each, known.members))
+        for each in jax.random.split(key)
     )
     randomised = bool((first != second).any())
     # Where answers are not random, that was the query of an image that is asked anyway.
     size -= 2 if randomised else 0
-    images = images[:size]
-    return Pool(Queries(query, key, len(images), size, randomised), images)
+    images = known.images[:size]
+    return Pool(Queries(query, key, len(images), size, randomised), images, known.members)
 
 
 @partial(jax.jit, static_argnums=3)
-def _answer(query: Query, image: Array, key: Array, family: int) -> Array:
-    count, which = max(1, family), (jnp.arange(family),) if family else ()
+def _answer(query: Query, image: Array, key: Array, members: int) -> Array:
+    count, which = max(1, members), (jnp.arange(members),) if members else ()
     return query(jax.random.split(key, count), jnp.tile(image, (count, 1, 1, 1)), *which)
 
 
-def checkpoint_path(
-    folder: Path | None,
-    label: str,
-    kind: str,
-    pool: Pool,
-    *,
-    family: int = 0,
-    **settings: int | str,
-) -> Path | None:
-    """Where what is trained on a pool is kept, named by all that it depends on; None: nowhere.
+def kept(shelf: Shelf, kind: str, by: str, pool: Pool, **settings: int) -> Path | None:
+    """Returns the file of a training on a pool, or None where nothing is kept.
 
     The answers to a few queries stand for the edge, of which a black-box attacker sees no more.
     """
-    if folder is None:
-        return None
-    known = {
-        "features": pool.features(_BEHAVIOUR, family),
-        "images": pool.images,
-        "key": jax.random.key_data(pool.queries.key),
-        "size": pool.queries.size,
-        **settings,
-    }
-    return folder / f"{label}-{checkpoints.fingerprint(known)}-{kind}.safetensors"
+
+    def known() -> dict[str, Any]:
+        return {
+            "features": pool.features(_BEHAVIOUR),
+            "images": pool.images,
+            "key": jax.random.key_data(pool.queries.key),
+            "size": pool.queries.size,
+            **settings,
+        }
+
+    return shelf.path(kind, by, known)
 
 
 def _jitter(key: Array, image: Array) -> Array:
     return augmentation.augment(key, image[None], mirror=False)[0]
+
+
+def answers(query: Query, images: np.ndarray, places: np.ndarray, key: Array) -> np.ndarray:
+    """Asks for images as they are, outside of any pool.
+
+    Args:
+      query: of one defense.
+      images: `[N, H, W, C]`.
+      places: `[N]`, which decide the draws of a defense.
+      key: of these draws.
+
+    Returns:
+      Features `[N, ...]`.
+    """
+    query = query if isinstance(query, Partial) else Partial(query)
+    return devices.in_slices(drawn, images, places, shared=(query, key))
+
+
+def drawn(query: Query, key: Array, images: Array, places: Array) -> Array:
+    """Returns a query's answers `[N, ...]` with a draw of a defense for each place; traceable."""
+    return query(jax.vmap(lambda place: jax.random.fold_in(key, place))(places), images)

@@ -19,22 +19,25 @@ import jax
 import numpy as np
 
 from jaxinv import defenses
+from jaxinv.attacks import registry
+from jaxinv.attacks.attack import Attack, EdgeKnown, Features
 from jaxinv.attacks.inversion.loop import chunk_size
-from jaxinv.attacks.whitebox import rmle as whitebox
-from jaxinv.attacks.whitebox import surrogate
+from jaxinv.attacks.whitebox import rmle
+from jaxinv.attacks.whitebox.rmle import StagedAttack
+from jaxinv.attacks.whitebox.stage import Stage
 from jaxinv.errors import UsageError
 from jaxinv.look.charts import convergence, style
 from jaxinv.machine import environment, hosts
+from jaxinv.networks import Network
 from jaxinv.store import records
-from jaxinv.studies import evaluation, runs
+from jaxinv.studies import attacked, evaluation, runs
 from jaxinv.studies.config import SURROGATES, AttackConfig
 from jaxinv.studies.convergence.watcher import Watcher
 from jaxinv.studies.experiment import Experiment, setting
-from jaxinv.training import targets
 
 NAME = "convergence"
 FIGURE_NAME = "convergence.png"
-METHODS = (*whitebox.METHODS, *surrogate.METHODS)
+METHODS = tuple(registry.methods("convergence"))
 _SNAPSHOTS = 200  # of a stage, about
 
 
@@ -59,7 +62,7 @@ class ConvergenceConfig(AttackConfig):
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """Returns the fields of `whitebox.Settings` that are not the methods' own."""
+        """Returns the fields of `Settings` that are not the methods' own."""
         return {} if self.steps is None else {"steps": self.steps}
 
 
@@ -98,19 +101,19 @@ def resolve_methods(names: Sequence[str]) -> tuple[str, ...]:
 def _run_cut(
     config: ConvergenceConfig, methods: Sequence[str], scene: runs.Scene, cut: str
 ) -> dict[str, Any]:
-    settings = {
-        method: dataclasses.asdict(_settings(config, method, scene.target, cut))
-        for method in methods
-    }
+    attacks = {method: _attack_on(config, method, scene.target.network, cut) for method in methods}
+    learns = any(attack.learns for attack in attacks.values())
     identity = {
         "split": cut,
-        "settings": settings,
+        "attacks": {method: attack.identity for method, attack in attacks.items()},
         "num_images": config.num_images,
-        **({"surrogate": config.surrogate} if set(methods) & set(surrogate.METHODS) else {}),
+        **({"surrogate": config.surrogate} if learns else {}),
     }
 
     def make(folder: Path, common: dict[str, Any]) -> None:
-        found = {method: _run_method(config, method, scene, cut) for method in methods}
+        found = {
+            method: _run_method(config, attack, scene, cut) for method, attack in attacks.items()
+        }
         record = {
             **common,
             # Not `split`: that would make it the record of one attack by one method.
@@ -135,7 +138,10 @@ def _run_cut(
         identity=identity,
         label=label,
         flags=flags,
-        decided_by=(__name__,),
+        decided_by=(
+            __name__,
+            *(registry.find("whitebox", method).module for method in methods),
+        ),
     )
     folder = Path(record["path"]).parent
     if hosts.is_first() and not (folder / FIGURE_NAME).is_file():
@@ -143,70 +149,53 @@ def _run_cut(
     return record
 
 
-def _settings(
-    config: ConvergenceConfig, method: str, target: targets.Target, cut: str
-) -> whitebox.Settings:
-    """A method's settings at a cut; what map and hybrid choose themselves is chosen later."""
-    if method in surrogate.METHODS:
-        settings = whitebox.map_settings()
-    else:
-        settings = whitebox.METHODS[method](target.network, cut)
-    return dataclasses.replace(settings, **config.overrides)
+def _attack_on(
+    config: ConvergenceConfig, method: str, network: Network, cut: str
+) -> Attack[EdgeKnown]:
+    return registry.make("whitebox", method, network=network, cut=cut, overrides=config.overrides)
 
 
 def _run_method(
-    config: ConvergenceConfig, method: str, scene: runs.Scene, cut: str
+    config: ConvergenceConfig, attack: Attack[EdgeKnown], scene: runs.Scene, cut: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Attacks by one method; returns what a record says of it, and its curves."""
+    """Attacks by one method; returns its fields of a record, and its curves."""
     target, originals = scene.target, scene.images(config)
     edge, _ = target.network.split(cut)
     key_release, key_learn = jax.random.split(jax.random.key(config.seed))
-    settings = _settings(config, method, target, cut)
-    attack: Sequence[whitebox.Stage] = [whitebox.Stage(settings)]
-    knowledge, fit_seconds = whitebox.KNOWLEDGE, 0.0
-    if method in surrogate.METHODS:
-        lesson = surrogate.learn(
-            method,
-            edge,
-            target.params,
-            scene.surrogate_images(config),
-            key=key_learn,
-            overrides=config.overrides,
-            folder=Path(config.workdir) / "learned",
-        )
-        attack, knowledge = lesson.stages, surrogate.METHODS[method]
-        fit_seconds = lesson.seconds
+    known = EdgeKnown(edge, target.params, attacked.samples(attack, scene, config).images)
+    learned = attack.learn(known, key_learn, attacked.shelf(config, cut))
+    assert isinstance(learned, StagedAttack)
     release = defenses.Release(edge, target.params, originals, defenses.NONE, key_release)
     features = release[np.arange(len(originals))]
     watcher = Watcher(originals, features, edge, target.params)
-    found = whitebox.invert(
+    found = rmle.invert(
         edge,
         target.params,
         features,
-        [_timed(stage, watcher.spend) for stage in attack],
+        [_timed(stage, watcher.spend) for stage in learned.stages],
         # Without places for more images than there are: their time would be shared by too few.
         chunk=chunk_size(edge, len(originals)),
         watch=watcher,
-        watch_every=max(1, max(stage.settings.steps for stage in attack) // _SNAPSHOTS),
+        watch_every=max(1, max(stage.settings.steps for stage in learned.stages) // _SNAPSHOTS),
     )
     quality = evaluation.quality_fields(originals, found.images)
     fields = {
-        "attacker_knowledge": knowledge,
-        "stages": [dataclasses.asdict(stage.settings) for stage in attack],
+        "attacker_knowledge": attack.knowledge,
+        "stages": [dataclasses.asdict(stage.settings) for stage in learned.stages],
         **{name: quality[name] for name in ("psnr_mean", "ssim_mean", "diverged")},
-        "fit_s": fit_seconds,
+        "fit_s": learned.fit_seconds,
         "compile_s": found.compile_seconds,
     }
     return fields, watcher.curves()
 
 
-def _timed(stage: whitebox.Stage, spend: Callable[[float], None]) -> whitebox.Stage:
+def _timed(stage: Stage, spend: Callable[[float], None]) -> Stage:
     """A stage whose `estimate` tells the seconds that it takes once it is compiled."""
     estimate = stage.estimate
     if estimate is None:
         return stage
 
-    def timed(features: whitebox.Features, found: np.ndarray | None) -> np.ndarray:
+    def timed(features: Features, found: np.ndarray | None) -> np.ndarray:
         estimate(features, found)
         began = time.perf_counter()
         images = estimate(features, found)

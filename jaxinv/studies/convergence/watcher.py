@@ -43,7 +43,7 @@ class Watcher:
         self._waiting += seconds
 
     def __call__(self, stage: int, seen: Snapshot) -> None:
-        """Notes what is seen; see `whitebox.invert`."""
+        """Notes what is seen; see `rmle.invert`."""
         if stage != self._stage:
             self._begin(stage)
         places = np.flatnonzero(seen.indices >= 0)

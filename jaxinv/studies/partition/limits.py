@@ -14,14 +14,16 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
+from jaxinv.constants.verdicts import SAFE_REID
 from jaxinv.defenses import GAUSSIAN, NONE, Defense, Mechanism, Release
 from jaxinv.machine import hosts, source
 from jaxinv.measures import bounds, costs
 from jaxinv.networks import Network
 from jaxinv.store import files, records
-from jaxinv.studies import runs, tradeoffs
+from jaxinv.studies import runs
+from jaxinv.studies.defended.accuracy import classified
+from jaxinv.studies.defended.deployment import Deployment
 from jaxinv.studies.partition.options import Option, PartitionConfig
-from jaxinv.studies.tradeoffs import SAFE_REID, Deployment
 
 _GALLERY = 1000  # test images that bounds are about
 _SAMPLED, _DITHERS = 2, 8  # of these, at which the edge's information is measured; of each
@@ -111,7 +113,7 @@ class _Limits:
                 return {"sigma": None, "accuracy": None}
             noise, key = GAUSSIAN.at("feature", sigma), jax.random.key(self._config.seed)
             params, test = self._scene.target.params, self._scene.dataset.test[:_GALLERY]
-            right = tradeoffs.classified(edge, cloud, params, test, [noise], key)
+            right = classified(edge, cloud, params, test, [noise], key)
             return {"sigma": sigma, "accuracy": float(right.mean())}
 
         found = self._kept(cut, "certain", {"share": SAFE_REID}, find, _is_certain)

@@ -6,16 +6,22 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from jaxinv.attacks import registry
+from jaxinv.constants.threats import THREATS
 from jaxinv.defenses import MECHANISMS, NONE, Defense
 from jaxinv.errors import UsageError
-from jaxinv.machine import source
 from jaxinv.measures import costs, decision, profiles
 from jaxinv.measures.decision import Constraints
 from jaxinv.store import records
-from jaxinv.studies import runs, tradeoffs
+from jaxinv.studies import runs
 from jaxinv.studies.config import SURROGATES, AttackConfig
+from jaxinv.studies.defended import accuracy, run
+from jaxinv.studies.defended import choices as defended
+from jaxinv.studies.defended.attackers import Attacker
+from jaxinv.studies.defended.choices import DefenseConfig
+from jaxinv.studies.defended.deployment import Deployment
+from jaxinv.studies.defended.table import TABLE
 from jaxinv.studies.experiment import setting
-from jaxinv.studies.tradeoffs import Attacker, DefenseConfig, Deployment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +72,12 @@ class PartitionConfig(AttackConfig):
     )
     threat_model: tuple[str, ...] = setting(
         ("whitebox", "blackbox"),
-        f"Attackers to run: one or several of {', '.join(tradeoffs.THREAT_MODELS)}. What others "
+        f"Attackers to run: one or several of {', '.join(THREATS)}. What others "
         "have finished in --workdir counts, too.",
     )
     attacker: tuple[str, ...] = setting(
-        ("adaptive",), "One or both of paper and adaptive, as in the experiment defenses."
+        ("adaptive",),
+        f"Some of {', '.join(registry.methods('defenses'))}, as in the experiment defenses.",
     )
     fit_steps: int = setting(400, "Steps of training what an attacker learns.")
     shadow_steps: int = setting(300, "Steps of training query-free shadows.")
@@ -127,7 +134,7 @@ class Option(NamedTuple):
         return costs.sent_bytes(price.features, plain(self.defense.describe()))
 
 
-def choices(config: PartitionConfig) -> list[tradeoffs.Choice]:
+def choices(config: PartitionConfig) -> list[defended.Choice]:
     """The defences as families that are attacked together.
 
     Raises:
@@ -149,15 +156,15 @@ def choices(config: PartitionConfig) -> list[tradeoffs.Choice]:
     host = next((key for key in families if key[0] != "nopeek" and "+" not in key[0]), None)
     if undefended:
         families.setdefault(host or ("dropout", "feature"), []).insert(0, "0")
-    found: list[tradeoffs.Choice] = []
+    found: list[defended.Choice] = []
     for (kind, site), levels in families.items():
         own = config.attacks(defense=(kind,), site=(site,), level=tuple(levels))
-        found += tradeoffs.choices(own)
+        found += defended.choices(own)
         _check_trained_in(found[-1])
     return found
 
 
-def _check_trained_in(choice: tradeoffs.Choice) -> None:
+def _check_trained_in(choice: defended.Choice) -> None:
     """At level 0 the edge is trained on all the same: that is another edge, and not no defence."""
     for column, kind in enumerate(choice.kinds):
         trains = kind in MECHANISMS and MECHANISMS[kind].penalty is not None
@@ -169,7 +176,7 @@ def _check_trained_in(choice: tradeoffs.Choice) -> None:
 
 
 def attacked(
-    config: PartitionConfig, scene: runs.Scene, chosen: Sequence[tradeoffs.Choice]
+    config: PartitionConfig, scene: runs.Scene, chosen: Sequence[defended.Choice]
 ) -> list[Option]:
     """Every choice, cut by cut."""
     attacks = config.attacks()
@@ -193,9 +200,9 @@ def attacked(
                 ]
             )
     # What attackers share is made before there are several of them.
-    tradeoffs.judge_of(attacks, scene)
+    accuracy.judge_of(attacks, scene)
     with runs.side_by_side(jobs) as steps:
-        runs.run_all(tradeoffs.EXPERIMENT, attacks, scene, steps, table=tradeoffs.TABLE, grid=False)
+        runs.run_all(defended.EXPERIMENT, attacks, scene, steps, table=TABLE, grid=False)
     known = _known(config, scene)
     for option in options:
         seen = {record["config_hash"] for record in option.attacks}
@@ -216,7 +223,7 @@ def attacked(
 def _attack(
     config: DefenseConfig, scene: runs.Scene, attacker: Attacker, option: Option
 ) -> dict[str, Any]:
-    record = tradeoffs.run_one(config, scene, attacker, option.number)
+    record = run.run_one(config, scene, attacker, option.number)
     option.attacks.append(record)
     return record
 
@@ -246,8 +253,10 @@ def _known(config: PartitionConfig, scene: runs.Scene) -> dict[str, list[dict[st
 
 def _is_current(record: dict[str, Any]) -> bool:
     """Returns whether a record attacked what is released now; other experiments defend nothing."""
-    defended = record["experiment"] == tradeoffs.EXPERIMENT
-    return not defended or record.get("code") == source.digest(*tradeoffs.DECIDED_BY)
+    if record["experiment"] != defended.EXPERIMENT:
+        return True
+    modules = run.decided_by(record["threat_model"], record["method"])
+    return record.get("code") == runs.code_of(*modules)
 
 
 def _key(cut: str, defense: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxinv.constants.verdicts import SAFE_REID, SAFE_SSIM
 from jaxinv.defenses import NONE
 from jaxinv.look.charts import choices as choices_chart
 from jaxinv.look.charts import costs as costs_chart
@@ -18,7 +19,6 @@ from jaxinv.studies import runs
 from jaxinv.studies.partition import limits
 from jaxinv.studies.partition import options as _options
 from jaxinv.studies.partition.options import Option, PartitionConfig, plain
-from jaxinv.studies.tradeoffs import SAFE_REID, SAFE_SSIM
 
 NAME = "partition"
 DECIDED_BY = ("jaxinv.studies.partition", "jaxinv.measures.costs")

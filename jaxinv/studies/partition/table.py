@@ -4,9 +4,9 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from jaxinv.constants.verdicts import SAFE_REID
 from jaxinv.machine import environment
 from jaxinv.measures import costs, decision, latency, quality
-from jaxinv.studies.tradeoffs import SAFE_REID
 from jaxinv.training.targets import Target
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinv.attacks.learned.decoders import Decoder, plan, transposed_convolution
+from jaxinv.attacks.blackbox.decoder import Decoder, plan, transposed_convolution
 
 MNIST, CIFAR = (28, 28, 1), (32, 32, 3)
 

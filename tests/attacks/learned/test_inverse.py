@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from jaxinv import defenses
-from jaxinv.attacks.blackbox import blackbox
-from jaxinv.attacks.learned import inverse
-from jaxinv.attacks.learned.inverse import Estimator, Learned, from_quarters, to_quarters
+from jaxinv.attacks.attack import QueriesKnown
+from jaxinv.attacks.blackbox.paper import learn_decoder
+from jaxinv.attacks.learned import correction, inverse, maps, ridge
+from jaxinv.attacks.learned.estimator import Estimator, from_quarters, to_quarters
+from jaxinv.attacks.learned.maps import TrainedMap
 from jaxinv.attacks.learned.queries import make_pool
+from jaxinv.attacks.shelf import Shelf
 from jaxinv.networks import sequence
 from jaxinv.training import fit as training
 from jaxinv.training.fit import Fit
@@ -49,6 +52,11 @@ def asked(edge):
     return lambda keys, images: edge(images)
 
 
+def known(edge, images):
+    """What an attacker knows who may query an edge without a defense."""
+    return QueriesKnown(asked(edge), images)
+
+
 @pytest.fixture
 def untrained(monkeypatch):
     """Training leaves the parameters as they were at first."""
@@ -56,21 +64,21 @@ def untrained(monkeypatch):
     def fit(loss, params, data, **options):
         return Fit(params, [], 0.0, 0.0)
 
-    monkeypatch.setattr(inverse, "fit", fit)
+    monkeypatch.setattr(maps, "fit", fit)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _small():
     """A narrow network."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inverse, "_width", lambda shape: 8)
+        patch.setattr(maps, "estimator_for", lambda shape: Estimator(shape, 8))
         yield
 
 
 def learn(folder):
     images = smooth_images(200)
     return inverse.learn(
-        asked(affine), images, key=jax.random.key(0), steps=STEPS, folder=folder, label="affine"
+        known(affine, images), key=jax.random.key(0), steps=STEPS, shelf=Shelf(folder, "affine")
     )
 
 
@@ -152,10 +160,10 @@ def test_features_lie_where_they_lie_in_the_image():
         np.testing.assert_allclose(places[3], [0, 1], atol=1e-6)
 
 
-@pytest.mark.parametrize("method", [inverse.learn, blackbox.learn_decoder])
+@pytest.mark.parametrize("method", [inverse.learn, learn_decoder])
 def test_edges_that_differ_in_what_they_hold_share_their_programs(monkeypatch, method):
     """What is learned of each shadow, or at each level alone, is not compiled again."""
-    programs, steps, moments = [], training._run_steps, inverse._moments
+    programs, steps, moments = [], training._run_steps, ridge._moments
 
     def noted(function):
         def lowered(*args):
@@ -170,21 +178,23 @@ def test_edges_that_differ_in_what_they_hold_share_their_programs(monkeypatch, m
         return moments(*args)
 
     monkeypatch.setattr(training, "_run_steps", SimpleNamespace(lower=noted(steps)))
-    monkeypatch.setattr(inverse, "_moments", moments_noted)
+    monkeypatch.setattr(ridge, "_moments", moments_noted)
     edge = sequence([("conv", nn.Conv(2, (3, 3)))], SHAPE, mean=(0.5,), std=(0.5,))
     found = []
     for seed, level in ((0, 0.1), (1, 0.2)):
         programs.append([])
         params = jax.jit(edge.init)(jax.random.key(seed))
         query = defenses.query_function(edge, params, defenses.GAUSSIAN.at("feature", level))
-        learned = method(query, smooth_images(40), key=jax.random.key(0), num_queries=90, steps=2)
+        learned = method(
+            QueriesKnown(query, smooth_images(40)), key=jax.random.key(0), num_queries=90, steps=2
+        )
         found.append(learned(np.ones((1, *edge.output_shape), np.float32)))
     assert len(programs[0]) == (2 if method is inverse.learn else 1)
     assert programs[0] == programs[1]
     assert np.abs(found[0] - found[1]).max() > 1e-4
 
 
-def ridge(images):
+def least_squares(images):
     """The linear map from features by least squares with rows for the penalty, float64."""
     known = np.column_stack([np.asarray(affine(images)), np.ones(len(images))]).astype(np.float64)
     penalty = 1e-3 * np.mean(np.sum(known**2, axis=0))
@@ -196,18 +206,18 @@ def ridge(images):
 
 def test_ridge_is_regularised_least_squares():
     images = smooth_images(1200)  # more than two slices
-    pool = make_pool(asked(affine), images, 5000, jax.random.key(0))
-    (weights,), (offset,) = inverse._ridge(pool)
-    expected = ridge(images)
+    pool = make_pool(known(affine, images), 5000, jax.random.key(0))
+    (weights,), (offset,) = ridge.ridge(pool)
+    expected = least_squares(images)
     np.testing.assert_allclose(weights, expected[:-1], atol=1e-5)
     np.testing.assert_allclose(offset, expected[-1], atol=1e-4)
 
 
 def test_an_inverse_map_begins_with_the_linear_map_alone(untrained):
     images = smooth_images(300)
-    learned = inverse.learn(asked(affine), images, key=jax.random.key(0))
+    learned = inverse.learn(known(affine, images), key=jax.random.key(0))
     features = affine(images[:20])
-    weights = ridge(images)
+    weights = least_squares(images)
     guess = np.column_stack([np.asarray(features), np.ones(20)]) @ weights
     expected = 1 / (1 + np.exp(-5 * (guess - 0.5)))
     np.testing.assert_allclose(learned(np.asarray(features)).reshape(20, SIZE), expected, atol=1e-3)
@@ -216,14 +226,14 @@ def test_an_inverse_map_begins_with_the_linear_map_alone(untrained):
 def test_beyond_so_many_features_an_inverse_map_begins_grey(untrained, monkeypatch):
     monkeypatch.setattr(inverse, "_LINEAR_FEATURES", 2 * SIZE - 1)
     images = smooth_images(30)
-    learned = inverse.learn(asked(squares), images, key=jax.random.key(0))
+    learned = inverse.learn(known(squares, images), key=jax.random.key(0))
     np.testing.assert_array_equal(learned(np.asarray(squares(images))), np.full((30, *SHAPE), 0.5))
 
 
 def test_a_correction_begins_with_what_it_corrects(untrained):
     images, found = smooth_images(30), smooth_images(30, seed=1)
     others, features = smooth_images(30, seed=2), np.asarray(affine(images))
-    learned = inverse.fit_correction(images, [found, others], features, key=jax.random.key(0))
+    learned = correction.learn(images, [found, others], features, key=jax.random.key(0))
     np.testing.assert_array_equal(learned(found, others, features), found)
 
 
@@ -248,7 +258,7 @@ def test_a_finished_inverse_map_is_read_from_its_checkpoint(trained, monkeypatch
         "ridge.safetensors",
     ]
     assert all(path.name.startswith("affine-") for path in kept)
-    monkeypatch.delattr(inverse, "_ridge")
+    monkeypatch.delattr(ridge, "ridge")
     again = learn(folder)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept  # no epoch ended
     assert again.seconds == pytest.approx(first.seconds)
@@ -265,9 +275,9 @@ def test_fewer_steps_than_an_epoch_are_as_many_as_were_asked(steps, rows, epochs
         given.append((len(data[0]), epochs, batch_size))
         return Fit(params, [], 0.0, 0.0)
 
-    monkeypatch.setattr(inverse, "fit", fit)
+    monkeypatch.setattr(maps, "fit", fit)
     images = smooth_images(200)
-    inverse.learn(asked(affine), images, key=jax.random.key(0), steps=steps)
+    inverse.learn(known(affine, images), key=jax.random.key(0), steps=steps)
     assert given == [(rows, epochs, 32)]
 
 
@@ -275,12 +285,12 @@ def test_a_linear_map_that_is_damaged_is_set_aside_and_found_again(trained, tmp_
     first, folder = trained
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    (ridge,) = tmp_path.glob("*-ridge.safetensors")
-    ridge.write_bytes(ridge.read_bytes()[:-4])
+    (file,) = tmp_path.glob("*-ridge.safetensors")
+    file.write_bytes(file.read_bytes()[:-4])
     features = np.asarray(affine(smooth_images(20, seed=1)))
     np.testing.assert_array_equal(learn(tmp_path)(features), first(features))
-    assert f"{ridge.name}.corrupt-1" in capsys.readouterr().err
-    assert ridge.is_file()
+    assert f"{file.name}.corrupt-1" in capsys.readouterr().err
+    assert file.is_file()
 
 
 def test_a_correction_removes_an_error_that_repeats_itself():
@@ -289,7 +299,7 @@ def test_a_correction_removes_an_error_that_repeats_itself():
 
     images, others = smooth_images(200), smooth_images(100, seed=1)
     features = [np.asarray(affine(some)) for some in (images, others)]
-    learned = inverse.fit_correction(
+    learned = correction.learn(
         images, [attacked(images)], features[0], key=jax.random.key(0), steps=STEPS
     )
     error = np.mean((learned(attacked(others), features[1]) - others) ** 2)
@@ -305,7 +315,7 @@ def test_many_images_are_estimated_slice_by_slice():
 
     rng = np.random.default_rng(0)
     first, second = rng.random((10, 3, 2, 1), np.float32), rng.random((10, 5), np.float32)
-    learned = Learned(apply, np.float32(2), 0.0, 0.0)
+    learned = TrainedMap(apply, np.float32(2), 0.0, 0.0)
     expected = learned(first, second)
     assert expected.shape == first.shape
     np.testing.assert_allclose(expected, 2 * first + second.sum(1)[:, None, None, None], rtol=1e-5)
@@ -317,8 +327,8 @@ def test_with_few_queries_only_the_first_images_teach(untrained):
     images = smooth_images(200)
     features = np.asarray(affine(images[:20]))
     key = jax.random.key(0)
-    few = inverse.learn(asked(affine), images, key=key, num_queries=60)
-    first = inverse.learn(asked(affine), images[:60], key=key, num_queries=60)
+    few = inverse.learn(known(affine, images), key=key, num_queries=60)
+    first = inverse.learn(known(affine, images[:60]), key=key, num_queries=60)
     assert few.queries == first.queries == 60
     np.testing.assert_allclose(few(features), first(features), atol=1e-5)
 
@@ -334,7 +344,7 @@ def test_an_inverse_map_learns_what_a_defence_leaves():
     key = jax.random.key(0)
     features = np.asarray(noisy(jax.random.split(jax.random.key(1), 100), others))
     informed, naive = (
-        inverse.learn(query, images, key=key, num_queries=2000, steps=STEPS)
+        inverse.learn(QueriesKnown(query, images), key=key, num_queries=2000, steps=STEPS)
         for query in (noisy, asked(affine))
     )
     errors = [np.mean((learned(features) - others) ** 2) for learned in (informed, naive)]
@@ -358,12 +368,14 @@ def of_member(number, images):
 
 def test_one_map_serves_a_family_and_each_member_begins_with_its_own_linear_map(untrained):
     images = smooth_images(300)
-    learned = inverse.learn(dimmed, images, key=jax.random.key(0), family=3)
+    learned = inverse.learn(QueriesKnown(dimmed, images, 3), key=jax.random.key(0))
     assert learned.queries == 99_998  # two told that answers are random
     pool = make_pool(
-        dimmed, images, inverse.NUM_QUERIES, jax.random.fold_in(jax.random.key(0), 0), 3
+        QueriesKnown(dimmed, images, 3),
+        inverse.NUM_QUERIES,
+        jax.random.fold_in(jax.random.key(0), 0),
     )
-    for number, (weights, offset) in enumerate(zip(*inverse._ridge(pool, 3), strict=True)):
+    for number, (weights, offset) in enumerate(zip(*ridge.ridge(pool), strict=True)):
         features = of_member(number, images[:20])
         expected = 1 / (
             1 + np.exp(-5 * (features @ np.asarray(weights) + np.asarray(offset) - 0.5))
@@ -376,7 +388,7 @@ def test_one_map_serves_a_family_and_each_member_begins_with_its_own_linear_map(
 
 def test_a_map_of_a_family_is_worth_what_each_member_leaves():
     images, others = smooth_images(300), smooth_images(100, seed=1)
-    learned = inverse.learn(dimmed, images, key=jax.random.key(0), steps=STEPS, family=3)
+    learned = inverse.learn(QueriesKnown(dimmed, images, 3), key=jax.random.key(0), steps=STEPS)
     guess = np.mean((images.mean(0) - others) ** 2)
     errors = []
     for number in range(3):

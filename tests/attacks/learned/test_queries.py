@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinv.attacks.learned.queries import checkpoint_path, divide, make_pool
+from jaxinv.attacks.attack import QueriesKnown
+from jaxinv.attacks.learned.queries import answers, divide, kept, make_pool
+from jaxinv.attacks.shelf import NOWHERE, Shelf
 
 SHAPE = (6, 5, 1)
 IMAGES = np.random.default_rng(0).random((4, *SHAPE), np.float32)
@@ -34,7 +36,7 @@ def drawn(pool, times=200):
 
 @pytest.mark.parametrize("size", [4, 5, 11])
 def test_a_training_asks_the_queries_of_the_pool_and_no_other(size):
-    asked, _ = drawn(make_pool(sums, IMAGES, size, jax.random.key(0)))
+    asked, _ = drawn(make_pool(QueriesKnown(sums, IMAGES), size, jax.random.key(0)))
     different = [np.unique(asked[:, place].reshape(len(asked), -1), axis=0) for place in range(4)]
     counts = [size // 4 + (place < size % 4) for place in range(4)]
     assert [len(images) for images in different] == counts
@@ -43,27 +45,29 @@ def test_a_training_asks_the_queries_of_the_pool_and_no_other(size):
 
 
 def test_most_of_what_is_asked_are_images_as_they_are():
-    asked, _ = drawn(make_pool(sums, IMAGES, 40, jax.random.key(0)))
+    asked, _ = drawn(make_pool(QueriesKnown(sums, IMAGES), 40, jax.random.key(0)))
     share = (asked == IMAGES).all((2, 3, 4)).mean()
     assert share == pytest.approx(0.75, abs=0.06)
 
 
 def test_with_fewer_queries_than_images_the_first_are_asked_once():
-    pool = make_pool(sums, IMAGES, 3, jax.random.key(0))
+    pool = make_pool(QueriesKnown(sums, IMAGES), 3, jax.random.key(0))
     asked, _ = drawn(pool, times=5)
     np.testing.assert_array_equal(asked, np.broadcast_to(IMAGES[:3], (5, 3, *SHAPE)))
     assert pool.queries.count(np.arange(3)).tolist() == [1, 1, 1]
 
 
 def test_a_query_is_answered_the_same_whenever_it_is_asked():
-    asked, features = drawn(make_pool(noisy, IMAGES, 10, jax.random.key(0)), times=100)
+    asked, features = drawn(
+        make_pool(QueriesKnown(noisy, IMAGES), 10, jax.random.key(0)), times=100
+    )
     for place in range(4):
         both = np.concatenate([asked[:, place].reshape(100, -1), features[:, place]], axis=1)
         assert len(np.unique(both.round(4), axis=0)) == 2
 
 
 def test_features_are_those_of_the_images_as_they_are():
-    pool = make_pool(sums, IMAGES, 11, jax.random.key(0))
+    pool = make_pool(QueriesKnown(sums, IMAGES), 11, jax.random.key(0))
     np.testing.assert_allclose(pool.features(), IMAGES.sum((2, 3)), rtol=1e-6)
     np.testing.assert_allclose(pool.features(2), IMAGES[:2].sum((2, 3)), rtol=1e-6)
 
@@ -88,8 +92,10 @@ def test_images_and_queries_are_held_out(images, number, taught, asked):
 
 def test_a_checkpoint_is_named_by_all_that_it_depends_on(tmp_path):
     def path(query=sums, images=IMAGES, size=11, seed=0, steps=5):
-        pool = make_pool(query, images, size, jax.random.key(seed))
-        return checkpoint_path(tmp_path, "relu2", "inverse", pool, steps=steps)
+        pool = make_pool(QueriesKnown(query, images), size, jax.random.key(seed))
+        return kept(
+            Shelf(tmp_path, "relu2"), "inverse", "jaxinv.attacks.learned.inverse", pool, steps=steps
+        )
 
     assert path() == path()
     assert path().name.startswith("relu2-")
@@ -101,7 +107,7 @@ def test_a_checkpoint_is_named_by_all_that_it_depends_on(tmp_path):
         path(steps=6),
     ]
     assert len({path(), *others}) == 6
-    assert checkpoint_path(None, "relu2", "inverse", None) is None
+    assert kept(NOWHERE, "inverse", "jaxinv.attacks.learned.inverse", None) is None
 
 
 def family(keys, images, which):
@@ -111,13 +117,12 @@ def family(keys, images, which):
 
 
 def test_a_pool_of_a_family_asks_each_member():
-    pool = make_pool(family, IMAGES, 40, jax.random.key(0), 3)
+    pool = make_pool(QueriesKnown(family, IMAGES, 3), 40, jax.random.key(0))
     assert pool.queries.randomised
-    assert not make_pool(
-        lambda *given: family(*given[:2], given[2] * 0), IMAGES, 40, jax.random.key(0), 3
-    ).queries.randomised
+    still = QueriesKnown(lambda *given: family(*given[:2], given[2] * 0), IMAGES, 3)
+    assert not make_pool(still, 40, jax.random.key(0)).queries.randomised
     expected = np.concatenate([IMAGES.sum((2, 3)), 2 * IMAGES.sum((2, 3))])
-    np.testing.assert_allclose(pool.features(None, 2), expected, rtol=1e-5)
+    np.testing.assert_allclose(pool.features()[: 2 * len(IMAGES)], expected, rtol=1e-5)
     images, places = pool.batch
     which = jnp.array([0, 1, 0, 1])
     features, asked = pool.queries.draw(jax.random.key(1), images, places, which)
@@ -127,7 +132,7 @@ def test_a_pool_of_a_family_asks_each_member():
 
 def test_where_answers_are_random_an_image_is_asked_again_and_again():
     """With a key of its own each time; a part of the variants is moved."""
-    pool = make_pool(noisy, IMAGES, 42, jax.random.key(0))
+    pool = make_pool(QueriesKnown(noisy, IMAGES), 42, jax.random.key(0))
     asked, features = drawn(pool, times=400)
     for place, image in enumerate(IMAGES):
         as_it_is = (asked[:, place] == image).all((1, 2, 3))
@@ -137,11 +142,21 @@ def test_where_answers_are_random_an_image_is_asked_again_and_again():
 
 def test_a_checkpoint_is_named_by_the_family(tmp_path):
     def path(query, count):
-        pool = make_pool(query, IMAGES, 11, jax.random.key(0), count)
-        return checkpoint_path(tmp_path, "relu2", "inverse", pool, family=count)
+        pool = make_pool(QueriesKnown(query, IMAGES, count), 11, jax.random.key(0))
+        return kept(Shelf(tmp_path, "relu2"), "inverse", "jaxinv.attacks.learned.inverse", pool)
 
     def other(keys, images, which):
         return family(keys, images, which) + (which == 0)[:, None]
 
     assert path(family, 3) == path(family, 3)
     assert len({path(family, 3), path(family, 2), path(other, 3)}) == 3
+
+
+def test_a_place_decides_what_is_drawn_for_an_image():
+    key, places = jax.random.key(3), np.array([7, 2, 7, 9])
+    same = np.repeat(IMAGES[:1], 4, axis=0)
+    found = answers(noisy, same, places, key)
+    np.testing.assert_allclose(found[0], found[2], rtol=1e-6)
+    assert np.abs(found[0] - found[1]).max() > 0.1
+    alone = answers(noisy, same[:1], places[1:2], key)
+    np.testing.assert_allclose(alone[0], found[1], rtol=1e-5)

@@ -4,15 +4,16 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from test_whitebox import blobs
+from toys import blobs
 
-from jaxinv import defenses
-from jaxinv.attacks.blackbox import blackbox
+from jaxinv.attacks import registry
+from jaxinv.attacks.attack import EdgeKnown
 from jaxinv.attacks.inversion import loop as optimize
 from jaxinv.attacks.learned import inverse
-from jaxinv.attacks.whitebox import rmle as whitebox
-from jaxinv.attacks.whitebox import surrogate
-from jaxinv.errors import UsageError, UserError
+from jaxinv.attacks.shelf import NOWHERE, Shelf
+from jaxinv.attacks.whitebox import hybrid, map, rmle, trials
+from jaxinv.attacks.whitebox.settings import tv_settings
+from jaxinv.errors import UserError
 from jaxinv.measures import quality
 from jaxinv.networks import lenet5, sequence
 
@@ -31,10 +32,15 @@ def attacker(cut):
     return edge, edge.select(params), images[:240], images[240:]
 
 
+def learn(method, edge, params, images, *, shelf=NOWHERE, seed=3, **options):
+    attack = registry.make("whitebox", method, **options)
+    return attack.learn(EdgeKnown(edge, params, images), jax.random.key(seed), shelf)
+
+
 @functools.cache
 def lesson_of_map():
     edge, params, images, _ = attacker("relu2")
-    return surrogate.learn("map", edge, params, images, key=key())
+    return learn("map", edge, params, images)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,10 +54,11 @@ def _few_at_once():
 @pytest.fixture
 def briefly(monkeypatch):
     """Learns from few trials, and few corrections."""
-    monkeypatch.setattr(surrogate, "_CORRECTION_IMAGES", (40, 40))
-    monkeypatch.setattr(surrogate, "_TRIAL_IMAGES", (6, 6))
-    monkeypatch.setattr(surrogate, "_ENDS", (1e-2, 1e-4))
-    monkeypatch.setattr(surrogate, "_CORRECTIONS", 1)
+    monkeypatch.setattr(trials, "TAUGHT", (40, 40))
+    monkeypatch.setattr(hybrid, "MOST_TRIALS", 6)
+    monkeypatch.setattr(map, "MOST_TRIALS", 6)
+    monkeypatch.setattr(map, "_ENDS", (1e-2, 1e-4))
+    monkeypatch.setattr(hybrid, "_CORRECTIONS", 1)
 
 
 def psnr(images, found):
@@ -63,17 +70,17 @@ def test_map_knows_how_good_it_is_on_images_it_has_not_seen():
     lesson = lesson_of_map()
     (stage,) = lesson.stages
     assert stage.estimate is None
-    assert lesson.seconds > 0
+    assert lesson.fit_seconds > 0
     features = np.asarray(edge.apply(params, attacked))
-    found = whitebox.invert(edge, params, features, lesson.stages)
+    found = lesson.invert(features)
     assert psnr(attacked, found) == pytest.approx(lesson.quality[0], abs=2)
 
 
 def test_map_beats_an_attack_that_learns_nothing():
     edge, params, _, attacked = attacker("relu2")
     features = np.asarray(edge.apply(params, attacked[:10]))
-    learned = whitebox.invert(edge, params, features, lesson_of_map().stages)
-    tv = whitebox.invert(edge, params, features, whitebox.tv_settings(lenet5(), "relu2"))
+    learned = lesson_of_map().invert(features)
+    tv = rmle.invert(edge, params, features, tv_settings(lenet5(), "relu2"))
     assert psnr(attacked[:10], learned) > psnr(attacked[:10], tv) + 1
 
 
@@ -82,11 +89,7 @@ def test_images_that_are_held_out_do_not_teach():
     held_out = images.copy()
     held_out[-24:] = 1 - held_out[-24:]
     prior, other = (
-        surrogate.learn(
-            "map", edge, params, given, key=key(), overrides={"steps": 1, "cg_steps": 1}
-        )
-        .stages[0]
-        .prior
+        learn("map", edge, params, given, overrides={"steps": 1, "cg_steps": 1}).stages[0].prior
         for given in (images, held_out)
     )
     for expected, found in zip(prior, other, strict=True):
@@ -96,98 +99,98 @@ def test_images_that_are_held_out_do_not_teach():
 def test_weights_that_were_chosen_do_best_on_the_trial_images(monkeypatch):
     edge, params, images, _ = attacker("relu2")
     tried = []
-    original = surrogate._Learner._best
+    original = map._best
 
-    def note(self, stage, options, means):
-        best = original(self, stage, options, means)
+    def note(known, lessons, stage, options, means):
+        best = original(known, lessons, stage, options, means)
         tried.append((options, best))
         return best
 
-    monkeypatch.setattr(surrogate._Learner, "_best", note)
+    monkeypatch.setattr(map, "_best", note)
     overrides = {"steps": 4, "cg_steps": 6}
-    lesson = surrogate.learn("map", edge, params, images, key=key(), overrides=overrides)
+    lesson = learn("map", edge, params, images, overrides=overrides)
     ends = {option.tv_weight for options, _ in tried for option in options}
     assert len(ends) > 3
-    assert lesson.quality[0] == max(best[1] for _, best in tried)
+    assert lesson.quality[0] == max(best.quality for _, best in tried)
     chosen = lesson.stages[0].settings
     assert chosen in [option for options, _ in tried for option in options]
     trial = images[-12:]
     features = np.asarray(edge.apply(params, trial))
-    found = whitebox.invert(edge, params, features, lesson.stages)
+    found = lesson.invert(features)
     assert psnr(trial, found) == pytest.approx(lesson.quality[0], abs=0.1)
 
 
 def test_behind_an_affine_edge_hybrid_has_nothing_to_add(monkeypatch):
     monkeypatch.delattr(inverse, "learn")
     edge, params, images, attacked = attacker("conv1")
-    lesson = surrogate.learn("hybrid", edge, params, images, key=key())
+    lesson = learn("hybrid", edge, params, images)
     assert len(lesson.stages) == 1
     features = np.asarray(edge.apply(params, attacked))
-    found = whitebox.invert(edge, params, features, lesson.stages)
+    found = lesson.invert(features)
     assert (quality.evaluate(attacked, found.images).psnr > 60).all()
 
 
 def test_hybrid_is_never_worse_than_map_and_each_stage_adds(briefly):
     edge, params, images, attacked = attacker("pool2")
     overrides = {"steps": 6, "cg_steps": 8}
-    map_lesson, hybrid = (
-        surrogate.learn(method, edge, params, images, key=key(), overrides=overrides, fit_steps=60)
+    map_lesson, found_by = (
+        learn(method, edge, params, images, overrides=overrides, fit_steps=60)
         for method in ("map", "hybrid")
     )
-    assert len(hybrid.quality) == len(hybrid.stages)
-    assert list(hybrid.quality) == sorted(hybrid.quality)
-    assert hybrid.quality[-1] >= map_lesson.quality[-1]
+    assert len(found_by.quality) == len(found_by.stages)
+    assert list(found_by.quality) == sorted(found_by.quality)
+    assert found_by.quality[-1] >= map_lesson.quality[-1]
     features = np.asarray(edge.apply(params, attacked))
-    found = whitebox.invert(edge, params, features, hybrid.stages)
-    assert psnr(attacked, found) == pytest.approx(hybrid.quality[-1], abs=2)
-    for stage in hybrid.stages:
+    found = found_by.invert(features)
+    assert psnr(attacked, found) == pytest.approx(found_by.quality[-1], abs=2)
+    for stage in found_by.stages:
         assert (stage.settings.steps, stage.settings.cg_steps) == (6, 8)
 
 
-def test_what_was_trained_is_read_again_and_only_for_the_same_question(briefly, tmp_path):
+@pytest.fixture
+def first_stage(briefly, monkeypatch):
+    """Learns a hybrid in one stage, as if map had found nothing."""
+    monkeypatch.setattr(hybrid, "_CORRECTIONS", 0)
+    chosen, calls = hybrid.choose_ends, []
+
+    def worthless_at_first(known, lessons, stage, means=None):
+        calls.append(stage)
+        tried = chosen(known, lessons, stage, means)
+        return tried._replace(quality=-1.0) if means is None else tried
+
+    monkeypatch.setattr(hybrid, "choose_ends", worthless_at_first)
+
+    def learned(edge, params, images, shelf, **options):
+        options = {"overrides": {"steps": 1, "cg_steps": 1}, "fit_steps": 20, **options}
+        (stage,) = learn("hybrid", edge, params, images, shelf=shelf, **options).stages
+        return stage
+
+    return learned
+
+
+def test_what_was_trained_is_read_again_and_only_for_the_same_question(first_stage, tmp_path):
     edge, params, images, attacked = attacker("pool2")
-    features = np.asarray(edge.apply(params, attacked[:3]))
-
-    def learner(params=params, images=images, seed=3, fit_steps=20):
-        overrides = {"steps": 1, "cg_steps": 1}
-        key = jax.random.key(seed)
-        return surrogate._Learner(edge, params, images, key, overrides, fit_steps, tmp_path)
-
-    def estimate():
-        asked = learner()
-        asked._map()
-        stages, _ = asked._hybrid()
-        return stages[0].estimate(features, None)
-
-    expected = estimate()
+    features, shelf = np.asarray(edge.apply(params, attacked[:3])), Shelf(tmp_path, "pool2")
+    expected = first_stage(edge, params, images, shelf).estimate(features, None)
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert any("inverse" in path.name for path in kept)
-    np.testing.assert_array_equal(estimate(), expected)
+    again = first_stage(edge, params, images, shelf).estimate(features, None)
+    np.testing.assert_array_equal(again, expected)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == kept
-    changed = {**params, "conv1": {**params["conv1"], "bias": params["conv1"]["bias"] + 0.1}}
-    others = [
-        learner(params=changed),
-        learner(images=images[:-1]),
-        learner(seed=4),
-        learner(fit_steps=21),
-    ]
-    names = {asked._checkpoint("correction") for asked in (learner(), *others)}
-    assert len(names) == 1 + len(others)
+    first_stage(edge, params, images, shelf, fit_steps=21)
+    assert len(list(tmp_path.glob("*inverse*"))) == 2
 
 
-def test_a_black_box_attacker_leaves_the_inverse_map_that_hybrid_needs(briefly, tmp_path):
+def test_a_black_box_attacker_leaves_the_inverse_map_that_hybrid_needs(first_stage, tmp_path):
     edge, params, images, attacked = attacker("pool2")
-    features = np.asarray(edge.apply(params, attacked))
-    query = defenses.query_function(edge, params)
-    options = {"key": key(), "fit_steps": 20, "folder": tmp_path}
-    found = blackbox.invert("strong", query, features, images, label="pool2", **options)
+    features, shelf = np.asarray(edge.apply(params, attacked)), Shelf(tmp_path, "pool2")
+    strong = registry.make("blackbox", "strong", fit_steps=20)
+    known = EdgeKnown(edge, params, images).queries(0)
+    found = strong.learn(known, key(), shelf).invert(features)
     (kept,) = (path for path in tmp_path.iterdir() if "inverse" in path.name)
     written = kept.stat().st_mtime_ns
-    overrides = {"steps": 1, "cg_steps": 1}
-    learner = surrogate._Learner(edge, params, images, key(), overrides, 20, tmp_path)
-    learner._map()
-    stages, _ = learner._hybrid()
-    np.testing.assert_array_equal(stages[0].estimate(features, None), found.images)
+    stage = first_stage(edge, params, images, shelf)
+    np.testing.assert_array_equal(stage.estimate(features, None), found.images)
     assert [path for path in tmp_path.iterdir() if "inverse" in path.name] == [kept]
     assert kept.stat().st_mtime_ns == written
 
@@ -199,17 +202,15 @@ def test_a_network_of_any_size_is_attacked_through_frequencies():
     images = blobs(44, network.input_shape)
     edge, _ = network.split("relu")
     overrides = {"steps": 10, "cg_steps": 10}
-    lesson = surrogate.learn("map", edge, params, images[:40], key=key(), overrides=overrides)
+    lesson = learn("map", edge, params, images[:40], overrides=overrides)
     (stage,) = lesson.stages
     assert stage.prior.precision.shape == (66 * 66, 1, 1)
     features = np.asarray(edge.apply(params, images[40:]))
-    found = whitebox.invert(edge, params, features, lesson.stages)
+    found = lesson.invert(features)
     assert (quality.evaluate(images[40:], found.images).psnr > 40).all()
 
 
-def test_mistakes_are_named():
+def test_too_few_images_are_a_mistake():
     edge, params, images, _ = attacker("conv1")
-    with pytest.raises(UsageError, match="method=magic: .*map, hybrid"):
-        surrogate.learn("magic", edge, params, images, key=key())
     with pytest.raises(UserError, match="19 surrogate images: map needs 20"):
-        surrogate.learn("map", edge, params, images[:19], key=key())
+        learn("map", edge, params, images[:19])

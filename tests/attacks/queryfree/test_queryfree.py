@@ -1,16 +1,22 @@
 """Query-free attacks: what they are handed, what shadows are worth, and what is kept."""
 
-import inspect
+import dataclasses
 
 import jax
 import numpy as np
 import pytest
-from test_shadow import classify, edge, samples
+from datasets import samples
+from toys import classify, edge
 
-from jaxinv.attacks.learned import inverse
-from jaxinv.attacks.queryfree import queryfree
+from jaxinv.attacks import registry
+from jaxinv.attacks.attack import CloudKnown
+from jaxinv.attacks.learned import maps
+from jaxinv.attacks.learned.estimator import Estimator
+from jaxinv.attacks.queryfree import shadow, shadowed
+from jaxinv.attacks.queryfree.paper import inversion_settings
+from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.defenses import DROPOUT, NONE
-from jaxinv.errors import UsageError, UserError
+from jaxinv.errors import UserError
 from jaxinv.networks import lenet5, sequence
 
 IMAGES = samples(40, seed=8).images
@@ -19,15 +25,18 @@ CLOUD = sequence([("logits", classify)], (6,))
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    monkeypatch.setattr(inverse, "_width", lambda shape: 4)
+    monkeypatch.setattr(maps, "estimator_for", lambda shape: Estimator(shape, 4))
+
+
+def learned(method, stream, *, images=600, shelf=NOWHERE, defense=NONE, **options):
+    options = {"num_shadows": 2, "shadow_steps": 400, "fit_steps": 100, **options}
+    attack = registry.make("queryfree", method, **options)
+    known = CloudKnown(CLOUD, {}, samples(images), stream, defense)
+    return attack.learn(known, jax.random.key(0), shelf)
 
 
 def attack(method, **options):
-    stream = edge(samples(1500, seed=9).images) if method == "strong" else None
-    options = {"stream": stream, "seeds": 2, "shadow_steps": 400, "fit_steps": 100} | options
-    return queryfree.invert(
-        method, CLOUD, {}, edge(IMAGES), samples(), key=jax.random.key(0), **options
-    )
+    return learned(method, edge(samples(1500, seed=9).images), **options).invert(edge(IMAGES))
 
 
 def mean_error(found):
@@ -37,7 +46,7 @@ def mean_error(found):
 @pytest.fixture(scope="module")
 def strong():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inverse, "_width", lambda shape: 4)
+        patch.setattr(maps, "estimator_for", lambda shape: Estimator(shape, 4))
         return attack("strong")
 
 
@@ -46,7 +55,7 @@ def test_every_shadow_answers_and_so_do_all_together(strong):
     assert strong.joint.shape == IMAGES.shape
     np.testing.assert_allclose(strong.joint, strong.images.clip(0, 1).mean(axis=0), rtol=1e-6)
     assert not np.array_equal(*strong.images)
-    assert len(strong.shadows.accuracy) == 2
+    assert len(strong.info["shadow_accuracy"]) == 2
     assert strong.seconds > 0 and strong.fit_seconds > 0
 
 
@@ -59,15 +68,15 @@ def test_the_stream_is_worth_something(strong):
 
 
 def test_the_authors_settings():
-    settings = queryfree.paper_settings(lenet5())
+    settings = inversion_settings(lenet5())
     assert (settings.solver, settings.steps, settings.learning_rate) == ("amsgrad", 500, 0.1)
     assert settings.tv_weight == settings.tv_start == 2
     assert not settings.box and not settings.hinge
 
 
-def test_the_attack_is_handed_nothing_of_the_edge():
-    handed = set(inspect.signature(queryfree.invert).parameters)
-    assert not handed & {"edge", "params", "query", "target", "images"}
+def test_what_an_attacker_is_handed_holds_nothing_of_the_edge():
+    handed = {field.name for field in dataclasses.fields(CloudKnown)}
+    assert not handed & {"edge", "query", "target", "images"}
 
 
 def test_a_shadow_is_designed_by_what_was_seen(monkeypatch):
@@ -77,12 +86,10 @@ def test_a_shadow_is_designed_by_what_was_seen(monkeypatch):
         seen.append((image_shape, feature_shape, options))
         raise UserError("enough")
 
-    monkeypatch.setattr(queryfree.shadow, "design", design)
+    monkeypatch.setattr(shadowed, "design", design)
     for features, rectified in ((np.zeros((3, 6)), True), (-np.ones((3, 6)), False)):
         with pytest.raises(UserError, match="enough"):
-            queryfree.invert(
-                "strong", CLOUD, {}, features.astype("f"), samples(), key=jax.random.key(0)
-            )
+            learned("strong", features.astype("f"))
         assert seen[-1][:2] == ((4, 4, 1), (6,))
         assert seen[-1][2]["rectified"] is rectified
     colours = samples()[:500].images
@@ -90,38 +97,34 @@ def test_a_shadow_is_designed_by_what_was_seen(monkeypatch):
     assert seen[0][2]["std"] == pytest.approx([colours.std()], rel=0.01)
 
 
-@pytest.mark.parametrize("method", ["paper", "strong"])
+@pytest.mark.parametrize("method", ["paper", "strong", "adaptive"])
 def test_strong_knows_the_defence_and_the_authors_train_longer_behind_a_rectifier(
     monkeypatch, method
 ):
     asked = []
 
-    def fit(*args, recipe, defense, **options):
+    def fit(*args, recipe, defense=NONE, **options):
         asked.append((recipe.steps, defense))
         raise UserError("enough")
 
-    monkeypatch.setattr(queryfree.shadow, "fit", fit)
+    monkeypatch.setattr(shadow, "fit", fit)
     defense = DROPOUT.at("feature", 0.5)
     for features in (np.zeros((3, 6), "f"), -np.ones((3, 6), "f")):
         for steps in (None, 7):
             with pytest.raises(UserError, match="enough"):
-                queryfree.invert(
-                    method,
-                    CLOUD,
-                    {},
-                    features,
-                    samples(),
-                    key=jax.random.key(0),
-                    stream=edge(IMAGES),
-                    defense=defense,
-                    shadow_steps=steps,
-                )
-    expected = {"paper": ([11250, 7, 5625, 7], NONE), "strong": ([600, 7, 600, 7], defense)}
-    assert asked == [(steps, expected[method][1]) for steps in expected[method][0]]
+                learned(method, features, defense=defense, shadow_steps=steps)
+    strong = ([600, 7, 600, 7], defense)
+    steps, known = {"paper": ([11250, 7, 5625, 7], NONE)}.get(method, strong)
+    assert asked == [(each, known) for each in steps]
 
 
 def test_what_was_trained_is_kept(tmp_path):
-    options = {"seeds": 1, "shadow_steps": 10, "fit_steps": 10, "folder": tmp_path}
+    options = {
+        "num_shadows": 1,
+        "shadow_steps": 10,
+        "fit_steps": 10,
+        "shelf": Shelf(tmp_path),
+    }
     first = attack("strong", **options)
     kept = {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
     assert len(kept) == 3  # shadows, and a map with its linear part
@@ -130,10 +133,6 @@ def test_what_was_trained_is_kept(tmp_path):
     np.testing.assert_allclose(first.images, again.images, atol=1e-6)
 
 
-def test_mistakes_are_named():
-    with pytest.raises(UsageError, match="paper, strong"):
-        attack("magic")
-    with pytest.raises(UserError, match="stream"):
-        attack("strong", stream=None)
+def test_too_few_images_are_a_mistake():
     with pytest.raises(UserError, match="3 surrogate images"):
-        queryfree.invert("paper", CLOUD, {}, edge(IMAGES), samples(3), key=jax.random.key(0))
+        learned("paper", edge(IMAGES), images=3)

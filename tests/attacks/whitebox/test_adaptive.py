@@ -1,7 +1,6 @@
 """White-box attackers who know the defence: what that is worth, and what they keep."""
 
 import dataclasses
-import functools
 
 import flax.linen as nn
 import jax
@@ -9,15 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinv.attacks.learned import inverse
-from jaxinv.attacks.learned.inverse import Learned
-from jaxinv.attacks.whitebox import adaptive
-from jaxinv.attacks.whitebox import rmle as whitebox
-from jaxinv.attacks.whitebox.rmle import Stage
+from jaxinv.attacks.attack import EdgeKnown
+from jaxinv.attacks.learned import inverse, maps
+from jaxinv.attacks.learned.estimator import Estimator
+from jaxinv.attacks.learned.maps import TrainedMap
+from jaxinv.attacks.shelf import Shelf
+from jaxinv.attacks.whitebox import adaptive, refinement, rmle, trials
+from jaxinv.attacks.whitebox.adaptive import AdaptiveEdge
+from jaxinv.attacks.whitebox.settings import hybrid_settings, paper_settings
+from jaxinv.attacks.whitebox.stage import Stage, run_stage
 from jaxinv.defenses import DROPOUT, GAUSSIAN, Joined, Release
 from jaxinv.errors import UserError
 from jaxinv.measures import quality
 from jaxinv.networks import sequence
+from jaxinv.store import checkpoints
 from jaxinv.training.fit import Fit
 
 SIZE = 12  # the least for SSIM, about
@@ -53,27 +57,18 @@ NOISES = [GAUSSIAN.at("feature", level) for level in (0.02, 0.5)]
 def _small():
     """Little is tried, and little is learned, of as many images: one program serves for all."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inverse, "_width", lambda shape: 4)
-        patch.setattr(inverse, "Estimator", functools.partial(inverse.Estimator, depth=1))
-        patch.setattr(adaptive, "_STEPS", 5)
-        patch.setattr(adaptive, "_NOISY", ((0.03, 0.3), (0.01, 0.1)))
-        patch.setattr(adaptive, "_TAUGHT", (40, 40))
-        patch.setattr(adaptive, "_TRIALS", 10)
+        patch.setattr(maps, "estimator_for", lambda shape: Estimator(shape, 4, depth=1))
+        patch.setattr(refinement, "_STEPS", 5)
+        patch.setattr(refinement, "_NOISY", ((0.03, 0.3), (0.01, 0.1)))
+        patch.setattr(trials, "TAUGHT", (40, 40))
+        patch.setattr(adaptive, "_MOST_TRIALS", 10)
         yield
 
 
-def learn(family, folder=None, *, fit_steps=60, **options):
-    return adaptive.learn(
-        EDGE,
-        PARAMS,
-        IMAGES,
-        family,
-        key=jax.random.key(2),
-        fit_steps=fit_steps,
-        folder=folder,
-        label="relu",
-        **options,
-    )
+def learn(family, folder=None, *, fit_steps=60, releases=1, **options):
+    known = EdgeKnown(EDGE, PARAMS, IMAGES, tuple(family), releases)
+    attack = AdaptiveEdge(fit_steps=fit_steps, **options)
+    return attack.learn(known, jax.random.key(2), Shelf(folder, "relu"))
 
 
 def seen_of(family, *, releases=1):
@@ -100,43 +95,53 @@ def attack(_small, folder):
 
 @pytest.fixture(scope="module")
 def found(attack):
-    return attack.invert(seen_of(NOISES))
+    return attack.invert_each(seen_of(NOISES))
 
 
 def test_an_attacker_is_as_good_as_it_says_and_chooses_its_best_way(attack, found):
-    assert [images.shape for images in found.images] == [ATTACKED.shape] * 2
-    assert found.ways == attack.ways
-    for scores, way, images in zip(attack.quality, attack.ways, found.images, strict=True):
+    assert [each.images.shape for each in found] == [ATTACKED.shape] * 2
+    assert [each.info["held_out_psnr"] for each in found] == attack.quality
+    assert [each.info["way"] for each in found] == attack.ways
+    for scores, way, each in zip(attack.quality, attack.ways, found, strict=True):
         assert tuple(scores) == adaptive.WAYS
         assert scores[way] == max(scores.values())
-        assert psnr(images) == pytest.approx(scores[way], abs=2)
+        assert psnr(each.images) == pytest.approx(scores[way], abs=2)
     assert attack.quality[0]["inverse map"] > attack.quality[1]["inverse map"]
     assert attack.ways[0] != "inverse map"  # where there is little noise, rMLE adds to it
-    assert attack.fit_seconds > 0 and found.seconds > 0
+    assert attack.fit_seconds > 0 and found[0].seconds == found[1].seconds > 0
+    assert found[0].fit_seconds == attack.fit_seconds / 2
 
 
 def test_knowing_the_defence_is_worth_something(found):
-    ignorant = dataclasses.replace(whitebox.paper_settings(NETWORK, "relu"), steps=300)
+    ignorant = dataclasses.replace(paper_settings(NETWORK, "relu"), steps=300)
     features = seen_of(NOISES)[1]
-    paper = whitebox.invert(EDGE, PARAMS, features, ignorant)
-    assert psnr(found.images[1]) > psnr(paper.images) + 3
+    paper = rmle.invert(EDGE, PARAMS, features, ignorant)
+    assert psnr(found[1].images) > psnr(paper.images) + 3
 
 
 def test_releases_and_their_features_are_attacked_alike(attack, found):
     arrays = [release[np.arange(len(ATTACKED))] for release in seen_of(NOISES)]
-    again = attack.invert(arrays)
-    for images, others in zip(found.images, again.images, strict=True):
-        np.testing.assert_allclose(images, others, atol=1e-4)
+    again = attack.invert_each(arrays)
+    for one, other in zip(found, again, strict=True):
+        np.testing.assert_allclose(one.images, other.images, atol=1e-4)
+
+
+def test_one_level_can_be_attacked_alone(attack, found):
+    alone = attack.invert(seen_of(NOISES)[1], 1)
+    np.testing.assert_allclose(alone.images, found[1].images, atol=1e-3)
+    assert alone.fit_seconds == attack.fit_seconds
 
 
 def test_how_many_are_attacked_does_not_matter(attack, found):
     whole, part = (release[np.arange(20)] for release in seen_of(NOISES))
     # As many images in all, so that one program serves.
-    again = attack.invert([np.concatenate([whole, whole[:8]]), part[3:15]])
-    assert [len(images) for images in again.images] == [28, 12]
-    np.testing.assert_allclose(again.images[0][:20], found.images[0], atol=1e-3)
-    np.testing.assert_allclose(again.images[0][20:], found.images[0][:8], atol=1e-3)
-    np.testing.assert_allclose(again.images[1], found.images[1][3:15], atol=1e-3)
+    again = [
+        each.images for each in attack.invert_each([np.concatenate([whole, whole[:8]]), part[3:15]])
+    ]
+    assert [len(images) for images in again] == [28, 12]
+    np.testing.assert_allclose(again[0][:20], found[0].images, atol=1e-3)
+    np.testing.assert_allclose(again[0][20:], found[0].images[:8], atol=1e-3)
+    np.testing.assert_allclose(again[1], found[1].images[3:15], atol=1e-3)
 
 
 def test_what_was_learned_is_read(attack, found, folder):
@@ -151,8 +156,8 @@ def test_what_was_learned_is_read(attack, found, folder):
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == kept
     assert again.quality == attack.quality
     assert again.fit_seconds > 0
-    for images, others in zip(again.invert(seen_of(NOISES)).images, found.images, strict=True):
-        np.testing.assert_array_equal(images, others)
+    for one, other in zip(again.invert_each(seen_of(NOISES)), found, strict=True):
+        np.testing.assert_array_equal(one.images, other.images)
 
 
 def test_trials_take_fewer_steps_than_attacks(folder, monkeypatch):
@@ -160,18 +165,18 @@ def test_trials_take_fewer_steps_than_attacks(folder, monkeypatch):
 
     def run_stage(*args, **options):
         done = original(*args, **options)
-        taken.append(done.steps.max())
+        taken.append(done.info["solver_steps"].max())
         return done
 
-    original = whitebox.run_stage
-    monkeypatch.setattr(whitebox, "run_stage", run_stage)
-    monkeypatch.setattr(adaptive, "_TRIAL_STEPS", 3)
-    learn(NOISES, folder, correct=False).invert(seen_of(NOISES))
+    original = refinement.run_stage
+    monkeypatch.setattr(refinement, "run_stage", run_stage)
+    monkeypatch.setattr(refinement, "_TRIAL_STEPS", 3)
+    learn(NOISES, folder, correction=False).invert_each(seen_of(NOISES))
     assert taken == [3, 5]
 
 
 def test_a_killed_correction_goes_on(attack, found, folder, tmp_path, monkeypatch):
-    save = adaptive.checkpoints.save
+    save = checkpoints.save
 
     def save_and_die(path, *args, **options):
         save(path, *args, **options)
@@ -181,7 +186,7 @@ def test_a_killed_correction_goes_on(attack, found, folder, tmp_path, monkeypatc
     for path in folder.glob("*inverse*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     with monkeypatch.context() as patch:
-        patch.setattr(adaptive.checkpoints, "save", save_and_die)
+        patch.setattr(checkpoints, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             learn(NOISES, tmp_path)
     (left,) = tmp_path.glob("*correction*")
@@ -193,15 +198,15 @@ def test_a_killed_correction_goes_on(attack, found, folder, tmp_path, monkeypatc
 
 def test_behind_a_defended_input_an_attacker_is_as_good_as_it_says(monkeypatch):
     """The map is the best linear one here, and nothing is trained."""
-    monkeypatch.setattr(inverse, "fit", lambda loss, params, *data, **_: Fit(params, [], 0.0, 0.0))
-    monkeypatch.setattr(adaptive, "_INPUT", ((0.0, 0.1), (0.0, 0.01)))
-    monkeypatch.setattr(adaptive, "_TAUGHT", (20, 20))
+    monkeypatch.setattr(maps, "fit", lambda loss, params, *data, **_: Fit(params, [], 0.0, 0.0))
+    monkeypatch.setattr(refinement, "_INPUT", ((0.0, 0.1), (0.0, 0.01)))
+    monkeypatch.setattr(trials, "TAUGHT", (20, 20))
     family = [DROPOUT.at("input", 0.2)]
     attack = learn(family)
     ((scores,), (way,)) = attack.quality, attack.ways
     assert tuple(scores) == adaptive.WAYS
     assert scores[way] == max(scores.values())
-    (images,) = attack.invert(seen_of(family)).images
+    images = attack.invert(seen_of(family)[0]).images
     assert psnr(images) == pytest.approx(scores[way], abs=2)
 
 
@@ -211,13 +216,13 @@ def test_of_several_defended_inputs_there_is_the_map_alone(monkeypatch):
     def grey(params, features, which):
         return jnp.full((len(features), SIZE, SIZE, 1), 0.5)
 
-    monkeypatch.setattr(inverse, "learn", lambda *args, **options: Learned(grey, {}, 0.0, 0.0))
+    monkeypatch.setattr(inverse, "learn", lambda *args, **options: TrainedMap(grey, {}, 0.0, 0.0))
     family = [DROPOUT.at("input", level) for level in (0.2, 0.4)]
     attack = learn(family, releases=4)
     assert attack.ways == ["inverse map"] * 2
     assert [tuple(quality) for quality in attack.quality] == [("inverse map",)] * 2
-    found = attack.invert(seen_of(family, releases=4))
-    assert [(images == 0.5).all() for images in found.images] == [True, True]
+    found = attack.invert_each(seen_of(family, releases=4))
+    assert [(each.images == 0.5).all() for each in found] == [True, True]
 
 
 def test_the_right_residual_is_worth_something(attack):
@@ -228,15 +233,13 @@ def test_the_right_residual_is_worth_something(attack):
     weights = np.broadcast_to(np.float32([[0.1, 0.03], [0.01, 0.01]]), (20, 2, 2))
     quality = []
     for structure, levels in ((defense.structure, [defense.levels] * 20), ((), None)):
-        stage = Stage(whitebox.hybrid_settings(), attack._prior, structure=structure)
+        stage = Stage(hybrid_settings(), attack.refinement.prior, structure=structure)
         stacked = levels and np.stack(levels)
-        found = whitebox.run_stage(
-            EDGE, PARAMS, Joined([features]), stage, means, weights, levels=stacked
-        )
+        found = run_stage(EDGE, PARAMS, Joined([features]), stage, means, weights, levels=stacked)
         quality.append(psnr(found.images))
     assert quality[0] > quality[1] + 1
 
 
 def test_too_few_images_are_a_mistake():
     with pytest.raises(UserError, match="19 surrogate images: an adaptive attacker needs 20"):
-        adaptive.learn(EDGE, PARAMS, IMAGES[:19], NOISES, key=jax.random.key(0))
+        AdaptiveEdge().learn(EdgeKnown(EDGE, PARAMS, IMAGES[:19]), jax.random.key(0))

@@ -8,24 +8,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from datasets import samples
+from toys import classify, edge
 
-from jaxinv.attacks.queryfree import shadow
-from jaxinv.attacks.queryfree.shadow import Recipe, Stream
+from jaxinv.attacks.queryfree import shadow, stream
+from jaxinv.attacks.queryfree.design import design
+from jaxinv.attacks.queryfree.shadow import Recipe
+from jaxinv.attacks.queryfree.stream import Stream, class_mean_distance, observe
+from jaxinv.attacks.shelf import Shelf
 from jaxinv.defenses import GAUSSIAN
 from jaxinv.errors import UserError
 from jaxinv.inputs.data import Samples
 from jaxinv.networks import cifar_cnn, lenet5, sequence
 
 COLOURS = {1: {"mean": (0.5,), "std": (0.5,)}, 3: {"mean": (0.5,) * 3, "std": (0.2,) * 3}}
-MATRIX = np.random.default_rng(0).normal(size=(16, 6)).astype(np.float32)
 
 
 def key(number=0):
     return jax.random.key(number)
-
-
-def edge(images):
-    return images.reshape(len(images), -1) @ MATRIX
 
 
 @pytest.fixture(scope="module")
@@ -33,21 +32,6 @@ def cloud():
     """A cloud of one dense layer, and parameters with which it classifies behind `edge`."""
     network = sequence([("logits", classify)], (6,))
     return network, {}
-
-
-def _fitted_cloud():
-    given = samples(2000, seed=3)
-    features = np.column_stack((edge(given.images), np.ones(2000)))
-    wanted = 4 * np.eye(3)[given.labels] - 2
-    solution = np.linalg.lstsq(features, wanted, rcond=None)[0].astype(np.float32)
-    return solution[:6], solution[6:]
-
-
-WEIGHT, OFFSET = _fitted_cloud()
-
-
-def classify(features):
-    return features @ WEIGHT + OFFSET
 
 
 def linear_shadow():
@@ -87,7 +71,7 @@ def test_there_is_a_shadow_for_every_cut_and_it_is_another_network(make_network)
     for cut in target.cuts:
         own, _ = target.split(cut)
         rectified = "relu" in cut or "pool" in cut or "sigmoid" in cut
-        made = shadow.design(target.input_shape, own.output_shape, rectified=rectified, **colours)
+        made = design(target.input_shape, own.output_shape, rectified=rectified, **colours)
         assert made.output_shape == own.output_shape
 
         def kernels(network):
@@ -101,7 +85,7 @@ def test_there_is_a_shadow_for_every_cut_and_it_is_another_network(make_network)
 
 
 def test_the_authors_shadow_at_relu2():
-    made = shadow.design((28, 28, 1), (8, 8, 16), rectified=True, **COLOURS[1])
+    made = design((28, 28, 1), (8, 8, 16), rectified=True, **COLOURS[1])
     kinds = [name.rstrip("0123456789") for name in made.cuts]
     assert kinds == ["conv", "conv", "relu", "pool", "conv", "conv", "relu"]
     params = jax.eval_shape(made.init, key())
@@ -110,7 +94,7 @@ def test_the_authors_shadow_at_relu2():
 
 
 def test_the_authors_shadow_at_relu22():
-    made = shadow.design((32, 32, 3), (16, 16, 128), rectified=True, **COLOURS[3])
+    made = design((32, 32, 3), (16, 16, 128), rectified=True, **COLOURS[3])
     assert [name.rstrip("0123456789") for name in made.cuts] == [
         *("conv", "relu", "pool"),
         *("conv", "relu"),
@@ -125,15 +109,15 @@ def test_the_authors_shadow_at_relu22():
 )
 def test_features_of_any_shape_have_a_shadow(features):
     for rectified in (False, True):
-        made = shadow.design((28, 28, 1), features, rectified=rectified, **COLOURS[1])
+        made = design((28, 28, 1), features, rectified=rectified, **COLOURS[1])
         assert made.output_shape == features
 
 
 def test_a_stream_is_summed_up_by_what_the_cloud_takes_it_for(cloud, monkeypatch):
-    monkeypatch.setattr(shadow, "_SLICE", 70)
+    monkeypatch.setattr(stream, "SLICE", 70)
     network, params = cloud
     features = edge(samples(400).images)
-    seen = shadow.observe(network, params, features)
+    seen = observe(network, params, features)
     taken_for = np.asarray(classify(features)).argmax(1)
     for number in range(3):
         members = features[taken_for == number]
@@ -149,7 +133,7 @@ def test_class_mean_distance_is_unbiased():
     stream = Stream(truth + 0.5, np.ones(2, np.float32), 2.0, np.ones(2))
     labels = np.tile([0, 1], 8).astype(np.int32)
     draws = truth[labels] + 3 * rng.normal(size=(4000, 16, 2)).astype(np.float32)
-    of_one = partial(shadow.class_mean_distance, labels=jnp.asarray(labels), stream=stream)
+    of_one = partial(class_mean_distance, labels=jnp.asarray(labels), stream=stream)
     distances = np.asarray(jax.vmap(of_one)(draws))
     # Each value's mean is 0.5 off, a quarter of a standard deviation of 2.
     assert float(distances.mean()) == pytest.approx(
@@ -161,9 +145,9 @@ def test_class_mean_distance_is_unbiased():
 def test_classes_that_are_missing_do_not_count():
     stream = Stream(np.zeros((3, 2)), np.array([1, 1, 0], np.float32), 1.0, np.ones(2))
     features = jnp.ones((4, 2))
-    some = shadow.class_mean_distance(features, jnp.array([0, 2, 0, 1]), stream)
+    some = class_mean_distance(features, jnp.array([0, 2, 0, 1]), stream)
     assert float(some) == pytest.approx(1.0)
-    none = shadow.class_mean_distance(features, jnp.array([0, 0, 1, 1]), stream)
+    none = class_mean_distance(features, jnp.array([0, 0, 1, 1]), stream)
     assert float(none) == 0
 
 
@@ -177,7 +161,7 @@ def test_the_cloud_classifies_what_shadows_make(cloud):
 
 
 def test_class_means_of_the_stream_make_a_shadow_the_edge(cloud):
-    seen = shadow.observe(*cloud, edge(samples(3000, seed=5).images))
+    seen = observe(*cloud, edge(samples(3000, seed=5).images))
     shadows = {"plain": fitted(cloud, PLAIN), "strong": fitted(cloud, STRONG, stream=seen)}
     images = samples(100, seed=6).images
     wanted = edge(images)
@@ -192,7 +176,7 @@ def test_class_means_of_the_stream_make_a_shadow_the_edge(cloud):
 
 def test_calibrated_channels_vary_as_the_streams_do(cloud):
     images = samples().images
-    seen = shadow.observe(*cloud, 3 * edge(images))
+    seen = observe(*cloud, 3 * edge(images))
     seen.spread[2] = 0  # a dead one
     plain = fitted(cloud, PLAIN)
     found = shadow.calibrated(plain, images, seen)
@@ -215,7 +199,7 @@ def test_the_clouds_weights_do_not_move():
         rng.integers(0, 256, (64, 28, 28, 1), dtype=np.uint8),
         rng.integers(0, 10, 64).astype(np.int32),
     )
-    made = shadow.design((28, 28, 1), cloud.input_shape, rectified=True, **COLOURS[1])
+    made = design((28, 28, 1), cloud.input_shape, rectified=True, **COLOURS[1])
     recipe = Recipe(steps=4, batch_size=8, cross_entropy=1.0, authors=True)
     found = shadow.fit(cloud, params, given, network=made, recipe=recipe, seeds=2, key=key(2))
     jax.tree.map(np.testing.assert_array_equal, before, params)
@@ -256,13 +240,13 @@ def test_accuracy_is_that_of_shadow_and_cloud_on_images_that_taught_nothing(clou
 
 
 def test_a_finished_training_is_read_and_other_settings_are_another(cloud, tmp_path, monkeypatch):
-    first = fitted(cloud, PLAIN, folder=tmp_path)
+    first = fitted(cloud, PLAIN, shelf=Shelf(tmp_path))
     (file,) = tmp_path.iterdir()
     written = file.stat().st_mtime_ns
-    again = fitted(cloud, PLAIN, folder=tmp_path)
+    again = fitted(cloud, PLAIN, shelf=Shelf(tmp_path))
     assert file.stat().st_mtime_ns == written
     jax.tree.map(np.testing.assert_array_equal, first.params, again.params)
-    fitted(cloud, PLAIN, seed=1, folder=tmp_path)
+    fitted(cloud, PLAIN, seed=1, shelf=Shelf(tmp_path))
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -284,19 +268,20 @@ def test_mistakes_are_named(cloud):
 
 def test_a_shadow_behind_a_defence_is_calibrated_and_kept_by_itself(cloud, tmp_path, monkeypatch):
     """Its channels vary as the stream's do without the noise, which scales with nothing."""
-    monkeypatch.setattr(shadow, "_SLICE", 250)
+    for module in (shadow, stream):
+        monkeypatch.setattr(module, "SLICE", 250)
     images = samples().images
     defense = GAUSSIAN.at("feature", 0.3)
     rng = np.random.default_rng(0)
     noisy = edge(images) + rng.normal(0, 0.3, (600, 6)).astype("f")
-    seen = shadow.observe(*cloud, noisy)
-    behind = fitted(cloud, PLAIN, defense=defense, folder=tmp_path, seeds=1)
+    seen = observe(*cloud, noisy)
+    behind = fitted(cloud, PLAIN, defense=defense, shelf=Shelf(tmp_path), seeds=1)
     found = shadow.calibrated(behind, images, seen, defense=defense)
     own = np.asarray(behind.network.apply(behind.params[0], images))
     factor = np.asarray(found.network.apply(found.params[0], images)) / own
     expected = edge(images).std(axis=0) / own.std(axis=0)
     np.testing.assert_allclose(factor, np.broadcast_to(expected, factor.shape), rtol=0.15)
-    fitted(cloud, PLAIN, folder=tmp_path, seeds=1)
+    fitted(cloud, PLAIN, shelf=Shelf(tmp_path), seeds=1)
     assert len(list(tmp_path.iterdir())) == 2
 
 

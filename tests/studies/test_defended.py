@@ -11,22 +11,23 @@ import numpy as np
 import pytest
 
 from jaxinv import defenses
-from jaxinv.attacks.learned import inverse
-from jaxinv.attacks.whitebox import adaptive
-from jaxinv.attacks.whitebox import rmle as whitebox
+from jaxinv.attacks import registry
+from jaxinv.attacks.attack import LearnedAttack, Reconstruction
+from jaxinv.attacks.whitebox import rmle
+from jaxinv.constants.threats import THREATS
+from jaxinv.constants.verdicts import SAFE_REID, SAFE_SSIM
 from jaxinv.defenses import DROPOUT, GAUSSIAN, Release
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.networks import sequence
-from jaxinv.studies import runs, tradeoffs
-from jaxinv.studies.tradeoffs import (
-    Attacker,
-    Choice,
-    DefenseConfig,
-    Deployment,
-    choices,
-    protection,
-)
+from jaxinv.studies import runs
+from jaxinv.studies.defended import accuracy
+from jaxinv.studies.defended.accuracy import classified, judged
+from jaxinv.studies.defended.attackers import Attacker
+from jaxinv.studies.defended.choices import Choice, DefenseConfig, choices
+from jaxinv.studies.defended.deployment import Deployment
+from jaxinv.studies.defended.run import run_one
+from jaxinv.studies.defended.verdict import protection
 from jaxinv.training import classification, retraining, targets
 
 NETWORK = sequence(
@@ -174,7 +175,7 @@ def test_what_is_attacked_is_what_the_accuracy_is_of(scene, site):
 def test_what_is_classified_is_what_crosses_the_wire(scene, defense, other):
     key, (edge, cloud) = jax.random.key(3), NETWORK.split("relu")
     test = scene.dataset.test
-    found = tradeoffs.classified(edge, cloud, PARAMS, test, [defense, other], key)
+    found = classified(edge, cloud, PARAMS, test, [defense, other], key)
     expected = [
         classification.correct(
             cloud, PARAMS, Release(edge, PARAMS, test.images, own, key), test.labels
@@ -203,7 +204,7 @@ def test_the_edge_is_computed_once_for_all_levels(scene):
 
 
 def test_without_a_defence_the_whole_target_is_asked_once(scene, monkeypatch):
-    tradeoffs._undefended.cache_clear()
+    accuracy._undefended.cache_clear()
     asked = []
 
     def correct(network, *args):
@@ -280,29 +281,59 @@ def test_nopeek_trains_both_halves_and_others_what_is_asked(scene, monkeypatch):
     assert asked == [("cloud", 7, 2, 40), ("both", retraining.STEPS, 3, 40)]
 
 
+@dataclasses.dataclass
+class Answering(LearnedAttack):
+    """Answers the number of an image among all, as a picture, and keeps what it was handed."""
+
+    handed: list
+    wait: threading.Barrier | None = None
+
+    def invert(self, observed, member=0):
+        raise AssertionError("levels of one edge are attacked together")
+
+    def invert_each(self, observed):
+        if self.wait:
+            self.wait.wait()
+        self.handed += [part[np.arange(len(part))] for part in observed]
+        ends = np.cumsum([len(part) for part in observed])
+        answers = np.split(np.arange(ends[-1], dtype=np.float32), ends[:-1])
+        return [
+            Reconstruction(
+                np.broadcast_to(own[:, None, None, None], (len(own), 12, 12, 1)), 4.0, 2.0
+            )
+            for own in answers
+        ]
+
+
+@pytest.fixture
+def answering(monkeypatch):
+    """Makes the authors' white-box attackers answer by numbers."""
+
+    def replace(**options):
+        learned = Answering([], **options)
+        monkeypatch.setattr(rmle.Rmle, "learn", lambda *args: learned)
+        return learned
+
+    return replace
+
+
 @pytest.mark.parametrize("releases", [1, 3])
-def test_an_attacker_is_handed_every_draw_of_every_level(scene, monkeypatch, releases):
+def test_an_attacker_is_handed_every_draw_of_every_level(scene, answering, releases):
     """And its answers go back to where they belong."""
-    handed = []
-
-    def invert(edge, params, features, settings, **options):
-        handed.append(features[np.arange(len(features))])
-        answers = np.arange(len(features), dtype=np.float32)
-        images = np.broadcast_to(answers[:, None, None, None], (len(features), 12, 12, 1))
-        return whitebox.Reconstruction(images, *([None] * 3), 8.0, 4.0)
-
-    monkeypatch.setattr(whitebox, "invert", invert)
+    learned = answering()
     deployment = deployed(scene, 0.2, 0.5, releases=releases)
     config = config_of(releases=releases)
-    found = Attacker(config, scene, deployment, "whitebox", "paper").found
+    attacker = Attacker(config, scene, deployment, "whitebox", "paper")
+    found = [attacker.found(number) for number in range(2)]
     images = scene.dataset.test.images[:5]
     expected = [
         release[np.arange(5)]
         for number in range(2)
         for release in deployment.releases(number, images, releases)
     ]
-    (features,) = handed
-    np.testing.assert_allclose(features, np.concatenate(expected), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        np.concatenate(learned.handed), np.concatenate(expected), rtol=1e-5, atol=1e-6
+    )
     for number, level in enumerate(found):
         assert level.images.shape == (2, 5, 12, 12, 1)
         np.testing.assert_array_equal(
@@ -311,52 +342,36 @@ def test_an_attacker_is_handed_every_draw_of_every_level(scene, monkeypatch, rel
         assert (level.compile_seconds, level.seconds) == (2.0, 4.0)
 
 
-def test_cuts_are_attacked_side_by_side(scene, monkeypatch):
+def test_cuts_are_attacked_side_by_side(scene, answering):
     """Each waits for the other, and neither attacks twice."""
-    both = threading.Barrier(2, timeout=30)
-    attacks = []
-
-    def invert(edge, params, features, settings, **options):
-        both.wait()
-        attacks.append(features)
-        images = np.zeros((len(features), 12, 12, 1), np.float32)
-        return whitebox.Reconstruction(images, *([None] * 3), 8.0, 4.0)
-
-    monkeypatch.setattr(whitebox, "invert", invert)
+    learned = answering(wait=threading.Barrier(2, timeout=30))
     attackers = [
         Attacker(config_of(), scene, deployed(scene, 0.5), "whitebox", "paper") for _ in range(2)
     ]
     with ThreadPoolExecutor(2) as pool:
-        found = [*pool.map(lambda attacker: attacker.found, attackers)]
-    assert [attacker.found for attacker in attackers] == found
-    assert len(attacks) == 2
+        found = [*pool.map(lambda attacker: attacker.found(0), attackers)]
+    assert all(attacker.found(0) is own for attacker, own in zip(attackers, found, strict=True))
+    assert len(learned.handed) == 2
 
 
-@pytest.mark.parametrize("threat", ["whitebox", "blackbox"])
-def test_levels_share_the_time_of_what_they_learn_from_together(scene, monkeypatch, threat):
-    images = np.zeros((5, 12, 12, 1), np.float32)
+def test_images_are_freed_once_they_are_recorded(scene, answering, monkeypatch):
+    """Also those of a level that was recorded before any was attacked."""
+    learned = answering()
 
-    class Learned:
-        quality = ({}, {})
-        fit_seconds, seconds, compile_seconds, queries = 6.0, 5.0, 1.0, 7
+    def run_once(experiment, config, scene, cut, attack, *, defense, **options):
+        if defense.levels != 0.2:  # whose record is of an earlier run
+            attack()
+        return {}
 
-        def invert(self, seen):
-            return adaptive.Reconstruction([images, images], ["rMLE"] * 2, 2.0, 4.0)
-
-        def of(self, number):
-            return self
-
-        def timed(self, seen):
-            return images, 1.0, 2.0
-
-    monkeypatch.setattr(adaptive, "learn", lambda *args, **options: Learned())
-    monkeypatch.setattr(inverse, "learn", lambda *args, **options: Learned())
-    monkeypatch.setattr(tradeoffs, "divide", lambda images, queries: (images, images, queries))
-    deployment = deployed(scene, 0.2, 0.5, draws=1)
-    found = Attacker(config_of(draws=1), scene, deployment, threat, "adaptive").found
-    assert sum(level.fit_seconds for level in found) == 6.0
-    assert sum(level.compile_seconds for level in found) == 2.0
-    assert sum(level.seconds for level in found) == 4.0
+    monkeypatch.setattr(runs, "run_once", run_once)
+    monkeypatch.setattr("jaxinv.studies.defended.run.judged", lambda *args: {})
+    monkeypatch.setattr(Deployment, "accuracy", lambda *args: {})
+    attacker = Attacker(config_of(), scene, deployed(scene, 0.2, 0.5, 0.7), "whitebox", "paper")
+    run_one(config_of(), scene, attacker, 0)
+    run_one(config_of(), scene, attacker, 1)
+    assert list(attacker._found) == [2]
+    run_one(config_of(), scene, attacker, 2)
+    assert not attacker._found and len(learned.handed) == 3
 
 
 def test_what_decides_an_attack_is_in_its_identity(scene):
@@ -385,15 +400,44 @@ def test_what_decides_an_attack_is_in_its_identity(scene):
     assert identity("paper", levels=(0.5, 0.7), retrain="both") != identity("paper", retrain="both")
 
 
-@pytest.mark.parametrize("threat", tradeoffs.THREAT_MODELS)
+@pytest.mark.parametrize("threat", THREATS)
 def test_every_attacker_says_what_it_knows(scene, threat):
     deployment = deployed(scene, 0.5)
     paper, adaptive = (
-        Attacker(config_of(), scene, deployment, threat, method) for method in tradeoffs.ATTACKERS
+        Attacker(config_of(), scene, deployment, threat, method).attack
+        for method in ("paper", "adaptive")
     )
     assert "level" in adaptive.knowledge and "level" not in paper.knowledge
     assert adaptive.learns
     assert paper.learns == (threat != "whitebox")
+
+
+@pytest.mark.parametrize("threat", THREATS)
+@pytest.mark.parametrize("method", ["paper", "adaptive"])
+def test_an_attacker_is_handed_what_its_threat_model_knows(scene, monkeypatch, threat, method):
+    handed = []
+
+    def learn(attack, known, key, shelf):
+        handed.append(known)
+        raise UsageError("enough")
+
+    kind = type(registry.make(threat, method, network=NETWORK, cut="relu"))
+    monkeypatch.setattr(kind, "learn", learn)
+    deployment = deployed(scene, 0.2, 0.5)
+    attacker = Attacker(config_of(), scene, deployment, threat, method)
+    with pytest.raises(UsageError, match="enough"):
+        attacker.found(0)
+    (known,) = handed
+    assert known.threat_model == threat
+    assert len(known.images) == (40 if attacker.attack.learns else 0)
+    if threat == "whitebox":
+        assert [each.steps[0].level for each in known.family] == [0.2, 0.5]
+        assert known.edge is deployment.edge
+    elif threat == "blackbox":
+        assert known.members == (2 if method == "adaptive" else 0)
+    else:
+        assert known.defense is deployment.family[0]
+        assert len(known.stream) == len(scene.dataset.test) - 5
 
 
 def test_a_judgement_is_the_mean_over_draws(scene, monkeypatch, tmp_path):
@@ -412,14 +456,14 @@ def test_a_judgement_is_the_mean_over_draws(scene, monkeypatch, tmp_path):
         asked.append(folder)
         return Judge()
 
-    monkeypatch.setattr(tradeoffs.judge, "find", find)
-    tradeoffs._judge.cache_clear()
+    monkeypatch.setattr(accuracy.judge, "find", find)
+    accuracy._judge.cache_clear()
     images = np.ones((2, 5, 12, 12, 1), np.float32)
     images[0, 0] = images[1, 0] = images[1, 1] = 0
     config = config_of(workdir=str(tmp_path))
-    found = tradeoffs.judged(config, scene, images)
-    tradeoffs.judged(config, scene, images)
-    tradeoffs._judge.cache_clear()
+    found = judged(config, scene, images)
+    judged(config, scene, images)
+    accuracy._judge.cache_clear()
     assert found["judge_accuracy"] == pytest.approx(0.7)
     assert found["judge_accuracy_originals"] == 0.7
     assert found["judge_ci"][0] < 0.7 < found["judge_ci"][1]
@@ -472,8 +516,8 @@ def test_both_measures_must_hold():
         **dict.fromkeys(("loss", "level", "ssim", "reid")),
     }
     limits = (
-        dropout(0.4, 0.98, tradeoffs.SAFE_SSIM, 0.0),
-        dropout(0.4, 0.98, 0, tradeoffs.SAFE_REID),
+        dropout(0.4, 0.98, SAFE_SSIM, 0.0),
+        dropout(0.4, 0.98, 0, SAFE_REID),
     )
     for limit in limits:
         assert protection([limit])[0]["level"] is None

@@ -1,0 +1,107 @@
+"""Black-box attackers who train a map on their queries (He, Zhang & Lee 2021, Eq. 2). JAX.
+
+The attacker may query the release with images of its own, and sees the features to be inverted. It
+is given nothing else: neither layers nor parameters, and no constant of the network's.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jax import Array
+
+from jaxinv.attacks.attack import Features, LearnedAttack, QueriesKnown, Reconstruction
+from jaxinv.attacks.learned.maps import TrainedMap
+from jaxinv.attacks.learned.queries import answers, divide
+from jaxinv.attacks.stopwatch import Stopwatch
+from jaxinv.errors import UsageError
+from jaxinv.measures import intervals, quality
+
+KNOWLEDGE = "answers to queries of the release; surrogate images"
+
+FEWEST_QUERIES = 20
+
+
+def check_queries(number: int | None) -> None:
+    """Checks a budget.
+
+    Raises:
+      UsageError: it allows too few queries.
+    """
+    if number is not None and number < FEWEST_QUERIES:
+        raise UsageError(f"num_queries={number}: expected at least {FEWEST_QUERIES}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class InvertedQueries(LearnedAttack):
+    """Attacker who has trained a map from features to images.
+
+    Attributes:
+      trained: the map.
+      fit_seconds: wall time of querying and learning, compilation included.
+      info: of its reconstructions.
+      members: number of defenses that the map serves; 0 where it is that of one.
+    """
+
+    trained: TrainedMap
+    fit_seconds: float
+    info: Mapping[str, Any]
+    members: int = 0
+
+    def invert(self, observed: Features, member: int = 0) -> Reconstruction:
+        trained = self.trained.of(member) if self.members else self.trained
+        images, compile_seconds, seconds = trained.timed(observed)
+        return Reconstruction(images, seconds, compile_seconds, self.fit_seconds, self.info)
+
+    def invert_each(self, observed: Sequence[Features]) -> list[Reconstruction]:
+        found = super().invert_each(observed)
+        share = self.fit_seconds / len(found)
+        return [dataclasses.replace(each, fit_seconds=share) for each in found]
+
+
+def learn_and_judge(
+    train: Callable[[QueriesKnown, int], TrainedMap],
+    known: QueriesKnown,
+    budget: int,
+    *,
+    asked: int = 0,
+    saved: int = 0,
+    key: Array,
+    way: str,
+) -> InvertedQueries:
+    """Trains a map on most of a budget, and judges it with the rest on images held out.
+
+    Args:
+      train: `(known, queries) -> map`, trained on the images of `known`.
+      known: the query and all images.
+      budget: number of queries that may be asked.
+      asked: number of queries that were asked before.
+      saved: how many of them are saved on images held out, so that the map is the one of an
+        attacker who asked none.
+      key: of the queries of images held out.
+      way: name of the map in a record.
+    """
+    stopwatch = Stopwatch()
+    taught, held, size = divide(known.images, budget)
+    size = min(size, budget - saved)
+    began = time.perf_counter()
+    trained = stopwatch.lap(began, train(dataclasses.replace(known, images=taught), size))
+    held = held[: budget - size - saved]
+    info = {
+        "queries": asked + trained.queries + len(held),
+        "way": way,
+        "held_out_psnr": _held_out_psnr(trained, known, held, key),
+    }
+    return InvertedQueries(trained, stopwatch.seconds, info)
+
+
+def _held_out_psnr(
+    trained: TrainedMap, known: QueriesKnown, images: np.ndarray, key: Array
+) -> float | None:
+    """Mean PSNR in dB on images that taught nothing, at one query each; None without images."""
+    if not len(images):
+        return None
+    features = answers(known.query, images, np.arange(len(images)), key)
+    return intervals.summarise(quality.evaluate(images, trained(features)).psnr).mean

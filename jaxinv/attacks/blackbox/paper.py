@@ -1,0 +1,110 @@
+"""The authors' black-box attack: a decoder that is trained on one query for each image. JAX."""
+
+import dataclasses
+from typing import ClassVar, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.tree_util import Partial
+
+from jaxinv.attacks.attack import Attack, LearnedAttack, QueriesKnown
+from jaxinv.attacks.blackbox.decoder import Decoder
+from jaxinv.attacks.blackbox.learning import (
+    KNOWLEDGE,
+    check_queries,
+    learn_and_judge,
+)
+from jaxinv.attacks.inversion.solvers import amsgrad
+from jaxinv.attacks.learned import inverse
+from jaxinv.attacks.learned.maps import TrainedMap
+from jaxinv.attacks.learned.queries import Queries, check_images, kept, make_pool
+from jaxinv.attacks.shelf import NOWHERE, Shelf
+from jaxinv.networks import Params
+from jaxinv.training.fit import fit, whole_epochs
+
+STEPS = 56_250
+"""30 epochs of the authors' 60,000 images; the rate is halved after each third."""
+
+_BATCH, _RATE, _EPS = 32, 1e-3, 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodedQueries(Attack[QueriesKnown]):
+    """The authors' decoder, which is asked each image once.
+
+    Attributes:
+      num_queries: different queries, at most; None asks for every image.
+      fit_steps: of training.
+    """
+
+    num_queries: int | None = None
+    fit_steps: int = STEPS
+
+    knowledge: ClassVar[str] = KNOWLEDGE
+
+    def __post_init__(self) -> None:
+        check_queries(self.num_queries)
+
+    def learn(self, known: QueriesKnown, key: Array, shelf: Shelf = NOWHERE) -> LearnedAttack:
+        check_images("paper", len(known.images))
+        keys = inverse.split_key(key)
+        _, key_held = jax.random.split(keys.correction)
+        number = self.num_queries or len(known.images)
+
+        def train(known: QueriesKnown, queries: int) -> TrainedMap:
+            return learn_decoder(
+                known, key=keys.inverse, num_queries=queries, steps=self.fit_steps, shelf=shelf
+            )
+
+        return learn_and_judge(train, known, number, key=key_held, way="decoder")
+
+
+def learn_decoder(
+    known: QueriesKnown,
+    *,
+    key: Array,
+    num_queries: int,
+    steps: int = STEPS,
+    shelf: Shelf = NOWHERE,
+) -> TrainedMap:
+    """Trains a decoder as the authors did; see `inverse.learn` for the arguments.
+
+    Mean squared error in normalised pixels, of which the attacker knows its own images' mean and
+    standard deviation; Adam with AMSGrad; each image queried once.
+    """
+    images = known.images[:num_queries]
+    keys = [jax.random.fold_in(key, number) for number in range(3)]
+    pool = make_pool(dataclasses.replace(known, images=images), len(images), keys[0])
+    mean, std = (
+        jnp.asarray(value, jnp.float32).reshape(1, 1, 1, -1)
+        for value in (images.mean((0, 1, 2)), images.std((0, 1, 2)) + 1e-6)
+    )
+    decoder = Decoder(images.shape[1:])
+
+    def estimate(params: Params, features: Array) -> Array:
+        return cast(Array, decoder.apply({"params": params}, features)) * std + mean
+
+    def loss(queries: Queries, params: Params, batch: tuple[Array, Array], key: Array):
+        del key
+        features, wanted = queries.ask(*batch, jnp.zeros_like(batch[1]))
+        return jnp.mean(((estimate(params, features) - wanted) / std) ** 2), {}
+
+    batch_size = min(_BATCH, len(images))
+    epochs, taken = whole_epochs(steps, len(images), batch_size)
+    third = max(1, taken // 3)
+    rate = optax.piecewise_constant_schedule(_RATE, {third: 0.5, 2 * third: 0.5})
+    trained = fit(
+        Partial(loss, pool.queries),
+        jax.jit(decoder.init)(keys[1], pool.features(1))["params"],
+        pool.batch,
+        optimizer=optax.chain(amsgrad(1.0, eps=_EPS), optax.scale_by_schedule(rate)),
+        epochs=epochs,
+        batch_size=batch_size,
+        key=keys[2],
+        checkpoint=kept(shelf, "decoder", __name__, pool, steps=steps),
+        description=f"decoder {shelf.label}",
+    )
+    asked = pool.queries.size
+    return TrainedMap(estimate, trained.params, trained.seconds, trained.compile_seconds, asked)

@@ -1,0 +1,140 @@
+"""Trained maps to images, from features (`inverse`) or from images (`correction`). JAX."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxinv.attacks.learned.estimator import Estimator
+from jaxinv.machine import devices
+from jaxinv.networks import Params
+from jaxinv.training.fit import fit, one_cycle, whole_epochs
+
+STEPS = 2000
+"""Default steps of training."""
+
+BATCH_SIZE = 32
+
+_LEARNING_RATE = 3e-3
+_LEAST_ERROR = 1e-4  # mean square below which an error hardly counts
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedMap:
+    """A trained map from features, images or both to images.
+
+    Attributes:
+      apply: `(params, *inputs) -> images [B, H, W, C]`, pure.
+      params: first argument of `apply`: trained parameters, and constants that go with them.
+      seconds: wall time of the training.
+      compile_seconds: wall time of compiling it.
+      queries: number of different ones that its training may have asked, at most.
+      given: arguments of `apply` behind the inputs.
+    """
+
+    apply: Callable[..., Array]
+    params: Any
+    seconds: float
+    compile_seconds: float
+    queries: int = 0
+    given: tuple[Array, ...] = ()
+
+    def of(self, member: int) -> "TrainedMap":
+        """Returns the map for one member of the family that this was trained for."""
+        return dataclasses.replace(self, given=(jnp.int32(member),))
+
+    def __call__(self, *inputs: Any) -> np.ndarray:
+        """Estimates N images, slice by slice; each input is indexed `[N, ...]`."""
+        shared = (self.params, self.given)
+        return devices.in_slices(_estimates, *inputs, static=(self.apply,), shared=shared)
+
+    def timed(self, features: Any) -> tuple[np.ndarray, float, float]:
+        """Estimates images of features; returns the seconds of compiling and of running, too."""
+        began = time.perf_counter()
+        self(features[np.arange(min(len(features), devices.slice_size(len(features))))])
+        compiled = time.perf_counter()
+        images = self(features)
+        return images, compiled - began, time.perf_counter() - compiled
+
+
+def _estimates(apply, params, given, *inputs):
+    return apply(params, *inputs, *given)
+
+
+def estimator_for(image_shape: tuple[int, ...]) -> Estimator:
+    """Returns the untrained network for images `(H, W, C)`."""
+    height, width, channels = image_shape
+    return Estimator((height, width, channels), width=24 + 8 * channels)
+
+
+@partial(jax.jit, static_argnums=0)
+def initial(network: Estimator, key: Array, inputs: list[Any]) -> Params:
+    """Draws parameters of a network for inputs of these shapes, with one row each."""
+    return cast(Params, network.init(key, inputs)["params"])
+
+
+def applied(network: Estimator, params: Params, inputs: list[Array]) -> Array:
+    """Returns the images `[B, H, W, C]` that a network makes of inputs."""
+    return cast(Array, network.apply({"params": params}, inputs))
+
+
+def log_error(found: Array, wanted: Array) -> Array:
+    """Computes the mean over images of the logarithm of their mean squared error in pixels.
+
+    PSNR measures the same, so images which are nearly right count as well.
+    """
+    errors = jnp.mean((found - wanted) ** 2, axis=(1, 2, 3))
+    return jnp.mean(jnp.log(errors + _LEAST_ERROR))
+
+
+def train(
+    loss: Callable[..., Any],
+    params: Params,
+    known: Any,
+    data: Any,
+    estimate: Callable[..., Array],
+    *,
+    key: Array,
+    steps: int,
+    checkpoint: Path | None,
+    description: str,
+    batch_size: int | None = None,
+) -> TrainedMap:
+    """Trains a map by one cycle of AdamW.
+
+    Args:
+      loss: as `fit` takes it.
+      params: initial parameters.
+      known: constants of the map.
+      data: tree of arrays `[N, ...]`. Fewer steps than an epoch has take as many as they see.
+      estimate: `((params, known), *inputs) -> images`.
+      key: of the order of the data, and of the loss.
+      steps: up to one epoch exactly, beyond it about, as epochs are whole.
+      checkpoint: file to write after every epoch and to go on from where it exists.
+      description: shown before the progress bar.
+      batch_size: by default `BATCH_SIZE`.
+    """
+    batch_size = batch_size or BATCH_SIZE
+    data = jax.tree.map(lambda array: array[: steps * batch_size], data)
+    size = len(jax.tree.leaves(data)[0])
+    epochs, steps = whole_epochs(steps, size, batch_size)
+    trained = fit(
+        loss,
+        params,
+        data,
+        optimizer=one_cycle(steps, _LEARNING_RATE),
+        epochs=epochs,
+        batch_size=batch_size,
+        key=key,
+        checkpoint=checkpoint,
+        description=description,
+    )
+    state = (trained.params, known)
+    return TrainedMap(estimate, state, trained.seconds, trained.compile_seconds)

@@ -1,0 +1,88 @@
+"""The best linear map from features to images, by ridge regression on queries. JAX, NumPy."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+from jax import Array
+
+from jaxinv.attacks.learned.queries import Pool, Queries
+from jaxinv.errors import DamagedError
+from jaxinv.machine import hosts
+from jaxinv.store import checkpoints, files
+
+_SLICE = 500  # images at once
+_AT_ONCE = 4  # members of a family whose moments are in memory
+
+
+def kept_ridge(path: Path | None, pool: Pool) -> tuple[Array, Array]:
+    """Reads the maps of `ridge`, or finds and keeps them: that can take as long as a training.
+
+    Of several hosts the first reads the file, or makes it anew where it is damaged.
+
+    Args:
+      path: of the file; None keeps nothing.
+      pool: the queries.
+    """
+    if path is None:
+        return ridge(pool)
+
+    def kept() -> tuple[Any, Any]:
+        if path.is_file():
+            try:
+                arrays, _ = checkpoints.read(path)
+                return arrays["weights"], arrays["offsets"]
+            except DamagedError as error:
+                files.set_aside(path, error.why)
+        weights, offsets = ridge(pool)
+        checkpoints.save(path, {"weights": weights, "offsets": offsets})
+        return weights, offsets
+
+    weights, offsets = hosts.first(kept)
+    return jnp.asarray(weights), jnp.asarray(offsets)
+
+
+def ridge(pool: Pool) -> tuple[Array, Array]:
+    """Finds linear maps of least squared error, with weights `[L, M, D]` and offsets `[L, D]`.
+
+    There is one from M features to D pixel values for each member of the pool's family; L is 1
+    without a family.
+    """
+
+    def solutions(some: tuple[Any, ...]) -> list[np.ndarray]:
+        images, places = pool.batch
+        sums: Any = [(0.0, 0.0)] * len(some)
+        for i in range(0, len(images), _SLICE):
+            part = slice(i, i + _SLICE)
+            own = _moments(pool.queries, images[part], places[part], some)
+            sums = jax.tree.map(lambda total, new: total + np.asarray(new, np.float64), sums, own)
+        return [solution(gram, cross, len(images)) for gram, cross in sums]
+
+    def solution(gram: np.ndarray, cross: np.ndarray, count: int) -> np.ndarray:
+        # The more features there are beside images, the less a fit to these says of others.
+        strength = max(1e-3, 0.03 * (len(gram) / count) ** 2)
+        gram[np.diag_indices(len(gram))] += strength * np.trace(gram) / len(gram)
+        return np.asarray(scipy.linalg.solve(gram, cross, assume_a="pos"), np.float32)
+
+    each: list[tuple[Array, ...]] = [(jnp.int32(which),) for which in range(pool.members)] or [()]
+    groups = [tuple(each[i : i + _AT_ONCE]) for i in range(0, len(each), _AT_ONCE)]
+    weights = np.stack([one for some in groups for one in solutions(some)])
+    return jnp.asarray(weights[:, :-1]), jnp.asarray(weights[:, -1])
+
+
+@jax.jit
+def _moments(
+    queries: Queries, batch: Array, places: Array, some: tuple[Any, ...]
+) -> list[tuple[Array, Array]]:
+    """Sums products for several members in one program, whose compiler sees their one edge."""
+    pixels = batch.reshape(len(batch), -1)
+    found = []
+    for which in some:
+        every = (jnp.broadcast_to(number, places.shape) for number in which)
+        features = queries.plain(batch, places, *every).reshape(len(batch), -1)
+        known = jnp.concatenate([features, jnp.ones((len(batch), 1))], axis=1)
+        found.append((known.T @ known, known.T @ pixels))
+    return found

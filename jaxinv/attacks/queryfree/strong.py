@@ -1,0 +1,99 @@
+"""The strong query-free attack: shadows that meet a stream, inverted by trained maps. JAX."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
+from jax import Array
+
+from jaxinv import defenses
+from jaxinv.attacks.attack import Attack, CloudKnown, Features, QueriesKnown, Reconstruction
+from jaxinv.attacks.learned import inverse
+from jaxinv.attacks.learned.maps import TrainedMap
+from jaxinv.attacks.learned.queries import check_images, divide
+from jaxinv.attacks.queryfree import shadow
+from jaxinv.attacks.queryfree.shadow import Recipe
+from jaxinv.attacks.queryfree.shadowed import ShadowedEdge, designed, look_rectified
+from jaxinv.attacks.queryfree.stream import observe
+from jaxinv.attacks.shelf import NOWHERE, Shelf
+from jaxinv.attacks.stopwatch import Stopwatch
+
+RECIPE = Recipe(steps=600, batch_size=256, cross_entropy=0.1, means=10.0)
+WIDTH = 16  # more filters than needed are found more easily
+
+FIT_STEPS = 1000
+"""Default steps of training each inverse map."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StrongShadows(Attack[CloudKnown]):
+    """Shadows that also meet the stream's class means and the spread of its channels.
+
+    They are inverted by maps that are trained on pairs of theirs. The attacker knows the defense
+    that stands behind the edge.
+
+    Attributes:
+      num_shadows: number of shadows, which differ in their seeds.
+      shadow_steps: of training them.
+      fit_steps: of training each inverse map.
+    """
+
+    num_shadows: int = 3
+    shadow_steps: int = RECIPE.steps
+    fit_steps: int = FIT_STEPS
+
+    knowledge: ClassVar[str] = (
+        "the cloud's layers and parameters; labelled surrogate images; a stream of features"
+    )
+
+    def learn(self, known: CloudKnown, key: Array, shelf: Shelf = NOWHERE) -> ShadowedEdge:
+        check_images("strong", len(known.samples))
+        stopwatch = Stopwatch()
+        rectified = look_rectified(known.stream, known.defense)
+        key_shadows, key_maps = jax.random.split(key)
+        stream = observe(known.cloud, known.params, known.stream)
+        behind: dict[str, Any] = {"defense": known.defense, "releases": known.releases}
+        began = time.perf_counter()
+        shadows = shadow.fit(
+            known.cloud,
+            known.params,
+            known.samples,
+            network=designed(known, rectified=rectified, width=WIDTH),
+            recipe=dataclasses.replace(RECIPE, steps=self.shadow_steps),
+            seeds=self.num_shadows,
+            key=key_shadows,
+            stream=stream,
+            shelf=shelf,
+            **behind,
+        )
+        stopwatch.lap(began, shadows)
+        shadows = shadow.calibrated(shadows, known.samples.images, stream, **behind)
+        inverters: list[Callable[[Features], Reconstruction]] = []
+        for number, params in enumerate(shadows.params):
+            query = defenses.query_function(
+                shadows.network, params, known.defense, releases=known.releases
+            )
+            began = time.perf_counter()
+            trained = inverse.learn(
+                QueriesKnown(query, divide(known.images, inverse.NUM_QUERIES).taught),
+                key=jax.random.fold_in(key_maps, number),
+                steps=self.fit_steps,
+                shelf=shelf.part(f"shadow{number}"),
+            )
+            inverters.append(partial(_mapped, stopwatch.lap(began, trained)))
+        return ShadowedEdge(shadows, inverters, stopwatch.seconds)
+
+
+def _mapped(trained: TrainedMap, observed: Features) -> Reconstruction:
+    images, compile_seconds, seconds = trained.timed(observed)
+    return Reconstruction(images, seconds, compile_seconds)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptiveShadows(StrongShadows):
+    """Strong shadows of an attacker who is told the defense and its level."""
+
+    knowledge: ClassVar[str] = f"{StrongShadows.knowledge}; the defence and its level"

@@ -1,0 +1,163 @@
+"""Every attack, by threat model and method: the only list of them. Standard library.
+
+Scripts, studies, the benchmark and reports read it. It imports an attack only to make one, so that
+reading it does not start JAX.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jaxinv.errors import UsageError
+
+if TYPE_CHECKING:
+    from jaxinv.attacks.attack import Attack
+
+
+class Entry(NamedTuple):
+    """An attack on the list.
+
+    Attributes:
+      threat_model: key of `constants.threats.THREATS`.
+      method: name of the attack within its threat model.
+      place: `module:name` of the class or the function that makes it.
+      experiments: names of those that offer it.
+      summary: its way of attacking, in a sentence or two.
+    """
+
+    threat_model: str
+    method: str
+    place: str
+    experiments: tuple[str, ...]
+    summary: str
+
+    @property
+    def module(self) -> str:
+        """Full name of the module whose code decides its result."""
+        return f"jaxinv.attacks.{self.place.partition(':')[0]}"
+
+    @property
+    def maker(self) -> Callable[..., Any]:
+        """The class or function; importing it starts JAX."""
+        return getattr(importlib.import_module(self.module), self.place.partition(":")[2])
+
+    def takes(self, option: str) -> bool:
+        """Returns whether the attack has a setting of this name."""
+        return option in inspect.signature(self.maker).parameters
+
+    def make(self, **options: Any) -> "Attack[Any]":
+        """Makes the attack.
+
+        Args:
+          options: its settings; those that it does not have, or that are None, are left out.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        return self.maker(**{name: given[name] for name in given if self.takes(name)})
+
+
+_WHITEBOX = ("whitebox", "convergence")
+
+ENTRIES = (
+    Entry(
+        *("whitebox", "paper", "whitebox.rmle:paper"),
+        (*_WHITEBOX, "benchmark", "defenses"),
+        "the authors' settings (Adam with AMSGrad, eps 1e-3, mean losses).",
+    ),
+    Entry(
+        *("whitebox", "tv", "whitebox.rmle:tv"),
+        (*_WHITEBOX, "benchmark"),
+        "Adam with total variation, pixels kept in [0, 1], rectifiers attacked through what went "
+        "into them.",
+    ),
+    Entry(
+        *("whitebox", "map", "whitebox.map:MapAttack"),
+        (*_WHITEBOX, "benchmark"),
+        "Levenberg-Marquardt with total variation and a Gaussian prior of the attacker's images.",
+    ),
+    Entry(
+        *("whitebox", "hybrid", "whitebox.hybrid:HybridAttack"),
+        _WHITEBOX,
+        "map, then an inverse map that is trained on the attacker's images as start, the "
+        "distribution of its errors as prior, and a trained correction. Takes minutes to learn.",
+    ),
+    Entry(
+        *("whitebox", "adaptive", "whitebox.adaptive:AdaptiveEdge"),
+        ("defenses",),
+        "an inverse map of defended releases, rMLE with the defense's likelihood, a correction.",
+    ),
+    Entry(
+        *("blackbox", "paper", "blackbox.paper:DecodedQueries"),
+        ("blackbox", "defenses"),
+        "the authors' decoder (transposed convolutions, Adam with AMSGrad), which queries each "
+        "image once.",
+    ),
+    Entry(
+        *("blackbox", "strong", "blackbox.strong:StrongQueries"),
+        ("blackbox",),
+        "exact recovery from a query for each value of an image where the edge is affine; "
+        "elsewhere ridge regression and a residual network, with jittered images among the "
+        "queries. It shares its training with whitebox.py --method=hybrid.",
+    ),
+    Entry(
+        *("blackbox", "adaptive", "blackbox.adaptive:AdaptiveQueries"),
+        ("defenses",),
+        "one inverse map for all levels of a defense, trained on queries of each.",
+    ),
+    Entry(
+        *("queryfree", "paper", "queryfree.paper:PaperShadows"),
+        ("queryfree", "defenses"),
+        "shadows trained by cross-entropy alone, inverted by rMLE with the authors' settings.",
+    ),
+    Entry(
+        *("queryfree", "strong", "queryfree.strong:StrongShadows"),
+        ("queryfree",),
+        "the shadows must also meet the class means of a stream of features that the cloud was "
+        "sent; they are inverted by maps trained on pairs of theirs.",
+    ),
+    Entry(
+        *("queryfree", "adaptive", "queryfree.strong:AdaptiveShadows"),
+        ("defenses",),
+        "strong, with the defense behind its shadows, too.",
+    ),
+)
+
+
+def entries(experiment: str, threat_model: str | None = None) -> list[Entry]:
+    """Returns the attacks that an experiment offers, of one threat model or of all."""
+    return [
+        entry
+        for entry in ENTRIES
+        if experiment in entry.experiments and threat_model in (None, entry.threat_model)
+    ]
+
+
+def methods(experiment: str, threat_model: str | None = None) -> list[str]:
+    """Returns names of the attacks that an experiment offers, each once, in order."""
+    return list(dict.fromkeys(entry.method for entry in entries(experiment, threat_model)))
+
+
+def summaries(experiment: str, threat_model: str | None = None) -> str:
+    """Returns a line on each attack that an experiment offers, for its help."""
+    return " ".join(
+        f"{entry.method}: {entry.summary}" for entry in entries(experiment, threat_model)
+    )
+
+
+def find(threat_model: str, method: str) -> Entry:
+    """Finds an attack.
+
+    Raises:
+      UsageError: there is none of this name.
+    """
+    own = [entry for entry in ENTRIES if entry.threat_model == threat_model]
+    for entry in own:
+        if entry.method == method:
+            return entry
+    names = ", ".join(entry.method for entry in own)
+    raise UsageError(f"--method={method}: expected one of {names}.")
+
+
+def make(threat_model: str, method: str, **options: Any) -> "Attack[Any]":
+    """Makes an attack; see `find` and `Entry.make`."""
+    return find(threat_model, method).make(**options)

@@ -1,0 +1,126 @@
+"""Settings of regularised maximum likelihood, and those of each method. NumPy."""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from jaxinv.constants.paper import code_lambda
+from jaxinv.networks import Network
+
+SOLVERS = ("amsgrad", "adam", "lbfgs", "lm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Settings of rMLE.
+
+    Attributes:
+      solver: "amsgrad" at a constant rate; "adam" with a cosine decay to zero; "lbfgs"; or "lm",
+        Levenberg-Marquardt.
+      steps: of the solver, at most.
+      learning_rate, eps: of amsgrad and adam: the rate in the units of `space`, and what is added
+        to the root of the squared gradient.
+      cg_steps: of lm: products with the Hessian a step.
+      tv_weight: lambda of Eq. 1c, in the units that `scale` gives both terms.
+      tv_start: lambda before the first step. It falls geometrically to `tv_weight`: a smooth image
+        first, then its details, which keeps a solver out of the noisy local minima where a small
+        lambda would take it.
+      tv_eps: size of a difference of neighbours that counts as none.
+      beta: of the total variation, Eq. 1b.
+      prior_weight, prior_start: the same for a Gaussian prior: of half its squared Mahalanobis
+        distance a pixel value. Without such a prior they mean nothing.
+      ramp: share of the steps over which the weights fall; then they stay.
+      box: whether pixels are kept in [0, 1].
+      hinge: whether a final rectifier is attacked through the features before it.
+      space: what is optimised: pixels as they are, or normalised as the network does it.
+      scale: "sum" is Eq. 1 as it is printed; "mean" divides the data term by the number of features
+        and the total variation by the number of vertical neighbours; "relative" divides the data
+        term by the squared length of the features and the total variation by the number of pixels.
+        A data term in standard deviations of a defense's noise is always divided by the number of
+        features.
+    """
+
+    solver: Literal["amsgrad", "adam", "lbfgs", "lm"]
+    steps: int
+    learning_rate: float = 0.1
+    eps: float = 1e-8
+    cg_steps: int = 15
+    tv_weight: float = 0.0
+    tv_start: float = 0.0
+    tv_eps: float = 1e-4
+    beta: float = 1.0
+    prior_weight: float = 0.0
+    prior_start: float = 0.0
+    ramp: float = 1.0
+    box: bool = True
+    hinge: bool = True
+    space: Literal["unit", "normalized"] = "unit"
+    scale: Literal["sum", "mean", "relative"] = "relative"
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weights `[2, 2]` of total variation and prior: before the first step, and at the end."""
+        start, end = (self.tv_start, self.prior_start), (self.tv_weight, self.prior_weight)
+        return np.array([start, end], np.float32)
+
+
+def paper_settings(network: Network, cut: str) -> Settings:
+    """The settings of the authors' program: what the paper's figures were made with.
+
+    Source: He, Zhang & Lee 2021, section III-A, and the program that they published.
+    """
+    weight = code_lambda(network, cut)
+    return Settings(
+        solver="amsgrad",
+        steps=5000,
+        learning_rate=1e-2,
+        eps=1e-3,
+        tv_weight=weight,
+        tv_start=weight,
+        beta=2.0,
+        box=False,
+        hinge=False,
+        space="normalized",
+        scale="mean",
+    )
+
+
+def tv_settings(network: Network, cut: str) -> Settings:
+    """A first-order attack with total variation as its only prior; one rule for every network.
+
+    An affine edge needs no prior. Everything else was chosen on the attacker's images.
+    """
+    affine = network.split(cut)[0].is_affine
+    return Settings(
+        solver="adam",
+        steps=1000,
+        learning_rate=0.2,
+        tv_weight=0.0 if affine else 3e-3,
+        tv_start=0.0 if affine else 1.0,
+    )
+
+
+def map_settings() -> Settings:
+    """Levenberg-Marquardt with total variation and a Gaussian prior; weights as they start.
+
+    The attacker chooses on trial images where they end (`trials`).
+    """
+    return Settings(
+        solver="lm",
+        steps=20,
+        cg_steps=24,
+        tv_weight=1.0,
+        tv_start=1.0,
+        tv_eps=1e-2,
+        prior_weight=4.0,
+        prior_start=4.0,
+        ramp=0.8,
+    )
+
+
+def hybrid_settings() -> Settings:
+    """Settings of `map_settings` for a start that is near: the weights begin lower."""
+    return dataclasses.replace(
+        map_settings(), steps=10, cg_steps=15, tv_start=0.1, prior_start=0.003
+    )

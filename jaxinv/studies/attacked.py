@@ -1,0 +1,53 @@
+"""From an attack's reconstruction to what a run records of it. NumPy."""
+
+from pathlib import Path
+from typing import Any
+
+from jaxinv.attacks.attack import Attack, Reconstruction
+from jaxinv.attacks.shelf import Shelf
+from jaxinv.inputs.data import Samples
+from jaxinv.studies import runs
+from jaxinv.studies.config import AttackConfig
+
+
+def identity(attack: Attack[Any], surrogate: str) -> dict[str, Any]:
+    """Returns the part of a configuration that an attack decides.
+
+    The images that it may learn from belong to it only if it learns.
+    """
+    return attack.identity | ({"surrogate": surrogate} if attack.learns else {})
+
+
+def outcome(
+    attack: Attack[Any], found: Reconstruction, surrogate: str, **fields: Any
+) -> runs.Outcome:
+    """Returns the outcome of an attack.
+
+    Args:
+      attack: that was run.
+      found: its reconstruction, whose `info` becomes part of the record.
+      surrogate: which images it may have learned from.
+      fields: more for the record.
+    """
+    info = {"attacker_knowledge": attack.knowledge}
+    info |= {"surrogate": surrogate if attack.learns else "none", **found.info}
+    return runs.Outcome(
+        found.images,
+        info.pop("attacker_knowledge"),
+        info.pop("surrogate"),
+        found.fit_seconds,
+        found.compile_seconds,
+        found.seconds,
+        {**info, **fields},
+    )
+
+
+def samples(attack: Attack[Any], scene: runs.Scene, config: AttackConfig) -> Samples:
+    """Returns the surrogate samples that an attack is handed: none if it does not learn."""
+    own = scene.dataset.surrogate(config.surrogate)
+    return own if attack.learns else own[:0]
+
+
+def shelf(config: AttackConfig, cut: str) -> Shelf:
+    """Returns the shelf of what attackers of a cut train."""
+    return Shelf(Path(config.workdir) / "learned", cut)

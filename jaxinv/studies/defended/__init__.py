@@ -1,0 +1,1 @@
+"""Defenses judged: accuracy, and what is left to attackers, on the same releases."""

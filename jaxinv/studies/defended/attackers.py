@@ -1,0 +1,143 @@
+"""Attackers of a defense at all its levels. JAX."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxinv.attacks import registry
+from jaxinv.attacks.attack import CloudKnown, EdgeKnown, Known, LearnedAttack, Reconstruction
+from jaxinv.defenses import Joined, Rows
+from jaxinv.studies import attacked, runs
+from jaxinv.studies.defended.choices import DefenseConfig
+from jaxinv.studies.defended.deployment import Deployment
+
+_PAPER_STEPS = 500  # of rMLE, with which the authors' program attacks defenses
+_STREAM = 9000  # features that a query-free attacker learns from, at most
+
+
+class Attacker:
+    """One attacker of one defense, who attacks all levels when one is asked for.
+
+    Attributes:
+      deployment: the defense.
+      threat: key of `THREATS`.
+      method: name of the attack.
+      attack: the attack.
+    """
+
+    def __init__(
+        self,
+        config: DefenseConfig,
+        scene: runs.Scene,
+        deployment: Deployment,
+        threat: str,
+        method: str,
+    ):
+        self._config, self._scene, self.deployment = config, scene, deployment
+        self.threat, self.method = threat, method
+        self.attack = registry.make(
+            threat,
+            method,
+            network=scene.target.network,
+            cut=deployment.cut,
+            overrides={"steps": _PAPER_STEPS} if method == "paper" else None,
+            fit_steps=config.fit_steps,
+            shadow_steps=config.shadow_steps,
+            correction=config.correction,
+        )
+        self._found: dict[int, Reconstruction] = {}
+        self._recorded: set[int] = set()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Settings, beyond the common ones, that identify the run."""
+        config, deployment = self._config, self.deployment
+        levels = [[step.level for step in defense.steps] for defense in deployment.family]
+        known: dict[str, Any] = {"threat_model": self.threat, "draws": deployment.draws}
+        if deployment.retrain != "none":
+            # Levels are trained together.
+            retrained = {"retrain": deployment.retrain, "retrain_steps": config.retrain_steps}
+            known |= retrained | {"levels": levels}
+        if self.attack.learns and self.attack.together:
+            known |= {"levels": levels}
+        return known | attacked.identity(self.attack, config.surrogate)
+
+    def found(self, number: int) -> Reconstruction:
+        """Returns the reconstructions of a level, with images `[draws, N, H, W, C]`.
+
+        All levels that are not recorded yet are attacked when the first is asked for, and kept
+        until each is.
+        """
+        if number not in self._found:
+            self._found |= self._attacked()
+        return self._found[number]
+
+    def recorded(self, number: int) -> None:
+        """Frees the images of a level: they are not asked for again."""
+        self._recorded.add(number)
+        self._found.pop(number, None)
+
+    def _attacked(self) -> dict[int, Reconstruction]:
+        deployment = self.deployment
+        numbers = range(len(deployment.family))
+        if self.attack.together and deployment.same_edge:
+            groups: list[Sequence[int]] = [numbers]
+        else:
+            groups = [[number] for number in numbers if number not in self._recorded]
+        found: dict[int, Reconstruction] = {}
+        for group in groups:
+            observed = [self._observed(number) for number in group]
+            parts = self._learned(group).invert_each(observed)
+            found |= {
+                number: self._by_draw(part) for number, part in zip(group, parts, strict=True)
+            }
+        return {number: part for number, part in found.items() if number not in self._recorded}
+
+    def _observed(self, number: int) -> Joined:
+        images = self._scene.images(self._config)
+        return Joined(self.deployment.releases(number, images, self._config.releases))
+
+    def _learned(self, group: Sequence[int]) -> LearnedAttack:
+        shelf = attacked.shelf(self._config, self.deployment.cut)
+        return self.attack.learn(self._known(group), self.deployment.key_learn, shelf)
+
+    def _known(self, group: Sequence[int]) -> Known:
+        """The attacker's knowledge of levels that stand at one edge."""
+        if self.threat == "queryfree":
+            (number,) = group
+            return self._cloud_known(number)
+        deployment = self.deployment
+        known = EdgeKnown(
+            deployment.edge,
+            deployment.params[group[0]],
+            attacked.samples(self.attack, self._scene, self._config).images,
+            tuple(deployment.family[number] for number in group),
+            self._config.releases,
+        )
+        if self.threat == "whitebox":
+            return known
+        return known.queries() if self.attack.together else known.queries(0)
+
+    def _cloud_known(self, number: int) -> CloudKnown:
+        """The stream is of test images behind those that are attacked, as the cloud got them."""
+        config, deployment, dataset = self._config, self.deployment, self._scene.dataset
+        defense, edge = deployment.family[number], deployment.edge
+        everything = deployment.releases(number, dataset.test.images, config.releases)[0]
+        rest = np.arange(config.num_images, len(dataset.test))[:_STREAM]
+        at_input = any(step.site == "input" for step in defense.steps)
+        return CloudKnown(
+            deployment.cloud,
+            deployment.cloud.select(deployment.params[number]),
+            attacked.samples(self.attack, self._scene, config),
+            Rows(everything, rest) if len(rest) else self._observed(number),
+            defense,
+            config.releases,
+            (edge.mean, edge.std) if at_input and edge.mean and edge.std else None,
+        )
+
+    def _by_draw(self, found: Reconstruction) -> Reconstruction:
+        images = found.answer
+        shape = (self.deployment.draws, self._config.num_images, *images.shape[1:])
+        return dataclasses.replace(found, images=images.reshape(shape), joint=None)

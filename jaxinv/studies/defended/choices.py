@@ -1,0 +1,167 @@
+"""Defenses as flags name them, checked. NumPy."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from jaxinv.attacks import registry
+from jaxinv.constants.threats import THREATS
+from jaxinv.defenses import MECHANISMS, SITES, Defense, Mechanism, clipped_gaussian
+from jaxinv.errors import UsageError
+from jaxinv.studies.config import SURROGATES, AttackConfig
+from jaxinv.studies.experiment import setting
+from jaxinv.training import retraining
+
+EXPERIMENT = "defenses"
+"""Name of the experiment in its records, whichever script asks for them."""
+
+KINDS = (*MECHANISMS, "clip")
+
+
+@dataclasses.dataclass(frozen=True)
+class DefenseConfig(AttackConfig):
+    """Settings of a study of defences, at one or several cuts."""
+
+    split: tuple[str, ...] = ("relu2",)
+    num_images: int = 200
+    defense: tuple[str, ...] = setting(
+        ("dropout",),
+        f"One or several of {', '.join(KINDS)}; a+b does both, first a. gaussian, laplace: noise "
+        "added. dropout: values set to zero. quantize: to a number of bits. prune: the smallest "
+        "values set to zero. project: to a random subspace. clip: to the median length, with "
+        "Gaussian noise in proportion to it. nopeek: trained for small distance correlation of "
+        "input and features.",
+    )
+    site: tuple[str, ...] = setting(
+        ("feature",),
+        "Where: feature, input (pixels as the network normalises them), or both in turn: "
+        "input,feature. Of a+b: input+feature, or one for both.",
+    )
+    level: tuple[str, ...] | None = setting(
+        None,
+        "Levels, a comma list; of a+b: .2+.3,.4+.3. "
+        + " ".join(f"{each.name}: {each.unit}." for each in MECHANISMS.values())
+        + " By default some of each.",
+    )
+    attacker: tuple[str, ...] = setting(
+        ("paper", "adaptive"),
+        f"One or several of {', '.join(registry.methods(EXPERIMENT))}. paper: the authors' attack "
+        "of the threat model. adaptive: one that knows the defence and its level, and trains on "
+        "defended releases.",
+    )
+    threat_model: tuple[str, ...] = setting(
+        ("whitebox",),
+        f"What the attacker knows: one or several of {', '.join(THREATS)}.",
+    )
+    releases: int = setting(1, "Releases of each image that the attacker sees.")
+    draws: int = setting(
+        2,
+        "Independent draws of a random defence, over which accuracy and quality are means.",
+    )
+    retrain: str = setting(
+        "none",
+        "Whether the target is trained on with the defence in the loop: the cloud alone, or both "
+        "halves. nopeek always trains both.",
+        choices=("none", *retraining.PARTS),
+    )
+    retrain_steps: int = setting(retraining.STEPS, "Steps of that, to whole epochs.")
+    fit_steps: int | None = setting(
+        None,
+        "Steps of training what the attacker learns, to whole epochs. By default that of each "
+        "attack.",
+    )
+    shadow_steps: int | None = setting(None, "Steps of training query-free shadows.")
+    correction: bool = setting(
+        True,
+        "Whether adaptive white-box attackers learn a network that corrects what they find. It is "
+        "what takes them longest.",
+    )
+    surrogate: str = setting(
+        "attacker",
+        "Images that the attacker learns from: its own, or the target's training images.",
+        choices=SURROGATES,
+    )
+
+    @property
+    def method_name(self) -> str:
+        """The attackers, for titles and names of files."""
+        return "-".join(self.attacker)
+
+
+class Choice(NamedTuple):
+    """Defense as flags name it: kinds and sites, as many, and levels of each."""
+
+    kinds: tuple[str, ...]
+    sites: tuple[str, ...]
+    levels: tuple[tuple[float, ...], ...] | None
+
+
+def choices(config: DefenseConfig) -> list[Choice]:
+    """Returns every defense at every site, checked.
+
+    Raises:
+      UsageError: something is unknown, out of range, or does not fit together.
+    """
+    _check("threat_model", config.threat_model, list(THREATS))
+    for threat in config.threat_model:
+        _check("attacker", config.attacker, registry.methods(EXPERIMENT, threat))
+    if not config.defense or not config.site or config.level == ():
+        raise UsageError("--defense, --site and --level: expected at least one each.")
+    found = []
+    for defense, site in itertools.product(config.defense, config.site):
+        kinds, sites = tuple(defense.strip().split("+")), tuple(site.strip().split("+"))
+        _check("defense", kinds, KINDS)
+        _check("site", sites, SITES)
+        if len(sites) not in (1, len(kinds)):
+            raise UsageError(f"--site={site}: expected one site, or one for each of {defense}.")
+        sites = sites * len(kinds) if len(sites) == 1 else sites
+        levels = None
+        if config.level is not None:
+            levels = tuple(dict.fromkeys(_level(text, len(kinds)) for text in config.level))
+        elif len(kinds) > 1:
+            raise UsageError(f"--level is missing: {defense} has none of its own.")
+        choice = Choice(kinds, sites, levels)
+        family_of(choice, lambda kind, site: 1.0)
+        found.append(choice)
+    return list(dict.fromkeys(found))
+
+
+def _check(flag: str, values: Sequence[str], allowed: Sequence[str]) -> None:
+    for value in values:
+        if value not in allowed:
+            raise UsageError(f"--{flag}={value}: expected {', '.join(allowed)}.")
+    if not values:
+        raise UsageError(f"--{flag} is empty: expected {', '.join(allowed)}.")
+
+
+def _level(text: str, count: int) -> tuple[float, ...]:
+    parts = text.strip().split("+")
+    try:
+        numbers = tuple(float(part) for part in parts)
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        wanted = "a number" if count == 1 else f"{count} numbers with + between"
+        raise UsageError(f"--level={text}: expected {wanted}.")
+    return numbers
+
+
+def family_of(choice: Choice, norm: Callable[[str, str], float]) -> list[Defense]:
+    """Returns the defenses of a choice, which differ in their levels; clipping asks for `norm`."""
+    mechanisms = [_mechanism(*each, norm) for each in zip(choice.kinds, choice.sites, strict=True)]
+    levels = choice.levels or tuple((level,) for level in mechanisms[0].sweep)
+    family = []
+    for row in levels:
+        defense = Defense()
+        for mechanism, site, level in zip(mechanisms, choice.sites, row, strict=True):
+            try:
+                defense += mechanism.at(site, level)  # type: ignore[arg-type]
+            except UsageError as error:
+                raise UsageError(f"--{error}") from None
+        family.append(defense)
+    return family
+
+
+def _mechanism(kind: str, site: str, norm: Callable[[str, str], float]) -> Mechanism:
+    return clipped_gaussian(norm(kind, site)) if kind == "clip" else MECHANISMS[kind]

@@ -1,0 +1,121 @@
+"""A defense at all its levels, at one cut, and the targets that live with it. JAX."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from jaxinv.defenses import Release, median_norm
+from jaxinv.measures import intervals
+from jaxinv.networks import Params
+from jaxinv.studies import runs
+from jaxinv.studies.defended.accuracy import classified, undefended
+from jaxinv.studies.defended.choices import Choice, DefenseConfig, family_of
+from jaxinv.training import retraining
+
+_NORM_IMAGES = 2000
+
+
+class Deployment:
+    """Defense at all its levels, and the target that lives with it at each."""
+
+    def __init__(self, config: DefenseConfig, scene: runs.Scene, cut: str, choice: Choice):
+        network, params = scene.target.network, scene.target.params
+        self.cut, self.edge, self.cloud = cut, *network.split(cut)
+        own = scene.dataset.target
+
+        def norm(kind: str, site: str) -> float:
+            return median_norm(self.edge, params, own[:_NORM_IMAGES].images, site)  # type: ignore[arg-type]
+
+        self.choice, self.family = choice, family_of(choice, norm)
+        trained_in = any(mechanism.penalty for mechanism, _ in self.family[0].structure)
+        self.retrain = "both" if trained_in else config.retrain
+        random = any(defense.is_random for defense in self.family)
+        self.draws = config.draws if random else 1
+        self._config, self._scene = config, scene
+        self._correct: dict[int, np.ndarray] = {}
+        self._params: list[Params] | None = None
+        self._key_release, self.key_learn, self._key_train = jax.random.split(
+            jax.random.key(config.seed), 3
+        )
+
+    @property
+    def name(self) -> str:
+        """Name for people: `dropout, feature`."""
+        described = self.family[0].describe()
+        return f"{described['kind']}, {described['site']}"
+
+    @property
+    def units(self) -> list[str]:
+        """Unit of each step's level."""
+        return [mechanism.unit for mechanism, _ in self.family[0].structure]
+
+    # `functools.cached_property` has one lock for all instances before Python 3.12: two cuts that
+    # are attacked side by side would wait for each other.
+    @property
+    def params(self) -> list[Params]:
+        """Parameters of the whole target, for each level."""
+        if self._params is None:
+            self._params = self._trained()
+        return self._params
+
+    def _trained(self) -> list[Params]:
+        target = self._scene.target
+        if self.retrain == "none":
+            return [target.params] * len(self.family)
+        trained = retraining.retrain(
+            target.network,
+            target.params,
+            self.cut,
+            self.family,
+            self._scene.dataset.target,
+            part=self.retrain,  # type: ignore[arg-type]
+            key=self._key_train,
+            steps=self._config.retrain_steps,
+            folder=Path(self._config.workdir) / "learned",
+        )
+        return list(trained.params)
+
+    @property
+    def same_edge(self) -> bool:
+        """Whether the edge is the same at all levels."""
+        return self.retrain != "both"
+
+    def releases(self, number: int, images: np.ndarray, count: int = 1) -> list[Release]:
+        """Returns what crosses the wire of images at a level, one `Release` for each draw."""
+        params, defense = self.params[number], self.family[number]
+        return [
+            Release(self.edge, params, images, defense, key, releases=count) for key in self._keys
+        ]
+
+    @property
+    def _keys(self) -> list[Array]:
+        """Key of each draw."""
+        # Beyond the places of images, which are folded in, too.
+        return [self._key_release] + [
+            jax.random.fold_in(self._key_release, 2**31 + draw) for draw in range(1, self.draws)
+        ]
+
+    def correct(self, number: int) -> np.ndarray:
+        """Tells which test images the cloud classifies rightly at a level, `[draws, N]` bool."""
+        if self.retrain == "none" and not self.family[number].levels.any():
+            return undefended(self._scene)[None]
+        if number not in self._correct:
+            # Levels that share a target are measured together.
+            numbers = [number]
+            if self.retrain == "none":
+                numbers = [i for i, defense in enumerate(self.family) if defense.levels.any()]
+            family, params = [self.family[i] for i in numbers], self.params[number]
+            test = self._scene.dataset.test
+            draws = [
+                classified(self.edge, self.cloud, params, test, family, key) for key in self._keys
+            ]
+            self._correct |= zip(numbers, np.stack(draws, axis=1), strict=True)
+        return self._correct[number]
+
+    def accuracy(self, number: int) -> dict[str, Any]:
+        """Returns the fields of a record about the accuracy at a level."""
+        summary = intervals.summarise(self.correct(number).mean(axis=0))
+        return {"accuracy": summary.mean, "accuracy_ci": [summary.low, summary.high]}

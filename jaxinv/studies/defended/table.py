@@ -1,0 +1,34 @@
+"""The table of attacks on defenses. Standard library."""
+
+from typing import Any
+
+from jaxinv.store.records import level_text
+
+
+def _header() -> str:
+    return (
+        f"{'split':<9}{'defence':<18}{'site':<9}{'level':<9}{'attacker':<20}{'accuracy':<10}"
+        f"{'PSNR dB [95% interval]':<25}{'SSIM':<8}{'re-id':<8}{'judge':<8}"
+        f"{'fit s':>7}{'attack s':>9}"
+    )
+
+
+def _row(record: Any) -> str:
+    defense = record["defense"]
+    if record["diverged"] == record["num_images"]:
+        quality = f"{'diverged':<25}{'-':<8}"
+    else:
+        low, high = record["psnr_ci"]
+        interval = f"{record['psnr_mean']:.2f} [{low:.2f}, {high:.2f}]"
+        quality = f"{interval:<25}{record['ssim_mean']:<8.3f}"
+    attacker = f"{record['threat_model']}, {record['method']}"
+    return (
+        f"{record['split']:<9}{defense['kind']:<18}{defense['site']:<9}"
+        f"{level_text(defense):<9}{attacker:<20}{record['accuracy']:<10.4f}{quality}"
+        f"{record['reid_top1']:<8.3f}{record['judge_accuracy']:<8.3f}"
+        f"{record['fit_s']:>7.1f}{record['attack_s']:>9.1f}"
+    )
+
+
+TABLE = (_header(), _row)
+"""A header and the line of a record, of attacks on defenses."""
