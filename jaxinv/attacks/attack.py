@@ -74,7 +74,7 @@ class EdgeKnown:
         """
         if member is None:
             family = self.family
-            query = defenses.query_family(self.edge, self.params, family, releases=self.releases)
+            query = defenses.query_function(self.edge, self.params, family, releases=self.releases)
             return QueriesKnown(query, self.images, len(family))
         defense = self.family[member]
         query = defenses.query_function(self.edge, self.params, defense, releases=self.releases)

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -20,11 +21,23 @@ from jaxinv.errors import UsageError
 Site = Literal["input", "feature"]
 SITES: tuple[Site, ...] = ("input", "feature")
 
+LEAST_NOISE = 0.01
+"""Noise that an attacker assumes at least, so that a level of 0 divides by no zero."""
+
 
 def mean(releases: Array, level: Array) -> Array:
     """Returns the mean of releases `[K, ...]`."""
     del level
     return releases.mean(axis=0)
+
+
+def unchanged_residual(before: Array, clean: Array, observed: Array, level: Array) -> Array:
+    """Returns the residual of features that cross the wire unchanged.
+
+    Where the observed value is zero, a final rectifier was closed: its input was at most zero.
+    """
+    del clean, level
+    return jnp.where(observed != 0, before - observed, jnp.maximum(before, 0))
 
 
 @dataclasses.dataclass(frozen=True)

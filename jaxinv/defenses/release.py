@@ -30,56 +30,40 @@ function are constants of a program compiled for them alone.
 
 
 def query_function(
-    edge: Network, params: Params, defense: Defense = NONE, *, releases: int = 1
+    edge: Network, params: Params, defense: Defense | Sequence[Defense] = NONE, *, releases: int = 1
 ) -> Query:
     """Returns the release as a black-box attacker calls it.
 
     Args:
       edge: the part of the network on the device.
       params: its parameters.
-      defense: the defense of the device.
+      defense: of the device; or a family of defenses that differ in their levels alone.
       releases: number of releases of an image, which the attacker combines.
-    """
-    release = _release_at(edge, defense.structure, releases)
-    return Partial(release, edge.select(params), jnp.asarray(defense.levels))
-
-
-def release_function(
-    edge: Network, defense: Defense = NONE, *, releases: int = 1
-) -> Callable[[Params, Array, Array], Array]:
-    """Returns `query_function` with the parameters as its first argument, before the keys."""
-    release, levels = _release_at(edge, defense.structure, releases), jnp.asarray(defense.levels)
-    return lambda params, keys, images: release(params, levels, keys, images)
-
-
-def query_family(
-    edge: Network, params: Params, family: Sequence[Defense], *, releases: int = 1
-) -> Query:
-    """Returns the query of defenses that differ in their levels alone; its third argument chooses.
 
     Raises:
-      ValueError: the defenses differ in more than levels.
+      ValueError: the defenses of a family differ in more than levels.
     """
-    structure, levels = _levels_of(family)
+    structure, levels = _levels_of(defense)
     return Partial(_release_at(edge, structure, releases), edge.select(params), levels)
 
 
-def release_family(
-    edge: Network, family: Sequence[Defense], *, releases: int = 1
-) -> Callable[[Params, Array, Array, Array], Array]:
-    """Returns `query_family` with the parameters as its first argument, before the keys."""
-    structure, levels = _levels_of(family)
+def release_function(
+    edge: Network, defense: Defense | Sequence[Defense] = NONE, *, releases: int = 1
+) -> Callable[..., Array]:
+    """Returns `query_function` with the parameters as its first argument, before the keys."""
+    structure, levels = _levels_of(defense)
     release = _release_at(edge, structure, releases)
-    return lambda params, keys, images, which: release(params, levels, keys, images, which)
+    return lambda params, *args: release(params, levels, *args)
 
 
-def _levels_of(family: Sequence[Defense]) -> tuple[Structure, Array]:
-    """Returns the common structure, and the levels of each defense `[L, P]`."""
-    structures = {defense.structure for defense in family}
+def _levels_of(defense: Defense | Sequence[Defense]) -> tuple[Structure, Array]:
+    """Returns structure and levels: `[P]` of a defense, `[L, P]` of a family."""
+    if isinstance(defense, Defense):
+        return defense.structure, jnp.asarray(defense.levels)
+    structures = {each.structure for each in defense}
     if len(structures) != 1:
         raise ValueError("Expected defenses that differ in their levels alone.")
-    (structure,) = structures
-    return structure, jnp.stack([jnp.asarray(defense.levels) for defense in family])
+    return structures.pop(), jnp.stack([jnp.asarray(each.levels) for each in defense])
 
 
 def _release_at(edge: Network, structure: Structure, releases: int) -> Callable[..., Array]:
@@ -88,13 +72,14 @@ def _release_at(edge: Network, structure: Structure, releases: int) -> Callable[
     def release(
         params: Params, levels: Array, keys: Array, images: Array, which: Array | None = None
     ) -> Array:
-        if which is None:
-            of_each = jnp.broadcast_to(levels, (len(images), len(levels)))
-        else:
-            of_each = levels[which]
+        of_each = levels[which] if which is not None else _for_each(images, levels)
         return _release(edge, structure, releases, params, keys, images, of_each)
 
     return release
+
+
+def _for_each(images: Array, levels: Array) -> Array:
+    return jnp.broadcast_to(levels, (len(images), *levels.shape))
 
 
 def release_levels(
@@ -126,7 +111,7 @@ def release_levels(
     plain = edge.apply(params, images) if at_features else None
 
     def one(level: Array) -> Array:
-        rows = jnp.broadcast_to(level, (len(images), *level.shape))
+        rows = _for_each(images, level)
         own = jax.random.clone(keys)  # the same draws at every level
         if plain is None:
             return then(_release_once(edge, structure, params, own, images, rows))

@@ -1,1 +1,1 @@
-"""Devices, processes that share the work, and progress: what a run computes on."""
+"""The machine of a run: devices, processes that share the work, progress, facts, source."""

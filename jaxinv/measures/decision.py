@@ -215,7 +215,7 @@ def name_of(row: Row) -> str:
 
 
 def defense_name(defense: Row) -> str:
-    """Returns a defence in words: `dropout 0.6`, or `none`."""
+    """Returns a defense in words: `dropout 0.6`, or `none`."""
     if defense["kind"] == "none":
         return "none"
     site = " at the input" if defense["site"] == "input" else ""

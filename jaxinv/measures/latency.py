@@ -36,7 +36,7 @@ def cost(cut: CutCost, profile: Profile, sent: float | None = None) -> Cost:
     """Computes time and energy of one image.
 
     The paper's Fig. 2: the device computes, sends, and waits for the answer, whose few bytes are in
-    the round trip; waiting costs it nothing. A defence's own arithmetic is not counted.
+    the round trip; waiting costs it nothing. A defense's own arithmetic is not counted.
 
     Args:
       cut: where the network is divided.

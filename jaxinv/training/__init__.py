@@ -1,1 +1,1 @@
-"""Everything that is trained: the fit loop, targets, retraining behind a defence, the judge."""
+"""Training: the fit loop, targets, retraining behind a defense, and the judge."""

@@ -80,7 +80,7 @@ def retrain(
     own = (cloud if part == "cloud" else network).select(params)
     if not own:  # nothing to train behind the last layer
         return Retrained((params,) * len(family), 0.0, 0.0)
-    release = defenses.release_family(edge, family)
+    release = defenses.release_function(edge, family)
     batch_size = min(_BATCH_SIZE, len(samples))
     epochs, steps = whole_epochs(steps, len(samples), batch_size)
     checkpoint = None

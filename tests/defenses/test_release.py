@@ -19,7 +19,6 @@ from jaxinv.defenses import (
     SITES,
     Mechanism,
     defended_inputs,
-    query_family,
     query_function,
 )
 from jaxinv.networks import sequence
@@ -137,7 +136,7 @@ def test_a_family_answers_as_each_of_its_members(made, releases):
     def keys():
         return jax.random.split(jax.random.key(2), 8)
 
-    found = jax.jit(query_family(PLAIN, {}, family, releases=releases))(keys(), IMAGES, which)
+    found = jax.jit(query_function(PLAIN, {}, family, releases=releases))(keys(), IMAGES, which)
     for number, defense in enumerate(family):
         own = jax.jit(query_function(PLAIN, {}, defense, releases=releases))(keys(), IMAGES)
         np.testing.assert_allclose(found[number::3], own[number::3], rtol=1e-5, atol=1e-5)
@@ -147,7 +146,7 @@ def test_a_family_answers_as_each_of_its_members(made, releases):
 
 def test_a_family_differs_in_its_levels_alone():
     with pytest.raises(ValueError, match="levels alone"):
-        query_family(EDGE, PARAMS, [GAUSSIAN.at("feature", 1.0), GAUSSIAN.at("input", 1.0)])
+        query_function(EDGE, PARAMS, [GAUSSIAN.at("feature", 1.0), GAUSSIAN.at("input", 1.0)])
 
 
 def test_of_dropouts_every_survivor_is_seen():

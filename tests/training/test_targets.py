@@ -1,4 +1,4 @@
-"""Targets: the shipped ones, those of a work folder, training as a run, and its parts."""
+"""Targets: shipped, found in a work folder, and training as a run."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from jaxinv import networks
 from jaxinv.errors import UserError
 from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.store import checkpoints, records
-from jaxinv.training import augmentation, classification, recipes, targets
+from jaxinv.training import classification, recipes, targets
 
 SHIPPED = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 ONE_EPOCH = recipes.TargetRecipe(1, 16, 1e-3, 0.0, 1e-3, augment=False)
@@ -170,56 +170,6 @@ def test_default_recipes():
     for data in (grey, colour):
         recipe = recipes.default_recipe(data)
         assert recipe.epochs * (len(data.target) // recipe.batch_size) >= 1500
-
-
-def test_augment_keeps_shape_and_range():
-    images = np.random.default_rng(0).random((16, 12, 10, 3)).astype("f")
-    result = np.asarray(augmentation.augment(jax.random.key(0), images))
-    assert result.shape == images.shape
-    assert result.min() >= -1e-6
-    assert result.max() <= 1 + 1e-6
-    assert np.abs(result - images).mean(axis=(1, 2, 3)).min() > 0.01
-
-
-def test_augment_moves_zooms_and_mirrors_both_ways():
-    image = np.zeros((20, 20, 1), "f")
-    image[6:14, 5:15] = 0.5  # its middle is the image's,
-    image[6:14, 5:8] = 1.0  # but its left is brighter
-    result = np.asarray(augmentation.augment(jax.random.key(1), np.stack([image] * 400)))[..., 0]
-    lit = result > 0.25
-    rows, columns = (np.asarray(lit.any(axis)) for axis in (2, 1))
-    for extent, size in ((rows, 8), (columns, 10)):
-        first, last = extent.argmax(1), 19 - extent[:, ::-1].argmax(1)
-        middle, width = (first + last) / 2 - 9.5, last - first + 1
-        assert middle.min() <= -1
-        assert middle.max() >= 1
-        assert abs(middle.mean()) < 0.3
-        assert width.min() < size < width.max()
-    mirrored = result[:, :, :10].sum((1, 2)) < result[:, :, 10:].sum((1, 2))
-    assert 0.35 < mirrored.mean() < 0.65
-
-
-@pytest.mark.parametrize("count", [7, 520])
-def test_accuracy_is_numpys(count):
-    data = samples(count, (2, 2, 1), 3, classes=3)
-    layers = [("flat", lambda x: x.reshape(len(x), -1)), ("fc", nn.Dense(3))]
-    network = networks.sequence(layers, (2, 2, 1))
-    kernel = np.random.default_rng(4).standard_normal((4, 3)).astype("f")
-    params = {"fc": {"kernel": kernel, "bias": np.zeros(3, "f")}}
-    predicted = (data.images.reshape(count, 4) @ kernel).argmax(1)
-    labels = np.where(np.arange(count) < 5, predicted, (predicted + 1) % 3).astype(np.int32)
-    result = classification.accuracy(network, params, Samples(data.pixels, labels))
-    assert result == 5 / count
-
-
-@pytest.mark.parametrize("count", [3, 500, 620])
-def test_which_features_are_classified_rightly(count):
-    cloud = networks.sequence([("double", lambda x: 2 * x)], (3,))
-    features = np.random.default_rng(0).normal(size=(count, 3)).astype("f")
-    labels = np.arange(count) % 3
-    found = classification.correct(cloud, {}, features, labels)
-    assert found.dtype == bool
-    np.testing.assert_array_equal(found, features.argmax(1) == labels)
 
 
 def test_another_network_over_the_same_weights_is_another_target():

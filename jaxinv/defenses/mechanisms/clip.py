@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxinv.defenses.mechanism import Mechanism, Site
-from jaxinv.defenses.mechanisms.gaussian import of_mean
-from jaxinv.defenses.mechanisms.residuals import LEAST_NOISE
+from jaxinv.defenses.mechanism import LEAST_NOISE, Mechanism, Site
+from jaxinv.defenses.mechanisms.noise import of_mean
 from jaxinv.networks import Network, Params
 
 

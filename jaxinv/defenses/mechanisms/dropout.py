@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxinv.defenses.mechanism import Mechanism
-from jaxinv.defenses.mechanisms import residuals
+from jaxinv.defenses.mechanism import Mechanism, unchanged_residual
 
 
 def _apply(key: Array, x: Array, level: Array) -> Array:
@@ -15,7 +14,7 @@ def _apply(key: Array, x: Array, level: Array) -> Array:
 def _residual(before: Array, clean: Array, observed: Array, level: Array) -> Array:
     """Ignores zeros: each may have been dropped."""
     told = jnp.where(level > 0, observed != 0, True)
-    return jnp.where(told, residuals.unchanged(before, clean, observed, level), 0)
+    return jnp.where(told, unchanged_residual(before, clean, observed, level), 0)
 
 
 def _survivors(releases: Array, level: Array) -> Array:

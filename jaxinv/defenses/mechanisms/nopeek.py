@@ -3,8 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
-from jaxinv.defenses.mechanism import Mechanism
-from jaxinv.defenses.mechanisms import residuals
+from jaxinv.defenses.mechanism import Mechanism, unchanged_residual
 
 
 def distance_correlation(images: Array, features: Array) -> Array:
@@ -43,6 +42,6 @@ NOPEEK = Mechanism(
     source="Vepakomma et al. 2020, NoPeek",
     sweep=(0.0, 0.5, 1.0, 2.0, 5.0),
     random=False,
-    residual=residuals.unchanged,
+    residual=unchanged_residual,
     penalty=distance_correlation,
 )

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxinv.defenses.mechanism import Mechanism
-from jaxinv.defenses.mechanisms.residuals import LEAST_NOISE
+from jaxinv.defenses.mechanism import LEAST_NOISE, Mechanism
 
 
 def _cells(x: Array, level: Array) -> tuple[Array, Array]:

@@ -13,23 +13,3 @@ from jaxinv.measures.bounds.errors import cramer_rao, entropy, rate, two_point, 
 from jaxinv.measures.bounds.fisher import DITHER, Information, information
 from jaxinv.measures.bounds.linkage import distinct, fano, least_noise, reid_sigma
 from jaxinv.measures.bounds.spectra import Spectrum
-
-__all__ = [
-    "DITHER",
-    "Bound",
-    "Channel",
-    "Information",
-    "Spectrum",
-    "channel",
-    "cramer_rao",
-    "distinct",
-    "entropy",
-    "evaluate",
-    "fano",
-    "information",
-    "least_noise",
-    "rate",
-    "reid_sigma",
-    "two_point",
-    "van_trees",
-]

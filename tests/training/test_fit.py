@@ -246,14 +246,14 @@ def test_a_killed_fit_goes_on(tmp_path):
     code = f"""
         import os, signal, sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
-        import test_training
+        import test_fit
         rows = []
         def kill(params):
             rows.append(params)
             if len(rows) == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
             return {{}}
-        test_training.fit(checkpoint={str(path)!r}, on_epoch=kill)
+        test_fit.fit(checkpoint={str(path)!r}, on_epoch=kill)
     """
     root = Path(__file__).parent.parent.parent
     environment = os.environ | {"PYTHONPATH": str(root)}

@@ -1,0 +1,35 @@
+"""Augmentation keeps images in range and moves them both ways."""
+
+import jax
+import numpy as np
+
+from jaxinv.training import augmentation
+
+augment = jax.jit(augmentation.augment)
+
+
+def test_augment_keeps_shape_and_range():
+    images = np.random.default_rng(0).random((16, 12, 10, 3)).astype("f")
+    result = np.asarray(augment(jax.random.key(0), images))
+    assert result.shape == images.shape
+    assert result.min() >= -1e-6
+    assert result.max() <= 1 + 1e-6
+    assert np.abs(result - images).mean(axis=(1, 2, 3)).min() > 0.01
+
+
+def test_augment_moves_zooms_and_mirrors_both_ways():
+    image = np.zeros((20, 20, 1), "f")
+    image[6:14, 5:15] = 0.5  # its middle is the image's,
+    image[6:14, 5:8] = 1.0  # but its left is brighter
+    result = np.asarray(augment(jax.random.key(1), np.stack([image] * 400)))[..., 0]
+    lit = result > 0.25
+    rows, columns = (np.asarray(lit.any(axis)) for axis in (2, 1))
+    for extent, size in ((rows, 8), (columns, 10)):
+        first, last = extent.argmax(1), 19 - extent[:, ::-1].argmax(1)
+        middle, width = (first + last) / 2 - 9.5, last - first + 1
+        assert middle.min() <= -1
+        assert middle.max() >= 1
+        assert abs(middle.mean()) < 0.3
+        assert width.min() < size < width.max()
+    mirrored = result[:, :, :10].sum((1, 2)) < result[:, :, 10:].sum((1, 2))
+    assert 0.35 < mirrored.mean() < 0.65
