@@ -96,6 +96,7 @@ def test_a_legend_shows_every_key_within_the_picture(tmp_path):
     assert [row["label"] for row in rows] == [key.label for key in keys]
     assert len({(row["x"], row["y"]) for row in rows}) == 10
     assert max(row["y"] for row in rows) < spec["height"]
+    assert all(row["x"] + 40 + 5 * len(row["label"]) < 2 * (style.WIDTH + 70) for row in rows)
     svg = vl_convert.vegalite_to_svg(style.picture(figure))
     assert all(key.label in svg for key in keys)
     decoded(tmp_path, figure)
@@ -175,7 +176,10 @@ def test_learning_draws_what_there_is(history, ends):
 
 def test_learning_shows_both_accuracies(tmp_path):
     history = {"train_loss": [2, 1], "train_accuracy": [0.2, 0.9], "test_accuracy": [0.3, 0.7]}
-    page = decoded(tmp_path, learning.figure(history, title="lenet5 on mnist"))
+    figure = learning.figure(history, title="lenet5 on mnist")
+    scales = [layers(figure, panel)[-1]["encoding"]["y"]["scale"] for panel in (0, 1)]
+    assert [scale["zero"] for scale in scales] == [True, False]
+    page = decoded(tmp_path, figure)
     half, (blue, orange) = page.shape[1] // 2, style.COLOURS[:2]
     panels = page[: 2 * style.HEIGHT]  # above the legend
     for columns, colour, present in [
@@ -417,6 +421,16 @@ def test_tradeoffs_draw_what_there_is(rows, count):
     assert vl_convert.vegalite_to_svg(style.picture(figure))
 
 
+def test_wide_intervals_stay_within_their_panel():
+    wide = {"accuracy_ci": [0.0, 1.0], "ssim_ci": [-1, 2], "psnr_ci": [0, 90]}
+
+    def size(**more):
+        figure = tradeoff.figure(levels("dropout", "feature", 5, **more))
+        return vl_convert.vegalite_to_svg(style.picture(figure)).split("viewBox")[1].split(">")[0]
+
+    assert size().split()[3] == size(**wide).split()[3]
+
+
 def test_lines_of_one_kind_and_site_can_be_several():
     rows = levels("dropout", "input", 3, line="1") + levels("dropout", "input", 3, line="2")
     assert len(series_of(drawn(tradeoff.figure(rows), "line"))) == 2
@@ -496,6 +510,9 @@ def test_a_label_is_where_it_hides_least():
     everywhere = np.stack(np.meshgrid(*[np.arange(101.0)] * 2), -1).reshape(-1, 2)
     assert tradeoff.room(point, half, taken, everywhere, most_hidden=0) is None
     assert tradeoff.room(point, half, taken, everywhere, most_hidden=10**6) is not None
+    for corner in ((0, 0), (style.WIDTH, 0), (0, style.HEIGHT), (style.WIDTH, style.HEIGHT)):
+        middle = tradeoff.room(np.array(corner), half, taken, taken[:, 0], most_hidden=0)
+        assert (middle >= half).all() and (middle + half <= (style.WIDTH, style.HEIGHT)).all()
 
 
 # --- Costs and choices ----------------------------------------------------------------------------
@@ -579,6 +596,22 @@ def test_choices_of_a_cut_stand_below_each_other_and_cuts_keep_their_order():
     assert choices.figure(many).legend[0].label == "gaussian"
 
 
+def marks_of(spec, layer):
+    """The marks of a layer as they are drawn, in SVG."""
+    svg = vl_convert.vegalite_to_svg({**spec, "width": 300})
+    return svg.split(f"layer_{layer}_marks")[1].split("</g>")[0]
+
+
+def test_the_pareto_set_is_filled_and_what_is_recommended_is_in_a_ring():
+    rows = [
+        choice(f"cut{place}", ssim=0.5, pareto=place < 3, recommended=place == 1)
+        for place in range(5)
+    ]
+    spec = style.page(choices.figure(rows).panels[0])
+    assert marks_of(spec, 0).count('fill-opacity="0"') == 2
+    assert (marks_of(spec, 0).count("<path"), marks_of(spec, 2).count("<path")) == (5, 1)
+
+
 @pytest.mark.parametrize(
     ("chosen", "count"),
     [({}, 4), ({"kind": "gaussian"}, 2), ({"meets": True}, 3), ({"split": "fc1"}, 2)],
@@ -590,8 +623,6 @@ def test_the_page_chooses_which_choices_are_shown(chosen, count):
         for name in ("none", "gaussian 1")
     ]
     spec = style.page(choices.figure(rows).panels[0])
-    spec |= {"width": 300}
     for param in spec["params"]:
         param["value"] = chosen.get(param["name"], param["value"])
-    vega = vl_convert.vegalite_to_svg(spec)
-    assert vega.split("layer_0_marks")[1].split("</g>")[0].count("<path") == count
+    assert marks_of(spec, 0).count("<path") == count

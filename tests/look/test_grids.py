@@ -73,6 +73,20 @@ def test_nothing_is_clipped_at_the_edges(tmp_path):
     assert all((edge == 255).all() for edge in border)
 
 
+def test_the_title_is_above_the_images_and_labels_are_left_of_them(tmp_path):
+    images = random_images(1, 28, 28, 1)
+    grids.reconstruction_grid(tmp_path / "grid.png", images, [("relu2", images)], title="a title")
+    page = decoded(tmp_path / "grid.png")
+    places = corners(page, images[0])
+    assert len(places) == 2
+    for top, left in places:
+        label = page[top : top + 112, : left - 4]
+        rows, columns = np.nonzero((label < 100).all(axis=2))
+        assert 46 < rows.mean() < 66
+        assert columns.min() < label.shape[1] - 30 < label.shape[1] - 20 < columns.max()
+    assert (page[: places[0][0] - 8] < 100).any()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_diverged_image_is_a_hatched_cell(tmp_path, bad):
     originals = random_images(2, 28, 28, 3)
