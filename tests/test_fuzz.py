@@ -22,7 +22,7 @@ from jaxinv.errors import DamagedError, UserError
 from jaxinv.inputs import data
 from jaxinv.inputs import tfds as _tfds
 from jaxinv.machine import environment, hosts
-from jaxinv.paper import reproduction
+from jaxinv.paper import parts
 from jaxinv.report import results
 from jaxinv.store import checkpoints, records
 from jaxinv.studies import cli, experiment, runs
@@ -104,7 +104,7 @@ def no_compute(monkeypatch, prepared, tmp_path):
 
     for owner, function in (
         *((runs, "run_all"), (accuracy, "judge_of"), (targets, "train_run")),
-        *((environment, "facts"), (reproduction, "run")),
+        *((environment, "facts"), (parts, "run")),
     ):
         monkeypatch.setattr(owner, function, accept)
     monkeypatch.setattr(targets, "test_accuracy", lambda target, dataset: 0.99)

@@ -18,14 +18,14 @@ from pathlib import Path
 import jaxinv
 from jaxinv import report
 from jaxinv.errors import UsageError, UserError
-from jaxinv.paper import reproduction
+from jaxinv.paper import parts, pictures, table
 from jaxinv.store import files
 from jaxinv.studies.config import PlacesConfig
 from jaxinv.studies.experiment import Experiment, setting, spelled
 
 ROOT = Path(jaxinv.__file__).parent.parent
 TABLE_NAME = "paper.md"
-_KNOWN = (*reproduction.DATASETS, "mnist_5k")
+_KNOWN = (*parts.DATASETS, "mnist_5k")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class PaperConfig(PlacesConfig):
     """Settings of the paper's reproduction."""
 
     dataset: tuple[str, ...] = setting(
-        tuple(reproduction.DATASETS),
+        tuple(parts.DATASETS),
         "One or several of mnist, cifar10 and mnist_5k, which stands in for MNIST.",
     )
     num_images: int | None = setting(
@@ -53,22 +53,22 @@ def run(config: PaperConfig) -> list[dict[str, str]]:
             raise UsageError(f"dataset={name}: expected some of {', '.join(_KNOWN)}.")
     workdir = Path(config.workdir)
     files.ensure_writable(workdir)
-    parts = reproduction.parts(chosen, num_images=config.num_images)
+    wanted = parts.of_datasets(chosen, num_images=config.num_images)
     extra = {"seed": str(config.seed)}
     if config.data_dir is not None:
         extra["data_dir"] = config.data_dir
-    done, outcomes = reproduction.run(parts, str(workdir), extra=extra)
+    done, outcomes = parts.run(wanted, str(workdir), extra=extra)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     folder = workdir / "paper"
-    drawn = reproduction.draw(done, folder)
+    drawn = pictures.draw(done, folder)
     print(f"{len(drawn)} pictures: {folder}/")
     page = workdir / "report" / "index.html"
     report.write(report.read(str(workdir), None), page)
     print(f"Everything on one page: {page}")
-    table = reproduction.table(done, _command(config))
-    print(f"\n{table}\n")
+    text = table.table(done, _command(config))
+    print(f"\n{text}\n")
     path = folder / TABLE_NAME
-    files.atomic_write(path, lambda file: file.write(f"{table}\n".encode()))
+    files.atomic_write(path, lambda file: file.write(f"{text}\n".encode()))
     if failed:
         first = failed[0]
         raise UserError(
@@ -76,11 +76,11 @@ def run(config: PaperConfig) -> list[dict[str, str]]:
             f"{first.log}. The same command goes on."
         )
     if config.publish:
-        pictures = ROOT / "experiments" / "figures"
+        folder = ROOT / "experiments" / "figures"
         for picture in drawn:
-            shutil.copy(picture, pictures)
-        reproduction.publish(table, ROOT / "README.md")
-        print(f"Published: {pictures}/ and {ROOT / 'README.md'}")
+            shutil.copy(picture, folder)
+        table.publish(text, ROOT / "README.md")
+        print(f"Published: {folder}/ and {ROOT / 'README.md'}")
     return [{"path": str(path)}]
 
 

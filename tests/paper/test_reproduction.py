@@ -10,8 +10,8 @@ from PIL import Image
 from jaxinv import sweeps
 from jaxinv.constants import paper
 from jaxinv.errors import UserError
-from jaxinv.paper import reproduction
-from jaxinv.paper.reproduction import Done, Part
+from jaxinv.paper import parts, pictures, table
+from jaxinv.paper.parts import Done, Part
 from jaxinv.store import records
 
 
@@ -95,20 +95,20 @@ def test_every_figure_of_every_dataset_has_its_runs():
         ("mnist", {3, 4, 5, *range(6, 10), 11, 13, 14, 15}),
         ("cifar10", {3, 4, 5, 6, 7, 8, 10, 12, 13}),
     ):
-        parts = reproduction.parts([dataset])
-        assert {number for part in parts for number in part.figures} == figures
-        assert {part.dataset for part in parts} == {dataset}
-        attacks = [part for part in parts if part.script != "defenses"]
+        wanted = parts.of_datasets([dataset])
+        assert {number for part in wanted for number in part.figures} == figures
+        assert {part.dataset for part in wanted} == {dataset}
+        attacks = [part for part in wanted if part.script != "defenses"]
         for script in ("whitebox", "blackbox", "queryfree"):
             methods = [part.flags["method"] for part in attacks if part.script == script]
             assert "paper" in methods and len(methods) == 2
-    few = reproduction.parts(["mnist_5k", "cifar10"], num_images=3)
+    few = parts.of_datasets(["mnist_5k", "cifar10"], num_images=3)
     assert {part.flags["num_images"] for part in few} == {"3"}
 
 
 def test_every_run_is_one_that_its_script_takes():
     names = set()
-    for part in reproduction.parts(["mnist_5k"], num_images=3):
+    for part in parts.of_datasets(["mnist_5k"], num_images=3):
         grid = sweeps.expand(part.script, part.flags)
         assert grid
         names |= {run.name for run in grid}
@@ -122,9 +122,9 @@ def test_the_longest_runs_of_all_datasets_come_first(monkeypatch, tmp_path):
     ran = []
     monkeypatch.setattr(sweeps, "expand", expand)
     monkeypatch.setattr(sweeps, "run", lambda runs, workdir: ran.extend(runs) or [])
-    chosen = reproduction.parts(["mnist", "cifar10"])
+    chosen = parts.of_datasets(["mnist", "cifar10"])
     with pytest.raises(KeyError):  # none has ended
-        reproduction.run(chosen, str(tmp_path))
+        parts.run(chosen, str(tmp_path))
     assert len(ran) == 2 * len(chosen)
     assert {part.script for part in chosen} == {run.script for run in ran}
     first = [(run.script, run.flags["dataset"]) for run in ran[:4]]
@@ -132,8 +132,8 @@ def test_the_longest_runs_of_all_datasets_come_first(monkeypatch, tmp_path):
 
 
 def test_the_table_stands_beside_the_paper(done):
-    table = reproduction.table(done, "./launch.sh paper --dataset=mnist")
-    lines = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| ")]
+    text = table.table(done, "./launch.sh paper --dataset=mnist")
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line] for line in lines if len(line) == 8]
     rows = {(row[0], row[2]): row for row in cells}
     first = rows["3", "conv1"]
@@ -141,13 +141,13 @@ def test_the_table_stands_beside_the_paper(done):
     # relu2 differs by more than its spread, and it is said why.
     differs = rows["3", "relu2"][5]
     number = re.fullmatch(r"13\.28 ± 0\.40 / 0\.650 \((\d)\)", differs)[1]
-    (note,) = (line for line in table.splitlines() if line.startswith(f"{number}. "))
+    (note,) = (line for line in text.splitlines() if line.startswith(f"{number}. "))
     assert "weights that it does not publish" in note
     # Of query-free attacks the spread is that over seeds; nothing is printed of relu1.
     assert rows["5, 14, 15", "relu1"][4:6] == ["", "10.00 ± 0.70 / 0.300"]
-    claims = [line for line in table.splitlines() if "dropout of 0.6" in line]
+    claims = [line for line in text.splitlines() if "dropout of 0.6" in line]
     assert [line.strip("|").split("|")[-1].strip() for line in claims] == ["holds", "does not hold"]
-    last = table.splitlines()[-1]
+    last = text.splitlines()[-1]
     for told in ("./launch.sh paper --dataset=mnist", "cpu: Some Processor x2", "seed 0", "0.10.2"):
         assert told in last
     assert re.search(r"; 20\d\d-\d\d-\d\d;", last)
@@ -174,7 +174,7 @@ def test_why_is_said_only_of_what_differs():
 
 
 def test_every_part_becomes_pictures(done, tmp_path):
-    drawn = reproduction.draw(done, tmp_path)
+    drawn = pictures.draw(done, tmp_path)
     names = {path.name for path in drawn}
     assert names == {
         "fig02-mnist.png",
@@ -192,14 +192,12 @@ def test_every_part_becomes_pictures(done, tmp_path):
 
 def test_a_table_is_published_between_its_lines(tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{reproduction.BEGIN}\nold\n{reproduction.END}\nafter\n")
-    reproduction.publish("| new |", readme)
-    assert readme.read_text() == (
-        f"before\n{reproduction.BEGIN}\n| new |\n{reproduction.END}\nafter\n"
-    )
+    readme.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    table.publish("| new |", readme)
+    assert readme.read_text() == (f"before\n{table.BEGIN}\n| new |\n{table.END}\nafter\n")
     readme.write_text("no lines")
     with pytest.raises(UserError, match="has no lines"):
-        reproduction.publish("| new |", readme)
+        table.publish("| new |", readme)
     assert readme.read_text() == "no lines"
 
 
@@ -215,11 +213,11 @@ def test_a_failing_run_leaves_the_others(tmp_path, monkeypatch, few):
         {**flags, "split": "conv1", "num_queries": "20", "method": "strong", "fit_steps": "1"},
     )
     monkeypatch.setenv("JOBS", "2")
-    done, outcomes = reproduction.run([good, bad], str(tmp_path))
+    done, outcomes = parts.run([good, bad], str(tmp_path))
     states = [outcome.state for outcome in outcomes]
     assert states[:2] == ["finished", "finished"]
     assert [record["split"] for record in done[0].records] == ["conv1", "relu1"]
-    again, outcomes = reproduction.run([good], str(tmp_path))
+    again, outcomes = parts.run([good], str(tmp_path))
     assert [outcome.state for outcome in outcomes] == ["skipped", "skipped"]
     assert [record["psnr"] for record in again[0].records] == [
         record["psnr"] for record in done[0].records

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from jaxinv.defenses import DROPOUT
-from jaxinv.errors import UserError
 from jaxinv.inputs import data
 from jaxinv.networks import lenet5
 from jaxinv.store import records
@@ -194,62 +193,3 @@ def test_every_cut_gets_a_line_and_several_a_picture(tmp_path, scene, capsys):
     assert out[2].startswith("conv1") and out[3].startswith("relu2")
     (picture,) = (tmp_path / "test").glob("grid-random-magic-*.png")
     assert str(picture) in out[4]
-
-
-# --- Side by side ---------------------------------------------------------------------------------
-
-
-def test_jobs_side_by_side_answer_in_order():
-    done = []
-
-    def step(job, number):
-        def run():
-            done.append((job, number))
-            return job, number
-
-        return run
-
-    jobs = [[step(job, number) for number in range(3)] for job in range(4)]
-    with runs.side_by_side(jobs) as steps:
-        answers = [ask() for ask in steps]
-    assert answers == [(job, number) for job in range(4) for number in range(3)]
-    for job in range(4):  # within a job one after the other
-        assert [number for own, number in done if own == job] == [0, 1, 2]
-
-
-def test_a_step_that_fails_fails_where_it_is_asked_for():
-    later = []
-
-    def fails():
-        raise UserError("as it should")
-
-    with runs.side_by_side([[lambda: 1, fails, lambda: later.append(1)]]) as steps:
-        assert steps[0]() == 1
-        for ask in steps[1:]:
-            with pytest.raises(UserError, match="as it should"):
-                ask()
-    assert not later
-
-
-def test_no_step_begins_after_the_caller_has_failed(monkeypatch):
-    monkeypatch.setattr(runs.environment, "usable_cores", lambda: 2)
-    begun, go_on, done = threading.Event(), threading.Event(), []
-
-    def fails():
-        begun.wait(10)
-        raise UserError("as it should")
-
-    def first():
-        begun.set()
-        go_on.wait(10)
-        done.append("first")
-
-    jobs = [[fails], [first, lambda: done.append("second")]]
-    with pytest.raises(UserError), runs.side_by_side(jobs) as steps:
-        steps[0]()
-    go_on.set()
-    deadline = time.monotonic() + 10
-    while "first" not in done and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.1)
-    assert done == ["first"]

@@ -20,7 +20,7 @@ from jaxinv.machine import hosts, source
 from jaxinv.measures import bounds, costs
 from jaxinv.networks import Network
 from jaxinv.store import files, records
-from jaxinv.studies import runs
+from jaxinv.studies import runs, threads
 from jaxinv.studies.defended.accuracy import classified
 from jaxinv.studies.defended.deployment import Deployment
 from jaxinv.studies.partition.options import Option, PartitionConfig
@@ -53,7 +53,7 @@ def of_options(
             ]
         )
     of_choices, of_cuts = [], []
-    with runs.side_by_side(jobs) as measured:
+    with threads.side_by_side(jobs) as measured:
         waiting = iter(measured)
         for job in tqdm(jobs, "bounds", unit="cut", disable=None, leave=False):
             *found, certain = (next(waiting)() for _ in job)

@@ -13,7 +13,7 @@ from jaxinv.errors import UsageError
 from jaxinv.measures import costs, decision, profiles
 from jaxinv.measures.decision import Constraints
 from jaxinv.store import records
-from jaxinv.studies import runs
+from jaxinv.studies import runs, threads
 from jaxinv.studies.config import SURROGATES, AttackConfig
 from jaxinv.studies.defended import accuracy, run
 from jaxinv.studies.defended import choices as defended
@@ -201,7 +201,7 @@ def attacked(
             )
     # What attackers share is made before there are several of them.
     accuracy.judge_of(attacks, scene)
-    with runs.side_by_side(jobs) as steps:
+    with threads.side_by_side(jobs) as steps:
         runs.run_all(defended.EXPERIMENT, attacks, scene, steps, table=TABLE, grid=False)
     known = _known(config, scene)
     for option in options:
