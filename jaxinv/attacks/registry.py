@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxinv.attacks.attack import Attack
 
 
-class Entry(NamedTuple):
+class RegisteredAttack(NamedTuple):
     """An attack on the list.
 
     Attributes:
@@ -59,63 +59,63 @@ class Entry(NamedTuple):
 _WHITEBOX = ("whitebox", "convergence")
 
 ENTRIES = (
-    Entry(
+    RegisteredAttack(
         *("whitebox", "paper", "whitebox.rmle:paper"),
         (*_WHITEBOX, "benchmark", "defenses"),
         "the authors' settings (Adam with AMSGrad, eps 1e-3, mean losses).",
     ),
-    Entry(
+    RegisteredAttack(
         *("whitebox", "tv", "whitebox.rmle:tv"),
         (*_WHITEBOX, "benchmark"),
         "Adam with total variation, pixels kept in [0, 1], rectifiers attacked through what went "
         "into them.",
     ),
-    Entry(
+    RegisteredAttack(
         *("whitebox", "map", "whitebox.map:MapAttack"),
         (*_WHITEBOX, "benchmark"),
         "Levenberg-Marquardt with total variation and a Gaussian prior of the attacker's images.",
     ),
-    Entry(
+    RegisteredAttack(
         *("whitebox", "hybrid", "whitebox.hybrid:HybridAttack"),
         _WHITEBOX,
         "map, then an inverse map that is trained on the attacker's images as start, the "
         "distribution of its errors as prior, and a trained correction. Takes minutes to learn.",
     ),
-    Entry(
+    RegisteredAttack(
         *("whitebox", "adaptive", "whitebox.adaptive:AdaptiveEdge"),
         ("defenses",),
         "an inverse map of defended releases, rMLE with the defense's likelihood, a correction.",
     ),
-    Entry(
+    RegisteredAttack(
         *("blackbox", "paper", "blackbox.paper:DecodedQueries"),
         ("blackbox", "defenses"),
         "the authors' decoder (transposed convolutions, Adam with AMSGrad), which queries each "
         "image once.",
     ),
-    Entry(
+    RegisteredAttack(
         *("blackbox", "strong", "blackbox.strong:StrongQueries"),
         ("blackbox",),
         "exact recovery from a query for each value of an image where the edge is affine; "
         "elsewhere ridge regression and a residual network, with jittered images among the "
         "queries. It shares its training with whitebox.py --method=hybrid.",
     ),
-    Entry(
+    RegisteredAttack(
         *("blackbox", "adaptive", "blackbox.adaptive:AdaptiveQueries"),
         ("defenses",),
         "one inverse map for all levels of a defense, trained on queries of each.",
     ),
-    Entry(
+    RegisteredAttack(
         *("queryfree", "paper", "queryfree.paper:PaperShadows"),
         ("queryfree", "defenses"),
         "shadows trained by cross-entropy alone, inverted by rMLE with the authors' settings.",
     ),
-    Entry(
+    RegisteredAttack(
         *("queryfree", "strong", "queryfree.strong:StrongShadows"),
         ("queryfree",),
         "the shadows must also meet the class means of a stream of features that the cloud was "
         "sent; they are inverted by maps trained on pairs of theirs.",
     ),
-    Entry(
+    RegisteredAttack(
         *("queryfree", "adaptive", "queryfree.strong:AdaptiveShadows"),
         ("defenses",),
         "strong, with the defense behind its shadows, too.",
@@ -123,7 +123,7 @@ ENTRIES = (
 )
 
 
-def entries(experiment: str, threat_model: str | None = None) -> list[Entry]:
+def entries(experiment: str, threat_model: str | None = None) -> list[RegisteredAttack]:
     """Returns the attacks that an experiment offers, of one threat model or of all."""
     return [
         entry
@@ -144,7 +144,7 @@ def summaries(experiment: str, threat_model: str | None = None) -> str:
     )
 
 
-def find(threat_model: str, method: str) -> Entry:
+def find(threat_model: str, method: str) -> RegisteredAttack:
     """Finds an attack.
 
     Raises:
@@ -159,5 +159,5 @@ def find(threat_model: str, method: str) -> Entry:
 
 
 def make(threat_model: str, method: str, **options: Any) -> "Attack[Any]":
-    """Makes an attack; see `find` and `Entry.make`."""
+    """Makes an attack; see `find` and `RegisteredAttack.make`."""
     return find(threat_model, method).make(**options)

@@ -25,7 +25,10 @@ from jaxinv.errors import UsageError
 from jaxinv.look.charts import style, throughput
 from jaxinv.machine import devices, environment, hosts
 from jaxinv.store import records
-from jaxinv.studies import benchmark, runs
+from jaxinv.studies import runs
+from jaxinv.studies.benchmark import reference, timing
+from jaxinv.studies.benchmark.flops import MatrixPeak
+from jaxinv.studies.benchmark.works import METHODS, WHITEBOX, works
 from jaxinv.studies.config import CutsConfig
 from jaxinv.studies.experiment import Experiment, setting
 
@@ -40,7 +43,7 @@ class BenchmarkConfig(CutsConfig):
     split: tuple[str, ...] = ("conv1", "relu2")
     method: tuple[str, ...] = setting(
         ("paper", "tv", "map"),
-        f"What to time, a comma list of {', '.join(benchmark.METHODS)}. paper, tv, map: white-box "
+        f"What to time, a comma list of {', '.join(METHODS)}. paper, tv, map: white-box "
         "attacks, see whitebox --help. decoder, inverse: what black-box attackers (paper, strong) "
         "train, its training and its answers. shadow: query-free, the training of three shadows "
         "and the authors' attack on one.",
@@ -132,13 +135,13 @@ def _measure(
 ) -> dict[str, Any]:
     dataset, target, cuts = scene.dataset, scene.target, scene.cuts
     key = jax.random.key(config.seed)
-    with benchmark.compiled_anew():
-        peaks = {count: benchmark.MatrixPeak(count) for count in counts}
+    with timing.compiled_anew():
+        peaks = {count: MatrixPeak(count) for count in counts}
         jobs = [
             work
             for cut in cuts
             for method in methods
-            for work in benchmark.works(
+            for work in works(
                 method,
                 target,
                 dataset,
@@ -149,11 +152,11 @@ def _measure(
                 key=key,
             )
         ]
-        rows = benchmark.measure(jobs, peaks, repeats=config.repeat)
+        rows = timing.measure(jobs, peaks, repeats=config.repeat)
         compared = []
         if config.reference:
             with devices.use(1):
-                compared = benchmark.reference(
+                compared = reference.reference(
                     config.reference,
                     methods[0],
                     target,
@@ -169,7 +172,7 @@ def _measure(
         "peak": [{"devices": count, **peak.flops_per_s} for count, peak in peaks.items()],
         "rows": rows,
         "reference": compared,
-        "device_peak_bytes": benchmark.device_peak_bytes(),
+        "device_peak_bytes": timing.device_peak_bytes(),
         "host_peak_bytes": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     }
 
@@ -177,12 +180,12 @@ def _measure(
 def _checked_methods(config: BenchmarkConfig) -> list[str]:
     methods = list(dict.fromkeys(name.strip().lower() for name in config.method))
     for name in methods or [""]:
-        if name not in benchmark.METHODS:
-            raise UsageError(f"method={name}: expected some of {', '.join(benchmark.METHODS)}.")
-    if config.reference and methods[0] not in benchmark.WHITEBOX:
+        if name not in METHODS:
+            raise UsageError(f"method={name}: expected some of {', '.join(METHODS)}.")
+    if config.reference and methods[0] not in WHITEBOX:
         raise UsageError(
             f"reference={config.reference}: is timed with the first method, which is {methods[0]}; "
-            f"expected one of {', '.join(benchmark.WHITEBOX)}."
+            f"expected one of {', '.join(WHITEBOX)}."
         )
     return methods
 

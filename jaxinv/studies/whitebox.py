@@ -76,7 +76,7 @@ class WhiteboxConfig(AttackConfig):
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """Returns the fields of `Settings` that are not the method's default."""
+        """Returns the fields of `RmleSettings` that are not the method's default."""
         given = {name: getattr(self, name) for name in _OVERRIDES}
         return {name: value for name, value in given.items() if value is not None}
 

@@ -11,14 +11,17 @@ import pytest
 from PIL import Image
 
 from jaxinv.attacks.whitebox import stage as stages
-from jaxinv.attacks.whitebox.settings import Settings, paper_settings
+from jaxinv.attacks.whitebox.settings import RmleSettings, paper_settings
 from jaxinv.attacks.whitebox.stage import Stage
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import data
 from jaxinv.look.charts import style, throughput
 from jaxinv.networks import lenet5
-from jaxinv.studies import benchmark, speed
-from jaxinv.studies.benchmark import Run, Work
+from jaxinv.studies import speed
+from jaxinv.studies.benchmark import flops, reference, timing
+from jaxinv.studies.benchmark.attacks import attack_work
+from jaxinv.studies.benchmark.work import Timing, Work
+from jaxinv.studies.benchmark.works import works
 from jaxinv.training import targets
 from jaxinv.training.targets import Target
 
@@ -58,31 +61,31 @@ def test_products_are_counted_as_often_as_loops_run():
         return jax.lax.cond(a.sum() > 0, lambda: a @ b, lambda: (a @ b) @ b)
 
     once = 2 * 3 * 5 * 5
-    assert benchmark.matrix_flops(lambda a, b: jnp.sin(a + 1) @ b, a, b) == once
-    assert benchmark.matrix_flops(five_times, a, b) == 5 * once
-    assert benchmark.matrix_flops(unknown, a, b) == once
-    assert benchmark.matrix_flops(either, a, b) == 2 * once
-    assert benchmark.matrix_flops(jnp.add, a, a) == 0
+    assert flops.matrix_flops(lambda a, b: jnp.sin(a + 1) @ b, a, b) == once
+    assert flops.matrix_flops(five_times, a, b) == 5 * once
+    assert flops.matrix_flops(unknown, a, b) == once
+    assert flops.matrix_flops(either, a, b) == 2 * once
+    assert flops.matrix_flops(jnp.add, a, a) == 0
 
 
 def test_an_image_iteration_is_counted_as_by_hand(params):
     edge, _ = lenet5().split("relu2")
-    forward = benchmark.matrix_flops(edge.apply, params, np.zeros((1, 28, 28, 1), np.float32))
+    forward = flops.matrix_flops(edge.apply, params, np.zeros((1, 28, 28, 1), np.float32))
     assert forward == RELU2_FLOPS
     # The features and their gradient in the pixels, whatever form computes them here.
     settings = paper_settings(lenet5(), "relu2")
-    assert benchmark.step_flops(problem_of(params, settings)) == 2 * RELU2_FLOPS
+    assert flops.step_flops(problem_of(params, settings)) == 2 * RELU2_FLOPS
 
     def levenberg(cg_steps):
-        settings = Settings("lm", 20, cg_steps=cg_steps, hinge=False)
-        return benchmark.step_flops(problem_of(params, settings))
+        settings = RmleSettings("lm", 20, cg_steps=cg_steps, hinge=False)
+        return flops.step_flops(problem_of(params, settings))
 
     # A step of conjugate gradients takes a product with the Jacobian and one with its transpose.
     assert levenberg(5) - levenberg(2) == 3 * 2 * RELU2_FLOPS
 
 
 def test_the_peak_is_the_best_of_what_was_tried():
-    peak = benchmark.MatrixPeak(1, size=256)
+    peak = flops.MatrixPeak(1, size=256)
     first = peak.flops_per_s
     assert set(first) == {"exact", "rounded"} and min(first.values()) > 1e7
     for _ in range(5):
@@ -97,9 +100,7 @@ def test_an_attack_is_counted_in_image_iterations(params):
     edge, _ = lenet5().split("conv1")
     features = np.random.default_rng(0).random((6, *edge.output_shape), np.float32)
     stage = Stage(paper_settings(lenet5(), "conv1"))
-    work = benchmark.attack_work(
-        "paper", edge, params, features, stage, split="conv1", chunk=4, steps=7
-    )
+    work = attack_work("paper", edge, params, features, stage, split="conv1", chunk=4, steps=7)
     run = work.run()
     assert run.image_iterations == 6 * 7 and run.seconds > 0
     assert work.images == 6 and work.whole == 5000 / 7
@@ -112,7 +113,7 @@ def test_a_training_and_what_it_learned_are_timed(params):
     dataset = data.load("mnist_5k", announce=lambda line: None)
     dataset = dataclasses.replace(dataset, attacker=dataset.attacker[:64])
     target = Target(lenet5(), params, "random", "", {})
-    fit, answer = benchmark.works(
+    fit, answer = works(
         "decoder",
         target,
         dataset,
@@ -128,7 +129,7 @@ def test_a_training_and_what_it_learned_are_timed(params):
     assert answer.run().image_iterations == 3
     # Forward and backward through the network, and the edge's answer.
     edge, _ = lenet5().split("fc2")
-    asked = benchmark.matrix_flops(edge.apply, params, np.zeros((1, 28, 28, 1), np.float32))
+    asked = flops.matrix_flops(edge.apply, params, np.zeros((1, 28, 28, 1), np.float32))
     assert 2 * answer.flops + asked < fit.flops < 3 * answer.flops + asked
 
 
@@ -151,13 +152,13 @@ def test_everything_is_timed_in_turn_and_medians_are_reported():
 
         def run():
             log.append(name)
-            return Run(60, next(durations))
+            return Timing(60, next(durations))
 
         images = 3 if phase == "attack" else 0
         return Work(name, "relu2", phase, 3, 1, run, images, 5.0, 0.25, 20.0, 512)
 
     jobs = [work("a", "attack", [2.0, 6.0, 3.0]), work("b", "fit", [1.0, 1.0, 1.0])]
-    a, b = benchmark.measure(jobs, {1: FixedPeak(log)}, repeats=3)
+    a, b = timing.measure(jobs, {1: FixedPeak(log)}, repeats=3)
     assert log == ["a", "b", *["peak", "a", "b"] * 3]
     assert a == {
         "method": "a",
@@ -183,7 +184,7 @@ def test_everything_is_timed_in_turn_and_medians_are_reported():
 
 def test_programs_of_earlier_processes_are_set_aside():
     before = jax.config.jax_compilation_cache_dir
-    with benchmark.compiled_anew():
+    with timing.compiled_anew():
         assert jax.config.jax_compilation_cache_dir != before
     assert jax.config.jax_compilation_cache_dir == before
 
@@ -193,12 +194,12 @@ def test_programs_of_earlier_processes_are_set_aside():
 
 def test_a_command_is_filled_in_with_words_of_the_shell():
     command = "run {images} {steps} ${HOME} {split} {other}"
-    filled = benchmark.fill(command, images=3, steps=7, split="a b")
+    filled = reference.fill(command, images=3, steps=7, split="a b")
     assert filled == "run 3 7 ${HOME} 'a b' {other}"
 
 
 def test_the_last_line_of_a_reference_is_its_seconds():
-    assert benchmark.run_reference("echo warming up; echo 1.5e-1") == 0.15
+    assert reference.run_reference("echo warming up; echo 1.5e-1") == 0.15
 
 
 @pytest.mark.parametrize(
@@ -213,7 +214,7 @@ def test_the_last_line_of_a_reference_is_its_seconds():
 )
 def test_a_reference_that_tells_no_seconds_is_refused(command, message):
     with pytest.raises(UserError, match=f"reference={command}: .*{message}"):
-        benchmark.run_reference(command)
+        reference.run_reference(command)
 
 
 # --- The picture ----------------------------------------------------------------------------------

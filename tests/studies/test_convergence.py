@@ -15,7 +15,7 @@ from PIL import Image
 
 from jaxinv.attacks.inversion.loop import Snapshot
 from jaxinv.attacks.whitebox import rmle
-from jaxinv.attacks.whitebox.settings import Settings
+from jaxinv.attacks.whitebox.settings import RmleSettings
 from jaxinv.attacks.whitebox.stage import Stage
 from jaxinv.errors import UsageError
 from jaxinv.measures import quality
@@ -168,7 +168,7 @@ def test_later_stages_carry_on_steps_and_seconds(edge, params):
 def test_an_attack_in_stages_is_followed_to_what_it_returns(edge, params):
     images = originals_of(5)
     features = np.asarray(edge.apply(params, images))
-    settings = Settings("adam", 6, learning_rate=0.05)
+    settings = RmleSettings("adam", 6, learning_rate=0.05)
 
     def slow_start(features, found):
         time.sleep(0.02)

@@ -24,7 +24,7 @@ from jaxinv.studies import runs
 from jaxinv.studies.defended import accuracy
 from jaxinv.studies.defended.accuracy import classified, judged
 from jaxinv.studies.defended.attackers import Attacker
-from jaxinv.studies.defended.choices import Choice, DefenseConfig, choices
+from jaxinv.studies.defended.choices import DefenseChoice, DefenseConfig, choices
 from jaxinv.studies.defended.deployment import Deployment
 from jaxinv.studies.defended.run import run_one
 from jaxinv.studies.defended.verdict import protection
@@ -67,7 +67,7 @@ def scene():
 
 def deployed(scene, *family, site="feature", kind="dropout", **changes):
     levels = tuple((level,) for level in family)
-    return Deployment(config_of(**changes), scene, "relu", Choice((kind,), (site,), levels))
+    return Deployment(config_of(**changes), scene, "relu", DefenseChoice((kind,), (site,), levels))
 
 
 # --- Flags --------------------------------------------------------------------------------------
@@ -76,22 +76,24 @@ def deployed(scene, *family, site="feature", kind="dropout", **changes):
 def test_every_defence_stands_at_every_site():
     found = choices(config_of(defense=("dropout", "gaussian"), site=("feature", "input")))
     assert found == [
-        Choice(("dropout",), ("feature",), None),
-        Choice(("dropout",), ("input",), None),
-        Choice(("gaussian",), ("feature",), None),
-        Choice(("gaussian",), ("input",), None),
+        DefenseChoice(("dropout",), ("feature",), None),
+        DefenseChoice(("dropout",), ("input",), None),
+        DefenseChoice(("gaussian",), ("feature",), None),
+        DefenseChoice(("gaussian",), ("input",), None),
     ]
 
 
 def test_what_is_given_twice_is_done_once():
     found = choices(config_of(defense=("dropout", " dropout"), level=(".2", "0.2", "0")))
-    assert found == [Choice(("dropout",), ("feature",), ((0.2,), (0.0,)))]
+    assert found == [DefenseChoice(("dropout",), ("feature",), ((0.2,), (0.0,)))]
 
 
 def test_several_are_written_with_a_plus():
     config = config_of(defense=("dropout+clip",), site=("input+feature",), level=(".2+.1", "0+0"))
     (found,) = choices(config)
-    assert found == Choice(("dropout", "clip"), ("input", "feature"), ((0.2, 0.1), (0.0, 0.0)))
+    assert found == DefenseChoice(
+        ("dropout", "clip"), ("input", "feature"), ((0.2, 0.1), (0.0, 0.0))
+    )
     (found,) = choices(dataclasses.replace(config, site=("feature",)))
     assert found.sites == ("feature", "feature")
 

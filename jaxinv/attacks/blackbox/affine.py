@@ -35,7 +35,7 @@ class Matrix(NamedTuple):
     factor: tuple[np.ndarray, bool]
 
 
-class Attempt(NamedTuple):
+class AffineAttempt(NamedTuple):
     """Attempt at an affine edge.
 
     Attributes:
@@ -60,7 +60,7 @@ def ask(
     *,
     key: Array,
     num_queries: int,
-) -> Attempt:
+) -> AffineAttempt:
     """Queries every value of an image by itself, unless that cannot help.
 
     Two probes reveal most edges that are not affine. Without queries for these, observed features
@@ -75,12 +75,12 @@ def ask(
     """
     size, values = int(np.prod(image_shape)), int(np.prod(features.shape[1:]))
     if num_queries < size + 1 or values < size or values * size > _MOST_VALUES:
-        return Attempt(None, 0, 0)
+        return AffineAttempt(None, 0, 0)
 
     query = query if isinstance(query, Partial) else Partial(query)
     probes = _PROBES if num_queries >= size + 1 + _PROBES else 0
     if not probes and features.min() >= 0 and (features == 0).mean() > 0.01:
-        return Attempt(None, 0, 0)
+        return AffineAttempt(None, 0, 0)
     black = np.zeros((1, *image_shape), np.float32)
     offset = np.asarray(_flat(query, key, black, np.zeros(1, np.int32)))[0]
     if probes:
@@ -89,7 +89,7 @@ def ask(
         whole, half = np.asarray(_flat(query, key, np.concatenate([image, image / 2]), places))
         bent = np.linalg.norm(half - (whole + offset) / 2)
         if not bent <= _TOLERANCE * np.linalg.norm(whole - offset):
-            return Attempt(None, 0, probes + 1)
+            return AffineAttempt(None, 0, probes + 1)
 
     weight = devices.in_slices(
         _impulses,
@@ -98,7 +98,7 @@ def ask(
         shared=(query, key),
     )
     weight -= offset
-    return Attempt(_factorised(weight, offset), size + 1, probes)
+    return AffineAttempt(_factorised(weight, offset), size + 1, probes)
 
 
 @jax.jit

@@ -27,7 +27,7 @@ from jaxinv.networks.convolution import conv_general_dilated
 _DENSE_SHARE, _DENSE_CHANNELS = 8, 64  # of an image's side, the grid for features without places
 
 
-class Layer(NamedTuple):
+class Transposed(NamedTuple):
     """A transposed convolution.
 
     Attributes:
@@ -45,7 +45,7 @@ class Layer(NamedTuple):
     size: tuple[int, int]
 
 
-def plan(feature_shape: Sequence[int], image_shape: Sequence[int]) -> list[Layer]:
+def plan(feature_shape: Sequence[int], image_shape: Sequence[int]) -> list[Transposed]:
     """The layers from features `(h, w, c)` to images `(H, W, C)`.
 
     Features that have more rows or columns than the image need be reduced to its size before.
@@ -72,7 +72,7 @@ def plan(feature_shape: Sequence[int], image_shape: Sequence[int]) -> list[Layer
     widths = [channels] * max(hidden - 1, 0) + [max(channels // 2, 1)] * min(hidden, 1)
     widths.append(image_shape[2])
     return [
-        Layer(kernel, (row[0], column[0]), padding, width, (row[1], column[1]))
+        Transposed(kernel, (row[0], column[0]), padding, width, (row[1], column[1]))
         for row, column, width in zip(*ways, widths, strict=True)
     ]
 

@@ -57,7 +57,7 @@ class _Asker(LearnedAttack):
         self._keys = inverse.split_key(key)
         # A black-box attacker has no other use for this one.
         self._key_affine, self._key_held = jax.random.split(self._keys.correction)
-        self._tried: affine.Attempt | None = None
+        self._tried: affine.AffineAttempt | None = None
         self._learned: InvertedQueries | None = None
         self._asking_seconds = 0.0
 
@@ -75,7 +75,7 @@ class _Asker(LearnedAttack):
         self._learned = self._learned or self._learn(tried)
         return self._learned.invert(observed)
 
-    def _ask(self, first: np.ndarray) -> affine.Attempt:
+    def _ask(self, first: np.ndarray) -> affine.AffineAttempt:
         if self._tried is None:
             began = time.perf_counter()
             self._tried = affine.ask(
@@ -88,7 +88,7 @@ class _Asker(LearnedAttack):
             self._asking_seconds = time.perf_counter() - began
         return self._tried
 
-    def _learn(self, tried: affine.Attempt) -> InvertedQueries:
+    def _learn(self, tried: affine.AffineAttempt) -> InvertedQueries:
         number = self._attack.num_queries
         left = number - tried.impulses
         if left < FEWEST_QUERIES:

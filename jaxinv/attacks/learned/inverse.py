@@ -27,7 +27,7 @@ _LINEAR_FEATURES = 5000  # up to so many features the best linear map is part; m
 _SAMPLE = 500  # queries whose features tell their scale
 
 
-class Keys(NamedTuple):
+class AttackerKeys(NamedTuple):
     """Keys of an attacker's randomness, by use, in white-box and black-box attacks alike."""
 
     curvature: Array
@@ -35,9 +35,9 @@ class Keys(NamedTuple):
     correction: Array
 
 
-def split_key(key: Array) -> Keys:
+def split_key(key: Array) -> AttackerKeys:
     """Splits an attacker's key. Attackers of one key train one inverse map, which they share."""
-    return Keys(*jax.random.split(key, 3))
+    return AttackerKeys(*jax.random.split(key, 3))
 
 
 def learn(

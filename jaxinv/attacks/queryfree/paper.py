@@ -16,7 +16,7 @@ from jaxinv.attacks.queryfree.shadowed import ShadowedEdge, designed, look_recti
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.attacks.stopwatch import Stopwatch
 from jaxinv.attacks.whitebox import rmle
-from jaxinv.attacks.whitebox.settings import Settings, paper_settings
+from jaxinv.attacks.whitebox.settings import RmleSettings, paper_settings
 from jaxinv.defenses import NONE
 from jaxinv.networks import Network, Params
 
@@ -74,7 +74,7 @@ def _inverted(network: Network, params: Params, observed: Features) -> Reconstru
     return rmle.invert(network, params, observed, inversion_settings(network))
 
 
-def inversion_settings(network: Network) -> Settings:
+def inversion_settings(network: Network) -> RmleSettings:
     """Returns the authors' settings for a shadow: those for an edge, but 500 large steps."""
     settings = paper_settings(network, network.cuts[-1])
     return dataclasses.replace(settings, steps=500, learning_rate=0.1, tv_weight=2.0, tv_start=2.0)

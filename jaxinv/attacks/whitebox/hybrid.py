@@ -17,7 +17,7 @@ from jaxinv.attacks.stopwatch import Stopwatch
 from jaxinv.attacks.whitebox import trials
 from jaxinv.attacks.whitebox.map import MOST_TRIALS, ImagePrior, choose_ends, image_prior
 from jaxinv.attacks.whitebox.rmle import StagedAttack, identity_of
-from jaxinv.attacks.whitebox.settings import Settings, hybrid_settings, map_settings
+from jaxinv.attacks.whitebox.settings import RmleSettings, hybrid_settings, map_settings
 from jaxinv.attacks.whitebox.stage import Estimate, Stage, run_stage
 from jaxinv.attacks.whitebox.trials import Lessons
 
@@ -33,7 +33,7 @@ class HybridAttack(Attack[EdgeKnown]):
     others from a trained correction of what the stage before finds.
 
     Attributes:
-      overrides: fields of `Settings` in place of the method's own, in every stage.
+      overrides: fields of `RmleSettings` in place of the method's own, in every stage.
       fit_steps: of training the inverse map, and each correction.
       chunk: as for `rmle.invert`.
     """
@@ -52,7 +52,7 @@ class HybridAttack(Attack[EdgeKnown]):
         return identity_of(settings, self.chunk, fit_steps=self.fit_steps)
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> RmleSettings:
         """Of the stages behind the first."""
         return dataclasses.replace(hybrid_settings(), **self.overrides)
 
@@ -82,7 +82,7 @@ class _Course:
         known: EdgeKnown,
         lessons: Lessons,
         prior: ImagePrior,
-        keys: inverse.Keys,
+        keys: inverse.AttackerKeys,
         shelf: Shelf,
         stopwatch: Stopwatch,
     ):

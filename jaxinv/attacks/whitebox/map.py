@@ -15,7 +15,7 @@ from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.attacks.stopwatch import Stopwatch
 from jaxinv.attacks.whitebox import trials
 from jaxinv.attacks.whitebox.rmle import StagedAttack, identity_of
-from jaxinv.attacks.whitebox.settings import Settings, map_settings
+from jaxinv.attacks.whitebox.settings import RmleSettings, map_settings
 from jaxinv.attacks.whitebox.stage import Stage, run_stage
 from jaxinv.attacks.whitebox.trials import Chosen, Lessons
 from jaxinv.defenses import Joined
@@ -33,7 +33,7 @@ class MapAttack(Attack[EdgeKnown]):
     """One stage of Levenberg-Marquardt with a Gaussian prior of the attacker's images.
 
     Attributes:
-      overrides: fields of `Settings` in place of the method's own.
+      overrides: fields of `RmleSettings` in place of the method's own.
       chunk: as for `rmle.invert`.
     """
 
@@ -43,7 +43,7 @@ class MapAttack(Attack[EdgeKnown]):
     knowledge: ClassVar[str] = "the edge's layers and parameters; surrogate images"
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> RmleSettings:
         return dataclasses.replace(map_settings(), **self.overrides)
 
     @property
@@ -120,7 +120,7 @@ def choose_ends(
       means: `[N, H, W, C]`, what its `estimate` makes of the trial images; None if it has none.
     """
 
-    def ending(end: float, share: float) -> Settings:
+    def ending(end: float, share: float) -> RmleSettings:
         return dataclasses.replace(
             stage.settings,
             tv_weight=end,
@@ -139,7 +139,7 @@ def _best(
     known: EdgeKnown,
     lessons: Lessons,
     stage: Stage,
-    options: list[Settings],
+    options: list[RmleSettings],
     means: np.ndarray | None,
 ) -> Tried:
     seen, size = trials.undefended(known, lessons.trial), len(lessons.trial)

@@ -24,7 +24,7 @@ from jaxinv.attacks.attack import (
 from jaxinv.attacks.inversion.loop import Snapshot
 from jaxinv.attacks.inversion.solvers import Result
 from jaxinv.attacks.shelf import NOWHERE, Shelf
-from jaxinv.attacks.whitebox.settings import Settings, paper_settings, tv_settings
+from jaxinv.attacks.whitebox.settings import RmleSettings, paper_settings, tv_settings
 from jaxinv.attacks.whitebox.stage import Stage, run_stage
 from jaxinv.constants.paper import resolve_lambda
 from jaxinv.defenses import Joined
@@ -36,7 +36,7 @@ def invert(
     edge: Network,
     params: Params,
     features: Features,
-    attack: Settings | Sequence[Stage],
+    attack: RmleSettings | Sequence[Stage],
     *,
     chunk: int | None = None,
     watch: Callable[[int, Snapshot], None] | None = None,
@@ -58,7 +58,7 @@ def invert(
     Returns:
       The reconstruction of the last stage, with the times of all; see `stage.run_stage`.
     """
-    stages = [Stage(attack)] if isinstance(attack, Settings) else attack
+    stages = [Stage(attack)] if isinstance(attack, RmleSettings) else attack
     images, seconds, compile_seconds = None, 0.0, 0.0
     for number, stage in enumerate(stages):
         began = time.perf_counter()
@@ -143,7 +143,7 @@ class Rmle(Attack[EdgeKnown]):
       chunk: as for `invert`.
     """
 
-    settings: Settings
+    settings: RmleSettings
     chunk: int | None = None
 
     knowledge: ClassVar[str] = "the edge's layers and parameters; no images"
@@ -170,7 +170,7 @@ def paper(
 
     Args:
       network, cut: decide the weight of the total variation.
-      overrides: fields of `Settings` in place of the method's own.
+      overrides: fields of `RmleSettings` in place of the method's own.
       tv_weight: "code" or "printed", the weight that the authors' program or the paper has at this
         cut, or a number as text; by default that of the program.
       chunk: as for `invert`.
@@ -211,7 +211,7 @@ def _weighted(
     return given
 
 
-def identity_of(settings: Settings, chunk: int | None, **others: Any) -> dict[str, Any]:
+def identity_of(settings: RmleSettings, chunk: int | None, **others: Any) -> dict[str, Any]:
     """Returns what identifies an attack in stages.
 
     A chunk changes the result by its rounding; the default is the device's affair.

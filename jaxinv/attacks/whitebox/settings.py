@@ -12,7 +12,7 @@ SOLVERS = ("amsgrad", "adam", "lbfgs", "lm")
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class RmleSettings:
     """Settings of rMLE.
 
     Attributes:
@@ -65,13 +65,13 @@ class Settings:
         return np.array([start, end], np.float32)
 
 
-def paper_settings(network: Network, cut: str) -> Settings:
+def paper_settings(network: Network, cut: str) -> RmleSettings:
     """The settings of the authors' program: what the paper's figures were made with.
 
     Source: He, Zhang & Lee 2021, section III-A, and the program that they published.
     """
     weight = code_lambda(network, cut)
-    return Settings(
+    return RmleSettings(
         solver="amsgrad",
         steps=5000,
         learning_rate=1e-2,
@@ -86,13 +86,13 @@ def paper_settings(network: Network, cut: str) -> Settings:
     )
 
 
-def tv_settings(network: Network, cut: str) -> Settings:
+def tv_settings(network: Network, cut: str) -> RmleSettings:
     """A first-order attack with total variation as its only prior; one rule for every network.
 
     An affine edge needs no prior. Everything else was chosen on the attacker's images.
     """
     affine = network.split(cut)[0].is_affine
-    return Settings(
+    return RmleSettings(
         solver="adam",
         steps=1000,
         learning_rate=0.2,
@@ -101,12 +101,12 @@ def tv_settings(network: Network, cut: str) -> Settings:
     )
 
 
-def map_settings() -> Settings:
+def map_settings() -> RmleSettings:
     """Levenberg-Marquardt with total variation and a Gaussian prior; weights as they start.
 
     The attacker chooses on trial images where they end (`trials`).
     """
-    return Settings(
+    return RmleSettings(
         solver="lm",
         steps=20,
         cg_steps=24,
@@ -119,7 +119,7 @@ def map_settings() -> Settings:
     )
 
 
-def hybrid_settings() -> Settings:
+def hybrid_settings() -> RmleSettings:
     """Settings of `map_settings` for a start that is near: the weights begin lower."""
     return dataclasses.replace(
         map_settings(), steps=10, cg_steps=15, tv_start=0.1, prior_start=0.003

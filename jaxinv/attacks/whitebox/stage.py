@@ -18,7 +18,7 @@ from jaxinv.attacks.inversion.loop import MakeObjective, Snapshot, chunk_size, m
 from jaxinv.attacks.inversion.objectives import Objective
 from jaxinv.attacks.inversion.priors import Gaussian
 from jaxinv.attacks.inversion.solvers import FirstOrder, Lbfgs, LevenbergMarquardt, Solver, amsgrad
-from jaxinv.attacks.whitebox.settings import Settings
+from jaxinv.attacks.whitebox.settings import RmleSettings
 from jaxinv.defenses import Structure
 from jaxinv.networks import Network, Params
 
@@ -39,7 +39,7 @@ class Stage:
         the place of Eq. 1a; its levels are an argument of `run_stage`. Empty for none.
     """
 
-    settings: Settings
+    settings: RmleSettings
     prior: Gaussian | None = None
     estimate: Estimate | None = None
     structure: Structure = ()
@@ -65,7 +65,7 @@ def run_stage(
       watch: is shown the iterates in work, in unit space.
       stage: what to run; its `estimate` and its settings' weights are not used.
       means: `[N, H, W, C]`, what its `estimate` returned; None if it has none.
-      weights: `[N, 2, 2]`, for each image, as `Settings.weights`.
+      weights: `[N, 2, 2]`, for each image, as `RmleSettings.weights`.
       levels: `[N, P]`, of each step of the stage's structure for each image, as combined releases
         have them; None where it has none.
 
@@ -162,7 +162,7 @@ _ARGUMENTS: dict[str, Any] = dict.fromkeys(
 )
 
 
-def _coordinates(edge: Network, settings: Settings) -> tuple[np.ndarray | np.float32, ...]:
+def _coordinates(edge: Network, settings: RmleSettings) -> tuple[np.ndarray | np.float32, ...]:
     """`mean` and `std` such that `x = z * std + mean`, for the `z` that is optimised."""
     if settings.space == "unit" or edge.mean is None:
         return np.float32(0), np.float32(1)
@@ -172,7 +172,7 @@ def _coordinates(edge: Network, settings: Settings) -> tuple[np.ndarray | np.flo
 
 
 @functools.cache
-def _solver(settings: Settings) -> Solver:
+def _solver(settings: RmleSettings) -> Solver:
     if settings.solver == "lm":
         return LevenbergMarquardt(cg_steps=settings.cg_steps)
     if settings.solver == "lbfgs":
@@ -185,7 +185,7 @@ def _solver(settings: Settings) -> Solver:
 
 @functools.lru_cache(maxsize=64)
 def _objective(
-    edge: Network, settings: Settings, has_tv: bool, structure: Structure
+    edge: Network, settings: RmleSettings, has_tv: bool, structure: Structure
 ) -> MakeObjective:
     mean, std = _coordinates(edge, settings)
     before, limit = edge.before_rectifier() if settings.hinge else None, edge.rectifier_limit

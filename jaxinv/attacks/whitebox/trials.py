@@ -89,7 +89,7 @@ def choose(
 
     Args:
       attack: `(means [O L N, H, W, C], weights [O L, 2, 2]) -> images [O L N, H, W, C]`.
-      options: `[O, L, 2, 2]`, weights as `Settings.weights`.
+      options: `[O, L, 2, 2]`, weights as `RmleSettings.weights`.
       means: `[L N, H, W, C]`, where to start; None without an estimate.
       trial: `[N, H, W, C]`, the originals, the same for each defense.
     """

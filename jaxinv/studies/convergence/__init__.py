@@ -62,7 +62,7 @@ class ConvergenceConfig(AttackConfig):
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """Returns the fields of `Settings` that are not the methods' own."""
+        """Returns the fields of `RmleSettings` that are not the methods' own."""
         return {} if self.steps is None else {"steps": self.steps}
 
 

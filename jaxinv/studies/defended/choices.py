@@ -89,7 +89,7 @@ class DefenseConfig(AttackConfig):
         return "-".join(self.attacker)
 
 
-class Choice(NamedTuple):
+class DefenseChoice(NamedTuple):
     """Defense as flags name it: kinds and sites, as many, and levels of each."""
 
     kinds: tuple[str, ...]
@@ -97,7 +97,7 @@ class Choice(NamedTuple):
     levels: tuple[tuple[float, ...], ...] | None
 
 
-def choices(config: DefenseConfig) -> list[Choice]:
+def choices(config: DefenseConfig) -> list[DefenseChoice]:
     """Returns every defense at every site, checked.
 
     Raises:
@@ -121,7 +121,7 @@ def choices(config: DefenseConfig) -> list[Choice]:
             levels = tuple(dict.fromkeys(_level(text, len(kinds)) for text in config.level))
         elif len(kinds) > 1:
             raise UsageError(f"--level is missing: {defense} has none of its own.")
-        choice = Choice(kinds, sites, levels)
+        choice = DefenseChoice(kinds, sites, levels)
         family_of(choice, lambda kind, site: 1.0)
         found.append(choice)
     return list(dict.fromkeys(found))
@@ -147,7 +147,7 @@ def _level(text: str, count: int) -> tuple[float, ...]:
     return numbers
 
 
-def family_of(choice: Choice, norm: Callable[[str, str], float]) -> list[Defense]:
+def family_of(choice: DefenseChoice, norm: Callable[[str, str], float]) -> list[Defense]:
     """Returns the defenses of a choice, which differ in their levels; clipping asks for `norm`."""
     mechanisms = [_mechanism(*each, norm) for each in zip(choice.kinds, choice.sites, strict=True)]
     levels = choice.levels or tuple((level,) for level in mechanisms[0].sweep)

@@ -12,7 +12,7 @@ from jaxinv.measures import intervals
 from jaxinv.networks import Params
 from jaxinv.studies import runs
 from jaxinv.studies.defended.accuracy import classified, undefended
-from jaxinv.studies.defended.choices import Choice, DefenseConfig, family_of
+from jaxinv.studies.defended.choices import DefenseChoice, DefenseConfig, family_of
 from jaxinv.training import retraining
 
 _NORM_IMAGES = 2000
@@ -21,7 +21,7 @@ _NORM_IMAGES = 2000
 class Deployment:
     """Defense at all its levels, and the target that lives with it at each."""
 
-    def __init__(self, config: DefenseConfig, scene: runs.Scene, cut: str, choice: Choice):
+    def __init__(self, config: DefenseConfig, scene: runs.Scene, cut: str, choice: DefenseChoice):
         network, params = scene.target.network, scene.target.params
         self.cut, self.edge, self.cloud = cut, *network.split(cut)
         own = scene.dataset.target

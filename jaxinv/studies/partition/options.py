@@ -134,7 +134,7 @@ class Option(NamedTuple):
         return costs.sent_bytes(price.features, plain(self.defense.describe()))
 
 
-def choices(config: PartitionConfig) -> list[defended.Choice]:
+def choices(config: PartitionConfig) -> list[defended.DefenseChoice]:
     """The defences as families that are attacked together.
 
     Raises:
@@ -156,7 +156,7 @@ def choices(config: PartitionConfig) -> list[defended.Choice]:
     host = next((key for key in families if key[0] != "nopeek" and "+" not in key[0]), None)
     if undefended:
         families.setdefault(host or ("dropout", "feature"), []).insert(0, "0")
-    found: list[defended.Choice] = []
+    found: list[defended.DefenseChoice] = []
     for (kind, site), levels in families.items():
         own = config.attacks(defense=(kind,), site=(site,), level=tuple(levels))
         found += defended.choices(own)
@@ -164,7 +164,7 @@ def choices(config: PartitionConfig) -> list[defended.Choice]:
     return found
 
 
-def _check_trained_in(choice: defended.Choice) -> None:
+def _check_trained_in(choice: defended.DefenseChoice) -> None:
     """At level 0 the edge is trained on all the same: that is another edge, and not no defence."""
     for column, kind in enumerate(choice.kinds):
         trains = kind in MECHANISMS and MECHANISMS[kind].penalty is not None
@@ -176,7 +176,7 @@ def _check_trained_in(choice: defended.Choice) -> None:
 
 
 def attacked(
-    config: PartitionConfig, scene: runs.Scene, chosen: Sequence[defended.Choice]
+    config: PartitionConfig, scene: runs.Scene, chosen: Sequence[defended.DefenseChoice]
 ) -> list[Option]:
     """Every choice, cut by cut."""
     attacks = config.attacks()

@@ -15,7 +15,7 @@ from jaxinv.attacks.inversion.solvers import Result
 from jaxinv.attacks.whitebox import rmle
 from jaxinv.attacks.whitebox.settings import (
     SOLVERS,
-    Settings,
+    RmleSettings,
     map_settings,
     paper_settings,
     tv_settings,
@@ -234,7 +234,7 @@ def test_a_stage_starts_from_its_estimate_and_hands_on_what_it_finds():
         np.testing.assert_array_equal(given[np.arange(3)], features)
         return np.full_like(images, 0.25) if found is None else found
 
-    still = Settings("adam", 1, learning_rate=0.0)
+    still = RmleSettings("adam", 1, learning_rate=0.0)
     stages = [Stage(still, estimate=estimate), Stage(still, estimate=estimate)]
     found = rmle.invert(edge, params, features, stages)
     np.testing.assert_array_equal(found.images, np.full_like(images, 0.25))
