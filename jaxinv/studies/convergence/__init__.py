@@ -125,7 +125,6 @@ def _run_cut(
             "attacks": {method: attack for method, (attack, _) in found.items()},
             "curves": {method: curves for method, (_, curves) in found.items()},
         }
-        draw(folder, record)
         records.write(folder, record, images=None)
 
     label = f"{scene.dataset.name}-{cut}-{'+'.join(methods)}-n{config.num_images}-s{config.seed}"
