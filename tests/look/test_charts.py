@@ -120,6 +120,11 @@ def test_any_text_and_any_number_is_drawn(tmp_path, kind):
     assert "no such formula" in svg and "\x1b" not in svg
 
 
+def test_numbers_of_numpy_are_drawn():
+    rows = [{"split": "a", "num_queries": np.int64(9), **quality(np.float32(20.0))}]
+    assert "<path" in vl_convert.vegalite_to_svg(style.picture(queries.figure(rows)))
+
+
 def test_a_file_that_cannot_be_written_is_a_users_mistake_and_leaves_nothing(tmp_path, monkeypatch):
     figure = learning.figure({})
     (tmp_path / "file").touch()

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from jaxinv.look.text import printable
 from jaxinv.store.files import atomic_write
 
@@ -327,4 +329,6 @@ def _cleaned(value: Any) -> Any:
         return [_cleaned(each) for each in value]
     if isinstance(value, str):
         return printable(value)
+    if isinstance(value, np.generic):
+        value = value.item()
     return finite(value) if isinstance(value, float) else value
