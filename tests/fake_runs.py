@@ -4,11 +4,24 @@ import itertools
 
 import numpy as np
 
-from jaxinv.store import records
+from jaxinv.networks import cifar_cnn, lenet5
+from jaxinv.store import record, records
+
+KEYS = frozenset(
+    (
+        *("kind", "schema", "code", "cuts", "experiment", "dataset", "data_source", "split"),
+        *("method", "attacker_knowledge", "surrogate", "seed", "num_images", "defense"),
+        *("releases", "accuracy", "accuracy_undefended", "psnr_mean", "psnr_std", "psnr_median"),
+        *("ssim_mean", "ssim_std", "psnr", "ssim", "mse", "exact_fraction", "diverged", "paper"),
+        *("reid_top1", "reid_ci", "psnr_ci", "ssim_ci", "compile_s", "fit_s", "attack_s"),
+        *("images_per_s", "device", "versions", "config", "config_hash"),
+    )
+)
+"""Of every record of an attack, whichever script made it."""
 
 VERSIONS = {"jaxinv": "0.1.0", "jax": "0.10.2", "dm-pix": None, "python": "3.11.7"}
 NONE = {"kind": "none", "site": "feature", "level": 0.0}
-CUTS = ("conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "fc1", "relu3", "fc2", "relu4", "fc3")
+CUTS = lenet5().cuts
 _KNOWN = {
     "whitebox": "the edge's layers and parameters; surrogate images",
     "blackbox": "answers to queries of the release; surrogate images",
@@ -27,13 +40,18 @@ def digits(count=12, shape=(28, 28, 1), seed=0):
     return images.astype(np.float32)
 
 
-def attack(workdir, experiment="whitebox", *, images=True, folder=None, **values):
-    """Writes a run that attacked; returns its record. `values` are fields of it."""
+def attack_fields(experiment="whitebox", **values):
+    """A record of an attack; `values` are fields of it, and `quality` its PSNR and SSIM."""
     threat = values.get("threat_model", experiment)
     config = {"experiment": experiment, "surrogate": "attacker", **values.pop("config", {})}
     quality = values.pop("quality", (20.0, 0.8))
-    record = {
+    network = cifar_cnn() if values.get("dataset") == "cifar10" else lenet5()
+    fields = {
+        "kind": "attack",
+        "schema": record.SCHEMA,
         "experiment": experiment,
+        "code": "0123456789ab",
+        "cuts": list(network.cuts),
         "dataset": "mnist",
         "data_source": "tfds mnist:3.0.1 (array_record)",
         "data_fingerprint": "1a17c400a020",
@@ -66,14 +84,20 @@ def attack(workdir, experiment="whitebox", *, images=True, folder=None, **values
         "reid_gallery": 1000,
         "exact_fraction": 0.0,
         "diverged": 0,
-        "psnr": np.full(200, np.float64(quality[0] or 0)),
-        "ssim": np.full(200, np.float64(quality[1] or 0)),
+        "psnr": [quality[0]] * 200,
+        "ssim": [quality[1]] * 200,
+        "mse": [None if quality[0] is None else 10 ** (-quality[0] / 10)] * 200,
         "device": "cpu: Some Processor x2",
         "versions": VERSIONS,
         "config": config,
         **values,
     }
-    record["config_hash"] = records.config_hash({**config, "record": repr(record)})
+    return fields | {"config_hash": records.config_hash({**config, "record": repr(fields)})}
+
+
+def attack(workdir, experiment="whitebox", *, images=True, folder=None, **values):
+    """Writes a run that attacked; returns its record. `values` are as for `attack_fields`."""
+    record = attack_fields(experiment, **values)
     name = folder or f"{record['split']}-{record['method']}-{record['config_hash']}"
     pictures = None
     if images:
@@ -144,7 +168,9 @@ def partition(
     """Writes a run that compared choices."""
     config = {"experiment": "partition", "n": len(choices)}
     record = {
+        "kind": "partition",
         "experiment": "partition",
+        "cuts": list(lenet5().cuts),
         "dataset": "mnist",
         "data_source": "tfds mnist:3.0.1 (array_record)",
         "data_fingerprint": "1a17c400a020",

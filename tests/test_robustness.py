@@ -33,7 +33,7 @@ def numbers(workdir):
     """Of every run of a work folder, what does not depend on time."""
     found = records.find(workdir)
     keys = ("split", "psnr", "ssim", "psnr_mean", "reid_top1", "config_hash")
-    return [[record[key] for key in keys] for record in found]
+    return [[record.fields[key] for key in keys] for record in found]
 
 
 # --- Signals --------------------------------------------------------------------------------------

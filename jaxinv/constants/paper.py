@@ -6,13 +6,13 @@ with, whose terms are means over normalised values. The two differ in scale.
 """
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jaxinv.errors import UsageError
 
 if TYPE_CHECKING:  # reports, which read this, do not wait for JAX
     from jaxinv.networks import Network
+    from jaxinv.store.record import Attack
 
 
 class Figure(NamedTuple):
@@ -84,30 +84,29 @@ def resolve_lambda(text: str, network: "Network", cut: str) -> float:
     return value
 
 
-def spread(record: Mapping[str, Any]) -> float:
-    """How far a record's mean PSNR may be off, dB: half its 95% interval, or between seeds.
+def spread(record: "Attack") -> float:
+    """Returns how far a record's mean PSNR may be off, in dB: half its 95% interval, or over seeds.
 
     NaN where it is not known.
     """
-    over_seeds = record.get("psnr_seed_std")
-    if over_seeds is not None:
-        return float(over_seeds)
-    low, high = record["psnr_ci"]
+    if record.psnr_seed_std is not None:
+        return record.psnr_seed_std
+    low, high = record.psnr_ci
     return math.nan if low is None or high is None else (high - low) / 2
 
 
-def why(record: Mapping[str, Any]) -> str | None:
-    """Why a record differs from what the paper prints; None where it prints nothing or it does not.
+def why(record: "Attack") -> str | None:
+    """Returns why a record differs from the paper, by more than twice `spread`; None if not.
 
-    To differ is by more than twice `spread`. The reasons are what the paper leaves open.
+    The reasons are what the paper leaves open.
     """
-    printed, psnr = record["paper"], record["psnr_mean"]
-    if not printed or psnr is None or not abs(psnr - printed["psnr"]) > 2 * spread(record):
+    printed, psnr = record.paper, record.psnr_mean
+    if not printed or psnr is None or not abs(psnr - printed.psnr) > 2 * spread(record):
         return None
-    if record["method"] != "paper":
-        more = "recovers more" if psnr > printed["psnr"] else "recovers less"
+    if record.method != "paper":
+        more = "recovers more" if psnr > printed.psnr else "recovers less"
         return f"Another attack than the paper's; it {more}."
-    return _LEFT_OPEN.get(record["experiment"])
+    return _LEFT_OPEN.get(record.experiment)
 
 
 _LEFT_OPEN = {

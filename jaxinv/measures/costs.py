@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
 from jaxinv.networks import Network, Params
 from jaxinv.networks.convolution import computed_as
 
@@ -57,7 +58,7 @@ def split_costs(network: Network, params: Params | None = None) -> list[CutCost]
         params = jax.eval_shape(network.init, jax.random.key(0))
     total = _flops(network, params)
     pixels = math.prod(network.input_shape)
-    rows = [CutCost("cloud-only", 0.0, total, 0, 0, pixels, network.input_shape, pixels)]
+    rows = [CutCost(CLOUD_ONLY, 0.0, total, 0, 0, pixels, network.input_shape, pixels)]
     peak, inputs, before = 0, _FLOAT * pixels, 0
     for cut in network.cuts:
         edge, _ = network.split(cut)
@@ -71,7 +72,7 @@ def split_costs(network: Network, params: Params | None = None) -> list[CutCost]
         size, shape = _FLOAT * count, network.shapes[cut]
         rows.append(CutCost(cut, done, max(0.0, total - done), count, size, peak, shape, outputs))
     whole = rows[-1]
-    return [*rows, whole._replace(split="edge-only", cloud_flops=0.0, features=(), sent_bytes=0)]
+    return [*rows, whole._replace(split=EDGE_ONLY, cloud_flops=0.0, features=(), sent_bytes=0)]
 
 
 def _flops(network: Network, params: Params) -> float:

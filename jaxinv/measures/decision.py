@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxinv.store import records
+from jaxinv.store.record import Attack, level_text
 
 PREFERENCES = ("privacy", "accuracy", "latency", "energy")
 
@@ -71,7 +71,7 @@ class Constraints:
         return {name: value for name, value in given.items() if value is not None}
 
 
-def worst(attacks: Sequence[Row]) -> dict[str, Any]:
+def worst(attacks: Sequence[Attack]) -> dict[str, Any]:
     """Returns the greatest leakage of a choice, each measure by the attack that is best in it.
 
     Args:
@@ -87,35 +87,37 @@ def worst(attacks: Sequence[Row]) -> dict[str, Any]:
     if not attacks:
         raise ValueError("Expected at least one attack.")
     found: dict[str, Any] = {}
-    for name, interval in (
-        ("psnr_mean", "psnr_ci"),
-        ("ssim_mean", "ssim_ci"),
-        ("reid_top1", "reid_ci"),
-    ):
+    for name, interval in _LEAKS.items():
         best = _best(attacks, name)
-        ends = [record[interval][1] for record in attacks if record[interval][1] is not None]
-        found |= {name: best[name], interval: [best[interval][0], max(ends, default=None)]}
+        ends = [end for each in attacks if (end := getattr(each, interval)[1]) is not None]
+        low = getattr(best, interval)[0]
+        found |= {name: getattr(best, name), interval: [low, max(ends, default=None)]}
     return found | {
         "attacker": attacker(_best(attacks, "ssim_mean")),
-        "diverged": any(record["diverged"] for record in attacks),
+        "diverged": any(record.diverged for record in attacks),
     }
 
 
-def _best(attacks: Sequence[Row], name: str) -> Row:
+_LEAKS = {"psnr_mean": "psnr_ci", "ssim_mean": "ssim_ci", "reid_top1": "reid_ci"}
+
+
+def _best(attacks: Sequence[Attack], name: str) -> Attack:
     """Returns the attack with the highest mean; one that diverged altogether has none."""
-    return max(attacks, key=lambda record: -math.inf if record[name] is None else record[name])
+
+    def rank(record: Attack) -> float:
+        mean = getattr(record, name)
+        return -math.inf if mean is None else mean
+
+    return max(attacks, key=rank)
 
 
-def attacker(record: Row) -> dict[str, str]:
+def attacker(record: Attack) -> dict[str, str]:
     """Returns the attacker of a record: `threat_model`, `method`, and `surrogate` if "same".
 
     The surrogate "same" means the target's own training images.
     """
-    named = {
-        "threat_model": str(record.get("threat_model", record["experiment"])),
-        "method": str(record["method"]),
-    }
-    return named | ({"surrogate": "same"} if record.get("surrogate") == "same" else {})
+    named = {"threat_model": record.threat, "method": record.method}
+    return named | ({"surrogate": "same"} if record.surrogate == "same" else {})
 
 
 def attacker_name(who: Mapping[str, Any]) -> str:
@@ -219,4 +221,4 @@ def defense_name(defense: Row) -> str:
     if defense["kind"] == "none":
         return "none"
     site = " at the input" if defense["site"] == "input" else ""
-    return f"{defense['kind']} {records.level_text(defense)}{site}"
+    return f"{defense['kind']} {level_text(defense['level'])}{site}"

@@ -4,7 +4,17 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jaxinv.constants import paper
-from jaxinv.paper.parts import Done, Record
+from jaxinv.paper.parts import Done
+from jaxinv.store.record import Attack, Defense
+
+
+class _Measured(NamedTuple):
+    """Means that a sentence is about: SSIM, PSNR in dB, accuracy and what it lost, as shares."""
+
+    ssim: float
+    psnr: float
+    accuracy: float
+    loss: float
 
 
 class _Claim(NamedTuple):
@@ -12,43 +22,32 @@ class _Claim(NamedTuple):
 
     dataset: str
     split: str
-    kind: str
-    site: str
-    level: float
+    defense: Defense
     says: str
-    holds: Callable[[Record], bool]
+    holds: Callable[[_Measured], bool]
 
 
 _CLAIMS = [
     _Claim(
         "mnist",
         "relu2",
-        "gaussian",
-        "feature",
-        0.8,
+        Defense("gaussian", "feature", 0.8),
         "up to a deviation of 0.8 the attacker has SSIM > 0.4 and PSNR > 8.5 dB",
-        lambda record: record["ssim_mean"] > 0.4 and record["psnr_mean"] > 8.5,
+        lambda found: found.ssim > 0.4 and found.psnr > 8.5,
     ),
     _Claim(
         "mnist",
         "relu2",
-        "dropout",
-        "feature",
-        0.6,
+        Defense("dropout", "feature", 0.6),
         "dropout of 0.6 leaves SSIM < 0.25, at an accuracy above 95%",
-        lambda record: record["ssim_mean"] < 0.25 and record["accuracy"] > 0.95,
+        lambda found: found.ssim < 0.25 and found.accuracy > 0.95,
     ),
     _Claim(
         "cifar10",
         "relu22",
-        "dropout",
-        "feature",
-        0.6,
+        Defense("dropout", "feature", 0.6),
         "dropout of 0.6 leaves SSIM < 0.25, for less than 0.8 points of accuracy",
-        lambda record: (
-            record["ssim_mean"] < 0.25
-            and record["accuracy_undefended"] - record["accuracy"] < 0.008
-        ),
+        lambda found: found.ssim < 0.25 and found.loss < 0.008,
     ),
 ]
 
@@ -57,18 +56,14 @@ def rows(done: Sequence[Done]) -> list[str]:
     """Returns a Markdown table of the claims, against each attacker; nothing without records."""
     found = []
     for claim in _CLAIMS:
-        wanted = (claim.split, claim.kind, claim.site, claim.level)
         for part, own in done:
             if part.name != "defenses" or part.dataset.removesuffix("_5k") != claim.dataset:
                 continue
             for record in own:
-                defense = record["defense"]
-                has = (record["split"], defense["kind"], defense["site"], defense["level"])
-                if has == wanted:
-                    verdict = "holds" if claim.holds(record) else "does not hold"
+                if (record.split, record.defense) == (claim.split, claim.defense):
                     found.append(
-                        f"| {part.dataset} {claim.split}: {claim.says} | {record['method']} | "
-                        f"{record['accuracy']:.4f} | {quality(record)} | {verdict} |"
+                        f"| {part.dataset} {claim.split}: {claim.says} | {record.method} | "
+                        f"{record.accuracy:.4f} | {quality(record)} | {_verdict(claim, record)} |"
                     )
     if not found:
         return []
@@ -79,8 +74,18 @@ def rows(done: Sequence[Done]) -> list[str]:
     ]
 
 
-def quality(record: Record) -> str:
-    """Returns mean PSNR with half its interval, and mean SSIM, as a cell of a table."""
-    if record["psnr_mean"] is None:
+def _verdict(claim: _Claim, record: Attack) -> str:
+    """Returns whether a claim holds for an attack; one that diverged tells nothing."""
+    ssim, psnr, accuracy = record.ssim_mean, record.psnr_mean, record.accuracy
+    before = record.accuracy_undefended
+    if ssim is None or psnr is None or accuracy is None or before is None:
         return "diverged"
-    return f"{record['psnr_mean']:.2f} ± {paper.spread(record):.2f} / {record['ssim_mean']:.3f}"
+    measured = _Measured(ssim, psnr, accuracy, before - accuracy)
+    return "holds" if claim.holds(measured) else "does not hold"
+
+
+def quality(record: Attack) -> str:
+    """Returns mean PSNR with half its interval, and mean SSIM, as a cell of a table."""
+    if record.psnr_mean is None:
+        return "diverged"
+    return f"{record.psnr_mean:.2f} ± {paper.spread(record):.2f} / {record.ssim_mean:.3f}"

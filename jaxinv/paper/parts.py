@@ -6,13 +6,12 @@ Source: He, Zhang & Lee 2021, Figs. 2 to 15. Pictures and the table are made of 
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxinv import sweeps
 from jaxinv.errors import UserError
 from jaxinv.store import records
-
-Record = Mapping[str, Any]
+from jaxinv.store.record import Attack
 
 DATASETS = ("mnist", "cifar10")
 
@@ -160,10 +159,10 @@ _CIFAR = [
 
 
 class Done(NamedTuple):
-    """A part and its records, each with its `path`."""
+    """A part and its records."""
 
     part: Part
-    records: list[dict[str, Any]]
+    records: list[Attack]
 
 
 def run(
@@ -201,8 +200,8 @@ def _longest_first(chosen: Sequence[Part], grids: Sequence[list[sweeps.Run]]) ->
     return [run for turn in turns for grid in turn for run in grid]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Attack:
     record = records.read(path.parent)
-    if record is None:
+    if not isinstance(record, Attack):
         raise UserError(f"{path} is gone: the same command makes it again.")
-    return {**record, "path": str(path)}
+    return record

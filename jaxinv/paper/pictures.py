@@ -10,7 +10,8 @@ from jaxinv.look.charts import costs as costs_chart
 from jaxinv.look.charts import splits, style, tradeoff
 from jaxinv.measures import costs, latency, profiles
 from jaxinv.networks import for_images
-from jaxinv.paper.parts import Done, Part, Record
+from jaxinv.paper.parts import Done, Part
+from jaxinv.store.record import Attack
 from jaxinv.studies import evaluation
 from jaxinv.studies.defended import verdict
 
@@ -46,39 +47,44 @@ def _draw_costs(dataset: str, folder: Path) -> Path:
     return path
 
 
-def _draw_attacks(part: Part, found: list[dict[str, Any]], folder: Path) -> list[Path]:
+def _fields(found: Iterable[Attack]) -> list[dict[str, Any]]:
+    """Returns records as their files have them, each with its `path`."""
+    return [{**record.fields, "path": record.path} for record in found]
+
+
+def _draw_attacks(part: Part, found: list[Attack], folder: Path) -> list[Path]:
     path = folder / f"fig{part.figures[0]:02}-{part.dataset}-{part.name}.png"
-    evaluation.write_joint_grid(path, found, title=f"{_title(part)}: {_of(found[0])}")
+    evaluation.write_joint_grid(path, _fields(found), title=f"{_title(part)}: {_of(found[0])}")
     if 15 not in part.figures or len(found) < 2:
         return [path]
     line = folder / f"fig15-{part.dataset}-{part.name}.png"
-    rows, cuts = evaluation.points_of_seeds(found), [row["split"] for row in found]
+    rows, cuts = evaluation.points_of_seeds(_fields(found)), [row.split for row in found]
     style.save(line, splits.figure(rows, cuts, title=f"Fig. 15: {_of(found[0])}"))
     return [path, line]
 
 
-def _draw_defenses(part: Part, found: list[dict[str, Any]], folder: Path) -> list[Path]:
+def _draw_defenses(part: Part, found: list[Attack], folder: Path) -> list[Path]:
     drawn = []
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, str], list[Attack]] = {}
     for record in found:
-        defense = record["defense"]
-        groups.setdefault((record["split"], defense["kind"], defense["site"]), []).append(record)
+        defense = record.defense
+        groups.setdefault((record.split, defense.kind, defense.site), []).append(record)
     for (split, kind, site), own in groups.items():
-        own.sort(key=lambda record: (record["defense"]["level"], record["method"] != "paper"))
+        own.sort(key=lambda record: (record.defense.levels, record.method != "paper"))
         numbers = {"gaussian": 6, "laplace": 7, "dropout": 8}
         number = numbers[kind] if part.name == "defenses" else part.figures[0]
         path = folder / f"fig{number:02}-{part.dataset}-{split}-{kind}-{site}.png"
         title = f"Fig. {number}: {kind} at the {site}, {split}, {_of(own[0])}"
-        evaluation.write_joint_grid(path, own, title=title)
+        evaluation.write_joint_grid(path, _fields(own), title=title)
         drawn.append(path)
     number = {9, 10, 13}.intersection(part.figures).pop()
     path = folder / f"fig{number:02}-{part.dataset}-{part.name}.png"
     rows = [
-        verdict.point(record, kind if part.name == "defenses" else f"{split}: {kind}")
+        verdict.point(record.fields, kind if part.name == "defenses" else f"{split}: {kind}")
         for (split, kind, _), own in groups.items()
         for record in own
     ]
-    high = found[0]["accuracy_undefended"] > 0.95
+    high = (found[0].accuracy_undefended or 0) > 0.95
     claims = (SAFE_SSIM, 0.95 if high else None)
     title = f"Fig. {number}: {_of(found[0])}"
     style.save(path, tradeoff.figure(rows, title=title, claims=claims))
@@ -89,5 +95,5 @@ def _title(part: Part) -> str:
     return f"Fig{'s' if len(part.figures) > 1 else ''}. {', '.join(map(str, part.figures))}"
 
 
-def _of(record: Record) -> str:
-    return f"{record['dataset']}, mean PSNR / SSIM of {record['num_images']:,} images"
+def _of(record: Attack) -> str:
+    return f"{record.dataset}, mean PSNR / SSIM of {record.num_images:,} images"

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxinv.constants import paper
+from jaxinv.constants.threats import THREATS
 from jaxinv.errors import UserError
 from jaxinv.paper import claims
 from jaxinv.paper.claims import quality
-from jaxinv.paper.parts import Done, Part, Record
+from jaxinv.paper.parts import Done, Part
 from jaxinv.store import files
+from jaxinv.store.record import Attack
 
 BEGIN, END = "<!-- paper: begin -->", "<!-- paper: end -->"
 """Between these lines of a Markdown file `publish` writes the table."""
@@ -45,11 +47,11 @@ def table(done: Sequence[Done], command: str) -> str:
                 lines.append(_attack_row(part, record, others, notes))
     lines += ["", *(f"{number}. {note}" for number, note in enumerate(notes, 1)), ""]
     lines += claims.rows(done)
-    newest = max(Path(record["path"]).stat().st_mtime for record in found)
+    newest = max(Path(record.path).stat().st_mtime for record in found)
     day = datetime.datetime.fromtimestamp(newest, datetime.UTC).date().isoformat()
-    devices = ", ".join(dict.fromkeys(record["device"] for record in found))
-    seeds = sorted({record["seed"] for record in found})
-    version = found[0]["versions"]["jax"]
+    devices = ", ".join(dict.fromkeys(str(record.device) for record in found))
+    seeds = sorted({record.seed for record in found})
+    version = found[0].versions["jax"]
     lines += [
         "",
         f"`{command}` on {devices}; {day}; seed {', '.join(map(str, seeds))}; jax {version}. "
@@ -60,11 +62,11 @@ def table(done: Sequence[Done], command: str) -> str:
 
 
 def _attack_row(
-    part: Part, record: Record, others: Sequence[Record], notes: dict[str, None]
+    part: Part, record: Attack, others: Sequence[Attack], notes: dict[str, None]
 ) -> str:
-    ours = next((other for other in others if other["split"] == record["split"]), None)
-    printed = record["paper"]
-    said = f"{printed['psnr']:.2f} / {printed['ssim']:.2f}" if printed else ""
+    ours = next((other for other in others if other.split == record.split), None)
+    printed = record.paper
+    said = f"{printed.psnr:.2f} / {printed.ssim:.2f}" if printed else ""
     marks = ""
     reason = paper.why(record)
     if reason:
@@ -73,14 +75,12 @@ def _attack_row(
     cells = [
         ", ".join(map(str, part.figures)),
         part.dataset,
-        record["split"],
-        {"whitebox": "white-box", "blackbox": "black-box", "queryfree": "query-free"}[part.script],
+        record.split,
+        THREATS[part.script],
         said,
         f"{quality(record)}{marks}",
-        f"{quality(ours)}, {ours['method']}" if ours else "",
-        " and ".join(
-            dict.fromkeys(f"{row['num_images']:,}" for row in (record, ours) if row is not None)
-        ),
+        f"{quality(ours)}, {ours.method}" if ours else "",
+        " and ".join(dict.fromkeys(f"{row.num_images:,}" for row in (record, ours) if row)),
     ]
     return f"| {' | '.join(cells)} |"
 

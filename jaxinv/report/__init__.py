@@ -11,21 +11,19 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from jaxinv.errors import UserError
 from jaxinv.look.charts import style
 from jaxinv.report import page, results
 from jaxinv.store import files, records
+from jaxinv.store.record import Record
 
 FORMATS = ("png", "pdf")
 """Of the figures beside the page."""
 
 
-def read(
-    workdir: str | os.PathLike[str], datasets: Sequence[str] | None = None
-) -> list[dict[str, Any]]:
-    """Every record under `workdir`, each with its `path`.
+def read(workdir: str | os.PathLike[str], datasets: Sequence[str] | None = None) -> list[Record]:
+    """Reads every record under a work folder.
 
     Args:
       workdir: where runs lie.
@@ -41,20 +39,20 @@ def read(
         )
     if datasets is None:
         return found
-    chosen = [record for record in found if record["dataset"] in datasets]
+    chosen = [record for record in found if record.dataset in datasets]
     if not chosen:
-        there = ", ".join(sorted({str(record["dataset"]) for record in found}))
+        there = ", ".join(sorted({record.dataset for record in found}))
         raise UserError(f"dataset={','.join(datasets)}: the runs there are of {there}.")
     return chosen
 
 
-def build(found: Sequence[dict[str, Any]]) -> str:
-    """The page of records as `read` returns them; their pictures are read here."""
+def build(found: Sequence[Record]) -> str:
+    """Returns the page of records; their pictures are read here."""
     return page.render(results.sort(found))[0]
 
 
 def write(
-    found: Sequence[dict[str, Any]],
+    found: Sequence[Record],
     path: str | os.PathLike[str],
     *,
     formats: Sequence[str] = FORMATS,
@@ -62,7 +60,7 @@ def write(
     """Writes the page, and its figures into `figures/` beside it.
 
     Args:
-      found: records as `read` returns them.
+      found: the records.
       path: of the HTML file.
       formats: of the figures, of `FORMATS`; none writes none.
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from jaxinv.report.results import CLOUD, DEVICE, Choice, Partition
-from jaxinv.report.values import fixed, listed, mapping, number, percent, text, unit
+from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
+from jaxinv.report.results import Choice, Partition
+from jaxinv.report.values import fixed, listed, percent, unit
 
 _CONSTRAINTS: dict[str, Callable[[float], str]] = {
     "min_accuracy": lambda share: f"accuracy of at least {100 * share:g}%",
@@ -20,7 +21,7 @@ def advice(partition: Partition) -> list[str]:
     """What to do, in plain sentences: the recommendation, and the best choice that still splits."""
     best, split = partition.recommended, partition.recommended_split
     if best is None:
-        reason = partition.reason
+        reason = partition.record.reason
         if reason.startswith("No choice"):
             return [reason]
         return [f"No choice meets all constraints. {reason}".strip()]
@@ -34,9 +35,9 @@ def advice(partition: Partition) -> list[str]:
 
 
 def _do(choice: Choice, *, first: bool = True) -> str:
-    if choice.split == DEVICE:
+    if choice.split == EDGE_ONLY:
         verb = "compute everything on the device"
-    elif choice.split == CLOUD:
+    elif choice.split == CLOUD_ONLY:
         verb = "send the image to the cloud"
     else:
         verb = f"split after {choice.split}"
@@ -55,10 +56,10 @@ def _costs(choice: Choice) -> str:
 
 
 def _leaves(choice: Choice) -> str:
-    if choice.split == CLOUD and not choice.attacker:
+    if choice.split == CLOUD_ONLY and not choice.attacker:
         return "The cloud is given the image itself."
     if not choice.attacker:
-        nothing = choice.split == DEVICE
+        nothing = choice.split == EDGE_ONLY
         return "Nothing is sent, so nothing can be reconstructed." if nothing else "Not attacked."
     told = f", and re-identifies {percent(choice.reid.mean)} of the images"
     return (
@@ -72,28 +73,24 @@ def asked(partition: Partition) -> str:
     """What the recommendation had to meet, in words."""
     limits = [
         _CONSTRAINTS[name](value)
-        for name, value in partition.constraints.items()
-        if name in _CONSTRAINTS
+        for name, value in partition.record.constraints.items()
+        if name in _CONSTRAINTS and value is not None
     ]
     words = f"Asked for: {listed(limits)}." if limits else "Nothing was asked for but the best."
-    if not partition.prefer:
-        return words
-    return f"{words} Of what meets that, {partition.prefer} counts first."
+    return f"{words} Of what meets that, {partition.record.prefer} counts first."
 
 
 def paper_advice(partition: Partition) -> str:
     """The paper's advice put to the test, in a sentence; nothing where the record has no test."""
-    tested = mapping(partition.record.get("advice"))
-    before, after = mapping(tested.get("before")), mapping(tested.get("after"))
-    if not before or not after:
+    tested = partition.record.advice
+    if tested is None:
         return ""
-    outcome = "That is enough here." if tested.get("holds") is True else "That is not enough here."
+    outcome = "That is enough here." if tested.holds else "That is not enough here."
     return (
         "The paper advises to compute up to a fully connected layer on the device. "
         "The strongest attacker that was run gets SSIM "
-        f"{fixed(number(after.get('ssim_mean')), 3)} behind it "
-        f"({text(after.get('split'))}) and {fixed(number(before.get('ssim_mean')), 3)} before "
-        f"({text(before.get('split'))}). {outcome}"
+        f"{fixed(tested.after.ssim_mean, 3)} behind it ({tested.after.split}) and "
+        f"{fixed(tested.before.ssim_mean, 3)} before ({tested.before.split}). {outcome}"
     )
 
 
@@ -101,7 +98,7 @@ def verdict(choice: Choice) -> str:
     """Whether a choice meets the constraints, or what it breaks, in words."""
     if choice.meets:
         return "met"
-    names = [name.removeprefix("max_").removeprefix("min_") for name in choice.fails]
+    names = [name.removeprefix("max_").removeprefix("min_") for name in choice.record.fails]
     units = {"latency_ms": "latency", "energy_mj": "energy", "memory_mb": "memory", "ssim": "SSIM"}
     units["reid"] = "re-identification"
     broken = listed([units.get(name, name) for name in names if name != "diverged"])

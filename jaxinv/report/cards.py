@@ -1,24 +1,12 @@
 """Cards of threat models: what attackers are handed, and what each run was. Standard library."""
 
-import re
 import shlex
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from jaxinv.report import findings
 from jaxinv.report.results import Attack
-from jaxinv.report.values import (
-    MISSING,
-    count,
-    items,
-    listed,
-    mapping,
-    number,
-    percent,
-    span,
-    text,
-    unit,
-)
+from jaxinv.report.values import MISSING, listed, percent, span, unit
 
 Pairs = list[tuple[str, str]]
 
@@ -40,8 +28,8 @@ def threats(attacks: Iterable[Attack]) -> list[Card]:
             groups.setdefault(each.attacker, []).append(each)
     cards = []
     for attacker, own in groups.items():
-        known = dict.fromkeys(text(each.record["attacker_knowledge"], MISSING) for each in own)
-        queries = [found for each in own if (found := count(each.record.get("queries")))]
+        known = dict.fromkeys(each.record.attacker_knowledge or MISSING for each in own)
+        queries = [found for each in own if (found := each.record.queries)]
         pairs = [("Is handed", "; or ".join(known))]
         if queries:
             pairs.append(("Queries", span(queries)))
@@ -64,37 +52,35 @@ def _surrogate(attack: Attack) -> str:
         "same": "the target's training images",
         "none": "no images",
     }
-    found = text(attack.record["surrogate"])
+    found = attack.record.surrogate
     return kinds.get(found, found or MISSING)
 
 
 def card(attack: Attack) -> Card:
     """All that an attack was, in one place."""
     record = attack.record
-    shadows = count(record.get("num_shadows"))
-    seeds = attack.seed + (f"; {shadows} shadows" if shadows else "")
-    draws = count(record.get("draws"))
+    seeds = attack.seed + (f"; {record.num_shadows} shadows" if record.num_shadows else "")
     releases = f"{attack.releases} of each image seen"
-    if draws and draws > 1:
-        releases += f"; means over {draws} draws of the defence"
+    if record.draws > 1:
+        releases += f"; means over {record.draws} draws of the defence"
     pairs = [
-        ("Is handed", text(record["attacker_knowledge"], MISSING)),
+        ("Is handed", record.attacker_knowledge or MISSING),
         ("Learns from", _surrogate(attack)),
-        ("Queries", f"{queries:,}" if (queries := count(record.get("queries"))) else "none"),
+        ("Queries", f"{record.queries:,}" if record.queries else "none"),
         ("Defence", _defense(attack)),
         ("Releases", releases),
         (
             "Accuracy",
-            f"{percent(attack.accuracy.mean, 2)} ({percent(attack.undefended, 2)} undefended)",
+            f"{percent(record.accuracy, 2)} ({percent(record.accuracy_undefended, 2)} undefended)",
         ),
         ("Recovers", _recovers(attack)),
         (
             "Images",
-            f"{attack.num_images or 0:,}" + f", {attack.diverged} diverged" * bool(attack.diverged),
+            f"{attack.num_images:,}" + f", {attack.diverged} diverged" * bool(attack.diverged),
         ),
         ("Seed", seeds),
         ("Time", _times(attack)),
-        ("Device", attack.device or MISSING),
+        ("Device", record.device or MISSING),
         ("Run", f"{attack.name}/"),
     ]
     title = f"{attack.dataset}, {attack.split}: {attack.attacker}, {attack.defense.words}"
@@ -104,9 +90,9 @@ def card(attack: Attack) -> Card:
 def _defense(attack: Attack) -> str:
     if attack.defense.kind == "none":
         return "none"
-    units = listed([text(each) for each in items(attack.record.get("level_units"))])
+    units = listed(attack.record.level_units)
     retrained = f"; {attack.retrain} retrained" if attack.retrain != "none" else ""
-    site, level = attack.defense.site, attack.defense.level
+    site, level = attack.defense.site, attack.defense.level_text
     return f"{attack.defense.kind} {level} ({units or 'level'}), {site}{retrained}"
 
 
@@ -120,8 +106,8 @@ def _recovers(attack: Attack) -> str:
 
 
 def _times(attack: Attack) -> str:
-    parts = {"learning": "fit_s", "compiling": "compile_s", "attack": "attack_s"}
-    values = {name: number(attack.record[key]) for name, key in parts.items()}
+    record = attack.record
+    values = {"learning": record.fit_s, "compiling": record.compile_s, "attack": record.attack_s}
     return ", ".join(f"{name} {unit(value, 's')}" for name, value in values.items() if value)
 
 
@@ -130,11 +116,6 @@ def command(attack: Attack) -> str:
 
     It is safe to paste into a shell, whatever the record holds.
     """
-    flags = mapping(attack.record.get("flags"))
-    parts = [f"--{name}={text(value)}" for name, value in flags.items()]
-    return shlex.join(map(_printable, ["jaxinv", attack.experiment, *parts])) if flags else ""
-
-
-def _printable(value: str) -> str:
-    """Without control characters, which a terminal would act on."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", value)
+    flags = attack.record.flags
+    parts = [f"--{name}={value}" for name, value in flags.items()]
+    return shlex.join(["jaxinv", attack.experiment, *parts]) if flags else ""

@@ -6,12 +6,13 @@ A value that a record lacks is null in a row, and a tooltip's text for it is a d
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import SAFE_SSIM
 from jaxinv.look.charts import choices, splits, style
 from jaxinv.look.charts import tradeoff as tradeoff_chart
 from jaxinv.report import advice, findings
 from jaxinv.report.findings import Tradeoff
-from jaxinv.report.results import THREATS, Attack, Choice, Partition, in_order
+from jaxinv.report.results import Attack, Choice, Partition, in_order
 from jaxinv.report.values import MISSING, Measure, fixed, percent, unit
 
 _ATTACKERS = {
@@ -59,11 +60,11 @@ def tradeoff(found: Tradeoff) -> style.Figure | None:
             "attacker": _ATTACKERS.get(line.method, line.method),
             "line": f"{line.name}, {number}",
             "kind": line.kind,
-            "site": line.site,
-            "level": each.defense.level,
+            "site": line.site if line.site in ("feature", "input") else "input+feature",
+            "level": each.defense.level_text,
             **_measures(accuracy=each.accuracy, ssim=each.ssim, psnr=each.psnr),
             "Defence": line.name,
-            "Level": each.defense.level,
+            "Level": each.defense.level_text,
             **_words(each),
         }
         for number, line in enumerate(sorted(found.lines, key=lambda line: line.method != "paper"))
@@ -82,7 +83,7 @@ def quality(attacks: Sequence[Attack], dataset: str) -> style.Figure | None:
     best = findings.best_of_splits(attacks)
     rows = [_attack(each) for each in sorted(best, key=lambda each: each.attacker_rank)]
     told = ("Attacker", "Split", "SSIM", "PSNR", "Images", "The paper prints")
-    cuts = in_order(each.split for each in best)
+    cuts = in_order(best)
     return splits.figure(rows, cuts, title=f"{dataset}, undefended", tooltip=told) if rows else None
 
 
@@ -100,7 +101,7 @@ def _attack(each: Attack) -> dict[str, Any]:
         "Attacker": each.attacker,
         "Split": each.split,
         **_words(each),
-        "Images": f"{each.num_images or 0:,}",
+        "Images": f"{each.num_images:,}",
         "The paper prints": words or MISSING,
     }
 

@@ -9,11 +9,7 @@ from typing import Any, NamedTuple
 
 from jaxinv.constants import paper
 from jaxinv.constants.verdicts import SAFE_REID, SAFE_SSIM
-from jaxinv.report.results import (
-    Attack,
-    in_order,
-    strongest,
-)
+from jaxinv.report.results import Attack, in_order, strongest, threat_rank
 from jaxinv.report.values import fixed, points
 
 NEAR = 0.05
@@ -34,7 +30,7 @@ def reaches(attacks: Iterable[Attack]) -> list[Reach]:
     """Of each threat model its strongest attack, and the strongest at the deepest cut it tried."""
     found = []
     for threat, own in by_threat(each for each in attacks if each.defense.is_none).items():
-        last = in_order(each.split for each in own)[-1]
+        last = in_order(own)[-1]
         best, deepest = strongest(own), strongest([each for each in own if each.split == last])
         if best and deepest:
             found.append(Reach(threat, best, deepest))
@@ -44,7 +40,7 @@ def reaches(attacks: Iterable[Attack]) -> list[Reach]:
 def by_threat(attacks: Iterable[Attack]) -> dict[str, list[Attack]]:
     """Attacks by threat model, the best informed first."""
     groups: dict[str, list[Attack]] = {}
-    for each in sorted(attacks, key=lambda each: each.threat_rank):
+    for each in sorted(attacks, key=lambda each: threat_rank(each.threat)):
         groups.setdefault(each.threat, []).append(each)
     return groups
 
@@ -65,7 +61,7 @@ class Defended(NamedTuple):
 
 def defended(attacks: Iterable[Attack]) -> Defended:
     """Looks at defences that were attacked by more than the paper's attackers, who ignore them."""
-    groups: dict[tuple[str, ...], list[Attack]] = {}
+    groups: dict[tuple[object, ...], list[Attack]] = {}
     for each in attacks:
         if not each.defense.is_none:
             groups.setdefault(each.setting, []).append(each)
@@ -136,22 +132,16 @@ def why_others(attacks: Iterable[Attack]) -> dict[str, str]:
     """Of each attacker whose quality is not the paper's, by more than its spread, why."""
     found: dict[str, str] = {}
     for each in attacks:
-        try:
-            reason = paper.why(each.record)
-        except (KeyError, TypeError, ValueError):  # a record of another version
-            continue
-        if reason:
+        if reason := paper.why(each.record):
             found.setdefault(each.attacker, reason)
     return found
 
 
 def in_cuts(attacks: Iterable[Attack]) -> list[Attack]:
     """Sorted by dataset, cut and attacker."""
-    found = list(attacks)
-    splits = {name: place for place, name in enumerate(in_order(each.split for each in found))}
     return sorted(
-        found,
-        key=lambda each: (each.dataset, splits[each.split], each.attacker_rank, each.number),
+        attacks,
+        key=lambda each: (each.dataset, each.place, each.split, each.attacker_rank, each.number),
     )
 
 
@@ -193,9 +183,8 @@ def tradeoffs(attacks: Iterable[Attack]) -> list[Tradeoff]:
         line = (defense.kind, defense.site, each.method, _extras(each), each.num_images, each.seed)
         group = groups.setdefault((each.dataset, each.split, each.threat), {})
         group.setdefault(line, []).append(each)
-    splits = in_order(split for _, split, _ in groups)
     first = {key: next(iter(lines.values()))[0] for key, lines in groups.items()}
-    rank = sorted(groups, key=lambda key: (key[0], splits.index(key[1]), first[key].threat_rank))
+    rank = sorted(groups, key=lambda key: (key[0], first[key].place, threat_rank(key[2]), key[1]))
     return [
         Tradeoff(
             *key,

@@ -92,7 +92,7 @@ def plan(attacks: Iterable[Attack]) -> list[_Plan]:
         by_dataset.setdefault(each.dataset, []).append(each)
     plans = []
     for dataset, own in by_dataset.items():
-        splits = in_order(each.split for each in own)
+        splits = in_order(own)
         for split in splits:
             here = [each for each in own if each.split == split]
             if chosen := _of_cut([each for each in here if each.defense.is_none]):
@@ -156,7 +156,7 @@ def _draw(chosen: _Plan) -> tuple[Group, list[str]]:
         source, size = strip(found)
         label = each.method if chosen.defense else each.attacker
         if chosen.defense:
-            label = f"{each.defense.level}, {label}"
+            label = f"{each.defense.level_text}, {label}"
         quality = f"{fixed(each.psnr.mean, 1)} dB, SSIM {fixed(each.ssim.mean, 3)}"
         if each.psnr.mean is None:
             quality = "diverged" if each.diverged else MISSING

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from jaxinv.report.results import Found, Run
 from jaxinv.report.tables import Cell, Row, Table, columns_of, share
-from jaxinv.report.values import MISSING, count, fixed, items, mapping, number, text, unit
+from jaxinv.report.values import MISSING, fixed, unit
+from jaxinv.store.record import Convergence, Target
 
 
 def targets(runs: Sequence[Run], name: str) -> Table:
@@ -13,20 +14,11 @@ def targets(runs: Sequence[Run], name: str) -> Table:
     rows = []
     for run in runs:
         record = run.record
-        accuracy, images = number(record.get("test_accuracy")), count(record.get("num_test_images"))
-        rows.append(
-            Row(
-                [
-                    Cell(run.dataset),
-                    share(accuracy, 2),
-                    Cell(f"{images or 0:,}", images),
-                    Cell(unit(number(record.get("fit_s")), "s"), number(record.get("fit_s"))),
-                    Cell(run.seed),
-                    Cell(text(record.get("fingerprint"), MISSING)),
-                    Cell(f"{run.name}/"),
-                ]
-            )
-        )
+        assert isinstance(record, Target)
+        cells = [Cell(run.dataset), share(record.test_accuracy, 2)]
+        cells += [Cell(f"{record.num_test_images:,}", record.num_test_images)]
+        cells += [Cell(unit(record.fit_s, "s"), record.fit_s), Cell(run.seed)]
+        rows.append(Row([*cells, Cell(record.fingerprint), Cell(f"{run.name}/")]))
     columns = columns_of(
         "dataset", "accuracy#", "test images#", "training#", "seed", "fingerprint", "run"
     )
@@ -37,12 +29,12 @@ def convergence(runs: Sequence[Run], name: str) -> Table:
     """Where methods ended; the runs' folders hold the curves."""
     rows = []
     for run in runs:
-        for method, curve in mapping(run.record.get("curves")).items():
-            values = [number(value) for value in items(mapping(curve).get("psnr_mean"))]
-            steps = [count(value) for value in items(mapping(curve).get("steps"))]
-            cells = [Cell(run.dataset), Cell(text(run.record.get("cut"))), Cell(text(method))]
-            last, taken = (values or [None])[-1], (steps or [None])[-1]
-            cells += [Cell(fixed(last, 2), last), Cell(f"{taken or 0:,}", taken)]
+        record = run.record
+        assert isinstance(record, Convergence)
+        for method, curve in record.curves.items():
+            last, taken = ([None, *curve.psnr_mean])[-1], ([0, *curve.steps])[-1]
+            cells = [Cell(run.dataset), Cell(record.cut), Cell(method)]
+            cells += [Cell(fixed(last, 2), last), Cell(f"{taken:,}", taken)]
             rows.append(Row([*cells, Cell(f"{run.name}/")]))
     columns = columns_of("dataset", "split", "method", "PSNR dB at the end#", "steps#", "run")
     return Table(name, "Convergence of white-box methods", columns, rows)
@@ -60,8 +52,8 @@ def data(found: Found, name: str) -> Table:
     counted = Counter(
         (
             run.dataset,
-            text(run.record["data_source"], MISSING),
-            text(run.record.get("data_fingerprint"), MISSING),
+            run.record.data_source or MISSING,
+            run.record.data_fingerprint or MISSING,
             _target(run),
         )
         for run in found.runs
@@ -75,36 +67,25 @@ def data(found: Found, name: str) -> Table:
 
 
 def _target(run: Run) -> str:
-    found = mapping(run.record.get("target"))
-    if not found:
+    found = run.record.target
+    if found is None:
         return MISSING
     # Of a checkpoint its name alone: where it lies is the user's own affair.
-    source = text(found.get("source"), MISSING).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-    return f"{source} {text(found.get('fingerprint'))}".strip()
+    source = (found.source or MISSING).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+    return f"{source} {found.fingerprint or ''}".strip()
 
 
 def environments(found: Found, name: str) -> Table:
     """Devices, versions and seeds, with how many runs are of each."""
-    counted = Counter((run.device, tuple(run.versions.items())) for run in found.runs)
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in found.runs:
+        told = ", ".join(f"{package} {version}" for package, version in run.versions.items())
+        groups.setdefault((run.record.device or MISSING, told), []).append(run)
     rows = []
-    for (device, versions), runs in counted.most_common():
-        own = [
-            run
-            for run in found.runs
-            if (run.device, tuple(run.versions.items())) == (device, versions)
-        ]
-        seeds = sorted({run.seed for run in own}, key=lambda seed: (len(seed), seed))
-        told = ", ".join(f"{package} {version}" for package, version in versions)
-        rows.append(
-            Row(
-                [
-                    Cell(device or MISSING),
-                    Cell(told),
-                    Cell(", ".join(seeds)),
-                    Cell(f"{runs:,}", runs),
-                ]
-            )
-        )
+    for (device, told), own in sorted(groups.items(), key=lambda group: -len(group[1])):
+        seeds = map(str, sorted({run.record.seed for run in own}))
+        cells = [Cell(device), Cell(told), Cell(", ".join(seeds)), Cell(f"{len(own):,}", len(own))]
+        rows.append(Row(cells))
     return Table(
         name, "Where runs were made", columns_of("device", "versions", "seeds", "runs#"), rows
     )
@@ -113,6 +94,7 @@ def environments(found: Found, name: str) -> Table:
 def hashes(found: Found, name: str) -> Table:
     """A hash for each run: equal hashes are equal configurations."""
     rows = [
-        Row([Cell(f"{run.name}/"), Cell(run.seed), Cell(run.config_hash)]) for run in found.runs
+        Row([Cell(f"{run.name}/"), Cell(run.seed), Cell(run.record.config_hash)])
+        for run in found.runs
     ]
     return Table(name, "Runs in the workdir", columns_of("run", "seed", "configuration"), rows)

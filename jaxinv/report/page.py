@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.resources
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count
@@ -18,12 +19,12 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from jaxinv.constants.threats import THREATS
 from jaxinv.look.charts import style
 from jaxinv.look.charts.style import Figure
 from jaxinv.report import advice, cards, charts, findings, gallery, origins, tables
-from jaxinv.report.results import THREATS, Attack, Found, Partition, Run
+from jaxinv.report.results import Attack, Found, Partition, Run
 from jaxinv.report.values import MISSING, fixed, listed, percent, span, unit
-from jaxinv.store import records
 
 _BEST = 8  # choices that are shown before all others
 _DRAWN = 6  # trade-offs, those with most points; the others have their tables
@@ -123,12 +124,7 @@ def _read(found: Found) -> str:
 
 
 def _dates(runs: Sequence[Run]) -> str:
-    times = []
-    for run in runs:
-        try:
-            times.append((run.folder / records.RECORD_NAME).stat().st_mtime)
-        except OSError:
-            continue
+    times = [run.written for run in runs if math.isfinite(run.written)]
     if not times:
         return ""
     first, last = (datetime.fromtimestamp(time, UTC) for time in (min(times), max(times)))
@@ -173,7 +169,7 @@ def _advice(partition: Partition) -> dict[str, Any]:
             {"label": "re-identified", "value": percent(best.reid.mean)},
         ]
     return {
-        "device": f"On {partition.profile_name}, of {len(partition.choices)} choices",
+        "device": f"On {partition.record.profile.name}, of {len(partition.choices)} choices",
         "sentences": advice.advice(partition),
         "tiles": [tile for tile in tiles if tile["value"] != MISSING],
         "asked": advice.asked(partition),
@@ -219,7 +215,7 @@ def _partition(
 
 def _titles(partitions: Sequence[Partition]) -> list[str]:
     """Of each its dataset and device, and a number where that does not tell them apart."""
-    plain = [f"{each.dataset} on {each.profile_name}" for each in partitions]
+    plain = [f"{each.dataset} on {each.record.profile.name}" for each in partitions]
     return [
         f"{title}, study {plain[: place + 1].count(title)}" if plain.count(title) > 1 else title
         for place, title in enumerate(plain)
@@ -234,7 +230,7 @@ def _quality(found: Found, names: Iterator[str], placed: Any) -> list[dict[str, 
         if not figure:
             continue
         best = findings.best_of_splits(attacks)
-        images = span(each.num_images or 0 for each in best)
+        images = span(each.num_images for each in best)
         caption = f"Means of {images} test images. Cuts are in the order of the network."
         everything = findings.in_cuts(each for each in attacks if each.defense.is_none)
         table = tables.undefended(everything, next(names), f"{dataset}, undefended")
@@ -256,7 +252,7 @@ def _tradeoffs(found: Found, names: Iterator[str], placed: Any) -> list[dict[str
         attacks = [attack for line in each.lines for attack in line.attacks]
         title = f"{each.dataset}, {each.split}, {THREATS.get(each.threat, each.threat)}"
         table = tables.defended(attacks, next(names), f"{title}: defences")
-        images = span(attack.num_images or 0 for attack in attacks)
+        images = span(attack.num_images for attack in attacks)
         caption = (
             f"A line is a defence, a point a level of it; means of {images} images, 95% intervals."
         )
@@ -278,10 +274,10 @@ def _galleries(pictures: gallery.Gallery) -> list[dict[str, Any]]:
 
 
 def _others(others: Sequence[Run], names: Iterator[str]) -> list[tables.Table]:
-    made = {"train_target": origins.targets, "convergence": origins.convergence}
+    made = {"target": origins.targets, "convergence": origins.convergence}
     groups: dict[str, list[Run]] = {}
     for run in others:
-        groups.setdefault(run.experiment if run.experiment in made else "", []).append(run)
+        groups.setdefault(run.record.kind if run.record.kind in made else "", []).append(run)
     return [made.get(kind, origins.unknown)(own, next(names)) for kind, own in groups.items()]
 
 

@@ -1,25 +1,22 @@
 """Tables of attacks and of choices, as rows of text. Standard library, pure functions."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import NamedTuple
 
+from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import SAFE_REID
 from jaxinv.report import advice, findings
-from jaxinv.report.results import THREATS, Attack, Choice, Partition
+from jaxinv.report.results import Attack, Choice, Partition
 from jaxinv.report.values import (
     MISSING,
     Measure,
-    count,
     fixed,
     interval,
-    items,
     listed,
-    mapping,
-    number,
     percent,
     points,
     signed,
-    text,
     unit,
 )
 
@@ -110,9 +107,9 @@ def undefended(attacks: Sequence[Attack], name: str, caption: str) -> Table:
                 Cell(each.attacker, note=_queries(each)),
                 _psnr(each),
                 _ssim(each),
-                share(number(each.record["exact_fraction"])),
+                share(each.record.exact_fraction),
                 share(each.reid.mean),
-                Cell(f"{each.num_images or 0:,}", each.num_images),
+                Cell(f"{each.num_images:,}", each.num_images),
             ]
         )
         for place, each in enumerate(attacks)
@@ -125,7 +122,6 @@ def defended(attacks: Sequence[Attack], name: str, caption: str) -> Table:
     """What defences cost and leave."""
     rows = []
     for each in attacks:
-        judged = number(each.record.get("judge_accuracy"))
         extras = f"{each.retrain} retrained" if each.retrain != "none" else ""
         if each.releases > 1:
             extras = listed([*filter(None, [extras]), f"{each.releases} releases"])
@@ -133,14 +129,14 @@ def defended(attacks: Sequence[Attack], name: str, caption: str) -> Table:
             Row(
                 [
                     Cell(each.defense.name, None, each.number, extras),
-                    Cell(each.defense.level, each.defense.levels[0]),
+                    Cell(each.defense.level_text, each.defense.levels[0]),
                     Cell(each.method),
                     share(each.accuracy.mean, 2),
                     Cell(points(each.loss).removesuffix(" points"), each.loss),
                     _psnr(each),
                     _ssim(each),
                     share(each.reid.mean),
-                    share(judged),
+                    share(each.record.judge_accuracy),
                 ]
             )
         )
@@ -167,7 +163,7 @@ def against_paper(attacks: Sequence[Attack], name: str) -> Table:
                     Cell(fixed(ssim, 2), ssim),
                     Cell(fixed(each.ssim.mean, 3), each.ssim.mean),
                     Cell(signed(more, 3), more),
-                    Cell(f"{each.num_images or 0:,}", each.num_images),
+                    Cell(f"{each.num_images:,}", each.num_images),
                 ]
             )
         )
@@ -183,7 +179,7 @@ _PAPER = (
 
 
 def _queries(attack: Attack) -> str:
-    found = count(attack.record.get("queries"))
+    found = attack.record.queries
     return f"{found:,} queries" if found else ""
 
 
@@ -225,8 +221,8 @@ def choices(
                     Cell(advice.verdict(each)),
                     Cell("yes" if each.pareto else "no"),
                     Cell(fixed(each.psnr.mean, 1), each.psnr.mean),
-                    Cell(unit(each.sent_bytes, "B"), each.sent_bytes),
-                    *(Cell(unit(part, "s"), part) for part in each.parts_s),
+                    Cell(unit(each.record.sent_bytes, "B"), each.record.sent_bytes),
+                    *(Cell(unit(part, "s"), part) for part in _parts(each)),
                 ],
                 "recommended" if note else "",
             )
@@ -236,27 +232,35 @@ def choices(
     return Table(name, caption, columns, rows)
 
 
+def _parts(choice: Choice) -> tuple[float | None, ...]:
+    row = choice.record
+    return (row.edge_s, row.uplink_s, row.cloud_s)
+
+
 def _attacker(choice: Choice, places: Mapping[str, int]) -> Cell:
-    best = max(choice.attacks, key=lambda each: Measure(each.ssim).or_nothing, default=None)
+    attacks = choice.record.attacks
+    best = max(attacks, key=lambda each: Measure(each.ssim_mean).or_nothing, default=None)
     if not choice.attacker or best is None:
         return Cell(choice.attacker or "none")
-    several = len(choice.attacks)
-    note = f"of {several} attacks" if several > 1 else ""
-    return Cell(choice.attacker, None, places.get(best.run), note)
+    note = f"of {len(attacks)} attacks" if len(attacks) > 1 else ""
+    run = "/".join(PurePath(best.path).parts[-3:-1])
+    return Cell(choice.attacker, None, places.get(run), note)
 
 
 def bounds(partition: Partition, name: str, title: str) -> Table:
     """What theory allows, where a bound says something: less than all."""
     rows = []
     for each in partition.choices:
-        for bound in each.bounds:
+        for bound in each.record.bounds:
             psnr = bound.quantity == "psnr"
             if bound.value is None or bound.value >= (_EXACT if psnr else _ALL):
                 continue
             limit = f"{bound.value:.1f} dB" if psnr else f"{percent(bound.value)} re-identified"
-            met = (each.psnr_of_mean if psnr else each.reid.mean) if bound.binds else None
+            # About test images as they are, and about attackers of any kind.
+            binds = not bound.dithered and bound.name != "Cramer-Rao"
+            met = (each.record.psnr_of_mean if psnr else each.reid.mean) if binds else None
             reached = fixed(met, 1) + " dB" if psnr and met is not None else percent(met)
-            reached = reached if bound.binds else "not comparable"
+            reached = reached if binds else "not comparable"
             rows.append(
                 Row(
                     [
@@ -284,10 +288,9 @@ def bounds(partition: Partition, name: str, title: str) -> Table:
 def certain(partition: Partition, name: str, title: str) -> Table:
     """The noise that surely holds re-identification down, and what is left of accuracy."""
     rows = []
-    for found in map(mapping, items(partition.record.get("certain"))):
-        sigma, accuracy = number(found.get("sigma")), number(found.get("accuracy"))
-        cells = [Cell(text(found.get("split"))), Cell(fixed(sigma, 2), sigma)]
-        rows.append(Row([*cells, share(accuracy, 2)]))
+    for found in partition.record.certain:
+        cells = [Cell(found.split), Cell(fixed(found.sigma, 2), found.sigma)]
+        rows.append(Row([*cells, share(found.accuracy, 2)]))
     caption = (
         f"{title}: Gaussian noise at the features behind which nobody, certainly, re-identifies "
         f"more than {SAFE_REID:.0%}, and the accuracy behind it"
@@ -297,16 +300,15 @@ def certain(partition: Partition, name: str, title: str) -> Table:
 
 def profile(partition: Partition) -> str:
     """The device that was reckoned with, in words."""
-    found = partition.profile
-    numbers = {key: number(value) for key, value in found.items()}
+    found = partition.record.profile
     facts = [
-        f"device {unit(numbers.get('edge_flops_per_s'), 'FLOP/s')}",
-        f"{unit(numbers.get('edge_joules_per_flop'), 'J')} a FLOP",
-        f"uplink {unit(numbers.get('uplink_bits_per_s'), 'bit/s')}",
-        f"{unit(numbers.get('uplink_joules_per_bit'), 'J')} a bit",
-        f"round trip {unit(numbers.get('round_trip_s'), 's')}",
-        f"cloud {unit(numbers.get('cloud_flops_per_s'), 'FLOP/s')}",
+        f"device {unit(found.edge_flops_per_s, 'FLOP/s')}",
+        f"{unit(found.edge_joules_per_flop, 'J')} a FLOP",
+        f"uplink {unit(found.uplink_bits_per_s, 'bit/s')}",
+        f"{unit(found.uplink_joules_per_bit, 'J')} a bit",
+        f"round trip {unit(found.round_trip_s, 's')}",
+        f"cloud {unit(found.cloud_flops_per_s, 'FLOP/s')}",
     ]
     told = ", ".join(fact for fact in facts if MISSING not in fact)
-    words = [text(found.get("description")), told, text(found.get("source"))]
+    words = [found.description, told, found.source]
     return " ".join(f"{word[0].upper()}{word[1:].rstrip('.')}." for word in words if word)

@@ -1,20 +1,12 @@
-"""Values of a record as text and numbers, whatever the file holds. Standard library.
-
-A record comes from a file, so nothing of it is taken on trust: what is no finite number is None,
-and text is text of bounded length, to be escaped by whoever writes it into a page.
-"""
+"""Numbers as text, with units; None is a dash. Standard library."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-Record = Mapping[str, Any]
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 MISSING = "\N{EN DASH}"
 """Stands for a value that is not there."""
 
-_LARGEST = 1e30
-_TEXT_LIMIT = 1000  # characters
 _PREFIXES = (
     *((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")),
     *((1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p")),
@@ -32,47 +24,6 @@ class Measure(NamedTuple):
     def or_nothing(self) -> float:
         """The mean as a rank: what is missing is below everything."""
         return -math.inf if self.mean is None else self.mean
-
-
-def number(value: Any) -> float | None:
-    """A number that can have been measured, or None: finite, and not beyond 1e30."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        found = float(value)
-    except OverflowError:
-        return None
-    return found if abs(found) <= _LARGEST else None  # and so not NaN
-
-
-def count(value: Any) -> int | None:
-    """A whole number of at least 0, or None."""
-    found = number(value)
-    return int(found) if found is not None and found >= 0 and found == int(found) else None
-
-
-def text(value: Any, default: str = "") -> str:
-    """A short text; numbers are written out, anything else is the default."""
-    if isinstance(value, str):
-        return value if len(value) <= _TEXT_LIMIT else value[:_TEXT_LIMIT] + "…"
-    found = number(value)
-    return default if found is None else f"{found:g}"
-
-
-def mapping(value: Any) -> Record:
-    """A mapping, or an empty one."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def items(value: Any) -> Sequence[Any]:
-    """A list, or an empty one."""
-    return value if isinstance(value, list | tuple) else ()
-
-
-def measure(record: Record, mean: str, interval: str) -> Measure:
-    """What a record says of a mean and its interval, by their keys."""
-    bounds = [*items(record.get(interval)), None, None]
-    return Measure(number(record.get(mean)), number(bounds[0]), number(bounds[1]))
 
 
 def percent(share: float | None, digits: int = 1) -> str:

@@ -1,10 +1,9 @@
-"""What a run leaves behind: `<workdir>/<experiment>/<run_id>/{record.json, images.npz, ...}`.
+"""Runs on disk: `<workdir>/<experiment>/<run_id>/{record.json, images.npz, ...}`.
 
 A folder that holds a `record.json` is finished: every file is written aside and renamed into
 place, and the record comes last, so a run killed at any moment leaves either no record or a whole
-one. Records are strict JSON, flat, in base units (seconds, bytes); a value that is missing or not
-finite is null. What is not as it was written is set aside, never deleted, and counts as none. NumPy
-and the standard library; only `environment` asks JAX, for its devices.
+one. A damaged file is renamed, never deleted, and treated as missing. NumPy and the standard
+library.
 """
 
 import hashlib
@@ -12,6 +11,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,29 +21,16 @@ import numpy as np
 from jaxinv.errors import DamagedError, UserError
 from jaxinv.machine import hosts
 from jaxinv.store import files
-from jaxinv.store import strict as _strict
+from jaxinv.store.record import SCHEMA, Record, VersionError, loads, typed
 
 RECORD_NAME = "record.json"
 IMAGES_NAME = "images.npz"
-
-REQUIRED_KEYS = frozenset(
-    ("experiment", "dataset", "data_source", "seed", "device", "versions", "config", "config_hash")
-)
-# What the record of an attack has besides: one whose experiment cuts the network at a `split`.
-REQUIRED_ATTACK_KEYS = frozenset(
-    (
-        *("split", "method", "attacker_knowledge", "surrogate", "num_images", "defense"),
-        *("releases", "accuracy", "accuracy_undefended", "exact_fraction", "diverged", "paper"),
-        *("psnr_mean", "psnr_std", "psnr_median", "psnr", "ssim_mean", "ssim_std", "ssim"),
-        *("compile_s", "fit_s", "attack_s", "images_per_s"),
-    )
-)
 
 _LABEL_LIMIT = 100  # characters; file systems allow 255 for a name
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """10 hex digits that name a configuration, whatever the order of its keys.
+    """Returns 10 hex digits that name a configuration, whatever the order of its keys.
 
     Tuples count as lists, NumPy scalars as Python's; 1 and 1.0 are different.
 
@@ -60,28 +47,33 @@ def config_hash(config: Mapping[str, Any]) -> str:
 def run_dir(
     workdir: str | os.PathLike[str], experiment: str, config: Mapping[str, Any], *, label: str
 ) -> Path:
-    """`<workdir>/<experiment>/<label>-<hash of config>`; the label is made safe as a file name."""
+    """Returns `<workdir>/<experiment>/<label>-<hash of config>`, safe as a file name."""
     safe = re.sub(r"[^A-Za-z0-9.,=+_-]+", "_", label)[:_LABEL_LIMIT].strip("._-")
     return Path(workdir) / experiment / f"{safe or 'run'}-{config_hash(config)}"
 
 
 def write(
     directory: str | os.PathLike[str],
-    record: Mapping[str, Any],
+    fields: Mapping[str, Any],
     *,
     images: Mapping[str, np.ndarray] | None,
 ) -> None:
-    """Writes `images` to images.npz and then, as the last file, `record` to record.json.
+    """Writes `images` to images.npz and then, as the last file, a record to record.json.
 
     Arrays become lists, their floats rounded to 6 significant digits; scalars keep every digit.
-    NaN and infinities become null. The order of the keys is kept.
+    NaN and infinities become null. The order of the keys is kept; `schema` is added.
+
+    Args:
+      directory: of the run.
+      fields: the record, as its class in `record` names them, and any others.
+      images: arrays by name.
 
     Raises:
       UserError: the folder cannot be written.
-      ValueError: a required key is missing (null is a value).
+      ValueError: a key is missing (null is a value) or of another type.
     """
-    _check_keys(record)
-    text = _to_json(record)
+    text = _to_json({**fields, "schema": SCHEMA})
+    typed(loads(text.encode()))
     if images is not None:
         arrays: dict[str, Any] = dict(images)
         files.atomic_write(
@@ -90,34 +82,41 @@ def write(
     files.atomic_write(Path(directory) / RECORD_NAME, lambda file: file.write(text.encode()))
 
 
-def read(directory: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The record of a finished run, or None; of several hosts, what the first finds.
+def read(directory: str | os.PathLike[str]) -> Record | None:
+    """Reads the record of a finished run, or None; of several hosts, the first reads.
 
-    A record that does not parse, lacks a required key or has one of another type is renamed
-    `record.json.corrupt-<n>`, with a line on stderr, and counts as none: the run is done again.
+    A file that is not a whole record is renamed `record.json.corrupt-<n>`, with a line on stderr,
+    and treated as missing. One that another version wrote, in a form that is not read, stays where
+    it is, with a line on stderr.
 
     Raises:
       UserError: the record exists and cannot be opened.
     """
-    return hosts.first(lambda: _read(Path(directory) / RECORD_NAME))
+    path = Path(directory) / RECORD_NAME
+    fields = hosts.first(lambda: _read(path))
+    return None if fields is None else typed(fields, str(path))
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        text = path.read_bytes()
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise UserError(f"Cannot read {path}: {files.reason(error)}.") from error
     try:
-        return _parse(text)
+        fields = loads(content)
+        typed(fields)
+        return fields
+    except VersionError as error:
+        print(f"{path} {error} and is not shown.", file=sys.stderr, flush=True)
     except (ValueError, RecursionError) as fault:
         files.set_aside(path, f"not a whole record: {fault}")
-        return None
+    return None
 
 
 def read_images(directory: str | os.PathLike[str]) -> dict[str, np.ndarray] | None:
-    """The images that `write` was given, or None; those that are damaged are set aside."""
+    """Reads the images that `write` was given, or None; damaged ones are set aside."""
     path = Path(directory) / IMAGES_NAME
     try:
         return load_images(path)
@@ -129,7 +128,7 @@ def read_images(directory: str | os.PathLike[str]) -> dict[str, np.ndarray] | No
 
 
 def load_images(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The arrays of an images.npz; no code is loaded.
+    """Reads the arrays of an images.npz; no code is loaded.
 
     Raises:
       OSError: it cannot be opened.
@@ -143,18 +142,15 @@ def load_images(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             raise DamagedError(path, _one_line(error)) from error
 
 
-def find(workdir: str | os.PathLike[str], experiment: str | None = None) -> list[dict[str, Any]]:
-    """Every finished record under `workdir`, of one experiment or all, sorted by path.
+def find(workdir: str | os.PathLike[str], experiment: str | None = None) -> list[Record]:
+    """Reads every finished record under a work folder, of one experiment or all, by their paths."""
 
-    Each has one key more than its file, `path`: that of its record.json, as a string.
-    """
+    def search() -> list[str]:
+        pattern = f"{experiment or '*'}/*/{RECORD_NAME}"
+        return [str(path.parent) for path in sorted(Path(workdir).glob(pattern))]
 
-    def search() -> list[dict[str, Any]]:
-        paths = sorted(Path(workdir).glob(f"{experiment or '*'}/*/{RECORD_NAME}"))
-        found = [(path, read(path.parent)) for path in paths]
-        return [{**record, "path": str(path)} for path, record in found if record is not None]
-
-    return hosts.first(search)
+    found = [read(folder) for folder in hosts.first(search)]
+    return [record for record in found if record is not None]
 
 
 def note(path: str | os.PathLike[str]) -> None:
@@ -169,28 +165,6 @@ def note(path: str | os.PathLike[str]) -> None:
                 file.write(f"{path}\n")
         except OSError as error:
             raise UserError(f"Cannot write {listing}: {files.reason(error)}.") from error
-
-
-def level_text(defense: Mapping[str, Any]) -> str:
-    """A defence's level as flags spell it: `0.6`, or of several steps `0.2+0.3`."""
-    level = defense["level"]
-    return "+".join(f"{value:g}" for value in (level if isinstance(level, list) else [level]))
-
-
-def _check_keys(record: Mapping[str, Any]) -> None:
-    required = REQUIRED_KEYS | (REQUIRED_ATTACK_KEYS if "split" in record else frozenset())
-    if missing := required - record.keys():
-        raise ValueError(f"the record lacks {', '.join(sorted(missing))}")
-
-
-def _parse(text: bytes) -> dict[str, Any]:
-    record = _strict.loads(text)
-    if not isinstance(record, dict):
-        raise ValueError("not a JSON object")
-    _check_keys(record)
-    # The rest of what attacks have are numbers, or null where there was nothing to measure.
-    _strict.check(record, numbers=REQUIRED_ATTACK_KEYS)
-    return record
 
 
 def _to_json(record: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from jaxinv.look import grids
 from jaxinv.machine import hosts
 from jaxinv.measures import intervals, linkage, quality
 from jaxinv.store import records
+from jaxinv.store.record import level_text
 from jaxinv.training.targets import Target
 
 GRID_NAME = "grid.png"
@@ -33,10 +34,10 @@ def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[s
 
     Returns:
       `psnr [N]` and `psnr_mean`, `_std`, `_median`, `_ci` (95% bootstrap interval of the mean), the
-      same for `ssim`, `exact_fraction` and `diverged`, the number of non-finite images (for any
-      attacker). Of several attackers also `psnr_by_seed [S]`, the mean of each over what did not
-      diverge for it, and `psnr_seed_std`, their standard deviation (NaN of one); and the same for
-      `ssim`.
+      same for `ssim`, `mse [N]`, `exact_fraction` and `diverged`, the number of non-finite images
+      (for any attacker). Of several attackers also `psnr_by_seed [S]`, the mean of each over images
+      that did not diverge for it, and `psnr_seed_std`, their standard deviation (NaN of one); and
+      the same for `ssim`.
     """
     several = reconstructions.ndim == originals.ndim + 1
     tries = reconstructions if several else reconstructions[None]
@@ -57,11 +58,14 @@ def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[s
             by_seed = np.array([intervals.summarise(row).mean for row in values])
             spread = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else float("nan")
             fields |= {f"{name}_by_seed": by_seed, f"{name}_seed_std": spread}
+    error = (np.clip(tries, 0, 1) - originals).astype(np.float64) ** 2
+    mse = error.mean(axis=(0, *range(2, error.ndim)))
     return fields | {
         "exact_fraction": float(measured.exact.mean()),
         "diverged": int(diverged.sum()),
         "psnr": measured.psnr.mean(axis=0),
         "ssim": measured.ssim.mean(axis=0),
+        "mse": np.where(diverged, np.nan, mse),
     }
 
 
@@ -90,8 +94,9 @@ def reidentification_fields(reconstructions: np.ndarray, test: Samples) -> dict[
 
 
 def target_fields(target: Target, dataset: Dataset) -> dict[str, Any]:
-    """What a record says of the data and of the network that was attacked."""
+    """Returns what a record says of the data and of the network that was attacked."""
     return {
+        "cuts": list(target.network.cuts),
         "dataset": dataset.name,
         "data_source": dataset.source,
         "data_fingerprint": dataset.fingerprint,
@@ -157,11 +162,11 @@ def points_of_seeds(written: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
 def row_label(record: Mapping[str, Any]) -> str:
     """A run in two short lines: the split (and the budget of queries), and the mean quality."""
     name = record["split"]
-    if record["defense"]["kind"] != "none" or "threat_model" in record:
-        name = f"{records.level_text(record['defense'])}, {record['method']}"
-    if "num_queries" in record:
+    if record["defense"]["kind"] != "none" or record["experiment"] == "defenses":
+        name = f"{level_text(record['defense']['level'])}, {record['method']}"
+    if record.get("num_queries"):
         name += f", {record['num_queries']:,} queries"
-    if "num_shadows" in record:
+    if record.get("num_shadows"):
         name += f", first of {record['num_shadows']}"
     if record["diverged"] == record["num_images"]:
         return f"{name}\ndiverged"
@@ -198,9 +203,9 @@ def table_row(record: Mapping[str, Any]) -> str:
         f"{record['split']:<10}{quality}{record['exact_fraction']:<8.1%}{beside:<15}"
         f"{record['compile_s']:>10.1f}{record['attack_s']:>10.1f}{record['images_per_s']:>10.1f}"
     )
-    if "queries" in record:
+    if record.get("queries"):
         row += f"  ({record['queries']:,} queries)"
-    if "joint" in record and record["psnr_seed_std"] is not None:
+    if record.get("joint") and record["psnr_seed_std"] is not None:
         row += f"  (+- {record['psnr_seed_std']:.2f} over {len(record['psnr_by_seed'])} seeds"
         row += f"; jointly {record['joint']['psnr_mean']:.2f})"
     some = 0 < record["diverged"] < record["num_images"]

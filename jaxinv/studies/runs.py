@@ -163,6 +163,7 @@ def joint_path(
 
 def read_or_make(
     experiment: str,
+    kind: str,
     config: CutsConfig,
     scene: Scene,
     make: Callable[[Path, dict[str, Any]], None],
@@ -179,6 +180,7 @@ def read_or_make(
 
     Args:
       experiment: name of the experiment.
+      kind: of the record, a key of `record.KINDS`.
       config, scene: settings, data and target.
       make: writes the run's files into a folder, the record last. It is given the folder, and the
         fields that every record has.
@@ -209,15 +211,16 @@ def read_or_make(
         record = None if config.rerun else records.read(folder)
         if record and has_images and records.read_images(folder) is None:
             return None
-        return record
+        return record.fields if record else None
 
-    written = hosts.first(finished)
+    written: dict[str, Any] | None = hosts.first(finished)
     if written is None:
         lock = Path(config.workdir) / "locks" / f"{experiment}-{folder.name}"
         with locks.held(lock) if hosts.is_first() else contextlib.nullcontext():
             written = hosts.first(finished)  # by the process that held the lock
             if written is None:
                 common = {
+                    "kind": kind,
                     "experiment": experiment,
                     "code": code,
                     **evaluation.target_fields(target, dataset),
@@ -227,7 +230,8 @@ def read_or_make(
                     "config_hash": records.config_hash(identity),
                 }
                 make(folder, common)
-                written = records.read(folder)
+                made = records.read(folder)
+                written = made.fields if made else None
     assert written is not None
     records.note(path)
     return {**written, "path": path}
@@ -315,6 +319,7 @@ def run_once(
 
     return read_or_make(
         experiment,
+        "attack",
         config,
         scene,
         make,

@@ -101,7 +101,7 @@ def run(config: BenchmarkConfig) -> list[dict[str, Any]]:
     def make(folder: Path, common: dict[str, Any]) -> None:
         record = {
             **common,
-            "cuts": scene.cuts,  # not `split`: that would make it the record of one attack
+            "splits": scene.cuts,
             "methods": methods,
             "steps": config.steps,
             "repeat": config.repeat,
@@ -114,6 +114,7 @@ def run(config: BenchmarkConfig) -> list[dict[str, Any]]:
 
     record = runs.read_or_make(
         NAME,
+        "benchmark",
         config,
         scene,
         make,

@@ -35,7 +35,7 @@ def run(config: TrainingConfig) -> list[dict[str, Any]]:
     records.note(path)
     record = records.read(path.parent)
     assert record is not None
-    return [{**record, "path": str(path)}]
+    return [{**record.fields, "path": str(path)}]
 
 
 EXPERIMENT = Experiment("train_target", TrainingConfig, run, __doc__)

@@ -158,7 +158,8 @@ def _value(run: Run, name: str) -> str:
 def _quality(outcome: Outcome) -> Mapping[str, Any]:
     """Mean PSNR and SSIM of a run with one record; of several, no one number tells."""
     record = records.read(outcome.records[0].parent) if len(outcome.records) == 1 else None
-    return {name: (record or {}).get(name) for name in ("psnr_mean", "ssim_mean")}
+    fields = record.fields if record else {}
+    return {name: fields.get(name) for name in ("psnr_mean", "ssim_mean")}
 
 
 def _number(value: Any, form: str) -> str:

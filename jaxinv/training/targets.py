@@ -18,7 +18,7 @@ import numpy as np
 from jaxinv.errors import DamagedError, UserError
 from jaxinv.inputs.data import Dataset, print_to_stderr
 from jaxinv.look.charts import learning, style
-from jaxinv.machine import environment, hosts
+from jaxinv.machine import environment, hosts, source
 from jaxinv.networks import Network, Params, for_images
 from jaxinv.store import checkpoints, files, locks, records
 from jaxinv.training.classification import accuracy
@@ -69,6 +69,7 @@ def train_run(
         "dataset": dataset.name,
         "data_fingerprint": dataset.fingerprint,
         "recipe": dataclasses.asdict(recipe),
+        "code": source.digest(__name__),
     }
     folder = records.run_dir(workdir, EXPERIMENT, config, label=f"{dataset.name}-s{recipe.seed}")
     if rerun or not hosts.first(lambda: _is_trained(folder)):
@@ -105,7 +106,10 @@ def _train_into(
     network = for_images(dataset.image_shape, dataset.num_classes)
     done = train(dataset, network, recipe, checkpoint=checkpoint)
     record = {
+        "kind": "target",
         "experiment": EXPERIMENT,
+        "code": config["code"],
+        "cuts": list(network.cuts),
         "dataset": dataset.name,
         "data_source": dataset.source,
         "data_fingerprint": dataset.fingerprint,
@@ -168,10 +172,10 @@ def _newest(dataset: Dataset, workdir: str | os.PathLike[str]) -> str | None:
     """Returns the weights trained last by the default recipe."""
     recipe = dataclasses.asdict(default_recipe(dataset))
     found = [
-        Path(record["path"]).with_name(WEIGHTS)
+        Path(record.path).with_name(WEIGHTS)
         for record in records.find(workdir, EXPERIMENT)
-        if record.get("data_fingerprint") == dataset.fingerprint
-        and {**record["config"]["recipe"], "seed": 0} == recipe
+        if record.data_fingerprint == dataset.fingerprint
+        and {**record.config["recipe"], "seed": 0} == recipe
     ]
     trained = [path for path in found if _is_whole(path)]
     return str(max(trained, key=lambda path: path.stat().st_mtime)) if trained else None

@@ -1,7 +1,9 @@
+import fake_runs
 import pytest
 
 from jaxinv.measures import decision
 from jaxinv.measures.decision import Constraints
+from jaxinv.store.record import typed
 
 NONE = {"kind": "none", "site": "feature", "level": 0.0}
 
@@ -23,9 +25,8 @@ def row(split="conv1", defense=NONE, **changes):
     return {**values, **changes}
 
 
-def attack(method="adaptive", **changes):
+def attack(method="adaptive", experiment="defenses", **changes):
     values = {
-        "experiment": "defenses",
         "threat_model": "whitebox",
         "method": method,
         "psnr_mean": 20.0,
@@ -34,9 +35,8 @@ def attack(method="adaptive", **changes):
         "ssim_ci": [0.4, 0.6],
         "reid_top1": 0.3,
         "reid_ci": [0.2, 0.4],
-        "diverged": 0,
     }
-    return {**values, **changes}
+    return typed(fake_runs.attack_fields(experiment, **values | changes))
 
 
 # --- The strongest attacker -----------------------------------------------------------------------
@@ -81,8 +81,7 @@ def test_where_all_attacks_diverged_nothing_is_known():
 
 
 def test_an_attack_of_another_script_is_known_by_it():
-    record = attack("map", experiment="whitebox")
-    del record["threat_model"]
+    record = attack("map", experiment="whitebox", threat_model=None)
     assert decision.worst([record])["attacker"] == {"threat_model": "whitebox", "method": "map"}
 
 

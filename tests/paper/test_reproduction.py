@@ -13,13 +13,13 @@ from jaxinv.errors import UserError
 from jaxinv.paper import parts, pictures, table
 from jaxinv.paper.parts import Done, Part
 from jaxinv.store import records
+from jaxinv.store.record import typed
 
 
 def _written(workdir, make=fake_runs.attack, **values):
-    """What `make` writes, as it is read, with its path."""
+    """Writes a run and reads its record."""
     record = make(workdir, **values)
-    folder = workdir / record["experiment"] / values["folder"]
-    return {**records.read(folder), "path": str(folder / records.RECORD_NAME)}
+    return records.read(workdir / record["experiment"] / values["folder"])
 
 
 @pytest.fixture(scope="module")
@@ -154,21 +154,19 @@ def test_the_table_stands_beside_the_paper(done):
 
 
 def test_why_is_said_only_of_what_differs():
-    record = {
-        "experiment": "queryfree",
-        "method": "paper",
-        "paper": {"psnr": 8.03, "ssim": 0.38},
-        "psnr_mean": 9.0,
-        "psnr_ci": [8.9, 9.1],
-        "psnr_seed_std": 0.6,
-    }
-    assert paper.spread(record) == 0.6
-    assert paper.why(record) is None
-    assert "how long shadows are trained" in paper.why({**record, "psnr_mean": 9.3})
-    assert "recovers more" in paper.why({**record, "psnr_mean": 20.0, "method": "strong"})
-    assert paper.why({**record, "psnr_mean": 20.0, "paper": None}) is None
-    assert paper.why({**record, "psnr_mean": None}) is None
-    alone = {**record, "psnr_seed_std": None}
+    known = {"method": "paper", "paper": {"psnr": 8.03, "ssim": 0.38}, "psnr_ci": [8.9, 9.1]}
+
+    def record(**values):
+        values = {**known, "psnr_mean": 9.0, "psnr_seed_std": 0.6, **values}
+        return typed(fake_runs.attack_fields("queryfree", **values))
+
+    assert paper.spread(record()) == 0.6
+    assert paper.why(record()) is None
+    assert "how long shadows are trained" in paper.why(record(psnr_mean=9.3))
+    assert "recovers more" in paper.why(record(psnr_mean=20.0, method="strong"))
+    assert paper.why(record(psnr_mean=20.0, paper=None)) is None
+    assert paper.why(record(psnr_mean=None)) is None
+    alone = record(psnr_seed_std=None)
     assert paper.spread(alone) == pytest.approx(0.1)
     assert paper.why(alone) is not None
 
@@ -216,9 +214,9 @@ def test_a_failing_run_leaves_the_others(tmp_path, monkeypatch, few):
     done, outcomes = parts.run([good, bad], str(tmp_path))
     states = [outcome.state for outcome in outcomes]
     assert states[:2] == ["finished", "finished"]
-    assert [record["split"] for record in done[0].records] == ["conv1", "relu1"]
+    assert [record.split for record in done[0].records] == ["conv1", "relu1"]
     again, outcomes = parts.run([good], str(tmp_path))
     assert [outcome.state for outcome in outcomes] == ["skipped", "skipped"]
-    assert [record["psnr"] for record in again[0].records] == [
-        record["psnr"] for record in done[0].records
+    assert [record.psnr for record in again[0].records] == [
+        record.psnr for record in done[0].records
     ]

@@ -308,7 +308,7 @@ def test_the_script_times_ours_and_another_program(scripts, few, tmp_path):
         cwd=tmp_path,
     )
     record = json.loads(path.read_text())
-    assert record["experiment"] == "benchmark" and record["cuts"] == ["conv1"]
+    assert record["experiment"] == "benchmark" and record["splits"] == ["conv1"]
     assert [(row["devices"], row["batch"], row["image_iterations"]) for row in record["rows"]] == [
         (1, 3, 12),
         (2, 3, 24),

@@ -30,7 +30,10 @@ def test_a_diverged_image_is_counted_and_in_no_mean(attacked):
     low, high = fields["psnr_ci"]
     assert low <= fields["psnr_mean"] <= high
     assert fields["exact_fraction"] == 0.25
-    assert len(fields["psnr"]) == len(fields["ssim"]) == 4
+    assert len(fields["psnr"]) == len(fields["ssim"]) == len(fields["mse"]) == 4
+    error = np.square(found.astype(np.float64) - originals).mean(axis=(1, 2, 3))
+    error[2] = np.nan
+    np.testing.assert_allclose(fields["mse"], error, rtol=1e-5)
     assert not np.isfinite(fields["psnr"][2])
     np.testing.assert_allclose(np.asarray(fields["psnr"])[[0, 1, 3]], rest.psnr, rtol=1e-6)
 
@@ -54,6 +57,7 @@ def test_the_quality_over_seeds_is_the_mean_of_each_image(attacked):
         assert fields[f"{name}_mean"] == pytest.approx(np.mean(means))
         assert fields[f"{name}_seed_std"] == pytest.approx(np.std(means, ddof=1))
         assert f"{name}_by_seed" not in alone[0]
+    np.testing.assert_allclose(fields["mse"], np.mean([one["mse"] for one in alone], axis=0))
     assert fields["exact_fraction"] == pytest.approx(0.125)
 
 
@@ -63,7 +67,7 @@ def test_an_image_that_diverged_for_one_seed_is_in_no_mean(attacked):
     broken[2] = np.inf
     fields = evaluation.quality_fields(originals, np.stack([found, broken]))
     assert fields["diverged"] == 1
-    assert not np.isfinite(fields["psnr"][2])
+    assert not np.isfinite(fields["psnr"][2]) and np.isnan(fields["mse"][2])
     rest = np.asarray(fields["psnr"])[[0, 1, 3]]
     assert fields["psnr_mean"] == pytest.approx(rest.mean())
     assert np.isfinite(fields["psnr_by_seed"]).all()
@@ -125,7 +129,7 @@ def test_row_label():
     defense = {"kind": "dropout+gaussian", "site": "feature", "level": [0.2, 1.0]}
     assert evaluation.row_label({**RECORD, "defense": defense}) == "0.2+1, tv\n21.2 dB / 0.877"
     # In a study of defences, an undefended run is one of the levels.
-    undefended = {**RECORD, "threat_model": "whitebox"}
+    undefended = {**RECORD, "experiment": "defenses"}
     assert evaluation.row_label(undefended) == "0, tv\n21.2 dB / 0.877"
 
 

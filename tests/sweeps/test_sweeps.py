@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import fake_runs
 import pytest
 import slurm
 
@@ -80,7 +81,7 @@ def run(config):
                     print("fake.py: error: it was told to fail.", file=sys.stderr)
                     sys.exit(3)
                 record = {
-                    "experiment": "fake", "dataset": "none", "data_source": "none",
+                    "kind": "fake", "experiment": "fake", "dataset": "none", "data_source": "none",
                     "seed": config.seed, "device": os.environ.get("CUDA_VISIBLE_DEVICES"),
                     "versions": {}, "config": identity,
                     "config_hash": records.config_hash(identity),
@@ -181,7 +182,10 @@ class Bench:
     def records(self):
         """Config hash -> what was found there."""
         found = records.find(self.work, "fake")
-        return {each["config_hash"]: (each["psnr_mean"], each["split_name"]) for each in found}
+        return {
+            each.config_hash: (each.fields["psnr_mean"], each.fields["split_name"])
+            for each in found
+        }
 
 
 @pytest.fixture
@@ -474,7 +478,7 @@ def test_memory_is_what_control_groups_leave(monkeypatch, tmp_path):
 def test_a_run_alone_has_all_gpus(bench):
     done = finish(bench.drive(points(seeds=1), CUDA_VISIBLE_DEVICES="4,7", JOBS="1"))
     assert done.returncode == 0, done.stderr
-    assert {record["device"] for record in records.find(bench.work, "fake")} == {"4,7"}
+    assert {record.device for record in records.find(bench.work, "fake")} == {"4,7"}
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are shared here")
@@ -484,7 +488,7 @@ def test_runs_have_cores_of_their_own(bench, jobs, count):
     runs = points(("conv1",), seeds=count)
     done = finish(bench.drive(runs, JOBS=str(jobs), JAX_PLATFORMS="cpu"))
     assert done.returncode == 0, done.stderr
-    found = [set(record["cores"]) for record in records.find(bench.work, "fake")]
+    found = [set(record.fields["cores"]) for record in records.find(bench.work, "fake")]
     jobs = min(jobs, len(runs))
     if 1 < jobs <= len(usable):
         shares = [set(sorted(usable)[slot::jobs]) for slot in range(jobs)]
@@ -497,7 +501,7 @@ def test_runs_have_cores_of_their_own(bench, jobs, count):
 def test_runs_are_dealt_to_gpus_in_turn(bench):
     done = finish(bench.drive(points(), CUDA_VISIBLE_DEVICES="4,7", JAX_PLATFORMS="", JOBS="2"))
     assert done.returncode == 0, done.stderr
-    devices = Counter(record["device"] for record in records.find(bench.work, "fake"))
+    devices = Counter(record.device for record in records.find(bench.work, "fake"))
     assert set(devices) == {"4", "7"}
 
 
@@ -508,7 +512,7 @@ def test_what_is_left_of_a_sweep_has_one_gpu_too(bench):
     assert others
     kept.unlink()
     assert finish(bench.drive(points(), **given)).returncode == 0
-    devices = [record["device"] for record in records.find(bench.work, "fake")]
+    devices = [record.device for record in records.find(bench.work, "fake")]
     assert len(devices) == len(others) + 1 and set(devices) <= {"4", "7"}
 
 
@@ -634,7 +638,7 @@ def test_runs_of_several_kinds_tell_all_their_records(stand_in, tmp_path):
     runs = fakes([{"level": "1,2,3"}, {"seed": "5"}, {"level": "1,2,3"}])
     outcomes = run_here(runs, tmp_path)
     assert [len(outcome.records) for outcome in outcomes] == [3, 1]
-    levels = [records.read(path.parent)["config"]["level"] for path in outcomes[0].records]
+    levels = [records.read(path.parent).config["level"] for path in outcomes[0].records]
     assert levels == ["1", "2", "3"]
     again = run_here(runs, tmp_path)
     assert [(outcome.state, outcome.records) for outcome in again] == [
@@ -679,9 +683,8 @@ def test_a_work_folder_may_be_moved(stand_in, tmp_path):
 def test_another_target_in_the_work_folder_makes_runs_be_asked_again(tmp_path):
     run = Run("fake", {}, {"code": "1", "target": None})
     sweep = Sweep((run,), tmp_path)
-    record = records.run_dir(tmp_path, "fake", {}, label="x") / "record.json"
-    content = {**dict.fromkeys(records.REQUIRED_KEYS, ""), "seed": 0, "versions": {}, "config": {}}
-    records.write(record.parent, content, images=None)
+    fake_runs.attack(tmp_path, "fake", images=False, folder="x")
+    record = tmp_path / "fake" / "x" / "record.json"
     sweep.mark(Outcome(run, "finished", (record,), 1.0))
     assert sweep.finished(run)
     weights = tmp_path / "train_target" / "new" / "target.safetensors"
@@ -836,7 +839,9 @@ def test_real_runs_that_were_killed_find_what_undisturbed_ones_find(scripts, few
     found = [records.find(scripts.folder / name, "whitebox") for name in ("quiet", "killed")]
     assert len(found[0]) == len(found[1]) == 3
     for quiet, killed in zip(*found, strict=True):
-        assert {key: quiet[key] for key in EXACT} == {key: killed[key] for key in EXACT}
+        assert {key: quiet.fields[key] for key in EXACT} == {
+            key: killed.fields[key] for key in EXACT
+        }
 
 
 # --- SLURM ----------------------------------------------------------------------------------------

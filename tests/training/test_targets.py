@@ -60,7 +60,7 @@ def test_shipped_targets(name, tmp_path, no_training):
 
 
 def test_a_run_leaves_its_files(workdir):
-    (record,) = records.find(workdir, "train_target")
+    record = records.find(workdir, "train_target")[0].fields
     (folder,) = (workdir / "train_target").iterdir()
     names = {"record.json", "target.safetensors", "learning_curve.png"}
     assert {file.name for file in folder.iterdir()} == names
@@ -81,8 +81,9 @@ def test_a_finished_run_is_not_repeated(workdir, no_training):
 
 
 A_RECORD = {
-    **dict.fromkeys(records.REQUIRED_KEYS, ""),
-    **{"seed": 0, "versions": {}, "config": {}},
+    **dict.fromkeys(("experiment", "dataset", "data_source", "device", "config_hash"), ""),
+    **{"kind": "target", "seed": 0, "versions": {}, "config": {}},
+    **{"test_accuracy": 0.5, "num_test_images": 1, "fingerprint": "", "fit_s": 1.0},
 }
 
 

@@ -116,7 +116,6 @@ def _run_cut(
         }
         record = {
             **common,
-            # Not `split`: that would make it the record of one attack by one method.
             "cut": cut,
             "methods": list(methods),
             "num_images": config.num_images,
@@ -131,6 +130,7 @@ def _run_cut(
     flags = runs.flags_of(config, scene, split=(cut,))
     record = runs.read_or_make(
         NAME,
+        "convergence",
         config,
         scene,
         make,

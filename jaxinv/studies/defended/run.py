@@ -3,7 +3,7 @@
 from typing import Any
 
 from jaxinv.attacks import registry
-from jaxinv.store.records import level_text
+from jaxinv.store.record import level_text
 from jaxinv.studies import attacked, runs
 from jaxinv.studies.defended.accuracy import judged
 from jaxinv.studies.defended.attackers import Attacker
@@ -50,7 +50,7 @@ def run_one(
         threat_model=(attacker.threat,),
         attacker=(attacker.method,),
     )
-    kind, level = described["kind"], level_text(described)
+    kind, level = described["kind"], level_text(described["level"])
     record = runs.run_once(
         EXPERIMENT,
         config,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxinv.store.records import level_text
+from jaxinv.store.record import level_text
 
 
 def _header() -> str:
@@ -24,7 +24,7 @@ def _row(record: Any) -> str:
     attacker = f"{record['threat_model']}, {record['method']}"
     return (
         f"{record['split']:<9}{defense['kind']:<18}{defense['site']:<9}"
-        f"{level_text(defense):<9}{attacker:<20}{record['accuracy']:<10.4f}{quality}"
+        f"{level_text(defense['level']):<9}{attacker:<20}{record['accuracy']:<10.4f}{quality}"
         f"{record['reid_top1']:<8.3f}{record['judge_accuracy']:<8.3f}"
         f"{record['fit_s']:>7.1f}{record['attack_s']:>9.1f}"
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxinv.constants.verdicts import SAFE_REID, SAFE_SSIM
-from jaxinv.store.records import level_text
+from jaxinv.store.record import level_text
 
 
 def point(record: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def point(record: Mapping[str, Any], kind: str) -> dict[str, Any]:
         "attacker": record["method"],
         "kind": kind,
         "site": defense["site"],
-        "level": level_text(defense),
+        "level": level_text(defense["level"]),
         **{key: record[key] for key in keys},
     }
 
@@ -35,7 +35,7 @@ def protection(finished: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         defense = record["defense"]
         group = (record["split"], f"{defense['kind']}, {defense['site']}")
         levels = groups.setdefault(group, {})
-        levels.setdefault(level_text(defense), []).append(record)
+        levels.setdefault(level_text(defense["level"]), []).append(record)
     rows = []
     for (split, name), levels in groups.items():
         held = []

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import msgspec
+
 from jaxinv.attacks import registry
 from jaxinv.constants.threats import THREATS
 from jaxinv.defenses import MECHANISMS, NONE, Defense
@@ -13,6 +15,7 @@ from jaxinv.errors import UsageError
 from jaxinv.measures import costs, decision, profiles
 from jaxinv.measures.decision import Constraints
 from jaxinv.store import records
+from jaxinv.store.record import Attack, typed
 from jaxinv.studies import runs, threads
 from jaxinv.studies.config import SURROGATES, AttackConfig
 from jaxinv.studies.defended import accuracy, run
@@ -113,7 +116,7 @@ class Option(NamedTuple):
 
     deployment: Deployment
     number: int
-    attacks: list[dict[str, Any]]
+    attacks: list[Attack]
 
     @property
     def defense(self) -> Defense:
@@ -205,9 +208,9 @@ def attacked(
         runs.run_all(defended.EXPERIMENT, attacks, scene, steps, table=TABLE, grid=False)
     known = _known(config, scene)
     for option in options:
-        seen = {record["config_hash"] for record in option.attacks}
+        seen = {record.config_hash for record in option.attacks}
         others = known.get(_key(option.deployment.cut, option.defense.describe()), [])
-        option.attacks.extend(other for other in others if other["config_hash"] not in seen)
+        option.attacks.extend(other for other in others if other.config_hash not in seen)
     for option in options:
         if option.is_undefended:
             # Whoever sees plain features can defend them first, and attack what that leaves.
@@ -223,40 +226,47 @@ def attacked(
 def _attack(
     config: DefenseConfig, scene: runs.Scene, attacker: Attacker, option: Option
 ) -> dict[str, Any]:
-    record = run.run_one(config, scene, attacker, option.number)
+    found = run.run_one(config, scene, attacker, option.number)
+    record = typed(found, found["path"])
+    assert isinstance(record, Attack)
     option.attacks.append(record)
-    return record
-
-
-def _known(config: PartitionConfig, scene: runs.Scene) -> dict[str, list[dict[str, Any]]]:
-    """Finished attacks on releases of this target, by cut and defence; of as many images.
-
-    Attacks on defences by other code are left out, and what lacks a measure.
-    """
-    found: dict[str, list[dict[str, Any]]] = {}
-    measured = {"psnr_mean", "psnr_ci", "ssim_mean", "ssim_ci", "reid_top1", "reid_ci"}
-    for record in records.find(config.workdir):
-        same = (
-            "split" in record
-            and measured <= record.keys()
-            and _is_current(record)
-            and record.get("data_fingerprint") == scene.dataset.fingerprint
-            and (record.get("target") or {}).get("fingerprint") == scene.target.fingerprint
-            and record["num_images"] >= config.num_images
-            and record["releases"] == 1
-            and record.get("retrain", "none") == "none"
-        )
-        if same:
-            found.setdefault(_key(record["split"], record["defense"]), []).append(record)
     return found
 
 
-def _is_current(record: dict[str, Any]) -> bool:
+def _known(config: PartitionConfig, scene: runs.Scene) -> dict[str, list[Attack]]:
+    """Reads finished attacks on releases of this target, by cut and defence; of as many images.
+
+    Attacks on defences by other code are left out, and those that lack a measure.
+    """
+    found: dict[str, list[Attack]] = {}
+    for record in records.find(config.workdir):
+        if isinstance(record, Attack) and _is_comparable(record, config, scene):
+            key = _key(record.split, msgspec.to_builtins(record.defense))
+            found.setdefault(key, []).append(record)
+    return found
+
+
+def _is_comparable(record: Attack, config: PartitionConfig, scene: runs.Scene) -> bool:
+    """Returns whether an attack is on one release of this target, as it is released now."""
+    return (
+        record.is_measured
+        and _is_current(record)
+        and record.data_fingerprint == scene.dataset.fingerprint
+        and record.target is not None
+        and record.target.fingerprint == scene.target.fingerprint
+        and record.num_images >= config.num_images
+        and record.releases == 1
+        and record.retrain == "none"
+    )
+
+
+def _is_current(record: Attack) -> bool:
     """Returns whether a record attacked what is released now; other experiments defend nothing."""
-    if record["experiment"] != defended.EXPERIMENT:
+    if record.experiment != defended.EXPERIMENT:
         return True
-    modules = run.decided_by(record["threat_model"], record["method"])
-    return record.get("code") == runs.code_of(*modules)
+    if record.method not in registry.methods(defended.EXPERIMENT, record.threat):
+        return False
+    return record.code == runs.code_of(*run.decided_by(record.threat, record.method))
 
 
 def _key(cut: str, defense: dict[str, Any]) -> str:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
 from jaxinv.constants.verdicts import SAFE_REID, SAFE_SSIM
 from jaxinv.defenses import NONE
 from jaxinv.look.charts import choices as choices_chart
@@ -15,6 +14,7 @@ from jaxinv.look.charts import style
 from jaxinv.machine import environment
 from jaxinv.measures import costs, decision, latency, profiles, quality
 from jaxinv.store import records
+from jaxinv.store.record import UNKNOWN, Attack
 from jaxinv.studies import runs
 from jaxinv.studies.partition import limits
 from jaxinv.studies.partition import options as _options
@@ -24,7 +24,7 @@ NAME = "partition"
 DECIDED_BY = ("jaxinv.studies.partition", "jaxinv.measures.costs")
 """The code that decides a result beside that of attacks, as `source.digest` takes it."""
 
-WHOLE = ("cloud-only", "edge-only")
+WHOLE = (CLOUD_ONLY, EDGE_ONLY)
 """The choices that cut nothing: sending the image itself, and sending nothing."""
 
 COSTS_NAME, CHOICES_NAME = "costs.png", "choices.png"
@@ -47,7 +47,7 @@ def run(config: PartitionConfig) -> dict[str, Any]:
         "profile": dataclasses.asdict(profile),
         "constraints": dataclasses.asdict(limited.constraints),
         "prefer": config.prefer,
-        "attacks": [sorted(one["config_hash"] for one in option.attacks) for option in options],
+        "attacks": [sorted(one.config_hash for one in option.attacks) for option in options],
     }
 
     def make(folder: Path, common: dict[str, Any]) -> None:
@@ -68,6 +68,7 @@ def run(config: PartitionConfig) -> dict[str, Any]:
     label = f"{scene.dataset.name}-{profile.name}-n{config.num_images}-s{config.seed}"
     return runs.read_or_make(
         NAME,
+        "partition",
         config,
         scene,
         make,
@@ -120,12 +121,12 @@ def _judged(
     prices = {price.split: price for price in costs.split_costs(network, scene.target.params)}
     found, certain = limits.of_options(config, scene, options, prices)
     rows = [
-        _whole(scene, profile, prices["cloud-only"], leaked=1.0),
+        _whole(scene, profile, prices[CLOUD_ONLY], leaked=1.0),
         *(
             _row(config, profile, prices[option.deployment.cut], option, bounded)
             for option, bounded in zip(options, found, strict=True)
         ),
-        _whole(scene, profile, prices["edge-only"], leaked=0.0),
+        _whole(scene, profile, prices[EDGE_ONLY], leaked=0.0),
     ]
     for row, worth in zip(rows, decision.pareto(rows), strict=True):
         fails = config.constraints.broken(row)
@@ -137,7 +138,7 @@ def _judged(
         prefer=config.prefer,
         allowed=lambda row: row["split"] not in (*WHOLE, network.cuts[-1]),
     )
-    distinct = {one["config_hash"]: one for option in options for one in option.attacks}
+    distinct = {one.config_hash: one for option in options for one in option.attacks}
     return {
         "constraints": dataclasses.asdict(config.constraints),
         "prefer": config.prefer,
@@ -148,7 +149,7 @@ def _judged(
         "certain": certain,
         "advice": _advice(scene, rows),
         **{
-            key: float(sum(attack[key] for attack in distinct.values()))
+            key: float(sum(getattr(attack, key) or 0 for attack in distinct.values()))
             for key in ("fit_s", "attack_s", "compile_s")
         },
     }
@@ -176,13 +177,11 @@ def _row(
     }
 
 
-def _accuracy(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _accuracy(found: Sequence[Attack]) -> dict[str, Any]:
     """Of the records that measured it behind the defence."""
-    first = next((record for record in found if "accuracy_ci" in record), found[0])
-    return {
-        "accuracy": first["accuracy"],
-        "accuracy_ci": first.get("accuracy_ci", [first["accuracy"]] * 2),
-    }
+    first = next((record for record in found if record.accuracy_ci != UNKNOWN), found[0])
+    known = first.accuracy_ci if first.accuracy_ci != UNKNOWN else [first.accuracy] * 2
+    return {"accuracy": first.accuracy, "accuracy_ci": list(known)}
 
 
 def _costs(price: costs.CutCost, profile: profiles.Profile, sent: float) -> dict[str, Any]:
@@ -227,27 +226,13 @@ def _whole(
     }
 
 
-def _attacked(config: PartitionConfig, record: dict[str, Any]) -> dict[str, Any]:
-    keys = ("psnr_mean", "ssim_mean", "reid_top1", "diverged", "num_images")
-    path = Path(record["path"]).relative_to(config.workdir)
+def _attacked(config: PartitionConfig, record: Attack) -> dict[str, Any]:
+    keys = ("psnr_mean", "ssim_mean", "reid_top1", "diverged", "num_images", "psnr_of_mean")
     return {
         **decision.attacker(record),
-        **{key: record[key] for key in keys},
-        "psnr_of_mean": _psnr_of_mean(record),
-        "path": path.as_posix(),
+        **{key: getattr(record, key) for key in keys},
+        "path": Path(record.path).relative_to(config.workdir).as_posix(),
     }
-
-
-def _psnr_of_mean(record: dict[str, Any]) -> float | None:
-    """PSNR of the mean squared error over all images: what bounds are about.
-
-    At most the mean of PSNRs, to which an image that is nearly exact adds much. Of several draws
-    that of an image is a mean already. None where an image diverged, of which there is no error.
-    """
-    found = record.get("psnr") or [None]
-    if None in found:
-        return None
-    return float(-10 * np.log10(np.mean(10 ** (-np.array(found) / 10))))
 
 
 def _advice(scene: runs.Scene, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

@@ -1,0 +1,148 @@
+"""Records as types: what is read, what is refused, and what older versions left."""
+
+import json
+
+import fake_runs
+import pytest
+
+from jaxinv.store import record, records
+from jaxinv.store.record import SCHEMA, UNKNOWN, Defense, VersionError, loads, typed
+
+OLD = {
+    "whitebox": ("split", "attack", record.Attack),
+    "defenses": ("split", "attack", record.Attack),
+    "mine": ("split", "attack", record.Attack),
+    "partition": ("choices", "partition", record.Partition),
+    "fake": (None, "fake", record.Record),
+}
+HOSTILE = "a\x00b\x01\x1b[2J\u2028c\u2029\u202e\r\nd\ufeff"
+
+
+def old(experiment="whitebox", **values):
+    """A record of an attack as there were before records had a schema."""
+    new = {"kind", "schema", "code", "cuts", "mse"}
+    found = fake_runs.attack_fields(experiment, **values)
+    return {key: value for key, value in found.items() if key not in new}
+
+
+def test_a_record_is_what_its_kind_says_and_not_what_its_keys_are_like():
+    fields = fake_runs.attack_fields()
+    assert type(typed(fields)) is record.Attack
+    assert type(typed({**fields, "kind": "benchmark"})) is record.Benchmark
+    assert type(typed({**fields, "kind": "of tomorrow"})) is record.Record
+    with pytest.raises(ValueError, match="kind"):
+        typed({key: value for key, value in fields.items() if key != "kind"})
+
+
+def test_an_attack_has_its_values_typed():
+    found = typed(
+        fake_runs.attack_fields(
+            "defenses", threat_model="blackbox", paper={"psnr": 15.1, "ssim": 0.6}, mine=[1]
+        ),
+        "somewhere/record.json",
+    )
+    assert (found.threat, found.paper.psnr, found.path) == (
+        "blackbox",
+        15.1,
+        "somewhere/record.json",
+    )
+    assert found.defense == Defense("none", "feature", 0.0) and found.defense.is_none
+    assert found.cuts[:2] == ["conv1", "relu1"] and len(found.psnr) == 200
+    assert found.fields["mine"] == [1]
+    assert typed(fake_runs.attack_fields("queryfree")).threat == "queryfree"
+
+
+@pytest.mark.parametrize(
+    ("mse", "expected"),
+    [([0.01, 0.03], 16.9897), ([0.0, 0.0], 100.0), ([0.01, None], None), ([], None)],
+)
+def test_the_psnr_of_the_mean_error_is_that_of_squared_errors(mse, expected):
+    found = typed(fake_runs.attack_fields(mse=mse)).psnr_of_mean
+    assert found == (expected if expected is None else pytest.approx(expected, abs=1e-4))
+
+
+def test_records_without_a_schema_are_read(tmp_path, capsys):
+    for experiment, (key, kind, cls) in OLD.items():
+        fields = old(experiment)
+        if experiment == "partition":
+            fields = fake_runs.partition(tmp_path, [fake_runs.choice("conv1")], folder="new")
+            fields = {k: v for k, v in fields.items() if k not in ("kind", "cuts")}
+        elif key is None:
+            del fields["split"]
+        found = typed(fields)
+        assert (type(found), found.kind, found.schema) == (cls, kind, 0)
+        assert (found.code, found.cuts) == (None, [])
+    found = typed(old(psnr=[20.0, None, 10], num_images=3))
+    assert found.mse == [pytest.approx(0.01), None, pytest.approx(0.1)]
+    assert typed(old(psnr=[-1e30])).psnr_of_mean is not None  # and no overflow
+    before = old()
+    del before["reid_top1"], before["reid_ci"]
+    assert typed(before).reid_ci == UNKNOWN and not typed(before).is_measured
+
+
+def written(tmp_path, fields):
+    path = tmp_path / "whitebox" / "run" / "record.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(fields))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({**fake_runs.attack_fields(), "schema": SCHEMA + 1}, "by a newer version (schema 2)"),
+        ({**fake_runs.attack_fields(), "schema": 0}, "by an older version (schema 0)"),
+        ({**old(), "psnr_mean": "high"}, "by an older version (Expected `float | null`, got `str`"),
+    ],
+)
+def test_a_record_of_another_version_is_named_and_left_where_it_is(tmp_path, capsys, fields, said):
+    path = written(tmp_path, fields)
+    content = path.read_bytes()
+    assert records.read(path.parent) is None and records.find(tmp_path) == []
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and lines[0] == lines[1]
+    assert lines[0].startswith(f"{path} was written {said}")
+    assert lines[0].endswith(" and is not shown.")
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("schema", ["1", True, None, 1.5, [1]])
+def test_a_schema_that_is_no_number_is_damage(schema):
+    with pytest.raises(ValueError) as caught:
+        typed({**fake_runs.attack_fields(), "schema": schema})
+    assert not isinstance(caught.value, VersionError)
+
+
+def test_text_is_made_printable_and_short():
+    value = {HOSTILE: HOSTILE, "in": [HOSTILE, [HOSTILE], 1], "long": "x" * 5000}
+    found = loads(json.dumps({"deep": value, "n": 1}).encode())["deep"]
+    assert found.keys() == {"a b [2J c d ", "in", "long"}
+    assert found["a b [2J c d "] == "a b [2J c d " and found["in"] == ["a b [2J c d "] * 1 + [
+        ["a b [2J c d "],
+        1,
+    ]
+    assert len(found["long"]) == 1000
+    assert loads(json.dumps(found).encode()) == found  # once is enough
+    assert loads('{"name": "Δ, naïve, 数"}'.encode()) == {"name": "Δ, naïve, 数"}
+
+
+def test_numbers_that_nothing_can_measure_are_missing():
+    text = b'{"a": 1e31, "b": -1e300, "c": 1e30, "d": 12, "e": 1e2, "f": %s}' % (b"9" * 40)
+    assert loads(text) == {"a": None, "b": None, "c": 1e30, "d": 12, "e": 100.0, "f": None}
+    for text in (b'{"a": 1e999}', b'{"a": NaN}', b'{"a": %s}' % (b"9" * 400), b"3"):
+        with pytest.raises(ValueError):
+            loads(text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "level", "is_none", "words"),
+    [
+        ("none", 0.0, True, "undefended"),
+        ("dropout", 0.0, True, "undefended"),
+        ("dropout+gaussian", (0.0, 0.3), False, "dropout+gaussian 0+0.3 at the features"),
+        ("nopeek", 0.0, False, "nopeek 0 at the features"),
+    ],
+)
+def test_a_defence_in_words(kind, level, is_none, words):
+    defense = Defense(kind, "feature", level)
+    assert (defense.is_none, defense.words) == (is_none, words)
