@@ -4,6 +4,7 @@ Usability and privacy are measured on the same release. An attacker receives a `
 images, and may call it as a `Query` on images of its own.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -66,6 +67,7 @@ def _levels_of(defense: Defense | Sequence[Defense]) -> tuple[Structure, Array]:
     return structures.pop(), jnp.stack([jnp.asarray(each.levels) for each in defense])
 
 
+@functools.lru_cache(maxsize=64)  # one object for equal arguments: programs are kept for it
 def _release_at(edge: Network, structure: Structure, releases: int) -> Callable[..., Array]:
     """Returns the release at given levels: `[P]`, or rows of `[L, P]` that `which [B]` chooses."""
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from behind import EDGE, IMAGES, LEVEL, PARAMS, PIXELS, PLAIN, release, released
+from behind import EDGE, IMAGES, LEVEL, NETWORK, PARAMS, PIXELS, PLAIN, release, released
 
 from jaxinv.defenses import (
     DROPOUT,
@@ -142,6 +142,23 @@ def test_a_family_answers_as_each_of_its_members(made, releases):
         np.testing.assert_allclose(found[number::3], own[number::3], rtol=1e-5, atol=1e-5)
         whole = released(defense, edge=PLAIN, releases=releases)
         assert np.std(own) == pytest.approx(np.std(whole), rel=0.05)
+
+
+def test_queries_that_differ_in_levels_and_parameters_are_one_program():
+    traced = []
+
+    @jax.jit
+    def ask(query):
+        traced.append(query)
+        return query(jax.random.split(jax.random.key(0), 8), IMAGES)
+
+    for level in (0.1, 0.2):
+        edge = NETWORK.split("conv1")[0]
+        params = jax.tree.map(lambda leaf, level=level: level * leaf, PARAMS)
+        ask(query_function(edge, params, GAUSSIAN.at("feature", level)))
+    assert len(traced) == 1
+    ask(query_function(edge, PARAMS, GAUSSIAN.at("input", 0.1)))
+    assert len(traced) == 2
 
 
 def test_a_family_differs_in_its_levels_alone():
