@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jaxinv.constants.threats import THREATS
 from jaxinv.errors import UsageError
 
 if TYPE_CHECKING:
@@ -119,6 +120,14 @@ ENTRIES = (
         *("queryfree", "adaptive", "queryfree.strong:AdaptiveShadows"),
         ("defenses",),
         "strong, with the defense behind its shadows, too.",
+    ),
+    *(
+        RegisteredAttack(
+            *(threat, "mean", "mean:Mean"),
+            (threat, "defenses"),
+            "the mean of the surrogate images, whatever is observed: a floor for the others.",
+        )
+        for threat in THREATS
     ),
 )
 
