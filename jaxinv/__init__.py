@@ -15,7 +15,7 @@ The package reads in the order that data flow:
 * `bounds`: what no attacker can do. `costs`: what a split costs a device.
 * `partition`, `decision`: cuts and defences as choices, and which to take.
 * `measures`, `evaluation`, `paper`: quality per image, its summary, and the paper's numbers beside.
-* `records`, `figures`, `runs`: what a run leaves behind, and how scripts get there.
+* `records`, `look`, `runs`: what a run leaves behind, and how scripts get there.
 * `report`: a page of all records. `sweeps`: many runs, each done once, here or on SLURM.
 
 Importing it imports none of them: each is imported by name, and is as light as it can be.

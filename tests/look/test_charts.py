@@ -389,7 +389,7 @@ def test_tradeoffs_have_both_measures_and_a_column_an_attacker(tmp_path):
     figure = tradeoff.figure(rows, title="title")
     assert figure.columns == 2
     assert [panel.title for panel in figure.panels] == [
-        *("SSIM, paper", "SSIM, adaptive", "PSNR, paper", "PSNR, adaptive")
+        *("SSIM, paper", "SSIM, adaptive", "PSNR (dB), paper", "PSNR (dB), adaptive")
     ]
     for panel, (name, attacker) in enumerate(
         (name, attacker) for name in ("ssim", "psnr") for attacker in ("paper", "adaptive")

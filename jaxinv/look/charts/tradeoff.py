@@ -12,8 +12,7 @@ from jaxinv.look.charts import style
 from jaxinv.look.charts.style import alt
 
 _DASHES = {"feature": style.SOLID, "input": style.DASHED, "input+feature": style.DOTTED}
-_NAMES = {"ssim": "SSIM", "psnr": "PSNR"}
-_LABELS = {"ssim": "SSIM of the reconstructions", "psnr": "PSNR (dB) of the reconstructions"}
+_NAMES = {"ssim": "SSIM", "psnr": "PSNR (dB)"}
 _LETTER, _LINE = 3.2, 6.0  # pixels: half the width of a digit, half the height of a level
 _AROUND = np.array([(x, y) for x in (1, -1, 0) for y in (-1, 1, 0) if x or y])
 
@@ -91,7 +90,7 @@ def _axes(points: Sequence[style.Row], quantity: str) -> tuple[alt.X, alt.Y]:
     ends = [row[end] for row in points for end in ("x_low", "x_high")] or [0.0]
     domain = [0, 1] if quantity == "ssim" else [np.floor(min(ends)) - 1, np.ceil(max(ends)) + 1]
     scale = alt.Scale(domain=domain, nice=False, clamp=True)
-    x = alt.X("x:Q", title=_LABELS[quantity], scale=scale)
+    x = alt.X("x:Q", title=f"{_NAMES[quantity]} of the reconstructions", scale=scale)
     return x, alt.Y("y:Q", title="accuracy", **style.shares(row["y"] for row in points))
 
 
@@ -100,15 +99,9 @@ def _levels(
 ) -> alt.Chart:
     """Returns the levels beside their points: at the ends of lines, and where nothing is hidden."""
     (left, right), (bottom, top) = (axis["scale"]["domain"] for axis in (x, y))
-    at = np.array(
-        [
-            (
-                (min(max(row["x"], left), right) - left) / (right - left) * style.WIDTH,
-                (top - row["y"]) / (top - bottom) * style.HEIGHT,
-            )
-            for row in points
-        ]
-    ).reshape(-1, 2)
+    across = (np.clip([row["x"] for row in points], left, right) - left) / (right - left)
+    down = (top - np.array([row["y"] for row in points], float)) / (top - bottom)
+    at = np.stack([style.WIDTH * across, style.HEIGHT * down], axis=1)
     series = [row["series"] for row in points]
     ends = [
         name not in series[:place] or name not in series[place + 1 :]
@@ -119,9 +112,8 @@ def _levels(
     taken = np.zeros((0, 2, 2))  # middles and half sizes
     for place in sorted(range(len(points)), key=lambda place: not ends[place]):
         level = points[place]["level"]
-        if any(
-            row["level"] == level and np.hypot(*(at[place] - at[row["n"]])) < 8 for row in written
-        ):
+        near = (row for row in written if np.hypot(*(at[place] - at[row["place_of"]])) < 8)
+        if any(row["level"] == level for row in near):
             continue  # lines that begin at one point share its label
         half = np.array([_LETTER * len(level), _LINE])
         most = len(drawn) if ends[place] else 0
@@ -129,7 +121,7 @@ def _levels(
         if middle is not None:
             taken = np.concatenate([taken, [[middle, half]]])
             dx, dy = middle - at[place]
-            written.append({**points[place], "dx": float(dx), "dy": float(dy), "n": place})
+            written.append({**points[place], "dx": float(dx), "dy": float(dy), "place_of": place})
     offset: Any = {"dx": alt.expr("datum.dx"), "dy": alt.expr("datum.dy")}
     text = style.marks(written, looks, x, y).mark_text(fontSize=10, opacity=1, **offset)
     return text.encode(text="level:N")
