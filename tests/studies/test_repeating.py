@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from jaxinv.inputs import data
+from jaxinv.look.charts import style
 from jaxinv.networks import lenet5
 from jaxinv.report import cards
 from jaxinv.store import records
@@ -41,7 +42,8 @@ def quick(monkeypatch, tmp_path):
 
     def compared(*arguments):
         quick.made += 1
-        curves = {name: [1.0] for name in ("misfit_median", "steps", "seconds")}
+        curves = {name: [1.0] for name in ("misfit_median", "psnr_mean", "seconds")}
+        curves["steps"] = [1]
         return {"psnr_mean": 1.0, "ssim_mean": 0.5, "diverged": 0, "fit_s": 0.0}, curves
 
     def timed(*arguments):
@@ -61,9 +63,9 @@ def quick(monkeypatch, tmp_path):
         (cli, "use_compilation_cache", lambda: None),
     ):
         monkeypatch.setattr(owner, name, stub)
-    for module in (speed, study):
-        for name in ("throughput_curves", "cost_bars", "choice_points"):
-            monkeypatch.setattr(module.figures, name, lambda *args, **options: None)
+    monkeypatch.setattr(style, "save", lambda *args: None)
+    for chart in (speed.throughput, study.costs_chart, study.choices_chart):
+        monkeypatch.setattr(chart, "figure", lambda *args, **options: None)
     monkeypatch.setattr(targets, "test_accuracy", lambda *args: 0.9)
     monkeypatch.setenv("JAXINV_RECORDS", str(quick.listing))
     monkeypatch.chdir(tmp_path)
@@ -107,7 +109,7 @@ def test_the_command_in_a_record_finds_the_run_that_is_finished(quick, name, fla
     assert made > 0
     for path in paths:
         record = records.read(path.removesuffix(records.RECORD_NAME))
-        one = SimpleNamespace(experiment=record["experiment"], record=record)
+        one = SimpleNamespace(experiment=record.experiment, record=record)
         program, script, *again = shlex.split(cards.command(one))
         assert program == "jaxinv" and "--split" in " ".join(again)
         assert path in quick.run(script, *again)
@@ -118,11 +120,11 @@ def test_the_command_of_one_of_several_runs_is_of_it_alone(quick):
     flags = ("--dataset=mnist_5k", "--num_images=3", "--level=0,.6", "--threat_model=blackbox")
     for path in quick.run("defenses", *flags, "--attacker=paper", "--split=conv1,fc1"):
         record = records.read(path.removesuffix(records.RECORD_NAME))
-        assert record["flags"]["level"] == "0,0.6"  # a family is attacked together
-        assert record["flags"]["split"] == record["split"]
+        assert record.flags["level"] == "0,0.6"  # a family is attacked together
+        assert record.flags["split"] == record.split
     for path in quick.run("blackbox", *flags[:2], "--num_queries=100,200"):
         record = records.read(path.removesuffix(records.RECORD_NAME))
-        assert record["flags"]["num_queries"] == str(record["config"]["num_queries"])
+        assert record.flags["num_queries"] == str(record.config["num_queries"])
 
 
 def test_stand_ins_are_named_as_what_they_are(quick, monkeypatch):
@@ -130,5 +132,5 @@ def test_stand_ins_are_named_as_what_they_are(quick, monkeypatch):
     monkeypatch.setattr(data, "load", lambda *args, **options: digits)
     (path,) = quick.run("whitebox", "--num_images=3")
     record = records.read(path.removesuffix(records.RECORD_NAME))
-    assert record["flags"] == {"dataset": "mnist_5k", "split": "conv1", "num_images": "3"}
+    assert record.flags == {"dataset": "mnist_5k", "split": "conv1", "num_images": "3"}
     assert "workdir" in experiment.find("whitebox").settings
