@@ -1,22 +1,17 @@
 """How well can an untrusted cloud reconstruct the inputs of a split network?
 
-The package reads in the order that data flow:
+Rooms, from the ground up; each imports those before it alone:
 
-* `data`: datasets as arrays; the target's, the attacker's and the test images kept apart.
-* `networks`: ordered named layers, `split` into an edge and a cloud at any of them.
-* `targets`: trained networks: shipped, found or trained here. `training` is the fit loop.
-* `defenses`: what the device does about it; `Release` is all that crosses the wire.
-* `attacks`: `attack` has what an attacker of each threat model is handed, and what it hands back;
-  `registry` lists every attack. `whitebox`: regularised maximum likelihood over whole batches (He,
-  Zhang & Lee 2021); `blackbox`: inverse networks, for an attacker that may query; `queryfree`:
-  shadow edges, for one that may not.
-* `studies.defended`: a defense at all its levels, its accuracy, and what attackers make of it;
-  `retraining` for targets that learn to live with it, `judge` for what is still to be seen.
-* `bounds`: what no attacker can do. `costs`: what a split costs a device.
-* `partition`, `decision`: cuts and defences as choices, and which to take.
-* `measures`, `evaluation`, `paper`: quality per image, its summary, and the paper's numbers beside.
-* `records`, `look`, `runs`: what a run leaves behind, and how scripts get there.
-* `report`: a page of all records. `sweeps`: many runs, each done once, here or on SLURM.
+* `constants`: numbers and names that need no JAX. `errors`: what a user can mend.
+* `machine`: devices, processes that share the work, progress. `store`: records, checkpoints, locks.
+* `networks`: networks as programs, cut into an edge and a cloud between any two operations.
+* `defenses`: mechanisms, and the release: all that crosses the wire.
+* `inputs`: datasets as arrays. `look`: pictures and charts.
+* `measures`: quality, linkage, intervals, bounds, costs, the decision.
+* `training`: the fit loop, targets, retraining, the judge.
+* `attacks`: attacks as values, by threat model; `attacks.registry` is the only list of them.
+* `studies`: experiments as values, from settings to records. `sweeps`: many runs, each done once.
+* `report`: one page of all records. `paper`: the paper's tables and figures, made again.
 
 Importing it imports none of them: each is imported by name, and is as light as it can be.
 """
