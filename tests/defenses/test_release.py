@@ -68,7 +68,7 @@ def test_noise_stands_where_the_site_says():
     assert np.mean(results["feature"] - clean) == pytest.approx(0, abs=0.03)
 
 
-def test_at_the_input_a_defence_sees_normalised_pixels():
+def test_at_the_input_a_defense_sees_normalised_pixels():
     """What is dropped there becomes the mean pixel, and noise is in units of the deviation."""
     dropped = released(DROPOUT.at("input", LEVEL), edge=PLAIN)
     assert (dropped == 0).mean() == pytest.approx(LEVEL, abs=0.02)
@@ -77,7 +77,7 @@ def test_at_the_input_a_defence_sees_normalised_pixels():
     assert np.std(noisy - PIXELS) == pytest.approx(LEVEL, rel=0.03)
 
 
-def test_an_input_defence_comes_before_the_edge():
+def test_an_input_defense_comes_before_the_edge():
     halve = Mechanism("halve", lambda key, x, level: x / 2).at("input", 1.0)
     expected = jax.jit(EDGE.apply)(PARAMS, (IMAGES - 0.5) / 2 + 0.5)
     np.testing.assert_allclose(released(halve), expected, rtol=1e-5, atol=1e-5)
@@ -115,7 +115,7 @@ def test_a_query_is_a_release_of_ones_own_images(defense, releases):
     assert np.abs(ask(places[::-1], IMAGES)[0] - whole[0]).max() > 0.1 * LEVEL
 
 
-def test_without_a_defence_a_query_does_not_depend_on_the_key():
+def test_without_a_defense_a_query_does_not_depend_on_the_key():
     query = jax.jit(query_function(EDGE, PARAMS))
     keys = jax.random.split(jax.random.key(2), 16)
     np.testing.assert_array_equal(query(keys[:8], IMAGES), query(keys[8:], IMAGES))
@@ -210,7 +210,7 @@ def test_the_first_of_several_is_what_one_would_be(site):
     )
 
 
-def test_a_defence_without_randomness_releases_the_same_again():
+def test_a_defense_without_randomness_releases_the_same_again():
     for mechanism in (PROJECT, PRUNE):
         one, three = (released(mechanism.at("feature", LEVEL), releases=count) for count in (1, 3))
         np.testing.assert_allclose(one, three, rtol=1e-5, atol=1e-5)

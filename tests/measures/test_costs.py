@@ -129,7 +129,7 @@ def test_layers_without_arithmetic_cost_none():
         (Mechanism("own", lambda key, x, level: x).at("feature", 1), 400),
     ],
 )
-def test_bytes_behind_a_defence(defense, expected):
+def test_bytes_behind_a_defense(defense, expected):
     assert costs.sent_bytes((5, 5, 4), defense.describe()) == expected
 
 

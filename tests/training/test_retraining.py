@@ -1,4 +1,4 @@
-"""Targets trained on behind a defence: what moves, what it is worth, and what is kept."""
+"""Targets trained on behind a defense: what moves, what it is worth, and what is kept."""
 
 import functools
 
@@ -38,7 +38,7 @@ TAUGHT, TEST = samples(600), samples(300, seed=1)
 
 @functools.cache
 def trained():
-    """A target that never saw a defence: random features, and the best linear map from them."""
+    """A target that never saw a defense: random features, and the best linear map from them."""
     params = jax.jit(NETWORK.init)(jax.random.key(0))
     features = np.asarray(EDGE.apply(params, TAUGHT.images))
     known = np.column_stack([features, np.ones(len(features))])
@@ -90,7 +90,7 @@ def test_the_cloud_alone_leaves_the_edge_as_it_is():
     assert not same(cloud.params[0]["logits"], cloud.params[1]["logits"])
 
 
-def test_a_target_that_learned_to_live_with_a_defence_is_right_more_often(both):
+def test_a_target_that_learned_to_live_with_a_defense_is_right_more_often(both):
     for params, defense in zip(both.params[1:], DROPOUTS[1:], strict=True):
         assert accuracy(trained(), defense) < 0.95
         assert accuracy(params, defense) > accuracy(trained(), defense) + 0.02

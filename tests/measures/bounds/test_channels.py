@@ -59,7 +59,7 @@ def test_without_noise_at_first_there_is_no_channel(defense):
     assert bounds.channel(EDGE, defense) is None
 
 
-def test_defences_say_what_noise_they_come_to():
+def test_defenses_say_what_noise_they_come_to():
     for mechanism in defenses.MECHANISMS.values():
         assert (mechanism.noise is not None) == (
             mechanism.name in ("gaussian", "laplace", "dropout")
