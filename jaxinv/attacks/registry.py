@@ -164,7 +164,7 @@ def find(threat_model: str, method: str) -> RegisteredAttack:
         if entry.method == method:
             return entry
     names = ", ".join(entry.method for entry in own)
-    raise UsageError(f"--method={method}: expected one of {names}.")
+    raise UsageError(f"method={method}: expected one of {names}.")
 
 
 def make(threat_model: str, method: str, **options: Any) -> "Attack[Any]":

@@ -424,7 +424,7 @@ DEFENCE_MISTAKES = {
     "level out of range": (["--level=0,1"], ["--level=1", "dropout", "below 1"]),
     "level in words": (["--level=much"], ["--level=much", "a number"]),
     "empty level": (["--level="], ["--level"]),
-    "several without levels": (["--defense=dropout+gaussian"], ["--level is missing"]),
+    "several without levels": (["--defense=dropout+gaussian"], ["--level=: missing"]),
     "unknown attacker": (["--attacker=strong"], ["--attacker=strong", "paper, adaptive"]),
     "unknown threat model": (["--threat_model=grey"], ["--threat_model=grey", "blackbox"]),
     "nopeek at the input": (["--defense=nopeek", "--site=input"], ["--site=input", "nopeek"]),

@@ -142,10 +142,10 @@ def test_no_defence_needs_no_other():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("blur:1", "--defense=blur"),
+        ("blur:1", "^defense=blur"),
         ("gaussian", "defense=gaussian: a level is missing"),
-        ("gaussian:much", "--level=much"),
-        ("gaussian@wire:1", "--site=wire"),
+        ("gaussian:much", "^level=much"),
+        ("gaussian@wire:1", "^site=wire"),
         ("", "defense=: a level"),
         ("nopeek:0", "defense=nopeek:0: trains the edge on, too"),
         ("gaussian+nopeek:1+0", "defense=nopeek:0: trains"),
@@ -460,7 +460,7 @@ def test_the_script_recommends_and_its_record_is_read_again(scripts, few):
 @pytest.mark.parametrize(
     "flags, status, told",
     [
-        (["--defense=blur:1"], 2, "--defense=blur"),
+        (["--defense=blur:1"], 2, "^defense=blur"),
         (["--profile=toaster"], 2, "--profile=toaster"),
         (["--max_ssim=nan"], 2, "max_ssim"),
         (["--max_ssim=1.1"], 2, "max_ssim"),

@@ -106,33 +106,34 @@ def choices(config: DefenseConfig) -> list[DefenseChoice]:
     _check("threat_model", config.threat_model, list(THREATS))
     for threat in config.threat_model:
         _check("attacker", config.attacker, registry.methods(EXPERIMENT, threat))
-    if not config.defense or not config.site or config.level == ():
-        raise UsageError("--defense, --site and --level: expected at least one each.")
+    for name in ("defense", "site", "level"):
+        if getattr(config, name) == ():
+            raise UsageError(f"{name}=: expected at least one.")
     found = []
     for defense, site in itertools.product(config.defense, config.site):
         kinds, sites = tuple(defense.strip().split("+")), tuple(site.strip().split("+"))
         _check("defense", kinds, KINDS)
         _check("site", sites, SITES)
         if len(sites) not in (1, len(kinds)):
-            raise UsageError(f"--site={site}: expected one site, or one for each of {defense}.")
+            raise UsageError(f"site={site}: expected one site, or one for each of {defense}.")
         sites = sites * len(kinds) if len(sites) == 1 else sites
         levels = None
         if config.level is not None:
             levels = tuple(dict.fromkeys(_level(text, len(kinds)) for text in config.level))
         elif len(kinds) > 1:
-            raise UsageError(f"--level is missing: {defense} has none of its own.")
+            raise UsageError(f"level=: missing, for {defense} has none of its own.")
         choice = DefenseChoice(kinds, sites, levels)
         family_of(choice, lambda kind, site: 1.0)
         found.append(choice)
     return list(dict.fromkeys(found))
 
 
-def _check(flag: str, values: Sequence[str], allowed: Sequence[str]) -> None:
+def _check(name: str, values: Sequence[str], allowed: Sequence[str]) -> None:
     for value in values:
         if value not in allowed:
-            raise UsageError(f"--{flag}={value}: expected {', '.join(allowed)}.")
+            raise UsageError(f"{name}={value}: expected {', '.join(allowed)}.")
     if not values:
-        raise UsageError(f"--{flag} is empty: expected {', '.join(allowed)}.")
+        raise UsageError(f"{name}=: expected {', '.join(allowed)}.")
 
 
 def _level(text: str, count: int) -> tuple[float, ...]:
@@ -143,7 +144,7 @@ def _level(text: str, count: int) -> tuple[float, ...]:
         numbers = ()
     if len(numbers) != count:
         wanted = "a number" if count == 1 else f"{count} numbers with + between"
-        raise UsageError(f"--level={text}: expected {wanted}.")
+        raise UsageError(f"level={text}: expected {wanted}.")
     return numbers
 
 
@@ -155,10 +156,7 @@ def family_of(choice: DefenseChoice, norm: Callable[[str, str], float]) -> list[
     for row in levels:
         defense = Defense()
         for mechanism, site, level in zip(mechanisms, choice.sites, row, strict=True):
-            try:
-                defense += mechanism.at(site, level)  # type: ignore[arg-type]
-            except UsageError as error:
-                raise UsageError(f"--{error}") from None
+            defense += mechanism.at(site, level)  # type: ignore[arg-type]
         family.append(defense)
     return family
 
