@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxinv.store.record import Attack, level_text
+from jaxinv.store.fields import level_text
+from jaxinv.store.record import Attack
 
 PREFERENCES = ("privacy", "accuracy", "latency", "energy")
 

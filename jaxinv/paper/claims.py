@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from jaxinv.constants import paper
 from jaxinv.paper.parts import Done
-from jaxinv.store.record import Attack, Defense
+from jaxinv.store.fields import Defense
+from jaxinv.store.record import Attack
 
 
 class _Measured(NamedTuple):

@@ -16,8 +16,10 @@ import msgspec
 
 from jaxinv.constants.threats import THREATS
 from jaxinv.report.values import Measure
+from jaxinv.store import choice as stored_choice
 from jaxinv.store import record as stored
-from jaxinv.store.record import Defense, Record
+from jaxinv.store.fields import Defense
+from jaxinv.store.record import Record
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +164,7 @@ class Choice(_Measured):
     """A cut and a defence; `index` is its place in the study."""
 
     index: int
-    record: stored.Choice
+    record: stored_choice.Choice
 
     @property
     def name(self) -> str:

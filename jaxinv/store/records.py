@@ -21,7 +21,8 @@ import numpy as np
 from jaxinv.errors import DamagedError, UserError
 from jaxinv.machine import hosts
 from jaxinv.store import files
-from jaxinv.store.record import SCHEMA, Record, VersionError, loads, typed
+from jaxinv.store.record import SCHEMA, Record, VersionError, typed
+from jaxinv.store.strict import loads
 
 RECORD_NAME = "record.json"
 IMAGES_NAME = "images.npz"

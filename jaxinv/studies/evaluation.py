@@ -16,7 +16,7 @@ from jaxinv.look import grids
 from jaxinv.machine import hosts
 from jaxinv.measures import intervals, linkage, quality
 from jaxinv.store import records
-from jaxinv.store.record import level_text
+from jaxinv.store.fields import level_text
 from jaxinv.training.targets import Target
 
 GRID_NAME = "grid.png"

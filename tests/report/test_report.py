@@ -811,6 +811,19 @@ def test_text_of_records_stays_text(tmp_path):
         json.loads(spec)
 
 
+def test_text_that_breaks_pages_and_figures_is_cleaned_where_it_is_read(tmp_path):
+    hostile = "a\x00b\x01\u2028c\x1b[2J"
+    keys = ("dataset", "split", "method", "attacker_knowledge", "device", "data_source")
+    attack(tmp_path, folder="one", **dict.fromkeys(keys, hostile))
+    partition(tmp_path, [choice(hostile), choice("edge-only")], dataset=hostile, reason=hostile)
+    written = report.write(report.read(tmp_path), tmp_path / "page.html", formats=("png",))
+    text = written[0].read_text()
+    shown = re.sub(r"<script>.*?</script>", "", text, flags=re.S)  # and not of Vega's own
+    assert "a b c [2J" in shown and not re.search("[\x00-\x09\x0b-\x1f\u2028\u2029]", shown)
+    assert len(written) > 1
+    assert all(path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in written[1:])
+
+
 @pytest.mark.parametrize("value", [None, "x", -1, 1e300, [], {}, [None], True], ids=repr)
 def test_a_file_is_set_aside_or_has_a_place_on_the_page(tmp_path, value):
     """A key at a time is spoilt, each in a run of its own, of all that a record and a row hold."""

@@ -6,7 +6,9 @@ import fake_runs
 import pytest
 
 from jaxinv.store import record, records
-from jaxinv.store.record import SCHEMA, UNKNOWN, Defense, VersionError, loads, typed
+from jaxinv.store.fields import UNKNOWN, Defense
+from jaxinv.store.record import SCHEMA, VersionError, typed
+from jaxinv.store.strict import loads
 
 OLD = {
     "whitebox": ("split", "attack", record.Attack),

@@ -13,7 +13,8 @@ import pytest
 import jaxinv
 from jaxinv.errors import UserError
 from jaxinv.store import files, records
-from jaxinv.store.record import SCHEMA, level_text
+from jaxinv.store.fields import level_text
+from jaxinv.store.record import SCHEMA
 
 IMAGES = {"originals": np.zeros((2, 4, 4, 1)), "reconstructions": np.ones((2, 4, 4, 1))}
 
@@ -290,7 +291,8 @@ KILLED_WRITER = """
 import json, os, pathlib, sys, signal
 import numpy as np
 from jaxinv.store import records
-from jaxinv.store.record import SCHEMA, level_text
+from jaxinv.store.fields import level_text
+from jaxinv.store.record import SCHEMA
 
 directory, call, record = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 owner = os if call.startswith("fsync") else pathlib.Path
@@ -324,7 +326,8 @@ REPEATED_WRITER = """
 import json, sys
 import numpy as np
 from jaxinv.store import records
-from jaxinv.store.record import SCHEMA, level_text
+from jaxinv.store.fields import level_text
+from jaxinv.store.record import SCHEMA
 
 directory, value, record = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 for _ in range(40):

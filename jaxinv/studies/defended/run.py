@@ -3,7 +3,7 @@
 from typing import Any
 
 from jaxinv.attacks import registry
-from jaxinv.store.record import level_text
+from jaxinv.store.fields import level_text
 from jaxinv.studies import attacked, runs
 from jaxinv.studies.defended.accuracy import judged
 from jaxinv.studies.defended.attackers import Attacker

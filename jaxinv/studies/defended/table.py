@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxinv.store.record import level_text
+from jaxinv.store.fields import level_text
 
 
 def _header() -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxinv.constants.verdicts import SAFE_REID, SAFE_SSIM
-from jaxinv.store.record import level_text
+from jaxinv.store.fields import level_text
 
 
 def point(record: Mapping[str, Any], kind: str) -> dict[str, Any]:

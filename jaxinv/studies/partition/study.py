@@ -14,7 +14,8 @@ from jaxinv.look.charts import style
 from jaxinv.machine import environment
 from jaxinv.measures import costs, decision, latency, profiles, quality
 from jaxinv.store import records
-from jaxinv.store.record import UNKNOWN, Attack
+from jaxinv.store.fields import UNKNOWN
+from jaxinv.store.record import Attack
 from jaxinv.studies import runs
 from jaxinv.studies.partition import limits
 from jaxinv.studies.partition import options as _options

@@ -1,0 +1,101 @@
+"""Choices of where to split, as the record of a study holds them, in base units."""
+
+from msgspec import Struct, field
+
+from jaxinv.store.fields import UNKNOWN, Defense, Interval
+
+
+class Attacker(Struct):
+    """Who attacked; `surrogate` is "same" if it learned from the target's own training images."""
+
+    threat_model: str
+    method: str
+    surrogate: str | None = None
+
+
+class Attempt(Attacker, kw_only=True):
+    """An attack on a choice; `path` is that of its record, from the work folder."""
+
+    psnr_mean: float | None = None
+    ssim_mean: float | None = None
+    reid_top1: float | None = None
+    diverged: int = 0
+    path: str = ""
+
+
+class Bound(Struct):
+    """What theory allows: of `quantity` "psnr" (dB) or "reid" (a share); None for no limit."""
+
+    name: str
+    kind: str
+    quantity: str
+    assumptions: str
+    value: float | None = None
+    dithered: bool = True
+
+
+class Choice(Struct, kw_only=True):
+    """A cut and a defence: what they cost, and what they leave to the strongest attacker."""
+
+    split: str
+    defense: Defense
+    accuracy: float | None
+    accuracy_ci: Interval = UNKNOWN
+    latency_s: float | None
+    edge_s: float | None
+    uplink_s: float | None
+    cloud_s: float | None
+    energy_j: float | None
+    memory_bytes: float | None
+    sent_bytes: float | None
+    psnr_mean: float | None
+    psnr_ci: Interval = UNKNOWN
+    psnr_of_mean: float | None = None
+    ssim_mean: float | None
+    ssim_ci: Interval = UNKNOWN
+    reid_top1: float | None
+    reid_ci: Interval = UNKNOWN
+    attacker: Attacker | None = None
+    diverged: bool = False
+    attacks: list[Attempt] = field(default_factory=list)
+    bounds: list[Bound] = field(default_factory=list)
+    pareto: bool
+    meets: bool
+    fails: list[str] = field(default_factory=list)
+
+
+class Profile(Struct, kw_only=True):
+    """A device, its uplink and the cloud."""
+
+    name: str
+    description: str = ""
+    source: str = ""
+    edge_flops_per_s: float | None = None
+    edge_joules_per_flop: float | None = None
+    uplink_bits_per_s: float | None = None
+    uplink_joules_per_bit: float | None = None
+    round_trip_s: float | None = None
+    cloud_flops_per_s: float | None = None
+
+
+class Certain(Struct):
+    """Gaussian noise that surely holds re-identification down at a cut, and the accuracy left."""
+
+    split: str
+    sigma: float | None
+    accuracy: float | None
+
+
+class Quality(Struct):
+    """What the strongest attacker gets at a cut."""
+
+    split: str
+    ssim_mean: float | None
+
+
+class Advice(Struct):
+    """The paper's advice, tested: the cuts before and after the first dense layer."""
+
+    before: Quality
+    after: Quality
+    holds: bool

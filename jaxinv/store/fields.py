@@ -1,0 +1,54 @@
+"""Values that records of several kinds hold: counts, intervals, defences."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Count = Annotated[int, Meta(ge=0)]
+Interval = tuple[float | None, float | None]
+UNKNOWN: Interval = (None, None)
+
+
+def level_text(level: float | Sequence[float]) -> str:
+    """Returns a defence's level as flags spell it: `0.6`, or of several steps `0.2+0.3`."""
+    levels = level if isinstance(level, Sequence) else [level]
+    return "+".join(f"{value:g}" for value in levels)
+
+
+class Defense(Struct, frozen=True):
+    """A defence; of several steps, `kind` joins their names and `level` lists their levels."""
+
+    kind: str
+    site: Annotated[str, Meta(pattern=r"^(input|feature)(\+(input|feature))*$")]
+    level: float | tuple[float, ...]
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The level of each step."""
+        return self.level if isinstance(self.level, tuple) else (self.level,)
+
+    @property
+    def level_text(self) -> str:
+        """The level as flags spell it."""
+        return level_text(self.level)
+
+    @property
+    def is_none(self) -> bool:
+        """Whether nothing is done; the level 0 of a defence is no defence."""
+        if "nopeek" in self.kind.split("+"):  # the edge is trained on all the same
+            return False
+        return self.kind == "none" or not any(self.levels)
+
+    @property
+    def name(self) -> str:
+        """`dropout, feature`."""
+        return f"{self.kind}, {self.site}"
+
+    @property
+    def words(self) -> str:
+        """`dropout 0.6 at the features`, or `undefended`."""
+        if self.is_none:
+            return "undefended"
+        sites = {"feature": "features", "input": "input"}
+        return f"{self.kind} {self.level_text} at the {sites.get(self.site, 'input and features')}"
