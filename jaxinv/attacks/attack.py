@@ -182,7 +182,7 @@ class Attack(abc.ABC, Generic[KnownT]):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides the result beside the knowledge, for a configuration."""
+        """Settings that identify the attack in a configuration."""
         return dataclasses.asdict(self)  # type: ignore[call-overload]
 
     @abc.abstractmethod

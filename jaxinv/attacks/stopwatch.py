@@ -31,5 +31,5 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """Of wall time until now."""
+        """Wall time until now."""
         return time.perf_counter() - self._began + self._elsewhere

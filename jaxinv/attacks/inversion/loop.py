@@ -35,7 +35,7 @@ MakeObjective = Callable[[Any, Any, Array], Objective]
 
 
 class Inputs(Protocol):
-    """What belongs to each of N images, by index: an array, or something that makes arrays."""
+    """Inputs of each of N images, by index: an array, or something that makes arrays."""
 
     def __len__(self) -> int: ...
 
@@ -44,7 +44,7 @@ class Inputs(Protocol):
 
 
 class Minimum(NamedTuple):
-    """Where an optimisation ended.
+    """End of an optimisation.
 
     Attributes:
       x: `[N, ...]` NumPy, the last iterate.
@@ -64,7 +64,7 @@ class Minimum(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """What someone who watches an optimisation sees from time to time.
+    """View of an optimisation in work, for a watcher.
 
     Attributes:
       indices: `[B]`, which images are being worked on; -1 where a place is idle.
@@ -80,7 +80,7 @@ class Snapshot(NamedTuple):
 
 
 class Programs(NamedTuple):
-    """What `minimize` runs, compiled for one size of chunk and for the devices in use.
+    """Programs of `minimize`, compiled for one size of chunk and for the devices in use.
 
     Attributes:
       begin, advance, exchange, evaluate: put images in their places, take steps with them, replace
@@ -106,7 +106,7 @@ class _Places(NamedTuple):
 
 
 def chunk_size(network: Network, num_images: int) -> int:
-    """How many images a device attacks at once: as many as are fast, in bounded memory.
+    """Returns how many images a device attacks at once: as many as are fast, in bounded memory.
 
     On CPU it does not depend on the number of images, so that neither does the result.
 

@@ -1,4 +1,4 @@
-"""What an attack minimises: a residual in feature space and priors in pixels, per image. JAX.
+"""Objectives of attacks: a residual in feature space and priors in pixels, per image. JAX.
 
 Every value is per image, `[B]`; the loop sums them, so that no image sees how many others are
 attacked with it.

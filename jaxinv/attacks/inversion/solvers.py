@@ -16,7 +16,7 @@ from jaxinv.attacks.inversion.objectives import Objective, dot
 
 
 class Result(enum.IntEnum):
-    """How an image's optimisation ended."""
+    """End of an image's optimisation."""
 
     STEPS = 0  # all steps were taken; during the run: it goes on
     CONVERGED = 1

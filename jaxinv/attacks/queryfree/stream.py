@@ -77,13 +77,13 @@ class Moments:
 
     @property
     def spread(self) -> np.ndarray:
-        """Of each channel, `[c]`."""
+        """Standard deviation of each channel, `[c]`."""
         variance = self._squares / self._count - (self._sum / self._count) ** 2
         return np.sqrt(np.maximum(variance, 0)).astype(np.float32)
 
     @property
     def scale(self) -> float:
-        """Of all of them."""
+        """Standard deviation of all features."""
         mean = self._sum.mean() / self._count
         return float(np.sqrt(max(self._squares.mean() / self._count - mean**2, 1e-12)))
 

@@ -185,7 +185,7 @@ class AdaptedAttack(LearnedAttack):
 
     @property
     def ways(self) -> list[str]:
-        """Of `WAYS`, the best for each member."""
+        """The best of `WAYS` for each member."""
         return [WAYS[best] for best in self.scores.argmax(axis=0)]
 
     @property

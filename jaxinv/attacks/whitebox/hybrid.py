@@ -53,7 +53,7 @@ class HybridAttack(Attack[EdgeKnown]):
 
     @property
     def settings(self) -> RmleSettings:
-        """Of the stages behind the first."""
+        """Settings of the stages behind the first."""
         return dataclasses.replace(hybrid_settings(), **self.overrides)
 
     def learn(self, known: EdgeKnown, key: Array, shelf: Shelf = NOWHERE) -> StagedAttack:
@@ -159,7 +159,7 @@ class _Course:
         return estimate
 
     def _found(self, stage: Stage, images: np.ndarray, found: np.ndarray | None) -> np.ndarray:
-        """What a stage makes of images of one's own, and of what was found of them before."""
+        """Runs a stage on images of one's own; `found` is from the stage before."""
         features = trials.undefended(self._known, images)
         assert stage.estimate is not None
         means = stage.estimate(features, found)

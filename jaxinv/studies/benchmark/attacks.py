@@ -89,7 +89,7 @@ def attack_work(
 
 
 def features_of(target: Target, dataset: data.Dataset, split: str, count: int) -> np.ndarray:
-    """What crosses the wire of the first test images, `[count, ...]`."""
+    """Returns the features of the first test images, `[count, ...]`."""
     edge, _ = target.network.split(split)
     images = dataset.test[:count].images
     release = defenses.Release(edge, target.params, images, defenses.NONE, jax.random.key(0))

@@ -73,7 +73,7 @@ def _flops_of(function: Callable[..., Any], shapes: Sequence[jax.ShapeDtypeStruc
 
 
 class MatrixPeak:
-    """What a large matrix product reaches on some devices together: the best of all that was tried.
+    """Rate of a large matrix product on some devices together, the best of all tries.
 
     Args:
       count: of devices, each with a product of its own.

@@ -80,7 +80,7 @@ class Deployment:
 
     @property
     def same_edge(self) -> bool:
-        """Whether the edge is the same at all levels."""
+        """True if the edge is the same at all levels."""
         return self.retrain != "both"
 
     def releases(self, number: int, images: np.ndarray, count: int = 1) -> list[Release]:
