@@ -122,7 +122,7 @@ def _check_constants(program: Program) -> None:
 
 
 def _mixes(program: Program, equation: Equation) -> bool:
-    """Whether an equation may mix examples, by what is known of its primitive."""
+    """Returns whether an equation may mix examples, by what is known of its primitive."""
     if program.dependent.isdisjoint(equation.outputs):
         return False
     own = [value for value in equation.reads if value in program.dependent]

@@ -56,7 +56,7 @@ def _evaluate(equation: Equation, inputs: list[Any]) -> list[Any]:
 
 
 def is_plain_convolution(equation: Equation) -> bool:
-    """Whether an equation is a convolution in two dimensions that has several forms.
+    """Returns whether an equation is a convolution in two dimensions that has several forms.
 
     Strided, dilated, grouped and mixed-precision convolutions are left to XLA.
     """

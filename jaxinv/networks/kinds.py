@@ -68,7 +68,7 @@ def is_affine(
     start: Iterable[Value],
     skipped: Set[int] = frozenset(),
 ) -> bool:
-    """Whether a part of a program is an affine map of some values.
+    """Returns whether a part of a program is an affine map of some values.
 
     Args:
       program: the whole.
@@ -87,7 +87,7 @@ def is_affine(
 
 
 def _is_linear(equation: Equation, dependent: Set[Value]) -> bool:
-    """Whether an equation is affine in those of its operands that depend on the batch."""
+    """Returns whether an equation is affine in those of its operands that depend on the batch."""
     which = [
         number
         for number, operand in enumerate(equation.inputs)

@@ -117,7 +117,7 @@ def from_function(
 
 
 def holds_arrays(spec: Any) -> bool:
-    """Whether something that can be called is an NNX module, or a tree of arrays (Equinox)."""
+    """Returns whether a callable is an NNX module, or a tree of arrays (Equinox)."""
     if isinstance(spec, nnx.Module):
         return True
     if isinstance(spec, nn.Module) or not callable(spec):

@@ -147,12 +147,12 @@ class Network:
 
     @functools.cached_property
     def is_affine(self) -> bool:
-        """Whether the whole network is an affine map."""
+        """Returns whether the whole network is an affine map."""
         return kinds.is_affine(self.source.program, self.places, self.taken, self.skipped)
 
     @functools.cached_property
     def has_dense(self) -> bool:
-        """Whether a layer in it is fully connected: it multiplies all of an example's values."""
+        """Returns whether a layer in it is fully connected."""
         program = self.source.program
         equations = (program.equations[place] for place in self.places)
         return any(

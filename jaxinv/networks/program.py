@@ -128,7 +128,7 @@ class Program:
         )
 
     def leads(self, value: Value) -> bool:
-        """Whether the batch is the first axis of a value."""
+        """Returns whether the batch is the first axis of a value."""
         return self.shapes[value][:1] == self.shapes[self.input][:1]
 
     def needed(self, known: Iterable[Value], wanted: Iterable[Value]) -> tuple[int, ...]:

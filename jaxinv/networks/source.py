@@ -64,12 +64,12 @@ class Source:
 
     @functools.cached_property
     def takes_one(self) -> bool:
-        """Whether the program of a single example has the same equations as that of several."""
+        """Returns whether the program of one example has the equations of that of several."""
         return alike(self.at(1), self.program)
 
 
 def alike(a: Program, b: Program) -> bool:
-    """Whether two programs have the same equations and constants, but for the batch in shapes."""
+    """Returns whether two programs differ in nothing but the batch in shapes."""
     return _signature(a) == _signature(b)
 
 
