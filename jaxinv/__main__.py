@@ -1,4 +1,4 @@
-"""How well an untrusted cloud reconstructs the inputs of a split network.
+"""Command line of jaxinv: how well an untrusted cloud reconstructs a split network's inputs.
 
   jaxinv EXPERIMENT [--flag=value ...]
   jaxinv sweep EXPERIMENT [--flag=value[,value...] ...]

@@ -1,4 +1,4 @@
-"""What the paper prints (He, Zhang & Lee 2021), to be shown beside what is measured here.
+"""Numbers that the paper prints (He, Zhang & Lee 2021), shown beside the measured ones.
 
 The weight lambda of the total variation (Eq. 1c) comes in two versions: `printed_lambda` is what
 section III-A says, for Eq. 1 as it is printed; `code_lambda` is what the authors' program was run
@@ -34,7 +34,7 @@ _PRINTED = {
 
 
 def printed(experiment: str, dataset: str, split: str) -> Figure | None:
-    """What the paper prints for an undefended split, or None. `mnist_5k` is compared with MNIST."""
+    """Returns the paper's numbers for an undefended split, or None; `mnist_5k` counts as MNIST."""
     return _PRINTED.get((experiment, "mnist" if dataset == "mnist_5k" else dataset, split))
 
 

@@ -19,7 +19,7 @@ from jaxinv.store import files, records
 from jaxinv.store.record import Record
 
 FORMATS = ("png", "pdf")
-"""Of the figures beside the page."""
+"""Formats of the figures beside the page."""
 
 
 def read(workdir: str | os.PathLike[str], datasets: Sequence[str] | None = None) -> list[Record]:

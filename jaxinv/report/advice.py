@@ -1,4 +1,4 @@
-"""What a partition recommends, and why, in plain sentences. Standard library, pure functions."""
+"""Recommendations of a partition in plain sentences. Standard library, pure functions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ _CONSTRAINTS: dict[str, Callable[[float], str]] = {
 
 
 def advice(partition: Partition) -> list[str]:
-    """What to do, in plain sentences: the recommendation, and the best choice that still splits."""
+    """Tells what to do: the recommendation, and the best choice that still splits."""
     best, split = partition.recommended, partition.recommended_split
     if best is None:
         reason = partition.record.reason
@@ -70,7 +70,7 @@ def _leaves(choice: Choice) -> str:
 
 
 def asked(partition: Partition) -> str:
-    """What the recommendation had to meet, in words."""
+    """Tells the constraints in words."""
     limits = [
         _CONSTRAINTS[name](value)
         for name, value in partition.record.constraints.items()
@@ -95,7 +95,7 @@ def paper_advice(partition: Partition) -> str:
 
 
 def verdict(choice: Choice) -> str:
-    """Whether a choice meets the constraints, or what it breaks, in words."""
+    """Tells whether a choice meets the constraints, or which it breaks."""
     if choice.meets:
         return "met"
     names = [name.removeprefix("max_").removeprefix("min_") for name in choice.record.fails]

@@ -12,7 +12,7 @@ Pairs = list[tuple[str, str]]
 
 
 class Card(NamedTuple):
-    """What was known and done, as pairs of a term and its text."""
+    """A threat model or a run, as pairs of a term and its text."""
 
     number: int
     title: str

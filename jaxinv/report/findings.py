@@ -1,4 +1,4 @@
-"""What attacks say, together: the strongest, what defences hold, curves. Standard library.
+"""Findings over many attacks: the strongest, the defences that hold, curves. Standard library.
 
 The strongest of several attacks is the one with the highest SSIM: that is what a device has to
 reckon with.
@@ -19,7 +19,7 @@ _KINDS = ("dropout", "gaussian", "laplace", "quantize", "prune", "project", "cli
 
 
 class Reach(NamedTuple):
-    """How far one threat model gets against undefended splits of a dataset."""
+    """Reach of one threat model against undefended splits of a dataset."""
 
     threat: str
     best: Attack
@@ -27,7 +27,7 @@ class Reach(NamedTuple):
 
 
 def reaches(attacks: Iterable[Attack]) -> list[Reach]:
-    """Of each threat model its strongest attack, and the strongest at the deepest cut it tried."""
+    """Finds the strongest attack of each threat model, and that at its deepest cut."""
     found = []
     for threat, own in by_threat(each for each in attacks if each.defense.is_none).items():
         last = in_order(own)[-1]
@@ -46,7 +46,7 @@ def by_threat(attacks: Iterable[Attack]) -> dict[str, list[Attack]]:
 
 
 class Defended(NamedTuple):
-    """What attackers who know a defence leave of it. Attacks are the strongest of their setting.
+    """Finds how defences fare against those who know them; of a setting the strongest attack.
 
     Attributes:
       settings: defences at a level and a cut that such an attacker attacked, of one dataset.
@@ -77,7 +77,7 @@ def defended(attacks: Iterable[Attack]) -> Defended:
 
 
 def _holds(own: Sequence[Attack]) -> bool:
-    """Whether all whole intervals are below `SAFE_SSIM` and `SAFE_REID`, and nothing diverged."""
+    """Returns whether all intervals end below `SAFE_SSIM` and `SAFE_REID` and none diverged."""
     return all(
         not each.diverged
         and _or_worst(each.ssim.high, each.ssim.mean) < SAFE_SSIM
@@ -91,7 +91,7 @@ def _or_worst(*values: float | None) -> float:
 
 
 def defended_words(found: Defended) -> str:
-    """What `defended` found, in a sentence or two."""
+    """Tells the result of `defended` in a sentence or two."""
     tried = f"{found.settings} defended setting{'s' * (found.settings != 1)}"
     limits = f"SSIM {SAFE_SSIM:g} and {SAFE_REID:.0%} re-identification"
     if found.held:
@@ -129,7 +129,7 @@ def against_paper(attacks: Iterable[Attack]) -> list[Attack]:
 
 
 def why_others(attacks: Iterable[Attack]) -> dict[str, str]:
-    """Of each attacker whose quality is not the paper's, by more than its spread, why."""
+    """Tells why an attacker's quality differs from the paper's by more than its spread."""
     found: dict[str, str] = {}
     for each in attacks:
         if reason := paper.why(each.record):
@@ -146,7 +146,7 @@ def in_cuts(attacks: Iterable[Attack]) -> list[Attack]:
 
 
 def best_of_splits(attacks: Iterable[Attack]) -> list[Attack]:
-    """Of each cut and attacker the strongest undefended attack, sorted as `in_cuts` does."""
+    """Finds the strongest undefended attack of each cut and attacker, in order of cuts."""
     groups: dict[tuple[str, ...], list[Attack]] = {}
     for each in attacks:
         if each.defense.is_none:

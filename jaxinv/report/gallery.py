@@ -86,7 +86,7 @@ def build(attacks: Iterable[Attack], *, budget: int = BUDGET) -> Gallery:
 
 
 def plan(attacks: Iterable[Attack]) -> list[_Plan]:
-    """Which runs are shown together: datasets as they come, cuts in order."""
+    """Groups the runs that are shown together: datasets as they come, cuts in order."""
     by_dataset: dict[str, list[Attack]] = {}
     for each in attacks:
         by_dataset.setdefault(each.dataset, []).append(each)

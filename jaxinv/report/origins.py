@@ -26,7 +26,7 @@ def targets(runs: Sequence[Run], name: str) -> Table:
 
 
 def convergence(runs: Sequence[Run], name: str) -> Table:
-    """Where methods ended; the runs' folders hold the curves."""
+    """Tells where methods ended; the runs' folders hold the curves."""
     rows = []
     for run in runs:
         record = run.record

@@ -111,7 +111,7 @@ def render(found: Found) -> tuple[str, list[tuple[str, Figure]]]:
 
 
 def _read(found: Found) -> str:
-    """What was read, and when it was written."""
+    """Names the records that were read, and when the page was written."""
     runs = found.runs
     experiments = listed(sorted({run.experiment for run in runs}))
     words = f"{len(runs)} run{'s' * (len(runs) > 1)} of {experiments} on {listed(found.datasets)}"
@@ -214,7 +214,7 @@ def _partition(
 
 
 def _titles(partitions: Sequence[Partition]) -> list[str]:
-    """Of each its dataset and device, and a number where that does not tell them apart."""
+    """Names each by dataset and device, with a number where these are the same."""
     plain = [f"{each.dataset} on {each.record.profile.name}" for each in partitions]
     return [
         f"{title}, study {plain[: place + 1].count(title)}" if plain.count(title) > 1 else title

@@ -52,7 +52,7 @@ class Run:
 
     @property
     def versions(self) -> dict[str, str]:
-        """Of the packages that were installed."""
+        """Versions of the installed packages."""
         return {name: value for name, value in self.record.versions.items() if value is not None}
 
     @cached_property
@@ -102,7 +102,7 @@ class Attack(_Measured, Run):
 
     @property
     def place(self) -> int:
-        """Of its cut in the network; behind all others where that is not known."""
+        """Place of its cut in the network; behind all others if unknown."""
         cuts = self.record.cuts
         return cuts.index(self.split) if self.split in cuts else len(cuts)
 
@@ -142,7 +142,7 @@ class Attack(_Measured, Run):
 
     @property
     def loss(self) -> float | None:
-        """Of accuracy, by the defence; a share."""
+        """Loss of accuracy by the defence, a share."""
         before, behind = self.record.accuracy_undefended, self.record.accuracy
         return None if before is None or behind is None else before - behind
 

@@ -22,7 +22,7 @@ from jaxinv.report.values import (
 
 
 class Column(NamedTuple):
-    """Of a table; numbers are set flush right, and what is extra is not printed."""
+    """Column of a table; numbers are set flush right, extra columns are not printed."""
 
     label: str
     numeric: bool = False
@@ -30,7 +30,7 @@ class Column(NamedTuple):
 
     @property
     def classes(self) -> str:
-        """Of its cells, as HTML has them."""
+        """Classes of its cells in HTML."""
         return " ".join(["number"] * self.numeric + ["extra"] * self.extra)
 
 
@@ -119,7 +119,7 @@ def undefended(attacks: Sequence[Attack], name: str, caption: str) -> Table:
 
 
 def defended(attacks: Sequence[Attack], name: str, caption: str) -> Table:
-    """What defences cost and leave."""
+    """Table of the cost of defences, and of what attackers still get."""
     rows = []
     for each in attacks:
         extras = f"{each.retrain} retrained" if each.retrain != "none" else ""
@@ -248,7 +248,7 @@ def _attacker(choice: Choice, places: Mapping[str, int]) -> Cell:
 
 
 def bounds(partition: Partition, name: str, title: str) -> Table:
-    """What theory allows, where a bound says something: less than all."""
+    """Table of the bounds that exclude anything."""
     rows = []
     for each in partition.choices:
         for bound in each.record.bounds:

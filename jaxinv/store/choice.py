@@ -24,7 +24,7 @@ class Attempt(Attacker, kw_only=True):
 
 
 class Bound(Struct):
-    """What theory allows: of `quantity` "psnr" (dB) or "reid" (a share); None for no limit."""
+    """Limit by theory, of `quantity` "psnr" (dB) or "reid" (a share); None for no limit."""
 
     name: str
     kind: str
@@ -87,7 +87,7 @@ class Certain(Struct):
 
 
 class Quality(Struct):
-    """What the strongest attacker gets at a cut."""
+    """Quality that the strongest attacker gets at a cut."""
 
     split: str
     ssim_mean: float | None

@@ -35,7 +35,7 @@ class Defense(Struct, frozen=True):
 
     @property
     def is_none(self) -> bool:
-        """Whether nothing is done; the level 0 of a defence is no defence."""
+        """Tells whether nothing is done; the level 0 of a defence is no defence."""
         if "nopeek" in self.kind.split("+"):  # the edge is trained on all the same
             return False
         return self.kind == "none" or not any(self.levels)

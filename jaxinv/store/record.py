@@ -18,7 +18,7 @@ from jaxinv.store.choice import Advice, Certain, Choice, Profile
 from jaxinv.store.fields import UNKNOWN, Count, Defense, Interval
 
 SCHEMA = 1
-"""Of the form of records; raised when a key changes its name or its meaning."""
+"""Version of the form of records; raised when a key changes its name or its meaning."""
 
 
 class VersionError(ValueError):
@@ -138,7 +138,7 @@ class Attack(Record, kw_only=True):
 
     @property
     def is_measured(self) -> bool:
-        """Whether re-identification was measured too, which older versions did not."""
+        """Tells whether re-identification was measured too, which older versions did not."""
         return self.reid_ci != UNKNOWN
 
     @property
@@ -177,14 +177,14 @@ class Curve(Struct):
 
 
 class Convergence(Record, kw_only=True):
-    """How methods come near at a cut, step by step."""
+    """Convergence of methods at a cut, step by step."""
 
     cut: str
     curves: dict[str, Curve]
 
 
 class Benchmark(Record, kw_only=True):
-    """How fast attacks are."""
+    """Speed of attacks."""
 
 
 class Target(Record, kw_only=True):

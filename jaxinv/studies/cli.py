@@ -95,7 +95,7 @@ def with_flags(message: str, names: Iterable[str]) -> str:
 
 
 def of_the_system(error: OSError) -> str:
-    """What the operating system refused, in a line."""
+    """Tells in a line why the operating system refused something."""
     where = f": {error.filename}" if error.filename else ""
     return f"{error.strerror or error}{where}."
 
@@ -116,7 +116,7 @@ def _parsed(found: experiment.Experiment, arguments: Sequence[str], program: str
 
 
 def _abandon_stdout() -> None:
-    """What cannot be written is not tried again when the interpreter ends."""
+    """Keeps the interpreter from writing to a broken stdout again when it ends."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -10,7 +10,7 @@ SURROGATES = ("attacker", "same")
 
 @dataclasses.dataclass(frozen=True)
 class WorkConfig:
-    """Where results lie; ~ is the home folder."""
+    """Folder of results; ~ is the home folder."""
 
     workdir: str = setting("results", "Folder for records and pictures.")
 
@@ -20,7 +20,7 @@ class WorkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PlacesConfig(WorkConfig):
-    """Where data are and results go, and the seed."""
+    """Folders of data and results, and the seed."""
 
     data_dir: str | None = setting(
         None, "Folder of prepared TFDS datasets; by default TFDS_DATA_DIR, then TFDS's own folder."
@@ -77,5 +77,5 @@ class AttackConfig(CutsConfig):
 
     @property
     def method_name(self) -> str:
-        """How the run attacks, for titles and names of files."""
+        """Name of the run's method, for titles and files."""
         return self.method  # type: ignore[attr-defined]

@@ -70,7 +70,7 @@ def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[s
 
 
 def reidentification_fields(reconstructions: np.ndarray, test: Samples) -> dict[str, Any]:
-    """How often a reconstruction tells its original among test images (`linkage.reidentified`).
+    """Counts how often a reconstruction tells its original (`linkage.reidentified`).
 
     Args:
       reconstructions: `[N, H, W, C]`, or `[S, N, H, W, C]`, of the first N test images; not more
@@ -174,7 +174,7 @@ def row_label(record: Mapping[str, Any]) -> str:
 
 
 def grid_title(written: list[dict[str, Any]] | list[Mapping[str, Any]]) -> str:
-    """What the rows of a grid have in common."""
+    """Names what the rows of a grid have in common."""
     first = written[0]
     return (
         f"{first['experiment']}, {first['method']}, {first['dataset']}: "

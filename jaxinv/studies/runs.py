@@ -49,7 +49,7 @@ class Scene(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What an attack hands over for its record.
+    """Results that an attack hands over for its record.
 
     Attributes:
       images: reconstructions `[N, H, W, C]`, in unit space but not clipped to it; or `[S, N, H, W,
@@ -155,7 +155,7 @@ def run_all(
 def joint_path(
     name: str, experiment: str, config: AttackConfig, scene: Scene, finished: list[dict[str, Any]]
 ) -> Path:
-    """Where a picture of several runs lies: `<workdir>/<experiment>/<name>-...-<hash>.png`."""
+    """Returns the path of a joint picture, `<workdir>/<experiment>/<name>-...-<hash>.png`."""
     key = records.config_hash({"runs": [record["config_hash"] for record in finished]})
     label = f"{name}-{scene.dataset.name}-{config.method_name}-{key}.png".replace("/", "_")
     return Path(config.workdir) / experiment / label

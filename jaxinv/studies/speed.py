@@ -199,7 +199,7 @@ def _counts(name: str, given: Sequence[int]) -> list[int]:
 
 
 def _provide(count: int) -> int:
-    """How many devices there are, after a CPU that is not in use yet has been divided in `count`.
+    """Counts the devices, after a CPU that is not in use yet is divided in `count`.
 
     JAX has to be told before it looks for devices, and heeds XLA's own flag first.
     """

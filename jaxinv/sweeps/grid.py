@@ -132,7 +132,7 @@ def flags_of(script: str) -> flags.FlagValues:
 
 
 def _parsed(known: flags.FlagValues, name: str, text: str) -> Any:
-    """What absl makes of a flag's value."""
+    """Parses a flag's value as absl does."""
     try:
         known(["sweep", f"--{name}={text}"])
         if name not in known:  # absl's own, or none at all

@@ -105,7 +105,7 @@ class _Crew:
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything is left."""
+        """Tells whether any run is left."""
         return bool(self._waiting or self._begun)
 
     def collect(self) -> None:
@@ -165,7 +165,7 @@ class _Crew:
 
 
 def _share(slot: int, gpus: Sequence[str], *, pinned: bool) -> dict[str, str]:
-    """What the environment says to a run of the GPUs that it may use: one if pinned, else all."""
+    """Returns the variables that tell a run its GPUs: one if pinned, else all."""
     share = {}
     if pinned and len(gpus) > 1:
         share["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
@@ -175,7 +175,7 @@ def _share(slot: int, gpus: Sequence[str], *, pinned: bool) -> dict[str, str]:
 
 
 def _cores(slot: int, jobs: int) -> set[int]:
-    """Which cores a run has for itself; none where it shares them all, or cannot be told to."""
+    """Returns the cores of a run; none where it shares them all or cannot be pinned."""
     if not hasattr(os, "sched_getaffinity"):  # Linux only
         return set()
     usable = sorted(os.sched_getaffinity(0))
@@ -184,7 +184,7 @@ def _cores(slot: int, jobs: int) -> set[int]:
 
 @contextlib.contextmanager
 def _confined(cores: set[int]) -> Iterator[None]:
-    """What is started meanwhile has these cores alone, and as many threads; all if there are none.
+    """Pins processes that start meanwhile to some cores, with as many threads; to all if none.
 
     Runs that spread over the same cores wait for each other: small steps end when the last thread
     does. Where it is not allowed, they do.

@@ -1,4 +1,4 @@
-"""What the environment says of a sweep: where it runs and how much of it at once."""
+"""Settings of a sweep from the environment: where it runs, and how many runs at once."""
 
 import contextlib
 import dataclasses
@@ -24,7 +24,7 @@ _OF_SLURM = ("PARTITION", "TIME", "GPUS", "SBATCH_OPTIONS")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Where and how runs are run.
+    """Settings of where and how runs are run.
 
     Attributes:
       executor: of `EXECUTORS`.
@@ -83,7 +83,7 @@ def _count(name: str, text: str, *, least: int) -> int | None:
 
 
 def default_jobs(gpus: list[str], environment: Mapping[str, str] = os.environ) -> int:
-    """How many runs at once suit this machine, never more than there is memory for.
+    """Returns how many runs at once suit this machine and its memory.
 
     One on each core: networks here are small, and a run is far from twice as fast on two. Where
     runs cannot be given cores of their own it is one on two of them. With NVIDIA GPUs, too, which
@@ -153,7 +153,7 @@ def _gpu_memory(gpus: list[str]) -> int:
 
 
 def _nvidia_smi(*options: str) -> str:
-    """What the driver's tool prints; nothing where there is none."""
+    """Returns the output of the driver's tool; nothing where there is none."""
     try:
         done = subprocess.run(
             ["nvidia-smi", *options], capture_output=True, text=True, timeout=60, check=True

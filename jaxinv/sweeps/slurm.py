@@ -108,14 +108,14 @@ def task(folder: Path) -> int:
 
 
 class _Task(NamedTuple):
-    """What SLURM says of a task."""
+    """State of a task, as SLURM tells it."""
 
     state: str
     reason: str  # why it waits
 
     @property
     def is_active(self) -> bool:
-        """Whether something may still become of it."""
+        """Tells whether it may still run."""
         return self.state not in _ENDED
 
 
@@ -169,7 +169,7 @@ class _Watch:
             self._progress.say(f"SLURM job array {self._array.job} is waiting: {reasons}")
 
     def _outcome(self, run: Run, tasks: Mapping[int, _Task] | None, now: float) -> Outcome | None:
-        """What became of a run, or None as long as something may."""
+        """Returns the outcome of a run, or None while it may still run."""
         number, log = self._array.numbers[run.name], self._sweep.log(run)
         if done := self._sweep.finished(run):
             return Outcome(run, "finished", done.records, done.seconds, log)
@@ -274,7 +274,7 @@ def _tasks(sweep: Sweep, job: str) -> dict[int, _Task] | None:
 
 
 def _squeue(form: str, *options: str) -> list[list[str]] | None:
-    """What squeue says of this user's jobs, or None if it fails."""
+    """Returns squeue's lines about this user's jobs, or None if it fails."""
     done = _call(
         [
             *("squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}"),

@@ -39,7 +39,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of its files: readable, and it ends in a hash of script and flags, in whatever order."""
+        """Name of its files, readable; it ends in a hash of script and flags in any order."""
         identity = {"script": self.script, "flags": dict(self.flags)}
         told = [f"{name}={self.flags[name]}" for name in sorted(self.flags) if name not in _WHERE]
         return records.run_dir("", "", identity, label="-".join([self.script, *told])).name
@@ -50,7 +50,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a run.
+    """Outcome of a run.
 
     Attributes:
       run: which.
@@ -123,7 +123,7 @@ class Sweep:
         return Outcome(run, "skipped", paths, seconds)
 
     def known(self) -> dict[str, Outcome]:
-        """What is finished, by the runs' names."""
+        """Finished runs by name."""
         found = {run.name: self.finished(run) for run in self.runs}
         return {name: outcome for name, outcome in found.items() if outcome is not None}
 
@@ -152,7 +152,7 @@ class Sweep:
         return locks.acquire(self.workdir / "locks" / run.name, wait=False)
 
     def is_taken(self, run: Run) -> bool:
-        """Whether a process is at a run."""
+        """Returns whether a process works on a run."""
         if lock := self.lock(run):
             lock.close()
         return lock is None
@@ -214,7 +214,7 @@ class Sweep:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What a file holds; nothing if there is none, or if it is damaged."""
+    """Reads a file; a missing or damaged one holds nothing."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):

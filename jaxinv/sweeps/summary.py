@@ -1,4 +1,4 @@
-"""What people see of a sweep: its progress, and at the end a table and a file."""
+"""Progress of a sweep for people, and at the end a table and a file."""
 
 import sys
 import time
@@ -98,7 +98,7 @@ def write(sweep: Sweep, outcomes: Sequence[Outcome]) -> Path:
 
 
 def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """How many runs are in each state."""
+    """Counts the runs in each state."""
     return {state: sum(outcome.state == state for outcome in outcomes) for state in STATES}
 
 

@@ -1,4 +1,4 @@
-"""How charts look, and what they are made of: panels that share one legend.
+"""Looks and parts of charts: panels that share one legend.
 
 A panel has no legend of its own. A picture has the panels side by side above a legend drawn from
 `Key`s; the report's page lays out the same panels and keys in HTML. Names from records are data

@@ -62,7 +62,7 @@ class Watcher:
         self._seen.append(np.stack([images, steps, self._seconds[images], *quality]))
 
     def curves(self) -> dict[str, Any]:
-        """What was seen, as statistics over images at each number of steps.
+        """Returns statistics over images at each number of steps.
 
         Between what was seen of an image values are interpolated, and after it they stay, so that
         images that ended early, or were attacked later than others, are in each. The first number

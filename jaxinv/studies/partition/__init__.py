@@ -1,4 +1,4 @@
-"""Where to split a network and which defence to add: what that costs, and what it still leaks.
+"""Partition: where to split a network and which defence to add, by cost and leakage.
 
 For every cut of a target and every --defense: accuracy of the whole test split; latency, energy and
 memory on a device of a --profile; what the strongest of the attackers that are run reconstructs of

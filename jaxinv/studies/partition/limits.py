@@ -63,7 +63,7 @@ def of_options(
 
 
 class _Limits:
-    """What theory allows, kept in the work folder."""
+    """Bounds on choices, kept in the work folder."""
 
     def __init__(self, config: PartitionConfig, scene: runs.Scene):
         self._config, self._scene = config, scene
@@ -127,7 +127,7 @@ class _Limits:
         find: Callable[[], Any],
         whole: Callable[[Any], bool],
     ) -> Any:
-        """What was found before, if it is not to be found again; what is damaged is set aside."""
+        """Returns an earlier result if there is one; a damaged file is renamed and made again."""
         known |= {
             "data": self._scene.dataset.fingerprint,
             "target": self._scene.target.fingerprint,
@@ -195,7 +195,7 @@ def _symbols(mechanism: Mechanism, released: Array, level: Array) -> Array:
 
 
 def _are_bounds(found: Any) -> bool:
-    """Whether what was read is bounds, as a record has them."""
+    """Returns whether a file holds bounds, as a record has them."""
     kinds = {"value": float | None, "dithered": bool}
     return isinstance(found, list) and all(
         isinstance(one, dict)

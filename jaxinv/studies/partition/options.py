@@ -128,7 +128,7 @@ class Option(NamedTuple):
 
     @property
     def is_made_of_features(self) -> bool:
-        """Whether its releases can be made of undefended features."""
+        """Tells whether its releases can be made of undefended features."""
         at_features = all(step.site == "feature" for step in self.defense.steps)
         return self.deployment.retrain == "none" and at_features and not self.is_undefended
 
@@ -270,7 +270,7 @@ def _is_current(record: Attack) -> bool:
 
 
 def _key(cut: str, defense: dict[str, Any]) -> str:
-    """Of a release; what is off at level 0 is no defence."""
+    """Returns the key of a release; a mechanism at level 0 is no defence."""
     return json.dumps([cut, plain(defense)], sort_keys=True)
 
 

@@ -117,7 +117,7 @@ def _undefended(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _judged(
     config: PartitionConfig, scene: runs.Scene, profile: profiles.Profile, options: Sequence[Option]
 ) -> dict[str, Any]:
-    """What a record says of the choices."""
+    """Returns the fields of a record about the choices."""
     network = scene.target.network
     prices = {price.split: price for price in costs.split_costs(network, scene.target.params)}
     found, certain = limits.of_options(config, scene, options, prices)
@@ -179,7 +179,7 @@ def _row(
 
 
 def _accuracy(found: Sequence[Attack]) -> dict[str, Any]:
-    """Of the records that measured it behind the defence."""
+    """Returns the accuracy behind the defence, by a record that measured it."""
     first = next((record for record in found if record.accuracy_ci != UNKNOWN), found[0])
     known = first.accuracy_ci if first.accuracy_ci != UNKNOWN else [first.accuracy] * 2
     return {"accuracy": first.accuracy, "accuracy_ci": list(known)}
