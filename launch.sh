@@ -285,8 +285,8 @@ run_tests() { # pytest arguments
   ensure_environment test pytest skimage xdist
   cd -- "$root"
   # A process for each core, but no more than memory has room for. The tests of a file share what is
-  # expensive, so they stay together; files of few tests, which start processes and take longest, are
-  # not left to the end. Arguments that are given come later and win: -n 0 is one.
+  # expensive, so they stay together, in the order of tests/conftest.py. Arguments that are given come
+  # later and win: -n 0 is one.
   exec "$python" -m pytest -n logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder "$@"
 }
 

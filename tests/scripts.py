@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -72,7 +73,7 @@ class Scripts:
             **{"env": self.env, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
 
-    def run(self, script, *flags, cwd=None, timeout=120, **options):
+    def run(self, script, *flags, cwd=None, timeout=600, **options):
         with self.start(script, *flags, cwd=cwd, **options) as process:
             try:
                 stdout, stderr = process.communicate(timeout=timeout)
@@ -80,21 +81,34 @@ class Scripts:
                 process.kill()
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
-    def answer(self, script, *flags):
-        """What a command line that ends soon is answered: exit status, and what stderr has.
-
-        It is run in this process: most of what it takes otherwise are imports.
-        """
+    def here(self, script, *flags, cwd=None):
+        """Runs a script in this process: nothing is imported anew, and programs stay compiled."""
+        out, err = io.StringIO(), io.StringIO()
+        command = [f"{script}.py", *map(str, flags)]
+        status = 0
         with (
             mock.patch.dict(os.environ, self.env),
+            mock.patch.object(sys, "argv", command),
             mock.patch.object(cli, "use_compilation_cache"),
-            contextlib.chdir(self.folder),
+            contextlib.chdir(cwd or self.folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
         ):
-            return outcome(script, flags)
+            try:
+                runpy.run_path(str(EXPERIMENTS / f"{script}.py"), run_name="__main__")
+            except SystemExit as ended:
+                status = ended.code or 0
+        return subprocess.CompletedProcess(command, status, out.getvalue(), err.getvalue())
 
-    def record_of(self, script, *flags, cwd=None):
-        """Runs a script that has to succeed; the path that it prints last."""
-        done = self.run(script, *flags, cwd=cwd)
+    def answer(self, script, *flags):
+        """Returns the exit status of a command line, and what it says on stderr."""
+        done = self.here(script, *flags)
+        return done.returncode, done.stderr
+
+    def record_of(self, script, *flags, cwd=None, own_process=False):
+        """Runs a script that has to succeed; returns the path that it prints last."""
+        run = self.run if own_process else self.here
+        done = run(script, *flags, cwd=cwd)
         assert done.returncode == 0, done.stderr
         return Path(cwd or self.folder) / done.stdout.splitlines()[-1]
 
@@ -102,7 +116,7 @@ class Scripts:
         """Starts a script and kills it as soon as `condition()` holds."""
         process = self.start(script, *flags, cwd=cwd)
         try:
-            deadline = time.monotonic() + 90
+            deadline = time.monotonic() + 600
             while not condition():
                 assert process.poll() is None, process.communicate()[1]
                 assert time.monotonic() < deadline

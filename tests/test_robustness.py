@@ -95,7 +95,7 @@ def test_killed_20_times_a_run_ends_as_an_undisturbed_one_does(scripts, few, tmp
         env=scripts.env | {"JAXINV_CACHE": str(cache)},
         stdout=subprocess.PIPE,
         text=True,
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 0
     statuses = [int(line) for line in done.stdout.split()]
@@ -105,7 +105,8 @@ def test_killed_20_times_a_run_ends_as_an_undisturbed_one_does(scripts, few, tmp
     )
     assert last.returncode == 0, last.stderr
     assert leftovers(workdir) == leftovers(cache) == []
-    scripts.record_of("blackbox", *flags, f"--workdir={tmp_path / 'undisturbed'}")
+    flags.append(f"--workdir={tmp_path / 'undisturbed'}")
+    scripts.record_of("blackbox", *flags, own_process=True)
     assert len(numbers(workdir)) == 2
     assert numbers(workdir) == numbers(tmp_path / "undisturbed")
 
@@ -116,7 +117,7 @@ def test_killed_20_times_a_run_ends_as_an_undisturbed_one_does(scripts, few, tmp
 def test_of_two_that_do_the_same_at_once_one_waits_for_the_other(scripts, few, tmp_path):
     flags = ["blackbox", *few, *SMALL, f"--workdir={tmp_path}"]
     both = [scripts.start(*flags) for _ in range(2)]
-    told = [process.communicate(timeout=120) for process in both]
+    told = [process.communicate(timeout=600) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert "Waiting for another process" in told[0][1] + told[1][1]
     assert told[0][0].splitlines()[-1] == told[1][0].splitlines()[-1]
@@ -149,7 +150,7 @@ def test_a_disk_that_is_full_ends_a_run_in_one_line_and_leaves_no_half(scripts, 
         env=env,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert full.returncode == 1, full.stderr
     (line,) = full.stderr.splitlines()
@@ -201,7 +202,7 @@ def test_one_image_and_ten_thousand(scripts, tmp_path):
         env=scripts.env,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     one, many = (json.loads(line) for line in done.stdout.splitlines() if line[0] == "[")

@@ -65,7 +65,7 @@ class Group:
             process.kill()
             process.communicate()
 
-    def results(self, timeout=90):
+    def results(self, timeout=600):
         """Status, stdout and stderr of each."""
         outputs = [process.communicate(timeout=timeout) for process in self.processes]
         return [
@@ -197,7 +197,7 @@ def test_two_hosts_reconstruct_what_one_does(scripts, few, tmp_path, script, fla
         workdir = f"--workdir={tmp_path / f'host{number}'}"
         processes.append(scripts.start(script, *few, *flags, "--multihost", workdir))
     scripts.env = env
-    outputs = [process.communicate(timeout=120) for process in processes]
+    outputs = [process.communicate(timeout=600) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     (out_first, _), (out_second, _) = outputs
     assert out_second == ""

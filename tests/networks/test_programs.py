@@ -391,7 +391,7 @@ def test_fingerprints_are_the_same_in_another_process():
         print(sequence(layers, (4, 4, 1)).fingerprint)
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     layers = [nn.Conv(2, (3, 3)), nn.relu, nn.softmax, nn.gelu]
     own = sequence(list(zip("abcd", layers, strict=True)), (4, 4, 1)).fingerprint
     assert done.stdout.split()[-1] == own

@@ -306,6 +306,7 @@ def test_the_script_times_ours_and_another_program(scripts, few, tmp_path):
         "--repeat=2",
         f"--reference=echo {{dataset}} {{split}} {{images}} {{steps}} >> {calls}; echo 2",
         cwd=tmp_path,
+        own_process=True,  # with two devices
     )
     record = json.loads(path.read_text())
     assert record["experiment"] == "benchmark" and record["splits"] == ["conv1"]

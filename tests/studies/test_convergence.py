@@ -211,7 +211,7 @@ def run_script(folder, *options):
         env=env,
         text=True,
         capture_output=True,
-        timeout=120,
+        timeout=600,
     )
 
 

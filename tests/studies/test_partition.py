@@ -428,7 +428,7 @@ def test_every_attacker_attacks_every_choice(study):
 
 def test_the_script_recommends_and_its_record_is_read_again(scripts, few):
     flags = ("--split=pool2", "--defense=none,gaussian:2", "--fit_steps=5", *few)
-    done = scripts.run("partition", *flags, timeout=300)
+    done = scripts.here("partition", *flags)
     assert done.returncode == 0, done.stderr
     path = scripts.folder / done.stdout.splitlines()[-1]
     record = json.loads(path.read_text())
@@ -450,7 +450,7 @@ def test_the_script_recommends_and_its_record_is_read_again(scripts, few):
     assert "phone-wifi" in said and "min_accuracy" in said and "cloud-only" in said
     # Another profile asks no attack anew, and what nothing meets is said.
     more = ("--profile=microcontroller", "--max_latency_ms=0.001", "--measure")
-    again = scripts.run("partition", *flags, *more)
+    again = scripts.here("partition", *flags, *more)
     assert again.returncode == 0, again.stderr
     assert "No choice meets max_latency_ms=0.001" in again.stdout
     assert len([*scripts.folder.glob("results/defenses/*/record.json")]) == 4

@@ -193,7 +193,7 @@ def bench(checkout, tmp_path):
     return Bench(checkout, tmp_path)
 
 
-def finish(process, timeout=90):
+def finish(process, timeout=600):
     """What a process has returned and said."""
     try:
         out, err = process.communicate(timeout=timeout)
@@ -202,7 +202,7 @@ def finish(process, timeout=90):
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def wait_for(condition, timeout=60):
+def wait_for(condition, timeout=600):
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -258,7 +258,7 @@ def test_a_killed_fit_goes_on(tmp_path):
     root = Path(__file__).parent.parent.parent
     environment = os.environ | {"PYTHONPATH": str(root)}
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    done = subprocess.run(command, env=environment, timeout=60, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, timeout=600, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     assert_same(fit(checkpoint=path), fit())
