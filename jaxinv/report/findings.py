@@ -46,7 +46,7 @@ def by_threat(attacks: Iterable[Attack]) -> dict[str, list[Attack]]:
 
 
 class Defended(NamedTuple):
-    """Finds how defences fare against those who know them; of a setting the strongest attack.
+    """Results of defences against attackers who know them, the strongest of each setting.
 
     Attributes:
       settings: defences at a level and a cut that such an attacker attacked, of one dataset.
