@@ -39,7 +39,8 @@ class Source:
 
     @functools.cached_property
     def _params(self) -> Any:
-        return jax.eval_shape(self.init, jax.random.key(0))
+        # The key is made inside, so that no device is asked for.
+        return jax.eval_shape(lambda: self.init(jax.random.key(0)))
 
     def at(self, batch: int) -> Program:
         """Returns the program for a batch of so many examples."""
