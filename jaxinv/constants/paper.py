@@ -12,10 +12,10 @@ from jaxinv.errors import UsageError
 
 if TYPE_CHECKING:  # reports, which read this, do not wait for JAX
     from jaxinv.networks import Network
-    from jaxinv.store.record import Attack
+    from jaxinv.store.record import AttackRecord
 
 
-class Figure(NamedTuple):
+class PrintedQuality(NamedTuple):
     """Quality that the paper prints: PSNR in dB, SSIM."""
 
     psnr: float
@@ -24,16 +24,16 @@ class Figure(NamedTuple):
 
 # (experiment, dataset, split). Figs. 3, 4 and 5; images of MNIST's test split.
 _PRINTED = {
-    ("whitebox", "mnist", "conv1"): Figure(39.69, 1.00),
-    ("whitebox", "mnist", "relu2"): Figure(15.10, 0.60),
-    ("blackbox", "mnist", "conv1"): Figure(40.72, 0.99),
-    ("blackbox", "mnist", "relu2"): Figure(20.81, 0.80),
-    ("queryfree", "mnist", "conv1"): Figure(17.86, 0.64),
-    ("queryfree", "mnist", "relu2"): Figure(8.03, 0.38),
+    ("whitebox", "mnist", "conv1"): PrintedQuality(39.69, 1.00),
+    ("whitebox", "mnist", "relu2"): PrintedQuality(15.10, 0.60),
+    ("blackbox", "mnist", "conv1"): PrintedQuality(40.72, 0.99),
+    ("blackbox", "mnist", "relu2"): PrintedQuality(20.81, 0.80),
+    ("queryfree", "mnist", "conv1"): PrintedQuality(17.86, 0.64),
+    ("queryfree", "mnist", "relu2"): PrintedQuality(8.03, 0.38),
 }
 
 
-def printed(experiment: str, dataset: str, split: str) -> Figure | None:
+def printed(experiment: str, dataset: str, split: str) -> PrintedQuality | None:
     """Returns the paper's numbers for an undefended split, or None; `mnist_5k` counts as MNIST."""
     return _PRINTED.get((experiment, "mnist" if dataset == "mnist_5k" else dataset, split))
 
@@ -84,7 +84,7 @@ def resolve_lambda(text: str, network: "Network", cut: str) -> float:
     return value
 
 
-def spread(record: "Attack") -> float:
+def spread(record: "AttackRecord") -> float:
     """Returns how far a record's mean PSNR may be off, in dB: half its 95% interval, or over seeds.
 
     NaN where it is not known.
@@ -95,7 +95,7 @@ def spread(record: "Attack") -> float:
     return math.nan if low is None or high is None else (high - low) / 2
 
 
-def why(record: "Attack") -> str | None:
+def why(record: "AttackRecord") -> str | None:
     """Returns why a record differs from the paper, by more than twice `spread`; None if not.
 
     The reasons are what the paper leaves open.

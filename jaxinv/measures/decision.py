@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxinv.store.fields import level_text
-from jaxinv.store.record import Attack
+from jaxinv.store.record import AttackRecord
 
 PREFERENCES = ("privacy", "accuracy", "latency", "energy")
 
@@ -72,7 +72,7 @@ class Constraints:
         return {name: value for name, value in given.items() if value is not None}
 
 
-def worst(attacks: Sequence[Attack]) -> dict[str, Any]:
+def worst(attacks: Sequence[AttackRecord]) -> dict[str, Any]:
     """Returns the greatest leakage of a choice, each measure by the attack that is best in it.
 
     Args:
@@ -102,17 +102,17 @@ def worst(attacks: Sequence[Attack]) -> dict[str, Any]:
 _LEAKS = {"psnr_mean": "psnr_ci", "ssim_mean": "ssim_ci", "reid_top1": "reid_ci"}
 
 
-def _best(attacks: Sequence[Attack], name: str) -> Attack:
+def _best(attacks: Sequence[AttackRecord], name: str) -> AttackRecord:
     """Returns the attack with the highest mean; one that diverged altogether has none."""
 
-    def rank(record: Attack) -> float:
+    def rank(record: AttackRecord) -> float:
         mean = getattr(record, name)
         return -math.inf if mean is None else mean
 
     return max(attacks, key=rank)
 
 
-def attacker(record: Attack) -> dict[str, str]:
+def attacker(record: AttackRecord) -> dict[str, str]:
     """Returns the attacker of a record: `threat_model`, `method`, and `surrogate` if "same".
 
     The surrogate "same" means the target's own training images.

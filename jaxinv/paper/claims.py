@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 from jaxinv.constants import paper
 from jaxinv.paper.parts import Done
-from jaxinv.store.fields import Defense
-from jaxinv.store.record import Attack
+from jaxinv.store.fields import RecordedDefense
+from jaxinv.store.record import AttackRecord
 
 
-class _Measured(NamedTuple):
+class _MeasuredClaim(NamedTuple):
     """Means that a sentence is about: SSIM, PSNR in dB, accuracy and what it lost, as shares."""
 
     ssim: float
@@ -23,30 +23,30 @@ class _Claim(NamedTuple):
 
     dataset: str
     split: str
-    defense: Defense
+    defense: RecordedDefense
     says: str
-    holds: Callable[[_Measured], bool]
+    holds: Callable[[_MeasuredClaim], bool]
 
 
 _CLAIMS = [
     _Claim(
         "mnist",
         "relu2",
-        Defense("gaussian", "feature", 0.8),
+        RecordedDefense("gaussian", "feature", 0.8),
         "up to a deviation of 0.8 the attacker has SSIM > 0.4 and PSNR > 8.5 dB",
         lambda found: found.ssim > 0.4 and found.psnr > 8.5,
     ),
     _Claim(
         "mnist",
         "relu2",
-        Defense("dropout", "feature", 0.6),
+        RecordedDefense("dropout", "feature", 0.6),
         "dropout of 0.6 leaves SSIM < 0.25, at an accuracy above 95%",
         lambda found: found.ssim < 0.25 and found.accuracy > 0.95,
     ),
     _Claim(
         "cifar10",
         "relu22",
-        Defense("dropout", "feature", 0.6),
+        RecordedDefense("dropout", "feature", 0.6),
         "dropout of 0.6 leaves SSIM < 0.25, for less than 0.8 points of accuracy",
         lambda found: found.ssim < 0.25 and found.loss < 0.008,
     ),
@@ -75,17 +75,17 @@ def rows(done: Sequence[Done]) -> list[str]:
     ]
 
 
-def _verdict(claim: _Claim, record: Attack) -> str:
+def _verdict(claim: _Claim, record: AttackRecord) -> str:
     """Returns whether a claim holds for an attack; one that diverged tells nothing."""
     ssim, psnr, accuracy = record.ssim_mean, record.psnr_mean, record.accuracy
     before = record.accuracy_undefended
     if ssim is None or psnr is None or accuracy is None or before is None:
         return "diverged"
-    measured = _Measured(ssim, psnr, accuracy, before - accuracy)
+    measured = _MeasuredClaim(ssim, psnr, accuracy, before - accuracy)
     return "holds" if claim.holds(measured) else "does not hold"
 
 
-def quality(record: Attack) -> str:
+def quality(record: AttackRecord) -> str:
     """Returns mean PSNR with half its interval, and mean SSIM, as a cell of a table."""
     if record.psnr_mean is None:
         return "diverged"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from jaxinv import sweeps
 from jaxinv.errors import UserError
 from jaxinv.store import records
-from jaxinv.store.record import Attack
+from jaxinv.store.record import AttackRecord
 
 DATASETS = ("mnist", "cifar10")
 
@@ -162,12 +162,12 @@ class Done(NamedTuple):
     """A part and its records."""
 
     part: Part
-    records: list[Attack]
+    records: list[AttackRecord]
 
 
 def run(
     chosen: Sequence[Part], workdir: str, *, extra: Mapping[str, str] | None = None
-) -> tuple[list[Done], list[sweeps.Outcome]]:
+) -> tuple[list[Done], list[sweeps.SweepOutcome]]:
     """Runs what is not finished yet.
 
     Args:
@@ -200,8 +200,8 @@ def _longest_first(chosen: Sequence[Part], grids: Sequence[list[sweeps.Run]]) ->
     return [run for turn in turns for grid in turn for run in grid]
 
 
-def _read(path: Path) -> Attack:
+def _read(path: Path) -> AttackRecord:
     record = records.read(path.parent)
-    if not isinstance(record, Attack):
+    if not isinstance(record, AttackRecord):
         raise UserError(f"{path} is gone: the same command makes it again.")
     return record

@@ -11,7 +11,7 @@ from jaxinv.look.charts import splits, style, tradeoff
 from jaxinv.measures import costs, latency, profiles
 from jaxinv.networks import for_images
 from jaxinv.paper.parts import Done, Part
-from jaxinv.store.record import Attack
+from jaxinv.store.record import AttackRecord
 from jaxinv.studies import evaluation
 from jaxinv.studies.defended import verdict
 
@@ -47,12 +47,12 @@ def _draw_costs(dataset: str, folder: Path) -> Path:
     return path
 
 
-def _fields(found: Iterable[Attack]) -> list[dict[str, Any]]:
+def _fields(found: Iterable[AttackRecord]) -> list[dict[str, Any]]:
     """Returns records as their files have them, each with its `path`."""
     return [{**record.fields, "path": record.path} for record in found]
 
 
-def _draw_attacks(part: Part, found: list[Attack], folder: Path) -> list[Path]:
+def _draw_attacks(part: Part, found: list[AttackRecord], folder: Path) -> list[Path]:
     path = folder / f"fig{part.figures[0]:02}-{part.dataset}-{part.name}.png"
     evaluation.write_joint_grid(path, _fields(found), title=f"{_title(part)}: {_of(found[0])}")
     if 15 not in part.figures or len(found) < 2:
@@ -63,9 +63,9 @@ def _draw_attacks(part: Part, found: list[Attack], folder: Path) -> list[Path]:
     return [path, line]
 
 
-def _draw_defenses(part: Part, found: list[Attack], folder: Path) -> list[Path]:
+def _draw_defenses(part: Part, found: list[AttackRecord], folder: Path) -> list[Path]:
     drawn = []
-    groups: dict[tuple[str, str, str], list[Attack]] = {}
+    groups: dict[tuple[str, str, str], list[AttackRecord]] = {}
     for record in found:
         defense = record.defense
         groups.setdefault((record.split, defense.kind, defense.site), []).append(record)
@@ -95,5 +95,5 @@ def _title(part: Part) -> str:
     return f"Fig{'s' if len(part.figures) > 1 else ''}. {', '.join(map(str, part.figures))}"
 
 
-def _of(record: Attack) -> str:
+def _of(record: AttackRecord) -> str:
     return f"{record.dataset}, mean PSNR / SSIM of {record.num_images:,} images"

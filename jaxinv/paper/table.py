@@ -11,7 +11,7 @@ from jaxinv.paper import claims
 from jaxinv.paper.claims import quality
 from jaxinv.paper.parts import Done, Part
 from jaxinv.store import files
-from jaxinv.store.record import Attack
+from jaxinv.store.record import AttackRecord
 
 BEGIN, END = "<!-- paper: begin -->", "<!-- paper: end -->"
 """Between these lines of a Markdown file `publish` writes the table."""
@@ -62,7 +62,7 @@ def table(done: Sequence[Done], command: str) -> str:
 
 
 def _attack_row(
-    part: Part, record: Attack, others: Sequence[Attack], notes: dict[str, None]
+    part: Part, record: AttackRecord, others: Sequence[AttackRecord], notes: dict[str, None]
 ) -> str:
     ours = next((other for other in others if other.split == record.split), None)
     printed = record.paper

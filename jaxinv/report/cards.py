@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from jaxinv.report import findings
-from jaxinv.report.results import Attack
+from jaxinv.report.results import ShownAttack
 from jaxinv.report.values import MISSING, listed, percent, span, unit
 
 Pairs = list[tuple[str, str]]
@@ -20,9 +20,9 @@ class Card(NamedTuple):
     command: str = ""
 
 
-def threats(attacks: Iterable[Attack]) -> list[Card]:
+def threats(attacks: Iterable[ShownAttack]) -> list[Card]:
     """A card for each attacker: what it is handed, and how often it attacked."""
-    groups: dict[str, list[Attack]] = {}
+    groups: dict[str, list[ShownAttack]] = {}
     for own in findings.by_threat(attacks).values():
         for each in sorted(own, key=lambda each: (each.method != "paper", each.method)):
             groups.setdefault(each.attacker, []).append(each)
@@ -39,14 +39,14 @@ def threats(attacks: Iterable[Attack]) -> list[Card]:
     return cards
 
 
-def _counted(own: Sequence[Attack]) -> str:
+def _counted(own: Sequence[ShownAttack]) -> str:
     defended = sum(not each.defense.is_none for each in own)
     kinds = {"undefended": len(own) - defended, "defended": defended}
     datasets = listed(sorted({each.dataset for each in own}))
     return f"{listed([f'{n} {kind}' for kind, n in kinds.items() if n])} ({datasets})"
 
 
-def _surrogate(attack: Attack) -> str:
+def _surrogate(attack: ShownAttack) -> str:
     kinds = {
         "attacker": "images of its own",
         "same": "the target's training images",
@@ -56,7 +56,7 @@ def _surrogate(attack: Attack) -> str:
     return kinds.get(found, found or MISSING)
 
 
-def card(attack: Attack) -> Card:
+def card(attack: ShownAttack) -> Card:
     """All that an attack was, in one place."""
     record = attack.record
     seeds = attack.seed + (f"; {record.num_shadows} shadows" if record.num_shadows else "")
@@ -87,7 +87,7 @@ def card(attack: Attack) -> Card:
     return Card(attack.number, title, pairs, command(attack))
 
 
-def _defense(attack: Attack) -> str:
+def _defense(attack: ShownAttack) -> str:
     if attack.defense.kind == "none":
         return "none"
     units = listed(attack.record.level_units)
@@ -96,7 +96,7 @@ def _defense(attack: Attack) -> str:
     return f"{attack.defense.kind} {level} ({units or 'level'}), {site}{retrained}"
 
 
-def _recovers(attack: Attack) -> str:
+def _recovers(attack: ShownAttack) -> str:
     words = f"{findings.quality_words(attack)}"
     if attack.psnr.mean is None and attack.diverged:
         words = "nothing: all diverged"
@@ -105,13 +105,13 @@ def _recovers(attack: Attack) -> str:
     )
 
 
-def _times(attack: Attack) -> str:
+def _times(attack: ShownAttack) -> str:
     record = attack.record
     values = {"learning": record.fit_s, "compiling": record.compile_s, "attack": record.attack_s}
     return ", ".join(f"{name} {unit(value, 's')}" for name, value in values.items() if value)
 
 
-def command(attack: Attack) -> str:
+def command(attack: ShownAttack) -> str:
     """Returns the command that makes the run, from the flags in its record; "" if it has none.
 
     It is safe to paste into a shell, whatever the record holds.

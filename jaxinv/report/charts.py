@@ -12,7 +12,7 @@ from jaxinv.look.charts import choices, splits, style
 from jaxinv.look.charts import tradeoff as tradeoff_chart
 from jaxinv.report import advice, findings
 from jaxinv.report.findings import Tradeoff
-from jaxinv.report.results import Attack, Choice, Partition, in_order
+from jaxinv.report.results import Choice, Partition, ShownAttack, in_order
 from jaxinv.report.values import MISSING, Measure, fixed, percent, unit
 
 _ATTACKERS = {
@@ -78,7 +78,7 @@ def tradeoff(found: Tradeoff) -> style.Figure | None:
     return tradeoff_chart.figure(rows, title=title, claims=claims, tooltip=told) if rows else None
 
 
-def quality(attacks: Sequence[Attack], dataset: str) -> style.Figure | None:
+def quality(attacks: Sequence[ShownAttack], dataset: str) -> style.Figure | None:
     """Returns SSIM and PSNR at each cut, a line for each attacker, and the paper's numbers."""
     best = findings.best_of_splits(attacks)
     rows = [_attack(each) for each in sorted(best, key=lambda each: each.attacker_rank)]
@@ -87,7 +87,7 @@ def quality(attacks: Sequence[Attack], dataset: str) -> style.Figure | None:
     return splits.figure(rows, cuts, title=f"{dataset}, undefended", tooltip=told) if rows else None
 
 
-def _attack(each: Attack) -> dict[str, Any]:
+def _attack(each: ShownAttack) -> dict[str, Any]:
     psnr, ssim = each.printed or (None, None)
     words = "" if psnr is None else f"{psnr:.2f} dB, SSIM {ssim:.2f} ({each.threat}, {each.split})"
     return {
@@ -112,7 +112,7 @@ def _measures(**measures: Measure) -> Mapping[str, Any]:
     return means | {f"{name}_ci": [each.low, each.high] for name, each in measures.items()}
 
 
-def _words(each: Attack) -> Mapping[str, str]:
+def _words(each: ShownAttack) -> Mapping[str, str]:
     return {
         "Accuracy": percent(each.accuracy.mean, 2),
         "SSIM": fixed(each.ssim.mean, 3),

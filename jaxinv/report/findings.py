@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from jaxinv.constants import paper
 from jaxinv.constants.verdicts import SAFE_REID, SAFE_SSIM
-from jaxinv.report.results import Attack, in_order, strongest, threat_rank
+from jaxinv.report.results import ShownAttack, in_order, strongest, threat_rank
 from jaxinv.report.values import fixed, points
 
 NEAR = 0.05
@@ -22,11 +22,11 @@ class Reach(NamedTuple):
     """Reach of one threat model against undefended splits of a dataset."""
 
     threat: str
-    best: Attack
-    deepest: Attack
+    best: ShownAttack
+    deepest: ShownAttack
 
 
-def reaches(attacks: Iterable[Attack]) -> list[Reach]:
+def reaches(attacks: Iterable[ShownAttack]) -> list[Reach]:
     """Finds the strongest attack of each threat model, and that at its deepest cut."""
     found = []
     for threat, own in by_threat(each for each in attacks if each.defense.is_none).items():
@@ -37,9 +37,9 @@ def reaches(attacks: Iterable[Attack]) -> list[Reach]:
     return found
 
 
-def by_threat(attacks: Iterable[Attack]) -> dict[str, list[Attack]]:
+def by_threat(attacks: Iterable[ShownAttack]) -> dict[str, list[ShownAttack]]:
     """Attacks by threat model, the best informed first."""
-    groups: dict[str, list[Attack]] = {}
+    groups: dict[str, list[ShownAttack]] = {}
     for each in sorted(attacks, key=lambda each: threat_rank(each.threat)):
         groups.setdefault(each.threat, []).append(each)
     return groups
@@ -55,13 +55,13 @@ class Defended(NamedTuple):
     """
 
     settings: int
-    held: list[Attack]
-    near: Attack | None
+    held: list[ShownAttack]
+    near: ShownAttack | None
 
 
-def defended(attacks: Iterable[Attack]) -> Defended:
+def defended(attacks: Iterable[ShownAttack]) -> Defended:
     """Looks at defences that were attacked by more than the paper's attackers, who ignore them."""
-    groups: dict[tuple[object, ...], list[Attack]] = {}
+    groups: dict[tuple[object, ...], list[ShownAttack]] = {}
     for each in attacks:
         if not each.defense.is_none:
             groups.setdefault(each.setting, []).append(each)
@@ -76,7 +76,7 @@ def defended(attacks: Iterable[Attack]) -> Defended:
     )
 
 
-def _holds(own: Sequence[Attack]) -> bool:
+def _holds(own: Sequence[ShownAttack]) -> bool:
     """Returns whether all intervals end below `SAFE_SSIM` and `SAFE_REID` and none diverged."""
     return all(
         not each.diverged
@@ -115,7 +115,7 @@ def defended_words(found: Defended) -> str:
     return words
 
 
-def quality_words(attack: Attack) -> str:
+def quality_words(attack: ShownAttack) -> str:
     """`23.0 dB, SSIM 0.911`."""
     return f"{fixed(attack.psnr.mean, 1)} dB, SSIM {fixed(attack.ssim.mean, 3)}"
 
@@ -123,12 +123,12 @@ def quality_words(attack: Attack) -> str:
 # --- Tables and curves --------------------------------------------------------------------------
 
 
-def against_paper(attacks: Iterable[Attack]) -> list[Attack]:
+def against_paper(attacks: Iterable[ShownAttack]) -> list[ShownAttack]:
     """Undefended attacks of which the paper prints the quality, cut by cut."""
     return in_cuts(each for each in attacks if each.printed and each.defense.is_none)
 
 
-def why_others(attacks: Iterable[Attack]) -> dict[str, str]:
+def why_others(attacks: Iterable[ShownAttack]) -> dict[str, str]:
     """Tells why an attacker's quality differs from the paper's by more than its spread."""
     found: dict[str, str] = {}
     for each in attacks:
@@ -137,7 +137,7 @@ def why_others(attacks: Iterable[Attack]) -> dict[str, str]:
     return found
 
 
-def in_cuts(attacks: Iterable[Attack]) -> list[Attack]:
+def in_cuts(attacks: Iterable[ShownAttack]) -> list[ShownAttack]:
     """Sorted by dataset, cut and attacker."""
     return sorted(
         attacks,
@@ -145,9 +145,9 @@ def in_cuts(attacks: Iterable[Attack]) -> list[Attack]:
     )
 
 
-def best_of_splits(attacks: Iterable[Attack]) -> list[Attack]:
+def best_of_splits(attacks: Iterable[ShownAttack]) -> list[ShownAttack]:
     """Finds the strongest undefended attack of each cut and attacker, in order of cuts."""
-    groups: dict[tuple[str, ...], list[Attack]] = {}
+    groups: dict[tuple[str, ...], list[ShownAttack]] = {}
     for each in attacks:
         if each.defense.is_none:
             groups.setdefault((each.dataset, each.split, each.attacker), []).append(each)
@@ -161,7 +161,7 @@ class Line(NamedTuple):
     kind: str
     site: str
     method: str
-    attacks: list[Attack]
+    attacks: list[ShownAttack]
 
 
 class Tradeoff(NamedTuple):
@@ -173,9 +173,9 @@ class Tradeoff(NamedTuple):
     lines: list[Line]
 
 
-def tradeoffs(attacks: Iterable[Attack]) -> list[Tradeoff]:
+def tradeoffs(attacks: Iterable[ShownAttack]) -> list[Tradeoff]:
     """Groups the attacks on defences; what has one level only is a line of one point."""
-    groups: dict[tuple[str, str, str], dict[tuple[Any, ...], list[Attack]]] = {}
+    groups: dict[tuple[str, str, str], dict[tuple[Any, ...], list[ShownAttack]]] = {}
     for each in attacks:
         if each.defense.kind == "none" or each.accuracy.mean is None:
             continue
@@ -209,7 +209,7 @@ def _kind_rank(kind: str) -> tuple[int, str]:
     return (_KINDS.index(kind) if kind in _KINDS else len(_KINDS), kind)
 
 
-def _extras(attack: Attack) -> str:
+def _extras(attack: ShownAttack) -> str:
     retrained = "" if attack.retrain == "none" else f", {attack.retrain} retrained"
     if attack.defense.kind == "nopeek":  # it is nothing but training
         retrained = ""

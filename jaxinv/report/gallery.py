@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxinv.errors import DamagedError
 from jaxinv.report import findings
-from jaxinv.report.results import Attack, in_order, strongest
+from jaxinv.report.results import ShownAttack, in_order, strongest
 from jaxinv.report.values import MISSING, fixed
 from jaxinv.store import records
 
@@ -58,10 +58,10 @@ class _Plan(NamedTuple):
     title: str
     defense: str
     rank: int
-    attacks: list[Attack]
+    attacks: list[ShownAttack]
 
 
-def build(attacks: Iterable[Attack], *, budget: int = BUDGET) -> Gallery:
+def build(attacks: Iterable[ShownAttack], *, budget: int = BUDGET) -> Gallery:
     """Chooses and draws.
 
     Undefended cuts show the best of each threat model, and what the paper's attacker of it finds.
@@ -85,9 +85,9 @@ def build(attacks: Iterable[Attack], *, budget: int = BUDGET) -> Gallery:
     return Gallery([groups[place] for place in sorted(groups)], left_out, damaged)
 
 
-def plan(attacks: Iterable[Attack]) -> list[_Plan]:
+def plan(attacks: Iterable[ShownAttack]) -> list[_Plan]:
     """Groups the runs that are shown together: datasets as they come, cuts in order."""
-    by_dataset: dict[str, list[Attack]] = {}
+    by_dataset: dict[str, list[ShownAttack]] = {}
     for each in attacks:
         by_dataset.setdefault(each.dataset, []).append(each)
     plans = []
@@ -101,7 +101,7 @@ def plan(attacks: Iterable[Attack]) -> list[_Plan]:
     return plans
 
 
-def _of_cut(attacks: Sequence[Attack]) -> list[Attack]:
+def _of_cut(attacks: Sequence[ShownAttack]) -> list[ShownAttack]:
     """The best of each threat model, and the best by the paper's settings."""
     chosen = []
     for own in findings.by_threat(attacks).values():
@@ -113,7 +113,7 @@ def _of_cut(attacks: Sequence[Attack]) -> list[Attack]:
 
 def _of_defense(found: findings.Tradeoff) -> list[_Plan]:
     """A group for each line of defences, its attackers side by side, level by level."""
-    lines: dict[str, list[Attack]] = {}
+    lines: dict[str, list[ShownAttack]] = {}
     for line in found.lines:
         lines.setdefault(line.name, []).extend(line.attacks)
     plans = []
@@ -167,7 +167,7 @@ def _draw(chosen: _Plan) -> tuple[Group, list[str]]:
     return Group(chosen.dataset, chosen.title, chosen.defense, strips), damaged
 
 
-def load(attack: Attack) -> tuple[np.ndarray, np.ndarray]:
+def load(attack: ShownAttack) -> tuple[np.ndarray, np.ndarray]:
     """The first originals and reconstructions that a run left behind, `[N, H, W, C]`.
 
     Raises:

@@ -3,18 +3,18 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from jaxinv.report.results import Found, Run
+from jaxinv.report.results import Found, ShownRun
 from jaxinv.report.tables import Cell, Row, Table, columns_of, share
 from jaxinv.report.values import MISSING, fixed, unit
-from jaxinv.store.record import Convergence, Target
+from jaxinv.store.record import ConvergenceRecord, TargetRecord
 
 
-def targets(runs: Sequence[Run], name: str) -> Table:
+def targets(runs: Sequence[ShownRun], name: str) -> Table:
     """Trained networks."""
     rows = []
     for run in runs:
         record = run.record
-        assert isinstance(record, Target)
+        assert isinstance(record, TargetRecord)
         cells = [Cell(run.dataset), share(record.test_accuracy, 2)]
         cells += [Cell(f"{record.num_test_images:,}", record.num_test_images)]
         cells += [Cell(unit(record.fit_s, "s"), record.fit_s), Cell(run.seed)]
@@ -25,12 +25,12 @@ def targets(runs: Sequence[Run], name: str) -> Table:
     return Table(name, "Targets that were trained", columns, rows)
 
 
-def convergence(runs: Sequence[Run], name: str) -> Table:
+def convergence(runs: Sequence[ShownRun], name: str) -> Table:
     """Tells where methods ended; the runs' folders hold the curves."""
     rows = []
     for run in runs:
         record = run.record
-        assert isinstance(record, Convergence)
+        assert isinstance(record, ConvergenceRecord)
         for method, curve in record.curves.items():
             last, taken = ([None, *curve.psnr_mean])[-1], ([0, *curve.steps])[-1]
             cells = [Cell(run.dataset), Cell(record.cut), Cell(method)]
@@ -40,7 +40,7 @@ def convergence(runs: Sequence[Run], name: str) -> Table:
     return Table(name, "Convergence of white-box methods", columns, rows)
 
 
-def unknown(runs: Sequence[Run], name: str) -> Table:
+def unknown(runs: Sequence[ShownRun], name: str) -> Table:
     """Runs of experiments that have no place on the page."""
     rows = [Row([Cell(run.experiment), Cell(run.dataset), Cell(f"{run.name}/")]) for run in runs]
     columns = columns_of("experiment", "dataset", "run")
@@ -66,7 +66,7 @@ def data(found: Found, name: str) -> Table:
     return Table(name, "Data and targets", columns, rows)
 
 
-def _target(run: Run) -> str:
+def _target(run: ShownRun) -> str:
     found = run.record.target
     if found is None:
         return MISSING
@@ -77,7 +77,7 @@ def _target(run: Run) -> str:
 
 def environments(found: Found, name: str) -> Table:
     """Devices, versions and seeds, with how many runs are of each."""
-    groups: dict[tuple[str, str], list[Run]] = {}
+    groups: dict[tuple[str, str], list[ShownRun]] = {}
     for run in found.runs:
         told = ", ".join(f"{package} {version}" for package, version in run.versions.items())
         groups.setdefault((run.record.device or MISSING, told), []).append(run)

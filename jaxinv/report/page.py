@@ -23,7 +23,7 @@ from jaxinv.constants.threats import THREATS
 from jaxinv.look.charts import style
 from jaxinv.look.charts.style import Figure
 from jaxinv.report import advice, cards, charts, findings, gallery, origins, tables
-from jaxinv.report.results import Attack, Found, Partition, Run
+from jaxinv.report.results import Found, Partition, ShownAttack, ShownRun
 from jaxinv.report.values import MISSING, fixed, listed, percent, span, unit
 
 _BEST = 8  # choices that are shown before all others
@@ -123,7 +123,7 @@ def _read(found: Found) -> str:
     return f"{words}{_dates(runs)}.{older if left_out else ''}"
 
 
-def _dates(runs: Sequence[Run]) -> str:
+def _dates(runs: Sequence[ShownRun]) -> str:
     times = [run.written for run in runs if math.isfinite(run.written)]
     if not times:
         return ""
@@ -238,7 +238,7 @@ def _quality(found: Found, names: Iterator[str], placed: Any) -> list[dict[str, 
     return parts
 
 
-def _paper(attacks: Sequence[Attack], names: Iterator[str]) -> tables.Table | None:
+def _paper(attacks: Sequence[ShownAttack], names: Iterator[str]) -> tables.Table | None:
     found = findings.against_paper(attacks)
     return tables.against_paper(found, next(names)) if found else None
 
@@ -273,9 +273,9 @@ def _galleries(pictures: gallery.Gallery) -> list[dict[str, Any]]:
     ]
 
 
-def _others(others: Sequence[Run], names: Iterator[str]) -> list[tables.Table]:
+def _others(others: Sequence[ShownRun], names: Iterator[str]) -> list[tables.Table]:
     made = {"target": origins.targets, "convergence": origins.convergence}
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[ShownRun]] = {}
     for run in others:
         groups.setdefault(run.record.kind if run.record.kind in made else "", []).append(run)
     return [made.get(kind, origins.unknown)(own, next(names)) for kind, own in groups.items()]

@@ -18,12 +18,12 @@ from jaxinv.constants.threats import THREATS
 from jaxinv.report.values import Measure
 from jaxinv.store import choice as stored_choice
 from jaxinv.store import record as stored
-from jaxinv.store.fields import Defense
+from jaxinv.store.fields import RecordedDefense
 from jaxinv.store.record import Record
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class ShownRun:
     """A run of any experiment; `number` is that of its card on the page."""
 
     number: int
@@ -74,7 +74,7 @@ class _Measured:
         return self.record.split
 
     @property
-    def defense(self) -> Defense:
+    def defense(self) -> RecordedDefense:
         return self.record.defense
 
     @property
@@ -95,10 +95,10 @@ class _Measured:
 
 
 @dataclass(frozen=True, eq=False)
-class Attack(_Measured, Run):
+class ShownAttack(_Measured, ShownRun):
     """A run that reconstructed images at a cut."""
 
-    record: stored.Attack
+    record: stored.AttackRecord
 
     @property
     def place(self) -> int:
@@ -164,7 +164,7 @@ class Choice(_Measured):
     """A cut and a defence; `index` is its place in the study."""
 
     index: int
-    record: stored_choice.Choice
+    record: stored_choice.RecordedChoice
 
     @property
     def name(self) -> str:
@@ -199,10 +199,10 @@ class Choice(_Measured):
 
 
 @dataclass(frozen=True, eq=False)
-class Partition(Run):
+class Partition(ShownRun):
     """Choices of where to split, and those that are recommended."""
 
-    record: stored.Partition
+    record: stored.PartitionRecord
 
     @cached_property
     def choices(self) -> list[Choice]:
@@ -225,13 +225,13 @@ class Partition(Run):
 class Found(NamedTuple):
     """All runs, by their kinds; `superseded` is how many older studies are left out."""
 
-    attacks: list[Attack]
+    attacks: list[ShownAttack]
     partitions: list[Partition]
-    others: list[Run]
+    others: list[ShownRun]
     superseded: int = 0
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[ShownRun]:
         """All of them, in the order of their numbers."""
         return sorted([*self.attacks, *self.partitions, *self.others], key=lambda run: run.number)
 
@@ -252,12 +252,12 @@ def sort(records: Sequence[Record]) -> Found:
     found = Found([], [], [])
     for number, record in enumerate(records, 1):
         record.cuts = record.cuts or cuts.get(record.dataset, [])
-        if isinstance(record, stored.Partition):
+        if isinstance(record, stored.PartitionRecord):
             found.partitions.append(Partition(number, record))
-        elif isinstance(record, stored.Attack):
-            found.attacks.append(Attack(number, record))
+        elif isinstance(record, stored.AttackRecord):
+            found.attacks.append(ShownAttack(number, record))
         else:
-            found.others.append(Run(number, record))
+            found.others.append(ShownRun(number, record))
     newest: dict[str, Partition] = {}
     for study in sorted(found.partitions, key=lambda study: (study.written, study.number)):
         newest[_question(study.record)] = study
@@ -265,7 +265,7 @@ def sort(records: Sequence[Record]) -> Found:
     return found._replace(partitions=kept, superseded=len(found.partitions) - len(kept))
 
 
-def _question(record: stored.Partition) -> str:
+def _question(record: stored.PartitionRecord) -> str:
     """Names what a study asks, of which network; not how or when it was made."""
     network = record.target and record.target.fingerprint
     asked = (record.seed, record.num_images, record.profile, record.constraints, record.prefer)
@@ -274,7 +274,7 @@ def _question(record: stored.Partition) -> str:
     return json.dumps(msgspec.to_builtins(question), sort_keys=True)
 
 
-def in_order(attacks: Iterable[Attack]) -> list[str]:
+def in_order(attacks: Iterable[ShownAttack]) -> list[str]:
     """Returns the different cuts of attacks, in the order of their network."""
     return list(dict.fromkeys(each.split for each in sorted(attacks, key=lambda each: each.place)))
 
@@ -291,10 +291,10 @@ def attacker(threat: str, method: str, surrogate: str | None) -> str:
     return f"{THREATS.get(threat, threat)}, {method}{told}"
 
 
-def strongest(attacks: Sequence[Attack]) -> Attack | None:
+def strongest(attacks: Sequence[ShownAttack]) -> ShownAttack | None:
     """By SSIM to the digits that are shown, then by PSNR; None of none, and if all diverged."""
 
-    def rank(each: Attack) -> tuple[float, float]:
+    def rank(each: ShownAttack) -> tuple[float, float]:
         return round(each.ssim.or_nothing, 3), each.psnr.or_nothing
 
     best = max(attacks, key=rank, default=None)

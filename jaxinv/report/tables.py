@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import SAFE_REID
 from jaxinv.report import advice, findings
-from jaxinv.report.results import Attack, Choice, Partition
+from jaxinv.report.results import Choice, Partition, ShownAttack
 from jaxinv.report.values import (
     MISSING,
     Measure,
@@ -67,14 +67,14 @@ def columns_of(*labels: str) -> list[Column]:
     ]
 
 
-def _psnr(attack: Attack) -> Cell:
+def _psnr(attack: ShownAttack) -> Cell:
     if attack.psnr.mean is None and attack.diverged:
         return Cell("diverged")
     found = attack.psnr
     return Cell(fixed(found.mean, 2), found.mean, note=interval(found, 2))
 
 
-def _ssim(attack: Attack) -> Cell:
+def _ssim(attack: ShownAttack) -> Cell:
     return Cell(fixed(attack.ssim.mean, 3), attack.ssim.mean)
 
 
@@ -98,7 +98,7 @@ def reaches(found: Sequence[findings.Reach], dataset: str, name: str) -> Table:
     return Table(name, f"{dataset}, undefended: what each attacker reconstructs", columns, rows)
 
 
-def undefended(attacks: Sequence[Attack], name: str, caption: str) -> Table:
+def undefended(attacks: Sequence[ShownAttack], name: str, caption: str) -> Table:
     """Quality at each cut."""
     rows = [
         Row(
@@ -118,7 +118,7 @@ def undefended(attacks: Sequence[Attack], name: str, caption: str) -> Table:
     return Table(name, caption, columns_of(*labels), rows)
 
 
-def defended(attacks: Sequence[Attack], name: str, caption: str) -> Table:
+def defended(attacks: Sequence[ShownAttack], name: str, caption: str) -> Table:
     """Table of the cost of defences, and of what attackers still get."""
     rows = []
     for each in attacks:
@@ -144,7 +144,7 @@ def defended(attacks: Sequence[Attack], name: str, caption: str) -> Table:
     return Table(name, caption, columns_of(*labels, "re-identified#", "still classified#"), rows)
 
 
-def against_paper(attacks: Sequence[Attack], name: str) -> Table:
+def against_paper(attacks: Sequence[ShownAttack], name: str) -> Table:
     """Ours, theirs and the difference."""
     rows = []
     for each in attacks:
@@ -178,7 +178,7 @@ _PAPER = (
 )
 
 
-def _queries(attack: Attack) -> str:
+def _queries(attack: ShownAttack) -> str:
     found = attack.record.queries
     return f"{found:,} queries" if found else ""
 

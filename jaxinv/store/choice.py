@@ -2,10 +2,10 @@
 
 from msgspec import Struct, field
 
-from jaxinv.store.fields import UNKNOWN, Defense, Interval
+from jaxinv.store.fields import UNKNOWN, Interval, RecordedDefense
 
 
-class Attacker(Struct):
+class RecordedAttacker(Struct):
     """Who attacked; `surrogate` is "same" if it learned from the target's own training images."""
 
     threat_model: str
@@ -13,7 +13,7 @@ class Attacker(Struct):
     surrogate: str | None = None
 
 
-class Attempt(Attacker, kw_only=True):
+class Attempt(RecordedAttacker, kw_only=True):
     """An attack on a choice; `path` is that of its record, from the work folder."""
 
     psnr_mean: float | None = None
@@ -23,7 +23,7 @@ class Attempt(Attacker, kw_only=True):
     path: str = ""
 
 
-class Bound(Struct):
+class RecordedBound(Struct):
     """Limit by theory, of `quantity` "psnr" (dB) or "reid" (a share); None for no limit."""
 
     name: str
@@ -34,11 +34,11 @@ class Bound(Struct):
     dithered: bool = True
 
 
-class Choice(Struct, kw_only=True):
+class RecordedChoice(Struct, kw_only=True):
     """A cut and a defence: what they cost, and what they leave to the strongest attacker."""
 
     split: str
-    defense: Defense
+    defense: RecordedDefense
     accuracy: float | None
     accuracy_ci: Interval = UNKNOWN
     latency_s: float | None
@@ -55,16 +55,16 @@ class Choice(Struct, kw_only=True):
     ssim_ci: Interval = UNKNOWN
     reid_top1: float | None
     reid_ci: Interval = UNKNOWN
-    attacker: Attacker | None = None
+    attacker: RecordedAttacker | None = None
     diverged: bool = False
     attacks: list[Attempt] = field(default_factory=list)
-    bounds: list[Bound] = field(default_factory=list)
+    bounds: list[RecordedBound] = field(default_factory=list)
     pareto: bool
     meets: bool
     fails: list[str] = field(default_factory=list)
 
 
-class Profile(Struct, kw_only=True):
+class RecordedProfile(Struct, kw_only=True):
     """A device, its uplink and the cloud."""
 
     name: str
@@ -86,7 +86,7 @@ class Certain(Struct):
     accuracy: float | None
 
 
-class Quality(Struct):
+class CutQuality(Struct):
     """Quality that the strongest attacker gets at a cut."""
 
     split: str
@@ -96,6 +96,6 @@ class Quality(Struct):
 class Advice(Struct):
     """The paper's advice, tested: the cuts before and after the first dense layer."""
 
-    before: Quality
-    after: Quality
+    before: CutQuality
+    after: CutQuality
     holds: bool

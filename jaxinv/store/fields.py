@@ -16,7 +16,7 @@ def level_text(level: float | Sequence[float]) -> str:
     return "+".join(f"{value:g}" for value in levels)
 
 
-class Defense(Struct, frozen=True):
+class RecordedDefense(Struct, frozen=True):
     """A defence; of several steps, `kind` joins their names and `level` lists their levels."""
 
     kind: str

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from jaxinv.store.choice import Advice, Certain, Choice, Profile
-from jaxinv.store.fields import UNKNOWN, Count, Defense, Interval
+from jaxinv.store.choice import Advice, Certain, RecordedChoice, RecordedProfile
+from jaxinv.store.fields import UNKNOWN, Count, Interval, RecordedDefense
 
 SCHEMA = 1
 """Version of the form of records; raised when a key changes its name or its meaning."""
@@ -78,7 +78,7 @@ class Joint(Struct):
     ssim_mean: float | None
 
 
-class Attack(Record, kw_only=True):
+class AttackRecord(Record, kw_only=True):
     """Images that were reconstructed at a cut.
 
     Attributes:
@@ -93,7 +93,7 @@ class Attack(Record, kw_only=True):
     attacker_knowledge: str
     surrogate: str
     num_images: Count
-    defense: Defense
+    defense: RecordedDefense
     releases: Count
     accuracy: float | None
     accuracy_undefended: float | None
@@ -154,14 +154,14 @@ class Attack(Record, kw_only=True):
         return -10 * math.log10(max(sum(errors) / len(errors), 1e-10))
 
 
-class Partition(Record, kw_only=True):
+class PartitionRecord(Record, kw_only=True):
     """Choices of where to split, and the places of those that are recommended."""
 
     num_images: Count
-    profile: Profile
+    profile: RecordedProfile
     constraints: dict[str, float | None]
     prefer: str
-    choices: list[Choice]
+    choices: list[RecordedChoice]
     recommendation: int | None
     recommendation_split: int | None
     reason: str
@@ -176,18 +176,18 @@ class Curve(Struct):
     psnr_mean: list[float | None]
 
 
-class Convergence(Record, kw_only=True):
+class ConvergenceRecord(Record, kw_only=True):
     """Convergence of methods at a cut, step by step."""
 
     cut: str
     curves: dict[str, Curve]
 
 
-class Benchmark(Record, kw_only=True):
+class BenchmarkRecord(Record, kw_only=True):
     """Speed of attacks."""
 
 
-class Target(Record, kw_only=True):
+class TargetRecord(Record, kw_only=True):
     """A network that was trained."""
 
     test_accuracy: float | None
@@ -197,11 +197,11 @@ class Target(Record, kw_only=True):
 
 
 KINDS: dict[str, type[Record]] = {
-    "attack": Attack,
-    "partition": Partition,
-    "convergence": Convergence,
-    "benchmark": Benchmark,
-    "target": Target,
+    "attack": AttackRecord,
+    "partition": PartitionRecord,
+    "convergence": ConvergenceRecord,
+    "benchmark": BenchmarkRecord,
+    "target": TargetRecord,
 }
 
 

@@ -17,8 +17,8 @@ from jaxinv.sweeps import local, slurm
 from jaxinv.sweeps.grid import expand
 from jaxinv.sweeps.interrupts import StoppedError
 from jaxinv.sweeps.settings import Settings
-from jaxinv.sweeps.store import Outcome, Run, Sweep
-from jaxinv.sweeps.summary import Progress
+from jaxinv.sweeps.store import Run, Sweep, SweepOutcome
+from jaxinv.sweeps.summary import SweepProgress
 
 __all__ = ["Outcome", "Run", "Settings", "StoppedError", "Sweep", "expand", "run"]
 
@@ -29,7 +29,7 @@ def run(
     *,
     rerun: bool = False,
     settings: Settings | None = None,
-) -> list[Outcome]:
+) -> list[SweepOutcome]:
     """Runs what is not finished yet, several at once, and tells on stderr how it goes.
 
     Args:
@@ -56,7 +56,7 @@ def run(
     )
     if todo:
         execute = slurm.execute if settings.executor == "slurm" else local.execute
-        with Progress(sweep.runs, done=len(known)) as progress:
+        with SweepProgress(sweep.runs, done=len(known)) as progress:
             for outcome in execute(sweep, todo, settings, progress):
                 known[outcome.run.name] = outcome
     return [known[run.name] for run in sweep.runs]

@@ -19,8 +19,8 @@ from jaxinv.store import records
 from jaxinv.sweeps import interrupts, settings
 from jaxinv.sweeps.interrupts import StoppedError
 from jaxinv.sweeps.settings import Settings
-from jaxinv.sweeps.store import Outcome, Run, Sweep
-from jaxinv.sweeps.summary import Progress
+from jaxinv.sweeps.store import Run, Sweep, SweepOutcome
+from jaxinv.sweeps.summary import SweepProgress
 
 _POLL_SECONDS = 0.05
 _SECONDS_TO_STOP = 5.0
@@ -38,8 +38,8 @@ class _Begun(NamedTuple):
 
 
 def execute(
-    sweep: Sweep, todo: Sequence[Run], options: Settings, progress: Progress
-) -> list[Outcome]:
+    sweep: Sweep, todo: Sequence[Run], options: Settings, progress: SweepProgress
+) -> list[SweepOutcome]:
     """Runs what is left to do, in order as far as it is not taken.
 
     What another sweep is at is waited for, and counts among those that run at once. Where there
@@ -92,7 +92,7 @@ class _Crew:
         todo: Sequence[Run],
         jobs: int,
         gpus: Sequence[str],
-        progress: Progress,
+        progress: SweepProgress,
         *,
         pinned: bool,
     ) -> None:
@@ -101,7 +101,7 @@ class _Crew:
         self._waiting = list(todo)
         self._begun: dict[int, _Begun] = {}  # by slot
         self._is_told = False
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[SweepOutcome] = []
 
     @property
     def is_busy(self) -> bool:
@@ -159,7 +159,7 @@ class _Crew:
         cores = _cores(slot, self._jobs) if confined and not self._gpus else set()
         self._begun[slot] = _begin(self._sweep, run, lock, share, cores)
 
-    def _tell(self, outcome: Outcome) -> None:
+    def _tell(self, outcome: SweepOutcome) -> None:
         self.outcomes.append(outcome)
         self._progress.tell(outcome)
 
@@ -234,16 +234,16 @@ def _begin(
     return _Begun(run, process, lock, listing, time.monotonic())
 
 
-def _conclude(sweep: Sweep, one: _Begun) -> Outcome:
+def _conclude(sweep: Sweep, one: _Begun) -> SweepOutcome:
     seconds = time.monotonic() - one.since
     log = sweep.log(one.run)
     with one.lock:
         if reason := _ending(one.process.returncode):
-            return Outcome(one.run, "failed", (), seconds, log, reason)
+            return SweepOutcome(one.run, "failed", (), seconds, log, reason)
         paths = _records(sweep, log, one.listing)
         if not paths:
-            return Outcome(one.run, "failed", (), seconds, log, "it left no whole record")
-        outcome = Outcome(one.run, "finished", paths, seconds, log)
+            return SweepOutcome(one.run, "failed", (), seconds, log, "it left no whole record")
+        outcome = SweepOutcome(one.run, "finished", paths, seconds, log)
         sweep.mark(outcome)
         one.listing.unlink(missing_ok=True)
     return outcome

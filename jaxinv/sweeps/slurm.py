@@ -22,8 +22,8 @@ from jaxinv.store import locks, records
 from jaxinv.sweeps import interrupts, local, store
 from jaxinv.sweeps.interrupts import StoppedError
 from jaxinv.sweeps.settings import Settings
-from jaxinv.sweeps.store import Outcome, Run, Sweep
-from jaxinv.sweeps.summary import Progress
+from jaxinv.sweeps.store import Run, Sweep, SweepOutcome
+from jaxinv.sweeps.summary import SweepProgress
 
 _ARRAY_NAME = "array.json"
 _STOPPED = "stopped by SLURM"
@@ -47,8 +47,8 @@ class _Array(NamedTuple):
 
 
 def execute(
-    sweep: Sweep, todo: Sequence[Run], options: Settings, progress: Progress
-) -> list[Outcome]:
+    sweep: Sweep, todo: Sequence[Run], options: Settings, progress: SweepProgress
+) -> list[SweepOutcome]:
     """Submits what is left to do, or finds it submitted, and waits.
 
     Args:
@@ -64,7 +64,7 @@ def execute(
       StoppedError: a signal came; the array goes on.
       UserError: sbatch refused, or the controller does not answer.
     """
-    outcomes: list[Outcome] = []
+    outcomes: list[SweepOutcome] = []
     rest = list(todo)
     with interrupts.noted() as signalled:
         while rest:
@@ -95,11 +95,11 @@ def task(folder: Path) -> int:
         return 0
     began = time.monotonic()
     try:
-        with Progress([run], done=0) as progress:
+        with SweepProgress([run], done=0) as progress:
             (outcome,) = local.execute(sweep, [run], Settings(jobs=1), progress)
     except StoppedError as stopped:
         seconds = time.monotonic() - began
-        sweep.write_failure(Outcome(run, "failed", (), seconds, sweep.log(run), _STOPPED))
+        sweep.write_failure(SweepOutcome(run, "failed", (), seconds, sweep.log(run), _STOPPED))
         return 128 + stopped.signal
     if outcome.state == "failed":
         sweep.write_failure(outcome)
@@ -123,7 +123,7 @@ class _Watch:
     """Waits for the runs of an array."""
 
     def __init__(
-        self, sweep: Sweep, array: _Array, members: Sequence[Run], progress: Progress
+        self, sweep: Sweep, array: _Array, members: Sequence[Run], progress: SweepProgress
     ) -> None:
         self._sweep, self._array, self._progress = sweep, array, progress
         self._left = list(members)
@@ -131,9 +131,9 @@ class _Watch:
         self._gone: dict[str, float] = {}  # since when a run is in no queue
         self._moved = time.monotonic()  # when a task was seen running
 
-    def wait(self, signalled: Callable[[], int | None]) -> list[Outcome]:
+    def wait(self, signalled: Callable[[], int | None]) -> list[SweepOutcome]:
         """Returns what became of each run, in the order in which that was seen."""
-        outcomes: list[Outcome] = []
+        outcomes: list[SweepOutcome] = []
         began = answered = time.monotonic()
         while self._left:
             tasks = _tasks(self._sweep, self._array.job)
@@ -168,11 +168,13 @@ class _Watch:
             reasons = ", ".join(sorted({task.reason for task in active}))
             self._progress.say(f"SLURM job array {self._array.job} is waiting: {reasons}")
 
-    def _outcome(self, run: Run, tasks: Mapping[int, _Task] | None, now: float) -> Outcome | None:
+    def _outcome(
+        self, run: Run, tasks: Mapping[int, _Task] | None, now: float
+    ) -> SweepOutcome | None:
         """Returns the outcome of a run, or None while it may still run."""
         number, log = self._array.numbers[run.name], self._sweep.log(run)
         if done := self._sweep.finished(run):
-            return Outcome(run, "finished", done.records, done.seconds, log)
+            return SweepOutcome(run, "finished", done.records, done.seconds, log)
         if tasks is None or (number in tasks and tasks[number].is_active):
             return None  # a task that failed may have been queued again
         state = self._last.get(number, "gone from the queue").lower()
@@ -183,7 +185,7 @@ class _Watch:
             return None
         if not log.exists():
             log = self._sweep.folder / f"slurm-{self._array.job}_{number}.log"
-        return Outcome(run, "failed", (), None, log, f"{_STOPPED}: {state}")
+        return SweepOutcome(run, "failed", (), None, log, f"{_STOPPED}: {state}")
 
     def sleep(self, seconds: float, signalled: Callable[[], int | None]) -> None:
         """Sleeps, or raises if a signal comes."""

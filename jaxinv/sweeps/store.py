@@ -49,7 +49,7 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class SweepOutcome:
     """Outcome of a run.
 
     Attributes:
@@ -108,7 +108,7 @@ class Sweep:
 
     # --- what is finished -------------------------------------------------------------------------
 
-    def finished(self, run: Run) -> Outcome | None:
+    def finished(self, run: Run) -> SweepOutcome | None:
         """A run as its marker tells, or None if there is no marker that counts."""
         marker = read_json(self._marker(run))
         if marker.get("inputs") != self._inputs(run):
@@ -120,14 +120,14 @@ class Sweep:
             return None
         if not paths or not all(records.read(path.parent) for path in paths):
             return None
-        return Outcome(run, "skipped", paths, seconds)
+        return SweepOutcome(run, "skipped", paths, seconds)
 
-    def known(self) -> dict[str, Outcome]:
+    def known(self) -> dict[str, SweepOutcome]:
         """Finished runs by name."""
         found = {run.name: self.finished(run) for run in self.runs}
         return {name: outcome for name, outcome in found.items() if outcome is not None}
 
-    def mark(self, outcome: Outcome) -> None:
+    def mark(self, outcome: SweepOutcome) -> None:
         """Writes the marker of a run that has finished.
 
         Raises:
@@ -192,18 +192,18 @@ class Sweep:
         except (KeyError, TypeError) as error:
             raise UserError(f"{folder / 'sweep.json'} is gone, or damaged.") from error
 
-    def write_failure(self, outcome: Outcome) -> None:
+    def write_failure(self, outcome: SweepOutcome) -> None:
         """Leaves word that a run failed."""
         content = {"reason": outcome.reason, "seconds": outcome.seconds}
         write_json(self._failure(outcome.run), content)
 
-    def failure(self, run: Run) -> Outcome | None:
+    def failure(self, run: Run) -> SweepOutcome | None:
         """Word that a run failed, if there is any."""
         found = read_json(self._failure(run))
         if not found:
             return None
         seconds, reason = found.get("seconds"), str(found.get("reason", "unknown"))
-        return Outcome(run, "failed", (), seconds, self.log(run), reason)
+        return SweepOutcome(run, "failed", (), seconds, self.log(run), reason)
 
     def forget_failure(self, run: Run) -> None:
         """Removes it."""

@@ -1,4 +1,4 @@
-"""Progress of a sweep for people, and at the end a table and a file."""
+"""SweepProgress of a sweep for people, and at the end a table and a file."""
 
 import sys
 import time
@@ -9,14 +9,14 @@ from typing import Any
 from tqdm import tqdm
 
 from jaxinv.store import records
-from jaxinv.sweeps.store import Outcome, Run, Sweep, write_json
+from jaxinv.sweeps.store import Run, Sweep, SweepOutcome, write_json
 
 SUMMARY_NAME = "summary.json"
 STATES = ("finished", "skipped", "failed")
 _SECONDS_BETWEEN = 0.5
 
 
-class Progress:
+class SweepProgress:
     """A bar on stderr if that is a terminal, else a line for each run that has ended.
 
     Use it as a context manager.
@@ -32,7 +32,7 @@ class Progress:
         self._ended, self._total, self._failed = done, len(runs), 0
         self._shown = 0.0
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "SweepProgress":
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -43,7 +43,7 @@ class Progress:
         """Prints a line to stderr, above the bar."""
         tqdm.write(line, file=sys.stderr)
 
-    def tell(self, outcome: Outcome) -> None:
+    def tell(self, outcome: SweepOutcome) -> None:
         """Takes note of how a run has ended."""
         self._ended += 1
         self._failed += outcome.state == "failed"
@@ -73,7 +73,7 @@ class Progress:
         self._bar.set_postfix_str(", ".join(told))
 
 
-def write(sweep: Sweep, outcomes: Sequence[Outcome]) -> Path:
+def write(sweep: Sweep, outcomes: Sequence[SweepOutcome]) -> Path:
     """Writes what became of each run as JSON; returns the path.
 
     Raises:
@@ -97,12 +97,12 @@ def write(sweep: Sweep, outcomes: Sequence[Outcome]) -> Path:
     return path
 
 
-def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
+def counts(outcomes: Sequence[SweepOutcome]) -> dict[str, int]:
     """Counts the runs in each state."""
     return {state: sum(outcome.state == state for outcome in outcomes) for state in STATES}
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
+def table(outcomes: Sequence[SweepOutcome]) -> str:
     """A line for each run with what varies between them, the counts, and why runs failed."""
     varies = _varying([outcome.run for outcome in outcomes])
     rows = [[*varies, "outcome", "seconds", "PSNR dB", "SSIM"]]
@@ -155,7 +155,7 @@ def _value(run: Run, name: str) -> str:
     return run.script if name == "script" else run.flags.get(name, "")
 
 
-def _quality(outcome: Outcome) -> Mapping[str, Any]:
+def _quality(outcome: SweepOutcome) -> Mapping[str, Any]:
     """Mean PSNR and SSIM of a run with one record; of several, no one number tells."""
     record = records.read(outcome.records[0].parent) if len(outcome.records) == 1 else None
     fields = record.fields if record else {}

@@ -6,15 +6,15 @@ import fake_runs
 import pytest
 
 from jaxinv.store import record, records
-from jaxinv.store.fields import UNKNOWN, Defense
+from jaxinv.store.fields import UNKNOWN, RecordedDefense
 from jaxinv.store.record import SCHEMA, VersionError, typed
 from jaxinv.store.strict import loads
 
 OLD = {
-    "whitebox": ("split", "attack", record.Attack),
-    "defenses": ("split", "attack", record.Attack),
-    "mine": ("split", "attack", record.Attack),
-    "partition": ("choices", "partition", record.Partition),
+    "whitebox": ("split", "attack", record.AttackRecord),
+    "defenses": ("split", "attack", record.AttackRecord),
+    "mine": ("split", "attack", record.AttackRecord),
+    "partition": ("choices", "partition", record.PartitionRecord),
     "fake": (None, "fake", record.Record),
 }
 HOSTILE = "a\x00b\x01\x1b[2J\u2028c\u2029\u202e\r\nd\ufeff"
@@ -29,8 +29,8 @@ def old(experiment="whitebox", **values):
 
 def test_a_record_is_what_its_kind_says_and_not_what_its_keys_are_like():
     fields = fake_runs.attack_fields()
-    assert type(typed(fields)) is record.Attack
-    assert type(typed({**fields, "kind": "benchmark"})) is record.Benchmark
+    assert type(typed(fields)) is record.AttackRecord
+    assert type(typed({**fields, "kind": "benchmark"})) is record.BenchmarkRecord
     assert type(typed({**fields, "kind": "of tomorrow"})) is record.Record
     with pytest.raises(ValueError, match="kind"):
         typed({key: value for key, value in fields.items() if key != "kind"})
@@ -48,7 +48,7 @@ def test_an_attack_has_its_values_typed():
         15.1,
         "somewhere/record.json",
     )
-    assert found.defense == Defense("none", "feature", 0.0) and found.defense.is_none
+    assert found.defense == RecordedDefense("none", "feature", 0.0) and found.defense.is_none
     assert found.cuts[:2] == ["conv1", "relu1"] and len(found.psnr) == 200
     assert found.fields["mine"] == [1]
     assert typed(fake_runs.attack_fields("queryfree")).threat == "queryfree"
@@ -146,5 +146,5 @@ def test_numbers_that_nothing_can_measure_are_missing():
     ],
 )
 def test_a_defence_in_words(kind, level, is_none, words):
-    defense = Defense(kind, "feature", level)
+    defense = RecordedDefense(kind, "feature", level)
     assert (defense.is_none, defense.words) == (is_none, words)

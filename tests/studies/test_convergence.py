@@ -21,7 +21,7 @@ from jaxinv.errors import UsageError
 from jaxinv.measures import quality
 from jaxinv.networks import lenet5
 from jaxinv.store import checkpoints, records
-from jaxinv.store.record import Convergence
+from jaxinv.store.record import ConvergenceRecord
 from jaxinv.studies import convergence
 from jaxinv.studies.convergence import watcher as watching
 
@@ -250,7 +250,7 @@ def first(tmp_path_factory, params):
 def test_the_script_leaves_a_record_and_a_picture(first):
     record = json.loads(first.path.read_text())
     found = records.read(first.path.parent)
-    assert isinstance(found, Convergence) and found.fields == record
+    assert isinstance(found, ConvergenceRecord) and found.fields == record
     assert record["cut"] == "conv1"
     assert list(record["curves"]) == record["methods"] == ["tv", "paper"]
     for method, curves in record["curves"].items():

@@ -28,7 +28,7 @@ from jaxinv.store import locks, records
 from jaxinv.studies import experiment
 from jaxinv.sweeps import grid, settings, summary
 from jaxinv.sweeps.settings import Settings
-from jaxinv.sweeps.store import Outcome, Run, Sweep
+from jaxinv.sweeps.store import Run, Sweep, SweepOutcome
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -685,7 +685,7 @@ def test_another_target_in_the_work_folder_makes_runs_be_asked_again(tmp_path):
     sweep = Sweep((run,), tmp_path)
     fake_runs.attack(tmp_path, "fake", images=False, folder="x")
     record = tmp_path / "fake" / "x" / "record.json"
-    sweep.mark(Outcome(run, "finished", (record,), 1.0))
+    sweep.mark(SweepOutcome(run, "finished", (record,), 1.0))
     assert sweep.finished(run)
     weights = tmp_path / "train_target" / "new" / "target.safetensors"
     weights.parent.mkdir(parents=True)
@@ -856,7 +856,7 @@ def test_why_nothing_runs_is_said_once_in_a_while(tmp_path, capsys):
     run = Run("fake", {}, {"code": "1"})
     array = sweeps.slurm._Array("7", {run.name: 0})
     watch = sweeps.slurm._Watch(
-        Sweep((run,), tmp_path), array, [run], summary.Progress([run], done=0)
+        Sweep((run,), tmp_path), array, [run], summary.SweepProgress([run], done=0)
     )
     tasks = {0: sweeps.slurm._Task("PENDING", "PartitionDown")}
     now = time.monotonic()

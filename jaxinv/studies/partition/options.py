@@ -15,7 +15,7 @@ from jaxinv.errors import UsageError
 from jaxinv.measures import costs, decision, profiles
 from jaxinv.measures.decision import Constraints
 from jaxinv.store import records
-from jaxinv.store.record import Attack, typed
+from jaxinv.store.record import AttackRecord, typed
 from jaxinv.studies import runs, threads
 from jaxinv.studies.config import SURROGATES, AttackConfig
 from jaxinv.studies.defended import accuracy, run
@@ -116,7 +116,7 @@ class Option(NamedTuple):
 
     deployment: Deployment
     number: int
-    attacks: list[Attack]
+    attacks: list[AttackRecord]
 
     @property
     def defense(self) -> Defense:
@@ -228,25 +228,25 @@ def _attack(
 ) -> dict[str, Any]:
     found = run.run_one(config, scene, attacker, option.number)
     record = typed(found, found["path"])
-    assert isinstance(record, Attack)
+    assert isinstance(record, AttackRecord)
     option.attacks.append(record)
     return found
 
 
-def _known(config: PartitionConfig, scene: runs.Scene) -> dict[str, list[Attack]]:
+def _known(config: PartitionConfig, scene: runs.Scene) -> dict[str, list[AttackRecord]]:
     """Reads finished attacks on releases of this target, by cut and defence; of as many images.
 
     Attacks on defences by other code are left out, and those that lack a measure.
     """
-    found: dict[str, list[Attack]] = {}
+    found: dict[str, list[AttackRecord]] = {}
     for record in records.find(config.workdir):
-        if isinstance(record, Attack) and _is_comparable(record, config, scene):
+        if isinstance(record, AttackRecord) and _is_comparable(record, config, scene):
             key = _key(record.split, msgspec.to_builtins(record.defense))
             found.setdefault(key, []).append(record)
     return found
 
 
-def _is_comparable(record: Attack, config: PartitionConfig, scene: runs.Scene) -> bool:
+def _is_comparable(record: AttackRecord, config: PartitionConfig, scene: runs.Scene) -> bool:
     """Returns whether an attack is on one release of this target, as it is released now."""
     return (
         record.is_measured
@@ -260,7 +260,7 @@ def _is_comparable(record: Attack, config: PartitionConfig, scene: runs.Scene) -
     )
 
 
-def _is_current(record: Attack) -> bool:
+def _is_current(record: AttackRecord) -> bool:
     """Returns whether a record attacked what is released now; other experiments defend nothing."""
     if record.experiment != defended.EXPERIMENT:
         return True

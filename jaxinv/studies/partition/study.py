@@ -15,7 +15,7 @@ from jaxinv.machine import environment
 from jaxinv.measures import costs, decision, latency, profiles, quality
 from jaxinv.store import records
 from jaxinv.store.fields import UNKNOWN
-from jaxinv.store.record import Attack
+from jaxinv.store.record import AttackRecord
 from jaxinv.studies import runs
 from jaxinv.studies.partition import limits
 from jaxinv.studies.partition import options as _options
@@ -178,7 +178,7 @@ def _row(
     }
 
 
-def _accuracy(found: Sequence[Attack]) -> dict[str, Any]:
+def _accuracy(found: Sequence[AttackRecord]) -> dict[str, Any]:
     """Returns the accuracy behind the defence, by a record that measured it."""
     first = next((record for record in found if record.accuracy_ci != UNKNOWN), found[0])
     known = first.accuracy_ci if first.accuracy_ci != UNKNOWN else [first.accuracy] * 2
@@ -227,7 +227,7 @@ def _whole(
     }
 
 
-def _attacked(config: PartitionConfig, record: Attack) -> dict[str, Any]:
+def _attacked(config: PartitionConfig, record: AttackRecord) -> dict[str, Any]:
     keys = ("psnr_mean", "ssim_mean", "reid_top1", "diverged", "num_images", "psnr_of_mean")
     return {
         **decision.attacker(record),
