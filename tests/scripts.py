@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from unittest import mock
 
+import jax
+
 from jaxinv.studies import cli
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +45,16 @@ def outcome(name, arguments):
         except Accepted:
             return None, ""
     return 0, err.getvalue()
+
+
+@contextlib.contextmanager
+def _keys_used_again():
+    """Allows it in all threads."""
+    jax.config.update("jax_debug_key_reuse", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_debug_key_reuse", True)
 
 
 class Scripts:
@@ -82,7 +94,10 @@ class Scripts:
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     def here(self, script, *flags, cwd=None):
-        """Runs a script in this process: nothing is imported anew, and programs stay compiled."""
+        """Runs a script in this process: nothing is imported anew, and programs stay compiled.
+
+        JAX is as strict as in a process of its own: keys may be used again.
+        """
         out, err = io.StringIO(), io.StringIO()
         command = [f"{script}.py", *map(str, flags)]
         status = 0
@@ -93,6 +108,7 @@ class Scripts:
             contextlib.chdir(cwd or self.folder),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
+            _keys_used_again(),
         ):
             try:
                 runpy.run_path(str(EXPERIMENTS / f"{script}.py"), run_name="__main__")
