@@ -10,6 +10,7 @@
     try {
       views.set(box, (await vegaEmbed(box, spec, options)).view);
       box.querySelector("svg").setAttribute("aria-hidden", "true"); // the box has the description
+      box.style.minHeight = "0"; // the room that was kept for it
     } catch (error) {
       box.textContent = "This chart could not be drawn; the tables have its numbers.";
       console.error(error);

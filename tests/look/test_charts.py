@@ -613,8 +613,8 @@ def test_the_pareto_set_is_filled_and_what_is_recommended_is_in_a_ring():
         for place in range(5)
     ]
     spec = style.page(choices.figure(rows).panels[0])
-    assert marks_of(spec, 0).count('fill-opacity="0"') == 2
-    assert (marks_of(spec, 0).count("<path"), marks_of(spec, 2).count("<path")) == (5, 1)
+    assert marks_of(spec, 2).count('fill-opacity="0"') == 2
+    assert (marks_of(spec, 2).count("<path"), marks_of(spec, 1).count("<path")) == (5, 1)
 
 
 @pytest.mark.parametrize(
@@ -630,4 +630,4 @@ def test_the_page_chooses_which_choices_are_shown(chosen, count):
     spec = style.page(choices.figure(rows).panels[0])
     for param in spec["params"]:
         param["value"] = chosen.get(param["name"], param["value"])
-    assert marks_of(spec, 0).count("<path") == count
+    assert marks_of(spec, 2).count("<path") == count

@@ -1055,7 +1055,7 @@ def test_points_tell_what_they_are(shown):
 
 def test_choices_are_filtered(shown):
     form, chart = shown.locator("form.filters").first, shown.locator(".chart").first
-    points = chart.locator(".mark-symbol.layer_0_marks path")
+    points = chart.locator(".mark-symbol.layer_2_marks path")
     assert points.count() == 11
     form.get_by_label("defence").select_option("dropout")
     expect(lambda: points.count() == 3)

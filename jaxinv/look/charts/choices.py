@@ -88,7 +88,7 @@ def _panel(
     )
     rings = rings.encode(color=alt.value(style.INK))
     height = len(cuts) * max(22, 9 * len(looks))
-    chart = style.layered(symbols, bars, rings, height=height)
+    chart = style.layered(bars, rings, symbols, height=height)  # the mouse finds what is on top
     chart = chart.add_params(*(alt.param(name=name, value="") for name in ("split", "kind")))
     return style.Panel(label, chart.add_params(alt.param(name="meets", value=False)))
 
