@@ -76,14 +76,16 @@ def split_costs(network: Network, params: Params | None = None) -> list[CutCost]
 
 
 def _flops(network: Network, params: Params) -> float:
-    image = jax.ShapeDtypeStruct((1, *network.input_shape), jnp.float32)
+    # A network whose program of one image differs from that of several computes one as two.
+    count = 1 if network.source.takes_one else 2
+    images = jax.ShapeDtypeStruct((count, *network.input_shape), jnp.float32)
     # For the CPU: GPUs and TPUs analyse only compiled programs, where convolutions are calls that
     # are not counted.
     with computed_as("lax"), jax.default_device(jax.devices("cpu")[0]):
         # A new function, so that no trace in another form is reused.
         run = jax.jit(lambda params, x: network.apply(params, x))
-        analysis: Any = run.lower(network.select(params), image).cost_analysis()
-    return float(analysis.get("flops", 0.0))  # absent without arithmetic
+        analysis: Any = run.lower(network.select(params), images).cost_analysis()
+    return float(analysis.get("flops", 0.0)) / count  # absent without arithmetic
 
 
 def sent_bytes(shape: Sequence[int], defense: Mapping[str, Any]) -> int:

@@ -1,11 +1,12 @@
 import math
 
 import flax.linen as nn
+import jax.numpy as jnp
 import pytest
 
 from jaxinv.defenses import DROPOUT, GAUSSIAN, NONE, NOPEEK, PROJECT, PRUNE, QUANTIZE, Mechanism
 from jaxinv.measures import costs
-from jaxinv.networks import cifar_cnn, lenet5, max_pool, sequence
+from jaxinv.networks import cifar_cnn, from_function, lenet5, max_pool, sequence
 
 TINY = sequence(
     [
@@ -93,6 +94,17 @@ def test_later_cuts_ask_more_of_the_edge():
         for key in ("edge_flops", "edge_parameters", "memory_bytes"):
             values = [getattr(row, key) for row in rows]
             assert values == sorted(values)
+
+
+def test_one_image_costs_one_where_it_is_computed_as_two():
+    def with_token(params, x):
+        token = jnp.broadcast_to(params["token"][None], (len(x), 4))
+        return jnp.concatenate([token, x], axis=1) @ params["kernel"]
+
+    params = {"token": jnp.ones(4), "kernel": jnp.ones((7, 5))}
+    network, params = from_function(with_token, params, (3,))
+    assert not network.source.takes_one
+    assert costs.split_costs(network, params)[0].cloud_flops == 2 * 7 * 5
 
 
 def test_layers_without_arithmetic_cost_none():

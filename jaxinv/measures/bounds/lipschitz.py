@@ -54,7 +54,7 @@ _found: dict[Any, Any] = {}  # measured constants of segments, which the edges o
 
 def _once(measure: Callable[[Network, Params], T], part: Network, params: Params) -> T:
     """Returns `measure(part, params)`, measured at the first call for equal parts."""
-    known = measure, part.fingerprint, checkpoints.fingerprint(params)
+    known = measure, part.fingerprint, part.input_shape, checkpoints.fingerprint(params)
     if known not in _found:
         _found[known] = measure(part, params)
     return _found[known]

@@ -74,3 +74,13 @@ def test_an_unknown_layer_has_no_constant():
     through = bounds.channel(odd, GAUSSIAN.at("feature", 1.0))
     names = [bound.name for bound in bounds.evaluate(through, found, IMAGES, features, bits=1e6)]
     assert names == ["rate", "Cramer-Rao", "van Trees", "two-point", "Fano"]
+
+
+def test_constants_are_of_one_size_of_image():
+    """A convolution of other images has the same equations and parameters, and another spectrum."""
+    layers, found = [("conv", nn.Conv(1, (3, 3), use_bias=False)), ("relu", nn.relu)], []
+    for side in (4, 6):
+        network = sequence(layers, (side, side, 1))
+        params = {"conv": {"kernel": jnp.ones((3, 3, 1, 1))}}
+        found.append(lipschitz.most(network, params)[0])
+    assert [spectrum.values.size for spectrum in found] == [16, 36]
