@@ -25,7 +25,7 @@ class Result(enum.IntEnum):
 
 
 class Solver(Protocol):
-    """A method of minimisation over `x [B, ...]`, run by `optimize.minimize`.
+    """A method of minimisation over `x [B, ...]`, run by `loop.minimize`.
 
     Both functions are pure and work inside a compiled loop. `step` keeps `x` in the objective's
     box.

@@ -1,7 +1,7 @@
 """White-box reconstruction: regularised maximum likelihood (He, Zhang & Lee 2021, Eq. 1). JAX.
 
 The attacker knows the edge and its parameters, and sees features. The methods here are given
-nothing else; `surrogate` and `hybrid` add lessons from images of the attacker's own.
+nothing else; `map` and `hybrid` add lessons from images of the attacker's own.
 """
 
 import dataclasses
