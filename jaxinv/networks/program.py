@@ -165,8 +165,6 @@ def trace(
     function: Callable[[Any, jax.Array], Any],
     params: Any,
     x: jax.ShapeDtypeStruct,
-    *,
-    inside_custom: bool = False,
 ) -> Program:
     """Traces a function of parameters and a batch.
 
@@ -174,8 +172,6 @@ def trace(
       function: `(params, x [N, ...]) -> array or tree of arrays`, pure.
       params: nested dictionaries of arrays or of their shapes.
       x: shape and type of the batch.
-      inside_custom: whether functions with derivatives of their own (`jax.custom_jvp`) are
-        inlined, too: to be looked at, and not to be run, for that loses the derivatives.
 
     Raises:
       UserError: the function has side effects.
@@ -188,7 +184,7 @@ def trace(
     closed = jax.make_jaxpr(flat)([leaf for _, leaf in leaves], x)
     if closed.effects:
         raise UserError("The function has side effects (prints or callbacks): it must be pure.")
-    writer = _Writer(inside_custom)
+    writer = _Writer()
     *numbers, batch = (writer.new(var) for var in closed.jaxpr.invars)
     known = dict(zip(closed.jaxpr.invars, [*numbers, batch], strict=True))
     outputs = writer.inline(closed, known, ())
@@ -207,9 +203,13 @@ def _keys(path: Any) -> Path:
 
 
 class _Writer:
-    """Numbers values and lists equations while jaxprs are inlined."""
+    """Numbers values and lists equations while jaxprs are inlined.
 
-    def __init__(self, inside_custom: bool):
+    Functions with derivatives of their own (`jax.custom_jvp`) are inlined only to be looked at: run
+    without them, their derivatives are lost.
+    """
+
+    def __init__(self, *, inside_custom: bool = False):
         self.equations: list[Equation] = []
         self.shapes: dict[Value, tuple[int, ...]] = {}
         self.dtypes: dict[Value, Any] = {}
