@@ -79,7 +79,11 @@ def check(source: Source) -> None:
                     f"{size}: it must keep the batch as its first axis (reshape with "
                     "x.reshape(len(x), -1), squeeze with an axis)."
                 )
-    if any(_mixes(three, equation) for equation in three.equations):
+    placed = _placed(three, two)
+    if any(
+        _mixes(three, equation) or not placed.isdisjoint(equation.reads)
+        for equation in three.equations
+    ):
         _compare_with_parts(source)
 
 
@@ -135,6 +139,15 @@ def _mixes(program: Program, equation: Equation) -> bool:
     return inner is None or any(each.name not in _ELEMENTWISE for each in inner[0])
 
 
+def _placed(program: Program, other: Program) -> frozenset[int]:
+    """Returns values that have a row for each example and depend on none: they may tell places."""
+    return frozenset(
+        value
+        for value in program.shapes
+        if value not in program.dependent and program.leads(value) and other.leads(value)
+    )
+
+
 def _dot_keeps(equation: Equation, program: Program) -> bool:
     (left, _), (left_batch, right_batch) = equation.params["dimension_numbers"]
     first, second = (operand in program.dependent for operand in equation.inputs)
@@ -183,7 +196,7 @@ _RULES: dict[str, Callable[[Equation, Program], bool]] = {
 
 
 def _compare_with_parts(source: Source) -> None:
-    """Refuses a function whose value of an example depends on the others of its batch."""
+    """Refuses a function whose value of an example depends on its batch or its place there."""
     size = SIZES[-1]
     x = jax.random.normal(jax.random.key(1), (size, *source.input_shape))
     cuts = [cut for cut in source.cuts if cut.default]
@@ -200,16 +213,18 @@ def _compare_with_parts(source: Source) -> None:
 
     params = jax.jit(source.init)(jax.random.key(0))
     together = values(params, x)
-    alone = values(params, jnp.stack([x[0]] * 2))
-    for name, own, other in zip(
-        [*(cut.name for cut in cuts), "the output"], together, alone, strict=False
-    ):
-        apart = np.abs(np.asarray(own[0], float) - np.asarray(other[0], float)).max(initial=0)
-        if not apart <= _TOLERANCE * (1e-6 + np.abs(np.asarray(own[0], float)).max(initial=0)):
-            raise UserError(
-                f"At {name} an example depends on the others of its batch: a network must treat "
-                "examples independently (normalise by stored statistics, or over other axes)."
-            )
+    names = [*(cut.name for cut in cuts), "the output"]
+    for number in range(size):  # the first one alone may be free of the others, as in a sum so far
+        alone = values(params, jnp.stack([x[number]] * 2))
+        for name, all_rows, own_rows in zip(names, together, alone, strict=False):
+            row, own = (np.asarray(each, float) for each in (all_rows[number], own_rows[0]))
+            apart = np.abs(row - own).max(initial=0)
+            if not apart <= _TOLERANCE * (1e-6 + np.abs(row).max(initial=0)):
+                raise UserError(
+                    f"At {name} an example depends on the others of its batch, or on its place "
+                    "there: a network must treat examples independently (normalise by stored "
+                    "statistics, or over other axes)."
+                )
 
 
 def _at(params: Any, path: Any) -> Any:

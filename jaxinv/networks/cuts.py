@@ -43,7 +43,7 @@ def find(program: Program, other: Program) -> tuple[Cut, ...]:
     names = dict(_marked(program))
     last = len(program.equations)
     if not names:
-        names = {**dict(_of_modules(program)), last: "output"} | dict(_of_modules(program))
+        names = {last: "output", **dict(_of_modules(program))}
     taken: collections.Counter[str] = collections.Counter()
     found, before, since, seen = [], "input", 0, program.alive(0)
     for place in range(1, last + 1):

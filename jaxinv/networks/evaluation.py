@@ -58,7 +58,7 @@ def _evaluate(equation: Equation, inputs: list[Any]) -> list[Any]:
 def is_plain_convolution(equation: Equation) -> bool:
     """Returns whether an equation is a convolution in two dimensions that has several forms.
 
-    Strided, dilated, grouped and mixed-precision convolutions are left to XLA.
+    Strided, dilated, grouped, cropping and mixed-precision convolutions are left to XLA.
     """
     if equation.name != "conv_general_dilated":
         return False
@@ -66,6 +66,7 @@ def is_plain_convolution(equation: Equation) -> bool:
     return (
         len(params["dimension_numbers"].lhs_spec) == 4
         and {*params["window_strides"], *params["lhs_dilation"], *params["rhs_dilation"]} == {1}
+        and min(map(min, params["padding"])) >= 0
         and params["feature_group_count"] == params["batch_group_count"] == 1
         and params["precision"] in (None, _default_precision())
         and params["preferred_element_type"] is None

@@ -134,9 +134,10 @@ def last_rectifier(program: Program, value: Value) -> Rectifier | None:
         inner = expanded(equation)
         if inner is not None:
             found = _rectified(*inner)
-            return Rectifier(frozenset([*places, place]), min(high, found)) if found else None
+            high = min(high, found or 0)
+            return Rectifier(frozenset([*places, place]), high) if high > 0 else None
         limits = _clip_limits(program, equation, own[0])
-        if limits is None:
+        if limits is None or limits[0] > 0:
             return None
         places.append(place)
         low, most = limits

@@ -77,7 +77,9 @@ def _linen_layer(module: nn.Module) -> Layer:
 
     def init(key: Array, x: Array) -> Params:
         variables = module.init(key, x)
-        return variables if set(variables) - {"params"} else variables.get("params", {})
+        if set(variables) <= {"params"}:
+            return variables.get("params", {})
+        return {"params": {}, **variables}
 
     def apply(params: Params, x: Array) -> Array:
         variables = params if "params" in params else {"params": params}

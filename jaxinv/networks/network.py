@@ -297,7 +297,6 @@ class Network:
             end=end.place,
             taken=self.taken if begin is None or first else begin.wire,
             given=self.given if end.place == self.end else end.wire,
-            skipped=frozenset(),
             mean=self.mean if first else None,
             std=self.std if first else None,
         )
@@ -325,10 +324,10 @@ def _before_rectifier(network: Network) -> Network | None:
 
 @functools.lru_cache(maxsize=64)
 def _segments(network: Network) -> tuple[Segment, ...]:
-    single = [cut for cut in network._own_cuts if len(cut.wire) == 1]
+    ends = [cut for cut in network._own_cuts if len(cut.wire) == 1 or cut.place == network.end]
     found: list[Segment] = []
     begin: Cut | None = None
-    while left := [cut for cut in single if begin is None or cut.place > begin.place]:
+    while left := [cut for cut in ends if begin is None or cut.place > begin.place]:
         layers = [cut for cut in left if cut.default or cut is left[-1]]
         begin, segment = _next_segment(network, begin, layers, left)
         found.append(segment)
@@ -351,6 +350,8 @@ def _next_segment(
 
 
 def _kind(network: Network) -> kinds.Kind:
+    if len(network.given) > 1 and not network.is_affine:
+        return "other"
     return kinds.kind(network.source.program, network.places, network.taken)
 
 

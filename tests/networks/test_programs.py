@@ -192,6 +192,36 @@ def test_a_clipped_rectifier_has_a_limit(clipped):
     np.testing.assert_array_equal(jnp.clip(before, 0, 6), network.apply({}, x))
 
 
+@pytest.mark.parametrize("floor", [lambda x: jnp.maximum(x, 0.5), lambda x: jnp.clip(x, 0.5, 2)])
+def test_a_rectifier_below_a_floor_is_none(floor):
+    network = sequence([("act", lambda x: floor(nn.relu(x)))], (5,))
+    assert network.before_rectifier() is None
+    assert [segment.kind for segment in network.segments][-1] != "rectifier"
+
+
+def test_segments_reach_a_cut_where_two_arrays_cross():
+    """The last part has no constant: two arrays of one tell more than either."""
+
+    def residual(params, x):
+        first = x @ params["first"]
+        return first + nn.relu(first @ params["second"])
+
+    network, _ = from_function(residual, {"first": jnp.eye(3), "second": jnp.eye(3)}, (3,))
+    wires = {cut: network.split(cut)[0] for cut in network.all_cuts}
+    both = [edge for edge in wires.values() if len(edge.wire.shapes) == 2]
+    for edge in both:
+        assert edge.segments[-1].network.output_shape == edge.output_shape == (6,)
+    assert [edge.segments[-1].kind for edge in both] == ["affine", "other"]
+
+
+def test_a_part_of_what_skips_its_rectifier_skips_it_too():
+    layers = [("scale", lambda x: x - 1), ("act", nn.relu), ("pool", max_pool)]
+    before = sequence(layers, (4, 4, 1)).before_rectifier()
+    edge, cloud = before.split("act")
+    x = images(before)
+    np.testing.assert_array_equal(cloud.apply({}, edge.apply({}, x)), before.apply({}, x))
+
+
 class ReluConv(nn.Conv):
     def __call__(self, x):
         return nn.relu(super().__call__(x))
@@ -250,6 +280,11 @@ REFUSED = {
     "the mean of the batch": (OfTheBatch(), "does not compute the same in a batch of 3 and of 2"),
     "the order of the batch": (lambda x: x[::-1], "At layer an example depends on the others"),
     "sorted over the batch": (lambda x: jnp.sort(x, axis=0), "an example depends on the others"),
+    "summed over the batch": (lambda x: jnp.cumsum(x, axis=0), "At layer an example depends"),
+    "the place in the batch": (
+        lambda x: x * jnp.cumsum(jnp.ones_like(x), axis=0),
+        "does not compute|its place there",
+    ),
     "BatchNorm in training": (
         nn.BatchNorm(use_running_average=False),
         "BatchNorm changes its state.*use_running_average=True",
@@ -348,6 +383,14 @@ def test_half_precision_inside():
     np.testing.assert_array_equal(
         cloud.apply(params, edge.apply(params, x)), network.apply(params, x)
     )
+
+
+def test_a_layer_may_have_statistics_and_no_parameters():
+    norm = nn.BatchNorm(use_running_average=True, use_scale=False, use_bias=False)
+    network = sequence([("norm", norm)], (4,))
+    params = network.init(jax.random.key(0))
+    assert set(params["norm"]) == {"batch_stats"}
+    np.testing.assert_allclose(network.apply(params, jnp.ones((2, 4))), 1.0, atol=1e-4)
 
 
 def test_a_layer_is_appended():
