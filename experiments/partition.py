@@ -1,4 +1,4 @@
-"""Where to split a network and which defence to add: what that costs, and what it still leaks."""
+"""Partition: where to split a network and which defence to add, by cost and leakage."""
 
 from jaxinv.studies import cli
 

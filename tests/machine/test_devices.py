@@ -15,6 +15,7 @@ from jax.tree_util import Partial
 
 from jaxinv import defenses, networks
 from jaxinv.attacks.whitebox import rmle as whitebox
+from jaxinv.attacks.whitebox.settings import RmleSettings
 from jaxinv.machine import devices
 from jaxinv.measures import linkage, quality
 from jaxinv.networks import max_pool
@@ -51,9 +52,9 @@ def attacked(count=11):
     found = {"features": release[np.arange(count)]}
     solvers = {"amsgrad": 30, "adam": 30, "lbfgs": 5, "lm": 2}
     for solver, steps in solvers.items():
-        settings = whitebox.Settings(solver=solver, steps=steps, learning_rate=0.05)
+        settings = RmleSettings(solver=solver, steps=steps, learning_rate=0.05)
         answer = whitebox.invert(edge, params, release, settings, chunk=2)
-        found |= {solver: answer.images, f"{solver} objective": answer.objective}
+        found |= {solver: answer.images, f"{solver} objective": answer.info["objective"]}
     return found
 
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from small_edge import AFFINE, EDGE, IMAGES, PARAMS, SIZE, blobs, features_of
 
-from jaxinv.attacks.whitebox import adaptive
+from jaxinv.attacks import registry
+from jaxinv.attacks.attack import EdgeKnown
 from jaxinv.attacks.whitebox import rmle as whitebox
+from jaxinv.attacks.whitebox.settings import RmleSettings
 from jaxinv.defenses import GAUSSIAN, Release
 from jaxinv.measures import bounds
 
@@ -73,20 +75,14 @@ def test_no_attack_beats_a_certified_bound(known):
     rng = np.random.default_rng(8)
     dithered = (originals + known.dither * rng.normal(size=originals.shape)).astype(np.float32)
     release = Release(EDGE, PARAMS, dithered, defense, jax.random.key(3))
-    settings = whitebox.Settings("adam", 100, box=False, hinge=False, scale="mean", tv_weight=0.1)
-    learned = adaptive.learn(
-        EDGE,
-        PARAMS,
-        blobs(300, seed=9),
-        [defense],
-        key=jax.random.key(4),
-        fit_steps=30,
-        correct=False,
-    )
+    settings = RmleSettings("adam", 100, box=False, hinge=False, scale="mean", tv_weight=0.1)
+    own = EdgeKnown(EDGE, PARAMS, blobs(300, seed=9), (defense,))
+    attack = registry.make("whitebox", "adaptive", fit_steps=30, correction=False)
+    learned = attack.learn(own, jax.random.key(4))
     attacks = {
         "originals": originals,
         "rMLE": whitebox.invert(EDGE, PARAMS, release, settings).images,
-        "adaptive": learned.invert([release]).images[0],
+        "adaptive": learned.invert(release).images,
     }
     through = bounds.channel(EDGE, defense)
     found = bounds.evaluate(through, known, dithered, features_of(EDGE, dithered), bits=32 * 150)
