@@ -20,12 +20,12 @@ _DEFENDED = {"defense": "gaussian,laplace,dropout", "site": "feature,input"}
 
 
 class Part(NamedTuple):
-    """Some runs of one script that belong together.
+    """Some runs of one experiment that belong together.
 
     Attributes:
       figures: of the paper, by number.
       name: of its picture.
-      script: name of a file in experiments/, without .py.
+      script: name of the experiment.
       flags: of it, as text; those with several values make as many runs (`sweeps.expand`).
     """
 

@@ -1,4 +1,4 @@
-"""Sweeps: many runs of the experiment scripts, here or on a SLURM cluster, each done once.
+"""Sweeps: many runs of experiments, here or on a SLURM cluster, each done once.
 
     runs = sweeps.expand("whitebox", {"dataset": "mnist", "split": "all", "seed": "0,1,2"})
     outcomes = sweeps.run(runs, "results")
@@ -20,7 +20,7 @@ from jaxinv.sweeps.settings import Settings
 from jaxinv.sweeps.store import Run, Sweep, SweepOutcome
 from jaxinv.sweeps.summary import SweepProgress
 
-__all__ = ["Outcome", "Run", "Settings", "StoppedError", "Sweep", "expand", "run"]
+__all__ = ["Run", "Settings", "StoppedError", "Sweep", "SweepOutcome", "expand", "run"]
 
 
 def run(
@@ -33,8 +33,8 @@ def run(
     """Runs what is not finished yet, several at once, and tells on stderr how it goes.
 
     Args:
-      runs: of one script or of several, as `expand` makes them; the same run twice counts once.
-      workdir: the scripts' `--workdir`.
+      runs: of one experiment or of several, as `expand` makes them; the same run twice counts once.
+      workdir: of all runs.
       rerun: whether to run again what is finished.
       settings: where and how many at once; by default as the environment says.
 

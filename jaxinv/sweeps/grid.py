@@ -74,7 +74,7 @@ def expand(script: str, given: Mapping[str, str]) -> list[Run]:
     known = flags_of(script)
     for name in OF_THE_SWEEP:
         if name in given:
-            raise UsageError(f"--{name}={given[name]}: is one for the whole sweep.")
+            raise UsageError(f"{name}={given[name]}: is one for the whole sweep.")
     axes = {name: values(script, name, text) for name, text in given.items()}
     datasets = axes.pop("dataset", [str(known["dataset"].default)])
     versions = {"jaxinv": environment.version("jaxinv"), "code": _code_digest()}

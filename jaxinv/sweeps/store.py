@@ -24,10 +24,10 @@ _WHERE = ("data_dir", "checkpoint")  # paths, which make no readable names
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One start of an experiment script.
+    """One start of an experiment.
 
     Attributes:
-      script: name of a file in experiments/, without .py.
+      script: name of the experiment.
       flags: name -> value, as text, but for those of the whole sweep (`--workdir`, `--rerun`).
       inputs: what else decides its numbers: code, data and target. A marker of other inputs counts
         for nothing.
