@@ -150,6 +150,7 @@ def load(
         raise UsageError(problem)
     if name != "mnist":
         raise UserError(problem)
+    problem = problem.replace(f"dataset={spec}: ", f"{spec} is ", 1)
     announce(f"Using {EMBEDDED}, 5,000 embedded MNIST digits: {problem}")
     return _load_embedded(cache, announce)
 
