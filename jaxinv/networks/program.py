@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
@@ -302,11 +303,15 @@ def fingerprint(program: Program, places: Iterable[int], ends: Iterable[Any]) ->
 
     total = hashlib.sha256()
     for end in ends:
-        total.update(f"{spell(end)} ".encode())
+        shape = () if isinstance(end, Constant) else program.shapes[end]
+        total.update(f"{spell(end)} {shape} ".encode())
     for place in places:
         equation = program.equations[place]
         words = [equation.name, *_settings(equation.params), *map(spell, equation.inputs)]
-        words += [f"{spell(value)}:{program.dtypes[value]}" for value in equation.outputs]
+        words += [
+            f"{spell(value)}:{program.dtypes[value]}{program.shapes[value]}"
+            for value in equation.outputs
+        ]
         total.update("\n".join(words).encode())
     return total.hexdigest()[:16]
 
@@ -323,10 +328,12 @@ def _settings(params: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _digest(value: Any) -> str:
-    array = np.asarray(value) if not _is_key(value) else np.asarray(jax.random.key_data(value))
+    array = as_numpy(value)
     content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
     return f"{array.dtype}{array.shape}{content}"
 
 
-def _is_key(value: Any) -> bool:
-    return hasattr(value, "dtype") and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+def as_numpy(constant: Any) -> np.ndarray:
+    """Returns a constant of a program as a NumPy array; of a random key its data."""
+    is_key = hasattr(constant, "dtype") and jnp.issubdtype(constant.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(constant) if is_key else constant)

@@ -6,14 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxinv.errors import UserError
 from jaxinv.networks import cuts
 from jaxinv.networks.cuts import Cut
 from jaxinv.networks.evaluation import matmul_precision
-from jaxinv.networks.program import Constant, Program, trace
+from jaxinv.networks.program import Constant, Program, as_numpy, trace
 
 SIZES = (1, 2, 3)
 """Batch sizes at which every function is looked at; places are numbered by the last."""
@@ -94,19 +93,9 @@ def _signature(program: Program) -> list[Any]:
             equation.name,
             equation.outputs,
             tuple(
-                _spelled(operand) if isinstance(operand, Constant) else operand
+                as_numpy(operand.value).tobytes() if isinstance(operand, Constant) else operand
                 for operand in equation.inputs
             ),
         )
         for equation in program.equations
     ]
-
-
-def _spelled(constant: Constant) -> bytes:
-    value = constant.value
-    array = jax.random.key_data(value) if _is_key(value) else value
-    return np.asarray(array).tobytes()
-
-
-def _is_key(value: Any) -> bool:
-    return hasattr(value, "dtype") and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)

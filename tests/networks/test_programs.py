@@ -426,6 +426,13 @@ def test_fingerprints_are_of_what_is_computed():
     assert len(others) == 6
 
 
+def test_an_image_of_another_size_is_another_network():
+    layers = [("conv", nn.Conv(2, (3, 3))), ("act", nn.relu)]
+    sizes = [sequence(layers, (size, size, 1)).fingerprint for size in (4, 6)]
+    sizes += [sequence([], (size,)).fingerprint for size in (4, 6)]
+    assert len(set(sizes)) == 4
+
+
 def test_fingerprints_are_the_same_in_another_process():
     code = """
         import flax.linen as nn
