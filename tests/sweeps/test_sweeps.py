@@ -341,7 +341,7 @@ MISTAKES = {
     "a comma too many": ("fake", {"split": "conv1,"}, "split=: no such layer"),
     "too many images": ("fake", {"num_images": "4,1001"}, "1000 images"),
     "no such dataset": ("fake", {"dataset": "mnist_5k,mnits"}, "mnits"),
-    "of the sweep": ("fake", {"workdir": "here"}, "--workdir=here"),
+    "of the sweep": ("fake", {"workdir": "here"}, "^workdir=here"),
 }
 
 
