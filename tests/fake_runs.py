@@ -17,7 +17,7 @@ KEYS = frozenset(
         *("images_per_s", "device", "versions", "config", "config_hash"),
     )
 )
-"""Of every record of an attack, whichever script made it."""
+"""Keys of every record of an attack, whichever experiment made it."""
 
 VERSIONS = {"jaxinv": "0.1.0", "jax": "0.10.2", "dm-pix": None, "python": "3.11.7"}
 NONE = {"kind": "none", "site": "feature", "level": 0.0}

@@ -69,7 +69,7 @@ def test_noise_stands_where_the_site_says():
 
 
 def test_at_the_input_a_defense_sees_normalised_pixels():
-    """What is dropped there becomes the mean pixel, and noise is in units of the deviation."""
+    """A dropped value becomes the mean pixel; noise is in units of the deviation."""
     dropped = released(DROPOUT.at("input", LEVEL), edge=PLAIN)
     assert (dropped == 0).mean() == pytest.approx(LEVEL, abs=0.02)
     np.testing.assert_allclose(dropped, np.where(dropped == 0, 0, PIXELS), atol=1e-6)

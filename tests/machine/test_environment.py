@@ -1,4 +1,4 @@
-"""What a record tells of this machine."""
+"""Facts of this machine in a record."""
 
 import json
 import sys

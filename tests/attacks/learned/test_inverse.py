@@ -53,7 +53,7 @@ def asked(edge):
 
 
 def known(edge, images):
-    """What an attacker knows who may query an edge without a defense."""
+    """Knowledge of an attacker who may query an edge without a defense."""
     return QueriesKnown(asked(edge), images)
 
 

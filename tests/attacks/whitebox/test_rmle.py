@@ -48,7 +48,7 @@ def settings_of(method, cut, *, make_network=lenet5, **changes):
 
 @functools.cache
 def blobs_prior(make_network, cut):
-    """What `map.MapAttack` would make of other blobs."""
+    """Makes the prior that `map.MapAttack` would make of other blobs."""
     network, params, _ = prepared(make_network)
     edge, _ = network.split(cut)
     images = blobs(400, network.input_shape, seed=1)

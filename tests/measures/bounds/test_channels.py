@@ -43,7 +43,7 @@ def test_noise_at_the_input_comes_first_whatever_is_named_first():
 
 
 def test_what_noise_at_the_input_sees_is_the_same_network_each_time():
-    """What is compiled and measured for one level and one cut serves all of them."""
+    """One level and one cut compile and measure for all of them."""
     of_one, of_other = (
         bounds.channel(network, GAUSSIAN.at("input", level)).network
         for network, level in ((EDGE, 0.5), (AFFINE, 2.0))

@@ -37,7 +37,7 @@ def test_laplace_noise_tells_twice_as_much_as_gaussian_noise_of_its_variance(kno
 
 
 def test_van_trees_is_the_bayes_risk_of_an_affine_edge():
-    """Of a Gaussian dither the posterior is known: its variance is the bound."""
+    """A Gaussian dither has a known posterior, whose variance is the bound."""
     dither, sigma = 0.1, 0.3
     known = bounds.information(AFFINE, PARAMS, IMAGES[:1], jax.random.key(0), dither=dither)
     bound = bounds.van_trees(bounds.Channel(AFFINE, "gaussian", sigma), known.most, dither).mean()
@@ -86,7 +86,7 @@ def test_entropy_is_never_more_than_symbols_have_bits():
 
 @pytest.mark.parametrize("deviation", [3.0, 100.0, 3000.0])
 def test_entropy_is_not_too_low_where_symbols_are_more_than_draws(deviation):
-    """Of 256 draws of a normal distribution, which is the least certain of its variance."""
+    """Draws 256 values of a normal distribution, the least certain one of its variance."""
     normal = np.random.default_rng(2).normal(size=(256, 400)) * deviation
     exact = np.log2(2 * np.pi * np.e * deviation**2) / 2
     found = bounds.entropy(np.round(normal).astype(int), 16) / 400
