@@ -4,13 +4,16 @@ own writers, so that what is read back can be held against what was written."""
 import io
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxinv.inputs.data import Samples
 
-Split = tuple[np.ndarray, np.ndarray]  # pixels [N, H, W, C] uint8, labels [N]
+# Pixels [N, H, W, C] uint8, or files of images; labels [N], or several or no numbers for each.
+Split = tuple[np.ndarray | Sequence[bytes], np.ndarray | Sequence[Any]]
 
 
 def random_split(count: int, shape: tuple[int, int, int] = (8, 8, 1), *, seed: int = 0) -> Split:
@@ -39,14 +42,16 @@ def write_tfds(
     file_format: str = "array_record",
     test_name: str = "test",
     num_shards: int = 1,
-    num_classes: int = 3,
+    num_classes: int | None = 3,
     keys: tuple[str, str] = ("image", "label"),
     shape: tuple[int | None, ...] | None = None,
+    dtype: str = "uint8",
 ) -> Path:
     """Writes `<directory>/<name>/<version>/` as TFDS prepares it and returns that folder.
 
-    `name` may be `name/config`; `keys` name the features, as supervised keys; `shape` is the
-    declared image shape if it is not that of the images. A split that is None is left out.
+    `name` may be `name/config`; `keys` name the features, as supervised keys; `shape` and
+    `dtype` are those that the features tell of the images, the shape by default their own. A split
+    that is None is left out.
     """
     folder = directory / name / version
     folder.mkdir(parents=True)
@@ -60,21 +65,35 @@ def write_tfds(
         for shard, (start, stop) in enumerate(itertools.pairwise(bounds)):
             file = f"{short}-{split_name}.{file_format}-{shard:05d}-of-{num_shards:05d}"
             _write_records(folder / file, examples[start:stop], file_format)
-    declared = shape or next(iter(splits.values()))[0].shape[1:]
+    declared = shape if shape is not None else np.shape(next(iter(splits.values()))[0])[1:]
     _write_info(folder, short, shard_lengths, file_format, keys)
-    _write_features(folder, declared, num_classes, keys)
+    _write_features(folder, declared, dtype, num_classes, keys)
     return folder
 
 
-def _example(pixels: np.ndarray, label: int, keys: tuple[str, str]) -> bytes:
+def image_file(pixels: np.ndarray, kind: str = "PNG", mode: str | None = None, **options) -> bytes:
+    """Returns the file of an image [H, W, C], in one of Pillow's modes; see its `Image.save`."""
     from PIL import Image
+
+    image = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+    file = io.BytesIO()
+    (image.convert(mode) if mode else image).save(file, kind, **options)
+    return file.getvalue()
+
+
+def _example(image: np.ndarray | bytes, label: Any, keys: tuple[str, str]) -> bytes:
     from tensorflow_datasets.proto import tf_example_pb2
 
-    file = io.BytesIO()
-    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
+    file = image if isinstance(image, bytes) else image_file(image)
     example = tf_example_pb2.Example()
-    example.features.feature[keys[0]].bytes_list.value.append(file.getvalue())
-    example.features.feature[keys[1]].int64_list.value.append(int(label))
+    example.features.feature[keys[0]].bytes_list.value.append(file)
+    feature, values = example.features.feature[keys[1]], np.atleast_1d(np.asarray(label))
+    if values.dtype.kind == "f":
+        feature.float_list.value.extend(values)
+    elif values.dtype.kind == "U":
+        feature.bytes_list.value.extend(value.encode() for value in values.tolist())
+    else:
+        feature.int64_list.value.extend(map(int, values))
     return example.SerializeToString()
 
 
@@ -117,18 +136,22 @@ def _write_info(
 
 
 def _write_features(
-    folder: Path, shape: tuple[int | None, ...], num_classes: int, keys: tuple[str, str]
+    folder: Path,
+    shape: tuple[int | None, ...],
+    dtype: str,
+    num_classes: int | None,
+    keys: tuple[str, str],
 ) -> None:
     module = "tensorflow_datasets.core.features"
     dimensions = ["-1" if size is None else str(size) for size in shape]
     features = {
         keys[0]: {
             "pythonClassName": f"{module}.image_feature.Image",
-            "image": {"shape": {"dimensions": dimensions}, "dtype": "uint8"},
+            "image": {"shape": {"dimensions": dimensions}, "dtype": dtype},
         },
         keys[1]: {
             "pythonClassName": f"{module}.class_label_feature.ClassLabel",
-            "classLabel": {"numClasses": str(num_classes)},
+            "classLabel": {} if num_classes is None else {"numClasses": str(num_classes)},
         },
     }
     top = {

@@ -1,11 +1,11 @@
 """Cached NumPy arrays: each entry is valid, or set aside and built again. NumPy code.
 
-An entry is `<name>.npy` for every array and one `entry.json` with the facts about them and, for
-each array, shape, dtype and CRC-32. `checked.json` remembers the size, times and sampled blocks of
-each array when its CRC-32 was last checked: all bytes are read again only if these changed. An
-entry appears by one rename, so readers see all of it or nothing, and one of several writers wins. A
-cache never makes a run fail: an entry that cannot be read is built again, and one that cannot be
-written is announced in one line.
+An entry is `<name>.npy` for every array and one `entry.json` with the entry's name, the facts
+about the arrays and, for each, shape, dtype and CRC-32. `checked.json` remembers the size, times
+and sampled blocks of each array when its CRC-32 was last checked: all bytes are read again only if
+these changed. An entry appears by one rename, so readers see all of it or nothing, and one of
+several writers wins. A cache never makes a run fail: an entry that cannot be read is built again,
+and one that cannot be written is announced in one line.
 """
 
 import errno
@@ -24,7 +24,7 @@ from jaxinv.errors import DamagedError
 from jaxinv.inputs import stamps
 from jaxinv.store import files, locks
 
-_FORMAT = 1  # raise it when an entry, or how any entry is made, changes
+_FORMAT = 2  # raise it when an entry, or how any entry is made, changes
 _MANIFEST, _CHECKED = "entry.json", "checked.json"
 
 
@@ -39,13 +39,15 @@ def fetch(folder: Path, build: Callable[[], Entry], *, announce: Callable[[str],
     """Reads the entry at `folder`, or builds and stores it.
 
     Args:
-      folder: where the entry is or will be.
+      folder: where the entry is or will be, but for a suffix: entries of other versions of this
+        code stay beside it.
       build: makes the entry; called only if there is no valid one.
       announce: receives one line if the entry was damaged or cannot be stored.
 
     Returns:
       The entry; its arrays are read-only, and memory-mapped if they were read from disk.
     """
+    folder = folder.with_name(f"{folder.name}-v{_FORMAT}")
     locks.remove_abandoned(folder.parent.glob(f"{_prefix(folder)}*"))
     try:
         entry = _read(folder)
@@ -59,8 +61,9 @@ def fetch(folder: Path, build: Callable[[], Entry], *, announce: Callable[[str],
         _write(folder, entry, announce)
     except (OSError, DamagedError) as error:
         announce(
-            f"The cache {folder} cannot be written ({getattr(error, 'strerror', None) or error}); "
-            "the next run decodes the data again."
+            f"The cache of decoded data {folder} cannot be written "
+            f"({files.reason(error) if isinstance(error, OSError) else error}); the next run "
+            "decodes the data again."
         )
     for array in entry.arrays.values():
         array.flags.writeable = False
@@ -71,17 +74,21 @@ def _read(folder: Path) -> Entry | None:
     """Returns the entry, or None where there is none (or none that this user may read)."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
-        if manifest["format"] != _FORMAT:
-            raise DamagedError(folder, f"format {manifest['format']}, not {_FORMAT}")
-        content = {key: manifest[key] for key in ("facts", "arrays")}
-        if manifest.get("crc32", mark := _crc(content)) != mark:  # old entries have none
+        content = {key: manifest[key] for key in ("name", "facts", "arrays")}
+        if manifest["crc32"] != _crc(content):
             raise DamagedError(folder, f"{_MANIFEST} is not what was written")
+        if manifest["name"] != folder.name:
+            raise DamagedError(folder, f"it is {manifest['name']}")
         return Entry(_read_arrays(folder, manifest["arrays"]), manifest["facts"])
-    except OSError as error:
-        if folder.is_dir() and isinstance(error, FileNotFoundError):
+    except DamagedError:
+        raise
+    except FileNotFoundError as error:
+        if folder.is_dir():
             raise DamagedError(folder, f"{Path(error.filename).name} is missing") from error
         return None
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+    except (PermissionError, NotADirectoryError):
+        return None
+    except Exception as error:  # JSON and NumPy raise many kinds
         raise DamagedError(folder, f"{type(error).__name__}: {error}") from error
 
 
@@ -116,8 +123,8 @@ def _write(folder: Path, entry: Entry, announce: Callable[[str], None]) -> None:
         for name, array in entry.arrays.items():
             np.save(temporary / f"{name}.npy", array)
         marks = {name: _mark(array) for name, array in entry.arrays.items()}
-        content = {"facts": entry.facts, "arrays": marks}
-        manifest = {"format": _FORMAT, **content, "crc32": _crc(content)}
+        content = {"name": folder.name, "facts": entry.facts, "arrays": marks}
+        manifest = {**content, "crc32": _crc(content)}
         (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
         _read_arrays(temporary, marks)
         _replace(temporary, folder, announce)

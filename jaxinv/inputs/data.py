@@ -74,7 +74,8 @@ class Dataset:
     Attributes:
       name: such as "mnist", "cifar10" or "mnist_5k".
       source: of the data, in words.
-      fingerprint: 12 hex digits of the decoded pixels, labels and their division into parts.
+      fingerprint: 12 hex digits of the decoded pixels, labels and their division into parts, and
+        of the number of classes if there are more than labels tell.
       num_classes: number of classes.
       target: samples that train the target network.
       attacker: samples of the same kind that the attacker has.
@@ -212,6 +213,11 @@ def _build_prepared(found: _tfds.Prepared) -> _cache.Entry:
     train, test, num_classes, kind = _decode.decode(found.folder)
     source = f"tfds {found.title}:{found.folder.name} ({kind})"
     num_target = len(train.labels) * 2 // 3
+    if not num_target:
+        raise UserError(
+            f"{found.folder}: the split train has 1 example; at least 2 are needed, the target's "
+            "and the attacker's."
+        )
     return _entry(train, test, num_target=num_target, num_classes=num_classes, source=source)
 
 
@@ -253,11 +259,15 @@ def _entry(
         "test_labels": test.labels,
     }
     facts = {"num_target": num_target, "num_classes": num_classes, "source": source}
-    return _cache.Entry(arrays, {**facts, "fingerprint": _fingerprint(arrays, num_target)})
+    digits = _fingerprint(arrays, num_target, num_classes)
+    return _cache.Entry(arrays, {**facts, "fingerprint": digits})
 
 
-def _fingerprint(arrays: dict[str, np.ndarray], num_target: int) -> str:
+def _fingerprint(arrays: dict[str, np.ndarray], num_target: int, num_classes: int) -> str:
     total = hashlib.sha256(str(num_target).encode())
+    seen = max(int(arrays[name].max()) for name in ("train_labels", "test_labels")) + 1
+    if num_classes != seen:
+        total.update(f" {num_classes} classes ".encode())
     for name, array in arrays.items():
         total.update(f"{name} {array.shape} ".encode())
         total.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)

@@ -1,24 +1,25 @@
 """Decodes a prepared TFDS dataset into arrays, in the order in which it is stored. NumPy code.
 
-Reads array_record without TensorFlow and tfrecord with it; both go through one image decoder, so
-that the arrays do not depend on the file format. Heavy packages are imported where they are used.
+Reads array_record without TensorFlow and tfrecord with it; both go through one image decoder
+(`images`), so that the arrays do not depend on the file format. Heavy packages are imported where
+they are used.
 """
 
 import importlib.util
-import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from jaxinv.errors import UserError
+from jaxinv.inputs import images
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder, DatasetInfo
+    from tensorflow_datasets.features import ClassLabel, Image
 
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's image modes by number of channels
 _CHUNK = 1024  # records read at a time
 
 
@@ -45,8 +46,8 @@ def decode(folder: Path) -> tuple[Split, Split, int, str]:
     """Decodes a prepared dataset.
 
     Returns:
-      The train split, the test (else validation) split, the number of classes, and the name of
-      the format it is stored in.
+      The train split, the test (else validation) split, the number of classes, and in words how it
+      is stored.
 
     Raises:
       UserError: it cannot be read, or is no image classification dataset of one image shape.
@@ -68,7 +69,8 @@ def decode(folder: Path) -> tuple[Split, Split, int, str]:
         raise
     except Exception as error:  # TFDS, Pillow and array_record raise many kinds
         raise UserError(f"{folder} cannot be read as a TFDS dataset: {one_line(error)}") from error
-    return parts[0], parts[1], info.features[keys.label].num_classes, info.file_format.value
+    kind = info.file_format.value + (f", split {held_out}" if held_out != "test" else "")
+    return parts[0], parts[1], info.features[keys.label].num_classes, kind
 
 
 def one_line(error: Exception) -> str:
@@ -93,13 +95,20 @@ def find_keys(title: str, info: "DatasetInfo") -> Keys:
             f"{title} has the features {', '.join(features)}; an image (tfds Image) and its "
             "label (tfds ClassLabel) are needed."
         )
-    dtype = np.dtype(image.np_dtype)
-    if None in image.shape or image.shape[-1] not in _MODES or dtype != np.uint8:
-        raise UserError(
-            f"{title} has images of shape {image.shape} {dtype.name}; one fixed "
-            "(height, width, 1, 3 or 4) uint8 is needed."
-        )
+    _check(title, image, label)
     return keys
+
+
+def _check(title: str, image: "Image", label: "ClassLabel") -> None:
+    """Raises UserError if the features of a dataset are not of one shape, 8 bits and classes."""
+    dtype, shape = np.dtype(image.np_dtype), image.shape
+    if len(shape) != 3 or not all(shape) or shape[-1] not in images.MODES or dtype != np.uint8:
+        raise UserError(
+            f"{title} has images of shape {shape} {dtype.name}; one fixed (height, width, 1, 3 or "
+            "4) uint8 is needed."
+        )
+    if not label.num_classes:
+        raise UserError(f"{title} does not tell its number of classes; at least 1 is needed.")
 
 
 def _decode_split(builder: "DatasetBuilder", name: str, keys: Keys) -> Split:
@@ -107,44 +116,81 @@ def _decode_split(builder: "DatasetBuilder", name: str, keys: Keys) -> Split:
     from tqdm import tqdm
 
     features, count = builder.info.features, builder.info.splits[name].num_examples
-    shape = features[keys.image].shape
-    pixels = np.empty((count, *shape), np.uint8)
-    labels = np.empty(count, np.int32)
+    shape, classes = features[keys.image].shape, features[keys.label].num_classes
+    pixels, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int32)
     bar = tqdm(
         total=count, desc=f"decoding {builder.name} {name}", unit="image", disable=None, delay=1
     )
     done = 0
     with bar:
-        for index, example in enumerate(_examples(builder, name, keys)):
-            pixels[index] = _decode_image(example[keys.image], shape)
-            labels[index] = example[keys.label]
+        for index, (image, label) in enumerate(_examples(builder, name, keys)):
             done = index + 1
+            if done > count:
+                break
+            where = f"{builder.data_dir}: {name}[{index}]"
+            pixels[index] = _image(where, image, shape)
+            labels[index] = _label(where, label, classes)
             bar.update()
-    if done != count:
-        raise UserError(f"{builder.data_dir}: {done} of {count} samples of the split {name}.")
-    if labels.min() < 0 or labels.max() >= features[keys.label].num_classes:
-        raise UserError(f"{builder.data_dir}: the split {name} has samples without a valid label.")
+    if done != count or not count:
+        found = f"{done}{'' if done <= count else ' or more'}"
+        raise UserError(
+            f"{builder.data_dir}: the split {name} has {found} examples; dataset_info.json tells "
+            f"{count}, and at least 1 is needed."
+        )
     return Split(pixels, labels)
 
 
-def _examples(builder: "DatasetBuilder", split: str, keys: Keys) -> Iterator[dict[str, Any]]:
-    """Yields the examples of a split in stored order, their images still encoded."""
-    from tensorflow_datasets import decode
+def _image(where: str, stored: Sequence[bytes], shape: tuple[int, int, int]) -> np.ndarray:
+    """Decodes the image of an example; `where` names it in errors."""
+    if len(stored) != 1:
+        raise UserError(f"{where} has {len(stored)} images; expected 1.")
+    try:
+        return images.decode(stored[0], shape)
+    except UserError as error:
+        raise UserError(f"{where} {error}") from error
 
-    decoders = {keys.image: decode.SkipDecoding()}
+
+def _label(where: str, stored: Sequence[int], classes: int) -> int:
+    """Returns the label of an example; `where` names it in errors."""
+    if len(stored) != 1:
+        raise UserError(f"{where} has {len(stored)} whole numbers as its label; expected 1.")
+    if not 0 <= stored[0] < classes:
+        raise UserError(f"{where} has the label {stored[0]}; expected 0 to {classes - 1}.")
+    return stored[0]
+
+
+def _examples(
+    builder: "DatasetBuilder", split: str, keys: Keys
+) -> Iterator[tuple[Sequence[bytes], Sequence[int]]]:
+    """Yields all images and all labels of each example as they are stored: one each, or not.
+
+    TFDS's own parser would make a whole number of a label that is none.
+    """
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    for record in _records(builder, split):
+        stored = tf_example_pb2.Example.FromString(record).features.feature
+        yield stored[keys.image].bytes_list.value, stored[keys.label].int64_list.value
+
+
+def _records(builder: "DatasetBuilder", split: str) -> Iterator[bytes]:
+    """Yields all that the files of a split hold, whatever dataset_info.json tells."""
     kind = builder.info.file_format.value
-    if kind == "array_record":
-        source = builder.as_data_source(split, decoders=decoders)
-        for start in range(0, len(source), _CHUNK):
-            yield from source.__getitems__(range(start, min(start + _CHUNK, len(source))))
-    elif kind == "tfrecord":
-        for record in _tfrecords(builder, split):
-            yield builder.info.features.deserialize_example_np(record, decoders=decoders)
+    paths = [str(path) for path in builder.info.splits[split].filepaths]
+    if kind == "tfrecord":
+        yield from _tfrecords(builder, paths)
+    elif kind == "array_record":
+        from array_record.python.array_record_module import ArrayRecordReader
+
+        for path in paths:
+            reader = ArrayRecordReader(path)
+            for start in range(0, reader.num_records(), _CHUNK):
+                yield from reader.read(start, min(start + _CHUNK, reader.num_records()))
     else:
         raise UserError(f"{builder.data_dir} is stored as {kind}. {_as_array_record(builder)}")
 
 
-def _tfrecords(builder: "DatasetBuilder", split: str) -> Iterator[bytes]:
+def _tfrecords(builder: "DatasetBuilder", paths: list[str]) -> Iterator[bytes]:
     if not has_tensorflow():
         raise UserError(
             f"{builder.data_dir} is stored as tfrecord, which only TensorFlow reads: install "
@@ -154,8 +200,7 @@ def _tfrecords(builder: "DatasetBuilder", split: str) -> Iterator[bytes]:
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")  # the accelerator's memory is JAX's
-    files = [str(path) for path in builder.info.splits[split].filepaths]
-    return tf.data.TFRecordDataset(files).as_numpy_iterator()
+    return tf.data.TFRecordDataset(paths).as_numpy_iterator()
 
 
 def _as_array_record(builder: "DatasetBuilder") -> str:
@@ -163,17 +208,3 @@ def _as_array_record(builder: "DatasetBuilder") -> str:
         "Or prepare it where TensorFlow is, into another directory: tfds.builder("
         f"'{builder.name}', data_dir=..., file_format='array_record').download_and_prepare()"
     )
-
-
-def _decode_image(encoded: bytes, shape: tuple[int, int, int]) -> np.ndarray:
-    """Decodes a PNG or JPEG with Pillow; TFDS's own decoder would depend on OpenCV's presence."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(encoded)) as image:
-        mode = _MODES[shape[-1]]
-        decoded = np.asarray(image if image.mode == mode else image.convert(mode))
-    if decoded.shape[:2] != shape[:2]:
-        raise UserError(
-            f"Images of differing sizes, {decoded.shape[:2]} among {shape[:2]}; one is needed."
-        )
-    return decoded.reshape(shape)

@@ -23,8 +23,11 @@ def stamp(path: Path) -> list[int]:
 
 
 def are_settled(stamps: Iterable[list[int]]) -> bool:
-    """Returns True if files changed so long ago that a later change has another time."""
-    newest = max((max(times) for _, *times in stamps), default=0)
+    """Returns True if files changed so long ago that a later change has another time.
+
+    Asked before the files are read, since they may change while they are.
+    """
+    newest = max((max(times) for _, *times in (each[:3] for each in stamps)), default=0)
     return newest < time.time_ns() - _SETTLED
 
 

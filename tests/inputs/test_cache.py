@@ -1,5 +1,6 @@
 """The cache: whole, light, and never in the way."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -33,7 +34,11 @@ def test_cached_load_is_light(embedded_cache, root):
 
 
 @pytest.mark.parametrize(
-    "harm", ["flip", "truncate", "empty", "missing", "manifest", "facts", "swap"]
+    "harm",
+    [
+        *("flip", "truncate", "empty", "missing", "manifest", "nested", "folder", "facts", "swap"),
+        "of another dataset",
+    ],
 )
 def test_damaged_cache_is_rebuilt(root, tmp_path, harm):
     load("tiny", root)
@@ -51,6 +56,16 @@ def test_damaged_cache_is_rebuilt(root, tmp_path, harm):
         path.unlink()
     elif harm == "manifest":
         (entry / "entry.json").write_text('{"format": 1')
+    elif harm == "nested":
+        (entry / "entry.json").write_text("[" * 100_000)
+    elif harm == "folder":
+        (entry / "entry.json").unlink()
+        (entry / "entry.json").mkdir()
+    elif harm == "of another dataset":
+        shutil.rmtree(entry)
+        write_tfds(root, "other", TEST, TRAIN)
+        load("other", root)
+        cache_entry(tmp_path).rename(entry)
     elif harm == "facts":
         manifest = (entry / "entry.json").read_text()
         (entry / "entry.json").write_text(manifest.replace('"num_target": ', '"num_target": 1'))
@@ -136,14 +151,51 @@ def test_changed_source_has_its_own_entry(root, tmp_path, monkeypatch, settled):
     assert len(list((tmp_path / "cache" / "data").iterdir())) == 2
 
 
-def test_unwritable_cache_costs_only_time(root, tmp_path, monkeypatch):
+def test_changed_labels_are_seen_though_the_times_of_files_stayed(root, monkeypatch):
+    """File systems that are made at one time, such as images of containers, tell one time."""
+    stamp = stamps.stamp
+    monkeypatch.setattr(stamps, "stamp", lambda path: [*stamp(path)[:1], 0, 0])
+    first = load("tiny", root)
+    (shard,) = (root / "tiny" / "1.0.0").glob("tiny-test*")
+    shutil.rmtree(root)
+    write_tfds(root, "tiny", TRAIN, (TEST[0], (TEST[1] + 1) % 3))
+    assert load("tiny", root).fingerprint != first.fingerprint
+    assert shard.is_file()
+
+
+@pytest.mark.parametrize("place", ["file", "file/cache", "cache"])
+def test_unwritable_cache_costs_only_time_and_is_named(root, tmp_path, monkeypatch, place):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("JAXINV_CACHE", str(tmp_path / "file" / "cache"))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "data").write_text("")
+    cache_dir = tmp_path / place
+    monkeypatch.setenv("JAXINV_CACHE", str(cache_dir))
     for _ in range(2):
         lines = []
         assert_is_tiny(load("tiny", root, lines))
         (line,) = lines
-        assert "cannot be written" in line and "\n" not in line
+        assert line.startswith(f"The cache of decoded data {cache_dir}/data/tiny-1.0.0-")
+        assert line.endswith(
+            " cannot be written (Not a directory); the next run decodes the data again."
+        )
+
+
+def test_a_full_disk_costs_only_time(root, monkeypatch):
+    def full(path, array):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(np, "save", full)
+    lines = []
+    assert_is_tiny(load("tiny", root, lines))
+    assert "cannot be written (No space left on device); " in lines[0]
+
+
+def test_an_entry_of_another_version_of_the_code_stays(root, tmp_path, monkeypatch):
+    load("tiny", root)
+    first = cache_entry(tmp_path)
+    monkeypatch.setattr(cache, "_FORMAT", 99)
+    assert_is_tiny(load("tiny", root))
+    assert sorted(first.parent.iterdir())[0] == first and len(list(first.parent.iterdir())) == 2
 
 
 def test_writers_at_once(root, tmp_path):

@@ -69,6 +69,7 @@ def test_colour_shards_validation_and_other_keys(tmp_path):
     np.testing.assert_array_equal(dataset.attacker.pixels, train[0][4:])
     np.testing.assert_array_equal(dataset.test.pixels, test[0])
     assert dataset.image_shape == (6, 5, 3)
+    assert dataset.source == "tfds own:1.0.0 (array_record, split validation)"
 
 
 def test_newest_version_unless_one_is_named(tmp_path):
@@ -99,9 +100,32 @@ def test_fingerprint_is_of_the_content(root, tmp_path):
     first = load("tiny", root).fingerprint
     write_tfds(tmp_path / "shards", "tiny", TRAIN, TEST, num_shards=2, version="2.0.0")
     assert load("tiny", tmp_path / "shards").fingerprint == first
-    relabelled = (TRAIN[0], (TRAIN[1] + 1) % 3)
-    write_tfds(tmp_path / "relabelled", "tiny", relabelled, TEST)
-    assert load("tiny", tmp_path / "relabelled").fingerprint != first
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        (lambda pixels, labels: (pixels, (labels + 1) % 3), {}),
+        (lambda pixels, labels: (pixels[::-1], labels[::-1]), {}),
+        (
+            lambda pixels, labels: (
+                pixels ^ (np.arange(pixels.size) == 99).reshape(pixels.shape),
+                labels,
+            ),
+            {},
+        ),
+        (lambda pixels, labels: (pixels, labels), {"num_classes": 4}),
+    ],
+    ids=["labels", "order", "a bit", "classes"],
+)
+def test_changed_samples_or_classes_are_another_dataset(root, tmp_path, change, options):
+    first = load("tiny", root)
+    shutil.rmtree(root)
+    write_tfds(root, "tiny", change(*TRAIN), TEST, **options)
+    other = load("tiny", root)
+    assert other.fingerprint != first.fingerprint
+    assert other.num_classes == options.get("num_classes", 3)
+    assert len(list((tmp_path / "cache" / "data").iterdir())) == 2
 
 
 def test_mnist_5k_is_stratified_and_complete(embedded_cache):

@@ -8,7 +8,6 @@ from datasets import random_split, write_tfds
 from tiny import HAS_TENSORFLOW, TEST, TRAIN, assert_is_tiny, assert_one_line, load
 
 from jaxinv.errors import UserError
-from jaxinv.inputs import decode as _decode
 
 
 def test_tfrecord_without_tensorflow(root, without_tensorflow):
@@ -24,7 +23,7 @@ def test_images_of_differing_shapes(tmp_path):
     with pytest.raises(UserError, match=r"images of shape \(None, None, 1\) uint8; one fixed"):
         load("declared", tmp_path)
     write_tfds(tmp_path, "actual", TRAIN, random_split(4, (8, 7, 1)))
-    with pytest.raises(UserError, match=r"differing sizes, \(8, 7\) among \(8, 8\)"):
+    with pytest.raises(UserError, match=r"test\[0\] is 8 x 7 pixels, not 8 x 8 "):
         load("actual", tmp_path)
 
 
@@ -43,17 +42,50 @@ def test_no_image_or_label(root):
         load("tiny", root)
 
 
-def test_label_out_of_range(tmp_path):
-    write_tfds(tmp_path, "own", TRAIN, (TEST[0], TEST[1] - 3))
-    with pytest.raises(UserError, match="split test has samples without a valid label"):
+@pytest.mark.parametrize(
+    ("label", "why"),
+    [
+        (3, "has the label 3; expected 0 to 2."),
+        (-1, "has the label -1; expected 0 to 2."),
+        (2**32 + 1, f"has the label {2**32 + 1}; expected 0 to 2."),
+        (1.7, "has 0 whole numbers as its label; expected 1."),
+        ("cat", "has 0 whole numbers as its label; expected 1."),
+        ([], "has 0 whole numbers as its label; expected 1."),
+        ([0, 1, 0], "has 3 whole numbers as its label; expected 1."),
+    ],
+)
+def test_a_label_that_is_no_class_is_refused_in_a_line_that_names_the_example(tmp_path, label, why):
+    write_tfds(tmp_path, "own", TRAIN, (TEST[0], [*TEST[1][:2], label, TEST[1][3]]))
+    with pytest.raises(UserError) as caught:
         load("own", tmp_path)
+    assert str(caught.value) == f"{tmp_path}/own/1.0.0: test[2] {why}"
 
 
-def test_fewer_samples_than_announced(root, monkeypatch):
-    examples = _decode._examples
-    monkeypatch.setattr(_decode, "_examples", lambda *args: list(examples(*args))[:-1])
-    with pytest.raises(UserError, match="8 of 9 samples of the split train"):
+@pytest.mark.parametrize("classes", [None, 0])
+def test_a_dataset_without_classes(tmp_path, classes):
+    write_tfds(tmp_path, "own", TRAIN, TEST, num_classes=classes)
+    with pytest.raises(UserError) as caught:
+        load("own", tmp_path)
+    assert_one_line(caught, f"{tmp_path}/own/1.0.0 ", "number of classes")
+
+
+@pytest.mark.parametrize(("told", "found"), [("10", "9"), ("8", "9 or more"), ("0", "1 or more")])
+def test_examples_are_counted_and_dataset_info_is_not_believed(root, told, found):
+    info = root / "tiny" / "1.0.0" / "dataset_info.json"
+    info.write_text(
+        info.read_text().replace('"shardLengths": ["9"]', f'"shardLengths": ["{told}"]')
+    )
+    with pytest.raises(UserError) as caught:
         load("tiny", root)
+    assert_one_line(caught, f"the split train has {found} examples; ", f"tells {told}")
+
+
+@pytest.mark.parametrize(("train", "test"), [(1, 4), (0, 4), (9, 0)])
+def test_too_few_examples(tmp_path, train, test):
+    write_tfds(tmp_path, "own", *(random_split(count) for count in (train, test)))
+    with pytest.raises(UserError) as caught:
+        load("own", tmp_path)
+    assert_one_line(caught, f"{tmp_path}/own/1.0.0: the split ", "at least")
 
 
 @pytest.mark.parametrize("harm", ["cut", "gone", "info"])
