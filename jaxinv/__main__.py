@@ -8,26 +8,32 @@ jaxinv EXPERIMENT --help lists the flags of one; jaxinv sweep --help tells how s
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
+from jaxinv.errors import UsageError
 from jaxinv.studies import cli, experiment
+
+_PROGRAM = "jaxinv"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what a command line asks for and returns the exit status."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help", "help"):
-        print(_help())
-    elif name == "sweep":
+        return cli.guarded(_PROGRAM, lambda: print(_help()))
+    if name == "sweep":
         from jaxinv.sweeps import __main__ as sweep
 
         return sweep.run(rest)
-    elif name not in experiment.MODULES:
-        known = ", ".join([*experiment.MODULES, "sweep"])
-        print(f"jaxinv: error: {name}: expected one of {known}.", file=sys.stderr)
-        return 2
-    else:
-        cli.main(name, rest, f"jaxinv {name}")
+    if name not in experiment.MODULES:
+        return cli.guarded(_PROGRAM, partial(_refuse, name))
+    cli.main(name, rest, f"{_PROGRAM} {name}")
     return 0
+
+
+def _refuse(name: str) -> None:
+    known = ", ".join([*experiment.MODULES, "sweep"])
+    raise UsageError(f"{name}: expected one of {known}.")
 
 
 def _help() -> str:

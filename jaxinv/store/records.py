@@ -157,13 +157,14 @@ def find(workdir: str | os.PathLike[str], experiment: str | None = None) -> list
 def note(path: str | os.PathLike[str]) -> None:
     """Adds a finished record to the list that a sweep wants of this process, if one does.
 
-    The list is a file that the environment's `JAXINV_RECORDS` names, with a path on each line.
+    The list is a file that the environment's `JAXINV_RECORDS` names, with a path on each line, as
+    a text of JSON: a path need not be text, and may have several lines.
     """
     listing = os.environ.get("JAXINV_RECORDS")
     if listing and hosts.is_first():
         try:
             with open(listing, "a") as file:
-                file.write(f"{path}\n")
+                file.write(f"{json.dumps(os.fspath(path))}\n")
         except OSError as error:
             raise UserError(f"Cannot write {listing}: {files.reason(error)}.") from error
 

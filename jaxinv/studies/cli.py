@@ -6,14 +6,15 @@ warnings go to stderr.
 
 import contextlib
 import hashlib
-import io
 import os
 import platform
 import re
 import shutil
+import signal
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,8 +22,8 @@ from absl import flags
 
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import data
-from jaxinv.machine import hosts
-from jaxinv.store import files
+from jaxinv.machine import hosts, streams
+from jaxinv.store import files, records
 from jaxinv.studies import experiment
 
 _REPEATABLE = "xla_gpu_deterministic_ops"
@@ -46,34 +47,51 @@ def main(name: str, arguments: Sequence[str] | None = None, program: str | None 
 
 def run(found: experiment.Experiment, arguments: Sequence[str], program: str) -> None:
     """Runs an experiment as a command line asks; see `main`."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a path need not be text
-        sys.stdout.reconfigure(errors="surrogateescape")
+    status = guarded(program, partial(_run, found, arguments, program), found.settings)
+    if status:
+        sys.exit(status)
+
+
+def _run(found: experiment.Experiment, arguments: Sequence[str], program: str) -> None:
+    config = _parsed(found, arguments, program)
+    if config is None:
+        print(found.help(program))
+        return
+    repeat_on_gpus()
+    if getattr(config, "multihost", False):
+        hosts.initialize()
+    use_compilation_cache()
+    path = found.run(config)[-1]["path"]
+    records.note(path)
+    print(path, flush=True)
+    hosts.end()
+
+
+def guarded(program: str, work: Callable[[], int | None], names: Iterable[str] = ()) -> int:
+    """Calls a function, tells in a line on stderr why it fails, and returns the exit status.
+
+    Args:
+      program: what the user typed, for the line.
+      work: returns an exit status, or None for success.
+      names: of the flags there are; see `with_flags`.
+    """
+    streams.open_all()
     try:
-        config = _parsed(found, arguments, program)
-        if config is None:
-            print(found.help(program))
-            return
-        repeat_on_gpus()
-        if getattr(config, "multihost", False):
-            hosts.initialize()
-        use_compilation_cache()
-        print(found.run(config)[-1]["path"], flush=True)
-        hosts.end()
-    except flags.Error as error:
-        _fail(program, " ".join(str(error).split()), UsageError.exit_code)
-    except UserError as error:
-        _fail(program, with_flags(str(error), found.settings), error.exit_code)
-    except KeyboardInterrupt as stop:  # a sweep's knows more
-        print(f"{program}: error: {stop or _INTERRUPTED}", file=sys.stderr)
+        status = work() or 0
         sys.stdout.flush()
-        hosts.fail("interrupted")
-        os._exit(130)  # threads that are still at work are not waited for
+        return status
+    except flags.Error as error:
+        return _fail(program, str(error), UsageError.exit_code)
+    except UserError as error:
+        return _fail(program, with_flags(str(error), names), error.exit_code)
+    except KeyboardInterrupt as stop:  # a sweep's knows more
+        _end_at_once(program, str(stop) or _INTERRUPTED, getattr(stop, "signal", signal.SIGINT))
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+        streams.abandon_stdout()
+        return 1
     except OSError as error:  # a full disk below stdout, for one
-        _abandon_stdout()
-        _fail(program, of_the_system(error), UserError.exit_code)
+        streams.abandon_stdout()
+        return _fail(program, of_the_system(error), UserError.exit_code)
     except Exception as error:
         hosts.fail(f"{type(error).__name__}: {error}")
         raise
@@ -115,17 +133,20 @@ def _parsed(found: experiment.Experiment, arguments: Sequence[str], program: str
     return found.config(values)
 
 
-def _abandon_stdout() -> None:
-    """Keeps the interpreter from writing to a broken stdout again when it ends."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _fail(program: str, message: str, status: int) -> NoReturn:
-    message = " ".join(message.splitlines())  # a value may have several
+def _fail(program: str, message: str, status: int) -> int:
+    message = " ".join(message.split())  # a value may have several lines
     print(f"{program}: error: {message}", file=sys.stderr)
     hosts.fail(message)
-    sys.exit(status)
+    return status
+
+
+def _end_at_once(program: str, message: str, number: int) -> NoReturn:
+    """Ends the process as a shell tells of a signal; no thread that is still at work is awaited."""
+    print(f"{program}: error: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    hosts.fail("interrupted")
+    os._exit(128 + number)
 
 
 def repeat_on_gpus() -> None:

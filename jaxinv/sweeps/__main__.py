@@ -33,13 +33,15 @@ Environment variables:
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from jaxinv import sweeps
-from jaxinv.errors import UsageError, UserError
+from jaxinv.errors import UsageError
 from jaxinv.studies import cli, experiment
 from jaxinv.sweeps import grid, slurm, summary
 
+_PROGRAM = "sweep"
 _TASK = "--task="
 
 
@@ -75,30 +77,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _say(message: str) -> None:
-    print(f"sweep: error: {' '.join(message.splitlines())}", file=sys.stderr)
+    print(f"{_PROGRAM}: error: {' '.join(message.splitlines())}", file=sys.stderr)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs a sweep; says on stderr what went wrong, in a line, and returns the exit status."""
-    try:
-        return main(arguments)
-    except UserError as error:
-        named = arguments and arguments[0] in experiment.MODULES
-        names = experiment.find(arguments[0]).settings if named else ()
-        _say(cli.with_flags(str(error), names))
-        return error.exit_code
-    except sweeps.StoppedError as stopped:
-        _say(str(stopped))
-        return 128 + stopped.signal
-    except KeyboardInterrupt:
-        _say("interrupted; the same command goes on from what is finished.")
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
-    except OSError as error:  # a full disk, for one
-        _say(cli.of_the_system(error))
-        return 1
+    named = arguments and arguments[0] in experiment.MODULES
+    names = experiment.find(arguments[0]).settings if named else ()
+    return cli.guarded(_PROGRAM, partial(main, arguments), names)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ and is neither done twice nor beside as many others as are wanted.
 """
 
 import contextlib
+import json
 import os
 import shlex
 import signal
@@ -215,7 +216,7 @@ def _begin(
     listing = sweep.folder / f"{run.name}.records"
     listing.unlink(missing_ok=True)
     with sweep.open_log(run) as log, _confined(cores):
-        log.write(f"$ {shlex.join(command)}\n".encode())
+        log.write(f"$ {shlex.join(command)}\n".encode(errors="surrogateescape"))
         log.flush()
         process = subprocess.Popen(
             command,
@@ -240,7 +241,7 @@ def _conclude(sweep: Sweep, one: _Begun) -> SweepOutcome:
     with one.lock:
         if reason := _ending(one.process.returncode):
             return SweepOutcome(one.run, "failed", (), seconds, log, reason)
-        paths = _records(sweep, log, one.listing)
+        paths = _records(sweep, one.listing)
         if not paths:
             return SweepOutcome(one.run, "failed", (), seconds, log, "it left no whole record")
         outcome = SweepOutcome(one.run, "finished", paths, seconds, log)
@@ -257,14 +258,21 @@ def _ending(status: int) -> str:
     return f"exit status {status}" if status else ""
 
 
-def _records(sweep: Sweep, log: Path, listing: Path) -> tuple[Path, ...]:
-    """The records that a run made or read, last the one that it printed last; none if one is not
-    whole."""
-    lines = log.read_text(errors="replace").splitlines()
-    printed = next((line for line in reversed(lines) if line.endswith(records.RECORD_NAME)), None)
-    if printed is None:
+def _records(sweep: Sweep, listing: Path) -> tuple[Path, ...]:
+    """Returns the records that a run made or read, the last at the end; none if one is not whole.
+
+    A run lists each (`records.note`), and again the one that it ends with.
+    """
+    try:
+        noted = [Path(json.loads(line)) for line in listing.read_text().splitlines()]
+    except (OSError, ValueError, TypeError):
         return ()
-    noted = listing.read_text().splitlines() if listing.is_file() else []
-    paths = tuple(map(Path, dict.fromkeys([*(line for line in noted if line != printed), printed])))
-    inside = all(path.is_relative_to(sweep.workdir) for path in paths)
-    return paths if inside and all(records.read(path.parent) for path in paths) else ()
+    # The last place of each counts.
+    paths = tuple(reversed(dict.fromkeys(reversed(noted))))
+    whole = all(
+        path.name == records.RECORD_NAME
+        and path.is_relative_to(sweep.workdir)
+        and records.read(path.parent)
+        for path in paths
+    )
+    return paths if whole else ()

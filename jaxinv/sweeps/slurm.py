@@ -297,7 +297,8 @@ def _call(
             command,
             input=text,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # a path need not be text
             timeout=300,
             pass_fds=inherited,
             start_new_session=True,

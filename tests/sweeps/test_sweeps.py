@@ -154,9 +154,9 @@ class Bench:
         """The command line."""
         return self._start(["-P", "-m", "jaxinv.sweeps", *arguments], env)
 
-    def drive(self, points, **env):
+    def drive(self, points, workdir="results", **env):
         """The same sweep of given flags, but faster to start."""
-        return self._start(["-c", DRIVER, json.dumps(points), "results"], env)
+        return self._start(["-c", DRIVER, json.dumps(points), workdir], env)
 
     def _start(self, arguments, env):
         return subprocess.Popen(
@@ -606,6 +606,28 @@ def run_here(runs, workdir, **options):
 
 def fakes(flags, inputs=None):
     return [Run("fake", each, inputs or {"code": "1"}) for each in flags]
+
+
+ODD = os.fsdecode(b"-new\nline, no text \xff 'q\" [a]* %j {x} $HOME \xc3\xa9")
+
+
+def test_a_work_folder_may_have_any_name(stand_in, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = fakes([{}])
+    (outcome,) = run_here(runs, ODD)
+    assert outcome.state == "finished", outcome.reason
+    assert outcome.records[0].is_file() and outcome.records[0].is_relative_to(ODD)
+    assert [each.state for each in run_here(runs, ODD)] == ["skipped"]
+    path = summary.write(Sweep(tuple(runs), Path(ODD)), [outcome])
+    (row,) = json.loads(path.read_text())["runs"]
+    assert Path(row["records"][0]).is_file()
+
+
+def test_a_work_folder_may_have_any_name_where_text_is_ascii(bench):
+    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = finish(bench.drive(points(("conv1",), seeds=1), ODD, **ascii_alone))
+    assert done.returncode == 0, done.stderr
+    assert len(records.find(bench.folder / ODD, "fake")) == 1
 
 
 def test_a_failure_is_named_with_its_log_and_the_others_go_on(stand_in, tmp_path, capsys):

@@ -1,7 +1,7 @@
 """FLOPs of programs, and the peak of the devices. JAX."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxinv.attacks.whitebox.stage import Problem
-from jaxinv.machine import devices
+from jaxinv.machine import devices, flops
 from jaxinv.networks.convolution import computed_as
 
 _PEAK_SIZE = {"cpu": 1024}  # rows and columns; of accelerators:
@@ -53,7 +53,7 @@ def _count(jaxpr: Jaxpr) -> float:
         if name in ("dot_general", "conv_general_dilated"):
             values: list[Any] = [operand.aval for operand in equation.invars]
             shapes = [jax.ShapeDtypeStruct(value.shape, value.dtype) for value in values]
-            total += _flops_of(partial(equation.primitive.bind, **params), shapes)
+            total += flops.count(partial(equation.primitive.bind, **params), *shapes)
         elif name == "cond":
             total += max(_count(branch.jaxpr) for branch in params["branches"])
         else:
@@ -63,13 +63,6 @@ def _count(jaxpr: Jaxpr) -> float:
                 _count(one.jaxpr if isinstance(one, ClosedJaxpr) else one) for one in inner
             )
     return total
-
-
-def _flops_of(function: Callable[..., Any], shapes: Sequence[jax.ShapeDtypeStruct]) -> float:
-    # For the CPU: other backends analyse nothing before it is compiled, and then not everything.
-    with jax.default_device(jax.devices("cpu")[0]):
-        analysis: Any = jax.jit(function).lower(*shapes).cost_analysis()
-    return float(analysis.get("flops", 0.0))
 
 
 class MatrixPeak:
