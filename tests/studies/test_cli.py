@@ -77,6 +77,8 @@ def test_a_finished_run_succeeds_where_nobody_listens(run, monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
     assert run(lambda: "x")[0] == 0
+    for stream in (sys.stdout, sys.stderr):
+        stream.close()
 
 
 def test_a_file_of_flags_that_is_no_text_is_one_line(run, tmp_path):
