@@ -264,6 +264,7 @@ def test_any_record_that_is_read_can_be_reported_and_compared(made, tmp_path):
     scene = SimpleNamespace(
         dataset=SimpleNamespace(fingerprint=record["data_fingerprint"]),
         target=SimpleNamespace(fingerprint=record["target"]["fingerprint"]),
+        num_images=lambda config: config.num_images,
     )
     config = PartitionConfig(workdir=str(tmp_path), num_images=1)
     whole, counts = copy.deepcopy(record), {"read": 0, "known": 0}

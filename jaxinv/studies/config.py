@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from typing import Any, ClassVar
 
 from jaxinv.studies.experiment import setting
 
@@ -58,11 +59,21 @@ class CutsConfig(DataConfig):
     )
 
 
+def number_of_images(usual: int) -> Any:
+    """Returns the setting of how many images are attacked, of a configuration's usual number."""
+    return setting(
+        None,
+        "How many images of the test split to attack, from the first; by default "
+        f"{usual}, or all of a smaller split.",
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class AttackConfig(CutsConfig):
     """Settings of runs that attack test images."""
 
-    num_images: int = setting(100, "How many images of the test split to attack, from the first.")
+    usual_images: ClassVar[int] = 100
+    num_images: int | None = number_of_images(usual_images)
     checkpoint: str | None = setting(
         None,
         "Trained target, as train_target writes it; by default the one that ships with jaxinv, "

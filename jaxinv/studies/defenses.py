@@ -109,9 +109,8 @@ def _draw(
         rows = [record for record in finished if record["threat_model"] == threat]
         path = runs.joint_path("tradeoff", EXPERIMENT.name, config, scene, rows)
         claims = (SAFE_SSIM, 0.95 if scene.accuracy > 0.95 else None)
-        title = (
-            f"{scene.dataset.name}, {threat}, {', '.join(scene.cuts)}: {config.num_images:,} images"
-        )
+        number = scene.num_images(config)
+        title = f"{scene.dataset.name}, {threat}, {', '.join(scene.cuts)}: {number:,} images"
         style.save(path, tradeoff.figure(points, title=title, claims=claims))
         print(f"Accuracy against quality, {threat}: {path}")
 

@@ -100,7 +100,7 @@ def _attack(
     params, images = scene.target.params, scene.images(config)
     keys = jax.random.split(jax.random.key(config.seed), 3)
     release = defenses.Release(edge, params, images, defenses.NONE, keys[0])
-    rest = scene.dataset.test[config.num_images :][: config.num_stream]
+    rest = scene.dataset.test[scene.num_images(config) :][: config.num_stream]
     is_attacked = len(rest) < min(_LEAST_STREAM, config.num_stream)
     if is_attacked:
         rest = scene.dataset.test[: config.num_stream]

@@ -39,9 +39,13 @@ class Scene(NamedTuple):
     accuracy: float
     cuts: list[str]
 
+    def num_images(self, config: AttackConfig) -> int:
+        """Returns how many test images are attacked: by default, all of a small split."""
+        return config.num_images or min(config.usual_images, len(self.dataset.test))
+
     def images(self, config: AttackConfig) -> np.ndarray:
         """The test images to attack, `[N, H, W, C]` in unit space."""
-        return self.dataset.test[: config.num_images].images
+        return self.dataset.test[: self.num_images(config)].images
 
     def surrogate_images(self, config: AttackConfig) -> np.ndarray:
         """The images that the attacker learns from, `[N, H, W, C]` in unit space."""
@@ -84,19 +88,24 @@ def load(config: CutsConfig) -> Scene:
     checkpoint = None
     if isinstance(config, AttackConfig):
         check_images(config.num_images, len(dataset.test))
+        if len(dataset.test) < config.usual_images and config.num_images is None:
+            print(
+                f"The test split has {len(dataset.test)} images, fewer than the usual "
+                f"{config.usual_images}: all are attacked."
+            )
         checkpoint = config.checkpoint
     target = targets.find(dataset, config.workdir, checkpoint=checkpoint, announce=print)
     cuts = resolve_splits(config.split, target.network)
     return Scene(dataset, target, targets.test_accuracy(target, dataset), cuts)
 
 
-def check_images(num_images: int, available: int) -> None:
+def check_images(num_images: int | None, available: int) -> None:
     """Checks that as many images can be attacked as were asked for.
 
     Raises:
       UsageError: there are fewer.
     """
-    if num_images > available:
+    if num_images is not None and num_images > available:
         raise UsageError(f"num_images={num_images}: the test split has {available} images.")
 
 
@@ -135,7 +144,7 @@ def run_all(
     header, row = table
     dataset, target = scene.dataset, scene.target
     print(
-        f"{dataset.name} ({dataset.source}), {config.num_images} test images, "
+        f"{dataset.name} ({dataset.source}), {scene.num_images(config)} test images, "
         f"method {config.method_name}, target {scene.accuracy:.2%} ({target.source}), "
         f"{environment.facts()['device']}"
     )
@@ -285,13 +294,13 @@ def run_once(
     Returns:
       The record as it was written, and its `path`.
     """
-    method = method or config.method_name
+    method, number = method or config.method_name, scene.num_images(config)
     known = {
         "split": cut,
         "method": method,
         "defense": defense.describe(),
         "releases": releases,
-        "num_images": config.num_images,
+        "num_images": number,
     }
 
     def make(folder: Path, common: dict[str, Any]) -> None:
@@ -308,7 +317,7 @@ def run_once(
             "fit_s": found.fit_seconds,
             "compile_s": found.compile_seconds,
             "attack_s": found.seconds,
-            "images_per_s": config.num_images / found.seconds,
+            "images_per_s": number / found.seconds,
             **found.fields,
             **environment.facts(),
             **evaluation.quality_fields(images, found.images),
@@ -324,7 +333,7 @@ def run_once(
         scene,
         make,
         identity={**known, **identity},
-        label=f"{scene.dataset.name}-{cut}-{method}{label}-n{config.num_images}-s{config.seed}",
+        label=f"{scene.dataset.name}-{cut}-{method}{label}-n{number}-s{config.seed}",
         flags=flags_of(config, scene, split=(cut,)) if flags is None else flags,
         decided_by=(*decided_by, *_MEASURES),
         has_images=True,

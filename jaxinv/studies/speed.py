@@ -30,10 +30,11 @@ from jaxinv.studies.benchmark import reference, timing
 from jaxinv.studies.benchmark.flops import MatrixPeak
 from jaxinv.studies.benchmark.works import METHODS, WHITEBOX, works
 from jaxinv.studies.config import CutsConfig
-from jaxinv.studies.experiment import Experiment, setting
+from jaxinv.studies.experiment import Experiment, setting, text_of
 
 NAME = "benchmark"
 FIGURE_NAME = "benchmark.png"
+_USUAL_BATCHES = (1, 10, 100)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,11 @@ class BenchmarkConfig(CutsConfig):
         "train, its training and its answers. shadow: query-free, the training of three shadows "
         "and the authors' attack on one.",
     )
-    batch: tuple[int, ...] = setting((1, 10, 100), "Images at once on each device, a comma list.")
+    batch: tuple[int, ...] | None = setting(
+        None,
+        "Images at once on each device, a comma list; by default "
+        f"{text_of(_USUAL_BATCHES)}, or all of a smaller test split.",
+    )
     devices: tuple[int, ...] = setting(
         (1,),
         "How many devices to use, a comma list: each has a batch of its own. On a CPU, as many are "
@@ -71,18 +76,15 @@ class BenchmarkConfig(CutsConfig):
 def run(config: BenchmarkConfig) -> list[dict[str, Any]]:
     """Times everything, or reads what was timed before; returns the record with its `path`."""
     methods = _checked_methods(config)
-    batches, counts = (_counts(name, getattr(config, name)) for name in ("batch", "devices"))
+    counts = _counts("devices", config.devices)
+    asked = None if config.batch is None else _counts("batch", config.batch)
     if hosts.count() > 1:
         raise UsageError("multihost=true: a benchmark is of one process.")
     available = _provide(max(counts))
     if max(counts) > available:
         raise UsageError(f"devices={max(counts)}: there are {available}.")
     scene = runs.load(config)
-    if max(batches) * max(counts) > len(scene.dataset.test):
-        raise UsageError(
-            f"batch={max(batches)}: on {max(counts)} device(s); the test split has "
-            f"{len(scene.dataset.test)} images."
-        )
+    batches = _batches(asked, max(counts), len(scene.dataset.test))
     facts = environment.facts()
     identity = {
         "cuts": scene.cuts,
@@ -196,6 +198,27 @@ def _counts(name: str, given: Sequence[int]) -> list[int]:
         if not 0 < count < 2**31:
             raise UsageError(f"{name}={count}: expected positive numbers.")
     return sorted(set(given))
+
+
+def _batches(asked: list[int] | None, devices: int, available: int) -> list[int]:
+    """Returns the sizes of batches: those asked for, or the usual ones that the test split fills.
+
+    Raises:
+      UsageError: it has fewer images.
+    """
+    found, most = asked or list(_USUAL_BATCHES), available // devices
+    if asked is None and 0 < most < max(found):
+        found = sorted({min(size, most) for size in found})
+        print(
+            f"The test split has {available} images, fewer than the usual "
+            f"{max(_USUAL_BATCHES)} on each of {devices} device(s): batches are of "
+            f"{text_of(tuple(found))}."
+        )
+    if max(found) > most:
+        raise UsageError(
+            f"batch={max(found)}: on {devices} device(s); the test split has {available} images."
+        )
+    return found
 
 
 def _provide(count: int) -> int:

@@ -82,9 +82,8 @@ def expand(script: str, given: Mapping[str, str]) -> list[Run]:
     for name in datasets:
         dataset = data.load(name, data_dir=given.get("data_dir"))
         choices = {**axes, **_checked_splits(script, axes, dataset)}
-        if "num_images" in known:
-            numbers = axes.get("num_images", [str(known["num_images"].default)])
-            check_images(max(map(int, numbers)), len(dataset.test))
+        for number in axes.get("num_images", ()):
+            check_images(int(number), len(dataset.test))
         paths = axes.get("checkpoint", [""])
         targets = {path: _target_digest(path, dataset.name) for path in paths}
         for point in itertools.product(*choices.values()):

@@ -48,6 +48,28 @@ def problem_of(params, settings, cut="relu2", count=3):
 # --- FLOPs ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("asked", "devices", "available", "found"),
+    [
+        (None, 1, 5000, [1, 10, 100]),
+        (None, 1, 60, [1, 10, 60]),
+        (None, 2, 7, [1, 3]),
+        ([5], 1, 5, [5]),
+        ([100], 1, 60, None),
+        (None, 8, 7, None),
+    ],
+)
+def test_usual_batches_are_those_that_a_test_split_fills(capsys, asked, devices, available, found):
+    if found is None:
+        with pytest.raises(UsageError, match=f"^batch=100: .* has {available} images.$"):
+            speed._batches(asked, devices, available)
+        return
+    assert speed._batches(asked, devices, available) == found
+    said = capsys.readouterr().out
+    assert said.count("\n") == (found[-1] < 100 and asked is None)
+    assert not said or f"has {available} images" in said
+
+
 def test_products_are_counted_as_often_as_loops_run():
     a, b = np.zeros((3, 5), np.float32), np.zeros((5, 5), np.float32)
 

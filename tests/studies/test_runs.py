@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from jaxinv.defenses import DROPOUT
+from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.networks import lenet5
 from jaxinv.store import records
-from jaxinv.studies import runs
+from jaxinv.studies import experiment, runs
 from jaxinv.studies.config import AttackConfig
 from jaxinv.studies.experiment import setting
 from jaxinv.training import targets
@@ -57,6 +58,48 @@ def run(scene, config, attack, *, cut="relu2", identity=None, **options):
 
 def config_in(tmp_path, **options):
     return FakeConfig(method="magic", workdir=str(tmp_path), num_images=5, **options)
+
+
+USUAL = {"whitebox": 100, "convergence": 32, "partition": 64, "defenses": 200}
+
+
+@pytest.fixture
+def finds_scene(scene, monkeypatch):
+    """What `load` looks for is there: twelve test images."""
+    monkeypatch.setattr(data, "load", lambda *args, **options: scene.dataset)
+    monkeypatch.setattr(targets, "find", lambda *args, **options: scene.target)
+    monkeypatch.setattr(targets, "test_accuracy", lambda *args: 0.5)
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_a_split_of_fewer_images_than_usual_is_attacked_whole_and_said(
+    tmp_path, finds_scene, capsys, name
+):
+    config = experiment.find(name).Config(workdir=str(tmp_path), split=("conv1",))
+    scene = runs.load(config)
+    assert scene.num_images(config) == len(scene.images(config)) == 12
+    assert capsys.readouterr().out == (
+        f"The test split has 12 images, fewer than the usual {USUAL[name]}: all are attacked.\n"
+    )
+    asked = dataclasses.replace(config, num_images=12)
+    assert runs.load(asked).num_images(asked) == 12
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", USUAL)
+@pytest.mark.parametrize("count", ["13", "usual"])
+def test_more_images_than_there_are_are_refused_when_asked_for(tmp_path, finds_scene, name, count):
+    number = USUAL[name] if count == "usual" else int(count)
+    config = experiment.find(name).Config(workdir=str(tmp_path), num_images=number)
+    with pytest.raises(UsageError) as caught:
+        runs.load(config)
+    assert str(caught.value) == f"num_images={number}: the test split has 12 images."
+
+
+def test_a_large_split_is_attacked_as_far_as_usual(tmp_path, scene):
+    large = dataclasses.replace(scene.dataset, test=scene.dataset.test[np.arange(150) % 12])
+    config = FakeConfig(method="magic", workdir=str(tmp_path))
+    assert scene._replace(dataset=large).num_images(config) == 100
 
 
 def test_a_run_is_done_once_and_again_when_it_is_asked_for(tmp_path, scene):

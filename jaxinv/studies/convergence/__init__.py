@@ -13,7 +13,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -31,7 +31,7 @@ from jaxinv.machine import environment, hosts
 from jaxinv.networks import Network
 from jaxinv.store import records
 from jaxinv.studies import attacked, evaluation, runs
-from jaxinv.studies.config import SURROGATES, AttackConfig
+from jaxinv.studies.config import SURROGATES, AttackConfig, number_of_images
 from jaxinv.studies.convergence.watcher import Watcher
 from jaxinv.studies.experiment import Experiment, setting
 
@@ -46,7 +46,8 @@ class ConvergenceConfig(AttackConfig):
     """Settings of a comparison of methods, at one or several cuts."""
 
     split: tuple[str, ...] = ("relu2",)
-    num_images: int = 32
+    usual_images: ClassVar[int] = 32
+    num_images: int | None = number_of_images(usual_images)
     method: tuple[str, ...] = setting(
         ("paper", "tv", "map"),
         f"Methods to compare, a comma list of {', '.join(METHODS)}; whitebox --help tells what "
@@ -71,7 +72,7 @@ def run(config: ConvergenceConfig) -> list[dict[str, Any]]:
     methods = resolve_methods(config.method)
     scene = runs.load(config)
     print(
-        f"{scene.dataset.name} ({scene.dataset.source}), {config.num_images} test images, "
+        f"{scene.dataset.name} ({scene.dataset.source}), {scene.num_images(config)} test images, "
         f"target {scene.target.source}, {environment.facts()['device']}"
     )
     print(TABLE_HEADER)
@@ -106,7 +107,7 @@ def _run_cut(
     identity = {
         "split": cut,
         "attacks": {method: attack.identity for method, attack in attacks.items()},
-        "num_images": config.num_images,
+        "num_images": scene.num_images(config),
         **({"surrogate": config.surrogate} if learns else {}),
     }
 
@@ -118,7 +119,7 @@ def _run_cut(
             **common,
             "cut": cut,
             "methods": list(methods),
-            "num_images": config.num_images,
+            "num_images": scene.num_images(config),
             "defense": defenses.NONE.describe(),
             **environment.facts(),
             "attacks": {method: attack for method, (attack, _) in found.items()},
@@ -126,7 +127,9 @@ def _run_cut(
         }
         records.write(folder, record, images=None)
 
-    label = f"{scene.dataset.name}-{cut}-{'+'.join(methods)}-n{config.num_images}-s{config.seed}"
+    label = (
+        f"{scene.dataset.name}-{cut}-{'+'.join(methods)}-n{scene.num_images(config)}-s{config.seed}"
+    )
     flags = runs.flags_of(config, scene, split=(cut,))
     record = runs.read_or_make(
         NAME,

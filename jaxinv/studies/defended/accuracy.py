@@ -24,7 +24,7 @@ from jaxinv.training import classification, judge
 def judged(config: DefenseConfig, scene: runs.Scene, images: np.ndarray) -> dict[str, Any]:
     """Tells how often an independent classifier still sees the class in `images [S, N, ...]`."""
     trained = judge_of(config, scene)
-    labels = scene.dataset.test.labels[: config.num_images]
+    labels = scene.dataset.test.labels[: scene.num_images(config)]
     right = np.mean([trained.correct(own, labels) for own in images], axis=0)
     summary = intervals.summarise(right)
     return {

@@ -125,7 +125,7 @@ class Attacker:
         config, deployment, dataset = self._config, self.deployment, self._scene.dataset
         defense, edge = deployment.family[number], deployment.edge
         everything = deployment.releases(number, dataset.test.images, config.releases)[0]
-        rest = np.arange(config.num_images, len(dataset.test))[:_STREAM]
+        rest = np.arange(self._scene.num_images(config), len(dataset.test))[:_STREAM]
         at_input = any(step.site == "input" for step in defense.steps)
         return CloudKnown(
             deployment.cloud,
@@ -139,5 +139,5 @@ class Attacker:
 
     def _by_draw(self, found: Reconstruction) -> Reconstruction:
         images = found.answer
-        shape = (self.deployment.draws, self._config.num_images, *images.shape[1:])
+        shape = (self.deployment.draws, self._scene.num_images(self._config), *images.shape[1:])
         return dataclasses.replace(found, images=images.reshape(shape), joint=None)

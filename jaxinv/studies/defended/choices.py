@@ -3,13 +3,13 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from jaxinv.attacks import registry
 from jaxinv.constants.threats import THREATS
 from jaxinv.defenses import MECHANISMS, SITES, Defense, Mechanism, clipped_gaussian
 from jaxinv.errors import UsageError
-from jaxinv.studies.config import SURROGATES, AttackConfig
+from jaxinv.studies.config import SURROGATES, AttackConfig, number_of_images
 from jaxinv.studies.experiment import setting
 from jaxinv.training import retraining
 
@@ -24,7 +24,8 @@ class DefenseConfig(AttackConfig):
     """Settings of a study of defences, at one or several cuts."""
 
     split: tuple[str, ...] = ("relu2",)
-    num_images: int = 200
+    usual_images: ClassVar[int] = 200
+    num_images: int | None = number_of_images(usual_images)
     defense: tuple[str, ...] = setting(
         ("dropout",),
         f"One or several of {', '.join(KINDS)}; a+b does both, first a. gaussian, laplace: noise "

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
@@ -17,7 +17,7 @@ from jaxinv.measures.decision import Constraints
 from jaxinv.store import records
 from jaxinv.store.record import AttackRecord, typed
 from jaxinv.studies import runs, threads
-from jaxinv.studies.config import SURROGATES, AttackConfig
+from jaxinv.studies.config import SURROGATES, AttackConfig, number_of_images
 from jaxinv.studies.defended import accuracy, run
 from jaxinv.studies.defended import choices as defended
 from jaxinv.studies.defended.attackers import Attacker
@@ -32,7 +32,8 @@ class PartitionConfig(AttackConfig):
     """Settings of a study of cuts and defences as choices."""
 
     split: tuple[str, ...] = ("all",)
-    num_images: int = 64
+    usual_images: ClassVar[int] = 64
+    num_images: int | None = number_of_images(usual_images)
     defense: tuple[str, ...] = setting(
         ("none", "gaussian:.5", "gaussian:2"),
         "Defences, a comma list of kind:level, or kind@site:level, as the experiment defenses "
@@ -254,7 +255,7 @@ def _is_comparable(record: AttackRecord, config: PartitionConfig, scene: runs.Sc
         and record.data_fingerprint == scene.dataset.fingerprint
         and record.target is not None
         and record.target.fingerprint == scene.target.fingerprint
-        and record.num_images >= config.num_images
+        and record.num_images >= scene.num_images(config)
         and record.releases == 1
         and record.retrain == "none"
     )

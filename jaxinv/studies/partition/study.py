@@ -41,10 +41,12 @@ def run(config: PartitionConfig) -> dict[str, Any]:
     chosen = _options.choices(config)
     scene = runs.load(config)
     flags = runs.flags_of(config, scene)
+    number = scene.num_images(config)
+    config = dataclasses.replace(config, num_images=number)  # of attacks, too
     limited = _defaults(config, scene, profile)
     options = _options.attacked(limited, scene, chosen)
     identity = {
-        "num_images": config.num_images,
+        "num_images": number,
         "profile": dataclasses.asdict(profile),
         "constraints": dataclasses.asdict(limited.constraints),
         "prefer": config.prefer,
@@ -54,7 +56,7 @@ def run(config: PartitionConfig) -> dict[str, Any]:
     def make(folder: Path, common: dict[str, Any]) -> None:
         record = {
             **common,
-            "num_images": config.num_images,
+            "num_images": number,
             "accuracy_undefended": scene.accuracy,
             "profile": dataclasses.asdict(profile),
             **_judged(limited, scene, profile, options),
@@ -66,7 +68,7 @@ def run(config: PartitionConfig) -> dict[str, Any]:
         style.save(folder / CHOICES_NAME, choices_chart.figure(_points(record), title=title))
         records.write(folder, record, images=None)
 
-    label = f"{scene.dataset.name}-{profile.name}-n{config.num_images}-s{config.seed}"
+    label = f"{scene.dataset.name}-{profile.name}-n{number}-s{config.seed}"
     return runs.read_or_make(
         NAME,
         "partition",
