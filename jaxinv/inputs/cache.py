@@ -8,6 +8,7 @@ several writers wins. A cache never makes a run fail: an entry that cannot be re
 and one that cannot be written is announced in one line.
 """
 
+import contextlib
 import errno
 import itertools
 import json
@@ -48,7 +49,8 @@ def fetch(folder: Path, build: Callable[[], Entry], *, announce: Callable[[str],
       The entry; its arrays are read-only, and memory-mapped if they were read from disk.
     """
     folder = folder.with_name(f"{folder.name}-v{_FORMAT}")
-    locks.remove_abandoned(folder.parent.glob(f"{_prefix(folder)}*"))
+    with contextlib.suppress(OSError):
+        locks.remove_abandoned(folder.parent.glob(f"{_prefix(folder)}*"))
     try:
         entry = _read(folder)
     except DamagedError as error:
@@ -86,8 +88,10 @@ def _read(folder: Path) -> Entry | None:
         if folder.is_dir():
             raise DamagedError(folder, f"{Path(error.filename).name} is missing") from error
         return None
-    except (PermissionError, NotADirectoryError):
-        return None
+    except OSError as error:
+        if not isinstance(error, IsADirectoryError):
+            return None
+        raise DamagedError(folder, f"{_MANIFEST} is a folder") from error
     except Exception as error:  # JSON and NumPy raise many kinds
         raise DamagedError(folder, f"{type(error).__name__}: {error}") from error
 

@@ -13,6 +13,7 @@ import hashlib
 import importlib.metadata
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,13 +107,33 @@ class Dataset:
 def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Returns the directory of files that can be made again (it may not exist yet).
 
-    It is the first of: `cache_dir`, the environment's `JAXINV_CACHE`, the user's cache directory.
+    It is the first of: `cache_dir`, the environment's `JAXINV_CACHE`, the user's cache directory. A
+    user without a home gets one that goes with the process, which is said.
     """
     if given := cache_dir or os.environ.get("JAXINV_CACHE"):
         return Path(given).expanduser()
     if xdg := os.environ.get("XDG_CACHE_HOME"):
         return Path(xdg) / "jaxinv"
-    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "jaxinv"
+    home = _home()
+    if home is None:
+        return Path(_of_this_process().name)
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "jaxinv"
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME, and an account that the system does not know
+        return None
+
+
+@functools.cache
+def _of_this_process() -> "tempfile.TemporaryDirectory[str]":
+    print_to_stderr(
+        "There is no home folder: what is cached goes with this process; the variable "
+        "JAXINV_CACHE names a folder that stays."
+    )
+    return tempfile.TemporaryDirectory(prefix="jaxinv-")
 
 
 def load(
@@ -166,8 +187,8 @@ def _roots(data_dir: str | os.PathLike[str] | None) -> list[Path]:
                 "<name>/<version>/ below it, as TFDS prepares datasets."
             )
         return [root]
-    roots = [os.environ.get("TFDS_DATA_DIR"), "~/tensorflow_datasets"]
-    return [Path(root).expanduser() for root in roots if root]
+    given, home = os.environ.get("TFDS_DATA_DIR"), _home() or cache_root()
+    return [*([Path(given).expanduser()] if given else []), home / "tensorflow_datasets"]
 
 
 def _find_or_prepare(

@@ -30,12 +30,17 @@ def ensure_writable(workdir: str | os.PathLike[str]) -> None:
       UserError: nothing can be written there.
     """
     try:
-        Path(workdir).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=workdir, buffering=0) as probe:
-            probe.write(bytes(4096))
+        try_writing(workdir)
     except OSError as error:
         raise UserError(f"workdir={workdir} cannot be written: {reason(error)}.") from error
     locks.remove_abandoned(_temporaries(os.fspath(workdir), _DEEPEST))
+
+
+def try_writing(folder: str | os.PathLike[str]) -> None:
+    """Makes a folder if need be, and a file in it that is gone at once; raises OSError."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
+        probe.write(bytes(4096))
 
 
 def atomic_write(path: str | os.PathLike[str], writer: Callable[[IO[bytes]], object]) -> None:

@@ -173,9 +173,13 @@ def use_compilation_cache() -> None:
     cpu = hashlib.sha256(f"{platform.machine()} {_cpu_flags()}".encode()).hexdigest()[:8]
     folder = data.cache_root() / "programs" / cpu
     try:
-        files.ensure_writable(folder)
-    except UserError as error:
-        print(f"Compiled programs are not kept: {error}", file=sys.stderr)
+        files.try_writing(folder)
+    except OSError as error:
+        print(
+            f"The cache of compiled programs {folder} cannot be written ({files.reason(error)}); "
+            "the next run compiles them again.",
+            file=sys.stderr,
+        )
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -163,6 +164,13 @@ def test_changed_labels_are_seen_though_the_times_of_files_stayed(root, monkeypa
     assert shard.is_file()
 
 
+def test_a_cache_with_a_name_too_long_is_named_as_what_it_is(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXINV_CACHE", str(tmp_path / ("n" * 300)))
+    lines = []
+    assert_is_tiny(load("tiny", root, lines))
+    assert len(lines) == 1 and "cannot be written (File name too long)" in lines[0]
+
+
 @pytest.mark.parametrize("place", ["file", "file/cache", "cache"])
 def test_unwritable_cache_costs_only_time_and_is_named(root, tmp_path, monkeypatch, place):
     (tmp_path / "file").write_text("")
@@ -215,6 +223,23 @@ def test_writers_at_once(root, tmp_path):
         assert_is_tiny(dataset)
     assert_is_tiny(load("tiny", root))
     assert cache_entry(tmp_path).name.startswith("tiny-1.0.0-")
+
+
+def test_a_user_without_a_home_has_a_cache_for_the_process(monkeypatch, capsys):
+    def unknown(user):
+        raise KeyError(user)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "JAXINV_CACHE"):
+        monkeypatch.delenv(name)
+    data._of_this_process.cache_clear()
+    root = data.cache_root()
+    assert root.is_dir() and data.cache_root() == root
+    assert data._roots(None) == [root / "tensorflow_datasets"]
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "no home folder" in said and "JAXINV_CACHE" in said
+    data._of_this_process().cleanup()
+    data._of_this_process.cache_clear()
 
 
 def test_cache_root(monkeypatch, tmp_path):

@@ -45,6 +45,18 @@ def failing(error):
     return main
 
 
+@pytest.mark.parametrize("place", ["file", "file/cache", "n" * 300])
+def test_a_cache_of_programs_that_cannot_be_written_is_named_as_what_it_is(
+    monkeypatch, tmp_path, capsys, place
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("JAXINV_CACHE", str(tmp_path / place))
+    cli.use_compilation_cache()
+    said = capsys.readouterr().err
+    assert said.startswith(f"The cache of compiled programs {tmp_path / place}/programs/")
+    assert "cannot be written (" in said and said.count("\n") == 1 and "workdir" not in said
+
+
 def test_what_the_system_refuses_is_one_line(run):
     for error, said in (
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device."),
