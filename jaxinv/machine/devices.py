@@ -7,6 +7,7 @@ other devices. So the numbers are the same, to the last bit where devices round 
 import contextlib
 import functools
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -16,12 +17,36 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxinv.errors import UsageError, UserError
+
 IMAGES, SEEDS = "images", "seeds"
 """Axes of a mesh: images of a batch, and models trained side by side."""
 
+_PLATFORMS = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
 _SIZES = (64, 512)  # images of a slice on one device
 
 _limit: int | None = None
+
+
+def start() -> None:
+    """Starts JAX's devices, if they are not in use yet: what is wrong with them is said at once.
+
+    Raises:
+      UsageError: the environment's `JAX_PLATFORMS` names a device that is not here.
+      UserError: no device starts for another reason.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # AssertionError: CUDA without its plugin
+        why = " ".join(str(error).split()).partition(" (set JAX_PLATFORMS")[0][:200]
+        told = f" ({why})" if why else ""
+        for name in _PLATFORMS:
+            if given := os.environ.get(name):
+                raise UsageError(
+                    f"{name}={given}: there is no such device here{told}; expected cpu, or "
+                    "nothing for the best there is."
+                ) from error
+        raise UserError(f"JAX starts no device{told}.") from error
 
 
 def count() -> int:

@@ -132,10 +132,12 @@ def initialize() -> None:
     stdout.
 
     Raises:
-      UserError: the processes are not found.
+      UserError: the processes are not found, or no device starts.
     """
     global _group
     import jax
+
+    from jaxinv.machine import devices
 
     given: dict[str, Any] = {}
     for name in ("num_processes", "process_id"):
@@ -156,6 +158,7 @@ def initialize() -> None:
         ) from error
     from jax._src.distributed import global_state  # the public module offers no messages
 
+    devices.start()
     if jax.process_count() > 1:
         _group = _Group(global_state.client, jax.process_index(), jax.process_count())
     if not is_first():

@@ -11,6 +11,7 @@ print it, or send it. The figures lie beside it, in figures/.
 """
 
 import dataclasses
+import os
 from pathlib import Path
 
 from jaxinv import report
@@ -23,11 +24,13 @@ from jaxinv.studies.experiment import Experiment, setting
 class ReportConfig(WorkConfig):
     """Settings of a report."""
 
-    workdir: str = setting("results", "Folder of the runs to report on.")
+    workdir: str = setting("results", "Folder of the runs to report on.", is_path=True)
     dataset: tuple[str, ...] | None = setting(
         None, "Only runs on these datasets, a comma list. By default all."
     )
-    out: str | None = setting(None, "The page. By default <workdir>/report/index.html.")
+    out: str | None = setting(
+        None, "The page. By default <workdir>/report/index.html.", is_path=True
+    )
     formats: tuple[str, ...] = setting(
         tuple(report.FORMATS),
         f"Of the figures beside the page, some of {', '.join(report.FORMATS)}; empty for none.",
@@ -41,8 +44,8 @@ def run(config: ReportConfig) -> list[dict[str, str]]:
     for name in formats:
         if name not in report.FORMATS:
             raise UsageError(f"formats={name}: expected some of {', '.join(report.FORMATS)}.")
-    path = Path(config.out or Path(config.workdir, "report", "index.html")).expanduser()
-    if path.is_dir():
+    path = Path(config.out or Path(config.workdir, "report", "index.html"))
+    if os.path.isdir(path):  # Path's would raise where a name is too long
         raise UsageError(f"out={path}: is a folder; expected the name of an HTML file.")
     found = report.read(config.workdir, config.dataset)
     written = report.write(found, path, formats=formats)

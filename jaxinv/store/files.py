@@ -4,6 +4,7 @@ The standard library.
 """
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -13,12 +14,52 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from jaxinv.errors import UserError
+from jaxinv.errors import UsageError, UserError
 from jaxinv.machine import hosts
 from jaxinv.store import locks
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.tmp")
 _DEEPEST = 2  # folders of the work folder that files are written into
+
+
+def expanded(argument: str, path: str | os.PathLike[str]) -> str:
+    """Returns a path with `~` or `~name` at its beginning replaced by that home folder.
+
+    Args:
+      argument: whose value the path is, for the error.
+      path: as a user writes it.
+
+    Raises:
+      UsageError: there is no such home, or no path can be so.
+    """
+    text = os.fspath(path)
+    if "\0" in text:
+        raise UsageError(f"{argument}={text}: expected a path, which has no null character.")
+    found = os.path.expanduser(text)
+    if text.startswith("~") and found == text:
+        raise UsageError(
+            f"{argument}={text}: there is no such home folder; expected a path, as ./{text} for a "
+            "folder of this name."
+        )
+    return found
+
+
+def check_writable(workdir: str | os.PathLike[str]) -> None:
+    """Refuses a folder that cannot be made or written, as far as that shows without trying it.
+
+    Raises:
+      UserError: nothing can be written there.
+    """
+    try:
+        folder = os.path.abspath(workdir)
+        while not os.path.lexists(folder) and folder != os.path.dirname(folder):
+            folder = os.path.dirname(folder)
+        if not os.path.isdir(folder):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:  # also where this process's own folder is gone
+        raise UserError(f"workdir={workdir} cannot be written: {reason(error)}.") from error
 
 
 def ensure_writable(workdir: str | os.PathLike[str]) -> None:

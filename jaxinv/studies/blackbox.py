@@ -24,6 +24,7 @@ from jaxinv.attacks import registry
 from jaxinv.attacks.attack import Attack, EdgeKnown, QueriesKnown
 from jaxinv.attacks.blackbox import paper
 from jaxinv.attacks.learned import inverse, maps
+from jaxinv.inputs import data
 from jaxinv.look.charts import queries, style
 from jaxinv.studies import attacked, runs
 from jaxinv.studies.config import SURROGATES, AttackConfig
@@ -59,9 +60,8 @@ class BlackboxConfig(AttackConfig):
 
 def run(config: BlackboxConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet, one after another; returns all records with their `path`."""
-    for number in config.num_queries or ():
-        _attack_within(config, number)
-    scene = runs.load(config)
+    runs.begin(config)
+    scene = runs.load(config, prepare(config))
     budgets: tuple[int | None, ...] = config.num_queries or (None,)
     attacks = [
         partial(_run_one, config, scene, cut, number)
@@ -73,6 +73,13 @@ def run(config: BlackboxConfig) -> list[dict[str, Any]]:
         style.save(path, queries.figure(finished, title=_title(finished[0])))
         print(f"Quality against queries: {path}")
     return finished
+
+
+def prepare(config: BlackboxConfig, dataset: data.Dataset | None = None) -> runs.Plan:
+    """Returns what is attacked, once the budgets are checked; see `runs.plan`."""
+    for number in config.num_queries or ():
+        _attack_within(config, number)
+    return runs.plan(config, dataset)
 
 
 def _run_one(
@@ -129,4 +136,4 @@ def _title(record: dict[str, Any]) -> str:
     )
 
 
-EXPERIMENT = Experiment("blackbox", BlackboxConfig, run, __doc__)
+EXPERIMENT = Experiment("blackbox", BlackboxConfig, run, __doc__, check=prepare)

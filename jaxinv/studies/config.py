@@ -1,22 +1,30 @@
 """Settings that mean the same in every experiment. Their texts stand here once."""
 
 import dataclasses
-import os
 from typing import Any, ClassVar
 
-from jaxinv.studies.experiment import setting
+from jaxinv.store import files
+from jaxinv.studies.experiment import setting, settings_of
 
 SURROGATES = ("attacker", "same")
 
 
 @dataclasses.dataclass(frozen=True)
 class WorkConfig:
-    """Folder of results; ~ is the home folder."""
+    """Folder of results; in paths, ~ is the home folder.
 
-    workdir: str = setting("results", "Folder for records and pictures.")
+    Raises:
+      UsageError: a path begins with ~, and there is no such home.
+    """
+
+    workdir: str = setting("results", "Folder for records and pictures.", is_path=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "workdir", os.path.expanduser(self.workdir))
+        kind: type = type(self)
+        for each in settings_of(kind).values():
+            path = getattr(self, each.name)
+            if each.is_path and path is not None:
+                object.__setattr__(self, each.name, files.expanded(each.name, path))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +32,9 @@ class PlacesConfig(WorkConfig):
     """Folders of data and results, and the seed."""
 
     data_dir: str | None = setting(
-        None, "Folder of prepared TFDS datasets; by default TFDS_DATA_DIR, then TFDS's own folder."
+        None,
+        "Folder of prepared TFDS datasets; by default TFDS_DATA_DIR, then TFDS's own folder.",
+        is_path=True,
     )
     seed: int = setting(0, "Seed of all randomness of this run.", least=0, most=2**32 - 1)
 
@@ -78,6 +88,7 @@ class AttackConfig(CutsConfig):
         None,
         "Trained target, as train_target writes it; by default the one that ships with jaxinv, "
         "else the newest in --workdir, else one is trained.",
+        is_path=True,
     )
     surrogate: str = setting(
         "attacker",

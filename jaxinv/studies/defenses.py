@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from jaxinv.constants.verdicts import SAFE_REID, SAFE_SSIM
+from jaxinv.inputs import data
 from jaxinv.look.charts import style, tradeoff
 from jaxinv.studies import evaluation, runs
 from jaxinv.studies.defended import choices, verdict
@@ -35,8 +36,9 @@ from jaxinv.studies.experiment import Experiment
 
 def run(config: DefenseConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet and returns all records with their `path`."""
-    chosen = choices.choices(config)
-    scene = runs.load(config)
+    runs.begin(config)
+    plan, chosen = prepare(config)
+    scene = runs.load(config, plan)
     defended = [
         Deployment(config, scene, cut, choice)
         for cut, choice in itertools.product(scene.cuts, chosen)
@@ -56,6 +58,14 @@ def run(config: DefenseConfig) -> list[dict[str, Any]]:
     _draw(config, scene, attackers, finished)
     print(protection_table(finished))
     return finished
+
+
+def prepare(
+    config: DefenseConfig, dataset: data.Dataset | None = None
+) -> tuple[runs.Plan, list[choices.DefenseChoice]]:
+    """Returns what is attacked, and the defences; see `runs.plan` and `choices.choices`."""
+    chosen = choices.choices(config)
+    return runs.plan(config, dataset), chosen
 
 
 # --- Tables and pictures ------------------------------------------------------------------------
@@ -127,4 +137,4 @@ def _title(record: dict[str, Any], name: str) -> str:
     )
 
 
-EXPERIMENT = Experiment(choices.EXPERIMENT, DefenseConfig, run, __doc__)
+EXPERIMENT = Experiment(choices.EXPERIMENT, DefenseConfig, run, __doc__, check=prepare)

@@ -19,7 +19,6 @@ import functools
 import importlib
 import importlib.util
 import inspect
-import math
 import textwrap
 import types
 import typing
@@ -30,6 +29,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from absl import flags
 
 from jaxinv.errors import UsageError
+from jaxinv.studies import spelling
 
 MODULES = {
     "whitebox": "jaxinv.studies.whitebox",
@@ -46,7 +46,6 @@ MODULES = {
 """Name -> module. A module has an `EXPERIMENT`, and its docstring describes it."""
 
 _NOT_REPEATED = ("workdir", "data_dir", "rerun", "multihost")  # of this machine, not of the run
-_MOST = 2**31 - 1
 
 ConfigT = TypeVar("ConfigT")
 
@@ -62,6 +61,7 @@ class Setting(NamedTuple):
       least, most: the range of a number; None is the kind's own.
       choices: allowed texts; None if any is.
       may_be_empty: whether a tuple may have no items.
+      is_path: whether it is one; `~` at its beginning is the home folder.
       shared: whether several experiments have it.
     """
 
@@ -74,6 +74,7 @@ class Setting(NamedTuple):
     most: float | None
     choices: Sequence[str] | None
     may_be_empty: bool
+    is_path: bool
     shared: bool
 
 
@@ -85,6 +86,7 @@ def setting(
     most: float | None = None,
     choices: Sequence[str] | None = None,
     may_be_empty: bool = False,
+    is_path: bool = False,
 ) -> Any:
     """Returns a dataclass field that knows its flag; see `Setting` for the arguments.
 
@@ -96,6 +98,7 @@ def setting(
         "most": most,
         "choices": choices,
         "may_be_empty": may_be_empty,
+        "is_path": is_path,
     }
     return dataclasses.field(default=default, metadata=known)
 
@@ -143,6 +146,8 @@ class Experiment(Generic[ConfigT]):
         `path`; the last path is printed.
       description: for people; its first line is a summary.
       joins_cuts: whether it weighs cuts against each other, so that a sweep keeps them together.
+      check: takes a `Config` and a dataset that is loaded already, and refuses what `run` would
+        refuse; it trains and writes nothing, and starts no device. Sweeps ask it of each run.
     """
 
     name: str
@@ -150,6 +155,7 @@ class Experiment(Generic[ConfigT]):
     run: Callable[[ConfigT], Sequence[Mapping[str, Any]]]
     description: str
     joins_cuts: bool = False
+    check: Callable[[ConfigT, Any], object] | None = None
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -161,7 +167,7 @@ class Experiment(Generic[ConfigT]):
         """Returns absl flags for all settings, which nothing else shares."""
         values = flags.FlagValues()
         for each in self.settings.values():
-            _define(values, each)
+            spelling.define(values, each)
         return values
 
     def config(self, values: flags.FlagValues) -> ConfigT:
@@ -218,69 +224,9 @@ def spelled(config: Any, kind: type | None = None, **given: Any) -> dict[str, st
         value = given.get(name, getattr(config, name))
         told = name in given or value != each.default
         if name not in _NOT_REPEATED and value is not None and told:
-            found[name] = text_of(value)
+            found[name] = spelling.text_of(value)
     first = [name for name in given if name in found]
     return {name: found[name] for name in dict.fromkeys([*first, *found])}
-
-
-def text_of(value: Any) -> str:
-    """Returns a setting's value as a flag spells it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-# --- Flags ----------------------------------------------------------------------------------------
-
-
-class _List(flags.ListParser):
-    """Reads texts or whole numbers with commas between."""
-
-    def __init__(self, each: Setting):
-        super().__init__()
-        self._numbers, self._may_be_empty = each.kind is int, each.may_be_empty
-        self._wanted = "expected positive numbers" if self._numbers else "expected names"
-
-    def parse(self, argument: Any) -> list[Any]:
-        parts = [part.strip() for part in super().parse(argument)]
-        if not parts and self._may_be_empty:
-            return []
-        if not all(parts) or not parts:
-            raise ValueError(f"{self._wanted}, one or several with commas between")
-        if not self._numbers:
-            return parts
-        if not all(
-            part.isascii() and part.isdecimal() and 0 < int(part) <= _MOST for part in parts
-        ):
-            raise ValueError(f"{self._wanted} below 2^31, one or several with commas between")
-        return list(dict.fromkeys(map(int, parts)))
-
-
-def _define(values: flags.FlagValues, each: Setting) -> None:
-    """Defines the flag of a setting."""
-    name, default, text = each.name, each.default, each.text
-    if each.many:
-        written = None if default is None else text_of(default)
-        serializer = flags.CsvListSerializer(",")
-        flags.DEFINE(_List(each), name, written, text, values, serializer)
-    elif each.kind is bool:
-        flags.DEFINE_boolean(name, default, text, values)
-    elif each.kind is int:
-        least = 1 if each.least is None else int(each.least)
-        most = _MOST if each.most is None else int(each.most)
-        flags.DEFINE_integer(name, default, text, least, most, values)
-    elif each.kind is float:
-        flags.DEFINE_float(name, default, text, each.least, each.most, values)
-        flags.register_validator(
-            name,
-            lambda value: value is None or math.isfinite(value),
-            "expected a finite number",
-            values,
-        )
-    elif each.choices is not None:
-        flags.DEFINE_enum(name, default, each.choices, text, values)
-    else:
-        flags.DEFINE_string(name, default, text, values)
 
 
 def _describe(each: Setting) -> str:
@@ -290,6 +236,6 @@ def _describe(each: Setting) -> str:
         head += f"={'|'.join(each.choices)}"
     text = each.text
     if each.default is not None:
-        text += f" (default: {text_of(each.default)})"
+        text += f" (default: {spelling.text_of(each.default)})"
     indent = " " * 8
     return f"{head}\n{textwrap.fill(text, 92, initial_indent=indent, subsequent_indent=indent)}"

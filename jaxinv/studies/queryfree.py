@@ -60,7 +60,8 @@ class QueryfreeConfig(AttackConfig):
 
 def run(config: QueryfreeConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet, cut by cut, and returns all records with their `path`."""
-    scene = runs.load(config)
+    runs.begin(config)
+    scene = runs.load(config, runs.plan(config))
     attacks = [partial(_run_cut, config, scene, cut) for cut in scene.cuts]
     finished = runs.run_all(EXPERIMENT.name, config, scene, attacks)
     if len(finished) > 1:
@@ -115,4 +116,4 @@ def _attack(
     return attacked.outcome(attack, found, config.surrogate, **fields)
 
 
-EXPERIMENT = Experiment("queryfree", QueryfreeConfig, run, __doc__)
+EXPERIMENT = Experiment("queryfree", QueryfreeConfig, run, __doc__, check=runs.plan)

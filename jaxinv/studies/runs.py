@@ -15,13 +15,27 @@ import numpy as np
 from jaxinv.defenses import NONE, Defense
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
-from jaxinv.machine import environment, hosts, source
-from jaxinv.networks import Network
+from jaxinv.machine import devices, environment, hosts, source
+from jaxinv.networks import Network, for_images
 from jaxinv.store import files, locks, records
 from jaxinv.studies import evaluation
 from jaxinv.studies import experiment as experiments
-from jaxinv.studies.config import AttackConfig, CutsConfig
+from jaxinv.studies.config import AttackConfig, CutsConfig, WorkConfig
 from jaxinv.training import targets
+
+
+class Plan(NamedTuple):
+    """Data, network and cuts of an experiment, before there is a target.
+
+    Attributes:
+      dataset: has the images.
+      network: takes them.
+      cuts: names of the layers to cut at, in order.
+    """
+
+    dataset: data.Dataset
+    network: Network
+    cuts: list[str]
 
 
 class Scene(NamedTuple):
@@ -77,25 +91,58 @@ class Outcome(NamedTuple):
 _MEASURES = ("jaxinv.measures.quality", "jaxinv.measures.linkage", "jaxinv.measures.intervals")
 
 
-def load(config: CutsConfig) -> Scene:
-    """Finds data, target and cuts, and says on stdout what people should know of them.
+def begin(config: WorkConfig) -> None:
+    """Checks what needs no data: the work folder, which is not made yet, and the devices.
+
+    Raises:
+      UserError: nothing can be written there, or no device starts.
+    """
+    files.check_writable(config.workdir)
+    devices.start()
+
+
+def plan(config: CutsConfig, dataset: data.Dataset | None = None) -> Plan:
+    """Finds data and cuts; trains and writes nothing, and starts no device.
+
+    Args:
+      config: settings.
+      dataset: the data, if they are loaded already.
 
     Raises:
       UserError: something is missing or unknown; the message names the argument.
     """
-    hosts.first(lambda: files.ensure_writable(config.workdir))
-    dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
-    checkpoint = None
+    if dataset is None:
+        dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
     if isinstance(config, AttackConfig):
         check_images(config.num_images, len(dataset.test))
+    network = for_images(dataset.image_shape, dataset.num_classes)
+    return Plan(dataset, network, resolve_splits(config.split, network))
+
+
+def load(config: CutsConfig, planned: Plan | None = None) -> Scene:
+    """Finds data, target and cuts, and says on stdout what people should know of them.
+
+    Args:
+      config: settings.
+      planned: what `plan` has found; by default it is asked.
+
+    Raises:
+      UserError: something is missing or unknown; the message names the argument.
+    """
+    begin(config)
+    dataset, _, cuts = planned or plan(config)
+    checkpoint = None
+    if isinstance(config, AttackConfig):
+        checkpoint = config.checkpoint
         if len(dataset.test) < config.usual_images and config.num_images is None:
             print(
                 f"The test split has {len(dataset.test)} images, fewer than the usual "
                 f"{config.usual_images}: all are attacked."
             )
-        checkpoint = config.checkpoint
-    target = targets.find(dataset, config.workdir, checkpoint=checkpoint, announce=print)
-    cuts = resolve_splits(config.split, target.network)
+    target = None if checkpoint is None else targets.load(checkpoint, dataset)
+    hosts.first(lambda: files.ensure_writable(config.workdir))
+    if target is None:
+        target = targets.find(dataset, config.workdir, announce=print)
     return Scene(dataset, target, targets.test_accuracy(target, dataset), cuts)
 
 

@@ -22,15 +22,17 @@ from typing import Any
 import jax
 
 from jaxinv.errors import UsageError
+from jaxinv.inputs import data
 from jaxinv.look.charts import style, throughput
 from jaxinv.machine import devices, environment, hosts
-from jaxinv.store import records
+from jaxinv.store import files, records
 from jaxinv.studies import runs
 from jaxinv.studies.benchmark import reference, timing
 from jaxinv.studies.benchmark.flops import MatrixPeak
 from jaxinv.studies.benchmark.works import METHODS, WHITEBOX, works
 from jaxinv.studies.config import CutsConfig
-from jaxinv.studies.experiment import Experiment, setting, text_of
+from jaxinv.studies.experiment import Experiment, setting
+from jaxinv.studies.spelling import text_of
 
 NAME = "benchmark"
 FIGURE_NAME = "benchmark.png"
@@ -75,16 +77,18 @@ class BenchmarkConfig(CutsConfig):
 
 def run(config: BenchmarkConfig) -> list[dict[str, Any]]:
     """Times everything, or reads what was timed before; returns the record with its `path`."""
-    methods = _checked_methods(config)
-    counts = _counts("devices", config.devices)
-    asked = None if config.batch is None else _counts("batch", config.batch)
-    if hosts.count() > 1:
-        raise UsageError("multihost=true: a benchmark is of one process.")
+    files.check_writable(config.workdir)
+    plan, methods, batches, counts = prepare(config)
     available = _provide(max(counts))
     if max(counts) > available:
         raise UsageError(f"devices={max(counts)}: there are {available}.")
-    scene = runs.load(config)
-    batches = _batches(asked, max(counts), len(scene.dataset.test))
+    scene = runs.load(config, plan)
+    if config.batch is None and batches != list(_USUAL_BATCHES):
+        print(
+            f"The test split has {len(plan.dataset.test)} images, fewer than the usual "
+            f"{max(_USUAL_BATCHES)} on each of {max(counts)} device(s): batches are of "
+            f"{text_of(tuple(batches))}."
+        )
     facts = environment.facts()
     identity = {
         "cuts": scene.cuts,
@@ -127,6 +131,24 @@ def run(config: BenchmarkConfig) -> list[dict[str, Any]]:
     )
     print(*table(record), sep="\n", flush=True)
     return [record]
+
+
+def prepare(
+    config: BenchmarkConfig, dataset: data.Dataset | None = None
+) -> tuple[runs.Plan, list[str], list[int], list[int]]:
+    """Returns what is timed: data and cuts, methods, batches and numbers of devices.
+
+    Raises:
+      UserError: something is missing, unknown or too much; the message names the argument.
+    """
+    methods = _checked_methods(config)
+    counts = _counts("devices", config.devices)
+    asked = None if config.batch is None else _counts("batch", config.batch)
+    if hosts.count() > 1:
+        raise UsageError("multihost=true: a benchmark is of one process.")
+    plan = runs.plan(config, dataset)
+    batches = _batches(asked, max(counts), len(plan.dataset.test))
+    return plan, methods, batches, counts
 
 
 def _measure(
@@ -206,14 +228,8 @@ def _batches(asked: list[int] | None, devices: int, available: int) -> list[int]
     Raises:
       UsageError: it has fewer images.
     """
-    found, most = asked or list(_USUAL_BATCHES), available // devices
-    if asked is None and 0 < most < max(found):
-        found = sorted({min(size, most) for size in found})
-        print(
-            f"The test split has {available} images, fewer than the usual "
-            f"{max(_USUAL_BATCHES)} on each of {devices} device(s): batches are of "
-            f"{text_of(tuple(found))}."
-        )
+    most = available // devices
+    found = asked or sorted({min(size, most) or 1 for size in _USUAL_BATCHES})
     if max(found) > most:
         raise UsageError(
             f"batch={max(found)}: on {devices} device(s); the test split has {available} images."
@@ -230,6 +246,7 @@ def _provide(count: int) -> int:
     if count > 1 and not divided:
         with contextlib.suppress(RuntimeError):  # it is in use
             jax.config.update("jax_num_cpu_devices", count)
+    devices.start()
     return jax.local_device_count()
 
 
@@ -299,4 +316,4 @@ def _pad(text: str, width: int) -> str:
     return text.ljust(-width) if width < 0 else text.rjust(width)
 
 
-EXPERIMENT = Experiment(NAME, BenchmarkConfig, run, __doc__)
+EXPERIMENT = Experiment(NAME, BenchmarkConfig, run, __doc__, check=prepare)

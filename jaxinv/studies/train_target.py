@@ -9,7 +9,9 @@ import dataclasses
 from typing import Any
 
 from jaxinv.inputs import data
+from jaxinv.networks import for_images
 from jaxinv.store import files, records
+from jaxinv.studies import runs
 from jaxinv.studies.config import DataConfig
 from jaxinv.studies.experiment import Experiment, setting
 from jaxinv.training import recipes, targets
@@ -26,8 +28,9 @@ class TrainingConfig(DataConfig):
 
 def run(config: TrainingConfig) -> list[dict[str, Any]]:
     """Trains the target, if it is not trained yet; returns its record with its `path`."""
+    runs.begin(config)
+    dataset = prepare(config)
     files.ensure_writable(config.workdir)
-    dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
     names = ("epochs", "batch_size", "learning_rate")
     given = {name: value for name in names if (value := getattr(config, name)) is not None}
     recipe = dataclasses.replace(recipes.default_recipe(dataset), seed=config.seed, **given)
@@ -38,4 +41,16 @@ def run(config: TrainingConfig) -> list[dict[str, Any]]:
     return [{**record.fields, "path": str(path)}]
 
 
-EXPERIMENT = Experiment("train_target", TrainingConfig, run, __doc__)
+def prepare(config: TrainingConfig, dataset: data.Dataset | None = None) -> data.Dataset:
+    """Returns the data, once it is known that a network takes them.
+
+    Raises:
+      UserError: the data cannot be had, or no built-in network takes the images.
+    """
+    if dataset is None:
+        dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
+    for_images(dataset.image_shape, dataset.num_classes)
+    return dataset
+
+
+EXPERIMENT = Experiment("train_target", TrainingConfig, run, __doc__, check=prepare)

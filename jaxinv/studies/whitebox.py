@@ -21,6 +21,7 @@ from jaxinv.attacks.attack import Attack, EdgeKnown
 from jaxinv.attacks.learned import maps
 from jaxinv.attacks.whitebox.settings import SOLVERS
 from jaxinv.errors import UsageError
+from jaxinv.inputs import data
 from jaxinv.networks import Network
 from jaxinv.studies import attacked, runs
 from jaxinv.studies.config import SURROGATES, AttackConfig
@@ -83,10 +84,19 @@ class WhiteboxConfig(AttackConfig):
 
 def run(config: WhiteboxConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet, cut by cut, and returns all records with their `path`."""
-    scene = runs.load(config)
-    planned = {cut: _attack_on(config, scene.target.network, cut) for cut in scene.cuts}
+    runs.begin(config)
+    plan, planned = prepare(config)
+    scene = runs.load(config, plan)
     attacks = [partial(_run_cut, config, scene, cut, planned[cut]) for cut in scene.cuts]
     return runs.run_all(EXPERIMENT.name, config, scene, attacks)
+
+
+def prepare(
+    config: WhiteboxConfig, dataset: data.Dataset | None = None
+) -> tuple[runs.Plan, dict[str, Attack[EdgeKnown]]]:
+    """Returns what is attacked, and the attack at each cut; see `runs.plan`."""
+    plan = runs.plan(config, dataset)
+    return plan, {cut: _attack_on(config, plan.network, cut) for cut in plan.cuts}
 
 
 def _attack_on(config: WhiteboxConfig, network: Network, cut: str) -> Attack[EdgeKnown]:
@@ -132,4 +142,4 @@ def _attack(
     return attacked.outcome(attack, learned.invert(release), config.surrogate)
 
 
-EXPERIMENT = Experiment("whitebox", WhiteboxConfig, run, __doc__)
+EXPERIMENT = Experiment("whitebox", WhiteboxConfig, run, __doc__, check=prepare)

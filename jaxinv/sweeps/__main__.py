@@ -30,7 +30,6 @@ Environment variables:
   SBATCH_OPTIONS  more options of sbatch, as in "--account=lab --cpus-per-task=4 --mem=8G"
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -38,6 +37,7 @@ from pathlib import Path
 
 from jaxinv import sweeps
 from jaxinv.errors import UsageError
+from jaxinv.store import files
 from jaxinv.studies import cli, experiment
 from jaxinv.sweeps import grid, slurm, summary
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     settings = sweeps.Settings.from_environment()
     given = grid.parse(script, rest)
     default = str(grid.flags_of(script)["workdir"].default)
-    workdir = os.path.expanduser(given.pop("workdir", default))
+    workdir = files.expanded("workdir", given.pop("workdir", default))
     rerun = grid.values(script, "rerun", given.pop("rerun", "false")) == ["true"]
     runs = sweeps.expand(script, given)
     outcomes = sweeps.run(runs, workdir, rerun=rerun, settings=settings)

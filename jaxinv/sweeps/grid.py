@@ -18,12 +18,13 @@ import jaxinv
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.machine import environment
-from jaxinv.studies import experiment
+from jaxinv.store import files
+from jaxinv.studies import experiment, spelling
 from jaxinv.sweeps.store import Run
 
 PACKAGE = Path(jaxinv.__file__).parent
 OF_THE_SWEEP = ("workdir", "rerun")  # the same for all runs, and no part of their names
-_ONE_VALUE = ("data_dir", *OF_THE_SWEEP)  # a comma in it is one in a path
+_ONE_VALUE = ("data_dir", "reference", *OF_THE_SWEEP)  # a comma in it is one of a path or command
 
 
 def parse(script: str, arguments: Sequence[str]) -> dict[str, str]:
@@ -34,7 +35,12 @@ def parse(script: str, arguments: Sequence[str]) -> dict[str, str]:
     """
     known = flags_of(script)
     given: dict[str, str] = {}
-    rest = list(arguments)
+    try:
+        rest = known.read_flags_from_files(list(arguments))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--flagfile: no text ({error}).") from error
+    except flags.Error as error:
+        raise UsageError(" ".join(str(error).split())) from error
     while rest:
         token = rest.pop(0)
         name, equals, text = token.lstrip("-").partition("=")
@@ -71,7 +77,7 @@ def expand(script: str, given: Mapping[str, str]) -> list[Run]:
     """
     from jaxinv.studies.runs import check_images  # imports JAX
 
-    known = flags_of(script)
+    found, known = experiment.find(script), flags_of(script)
     for name in OF_THE_SWEEP:
         if name in given:
             raise UsageError(f"{name}={given[name]}: is one for the whole sweep.")
@@ -93,6 +99,8 @@ def expand(script: str, given: Mapping[str, str]) -> list[Run]:
                 inputs["target"] = targets[chosen.get("checkpoint", "")]
             if "dataset" in given:
                 chosen["dataset"] = name
+            if found.check is not None:
+                found.check(_config(script, chosen), dataset)
             runs.append(Run(script, chosen, inputs))
     return list({run.name: run for run in runs}.values())
 
@@ -106,14 +114,16 @@ def values(script: str, name: str, text: str) -> list[str]:
     known = flags_of(script)
     found_ = experiment.find(script)
     is_list = name in known and found_.settings[name].many
-    is_whole = is_list and (name != "split" or found_.joins_cuts)
+    if is_list:
+        parts = _parsed(known, name, text)
+        several = name == "split" and not found_.joins_cuts
+        return list(dict.fromkeys(parts or [""])) if several else [text.strip()]
     found = []
-    for one in [text] if is_whole or name in _ONE_VALUE else text.split(","):
-        value = _parsed(known, name, one.strip())
-        if is_list:
-            found.append(one.strip())
-        else:
-            found.append(str(value).lower() if known[name].boolean else str(value))
+    for one in [text] if name in _ONE_VALUE else text.split(","):
+        value = _parsed(known, name, one)
+        if name in known and found_.settings[name].is_path:
+            value = files.expanded(name, value)
+        found.append(spelling.text_of(value))
     return list(dict.fromkeys(found))
 
 
@@ -137,6 +147,18 @@ def _parsed(known: flags.FlagValues, name: str, text: str) -> Any:
         if name not in known:  # absl's own, or none at all
             raise UsageError(f"--{name}: there is no such flag.")
         return known[name].value
+    except flags.Error as error:
+        raise UsageError(" ".join(str(error).split())) from error
+    finally:
+        known.unparse_flags()
+
+
+def _config(script: str, given: Mapping[str, str]) -> Any:
+    """Returns the configuration of a run."""
+    found, known = experiment.find(script), flags_of(script)
+    try:
+        known(["sweep", *(f"--{name}={text}" for name, text in given.items())])
+        return found.config(known)
     except flags.Error as error:
         raise UsageError(" ".join(str(error).split())) from error
     finally:

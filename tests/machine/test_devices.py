@@ -16,6 +16,7 @@ from jax.tree_util import Partial
 from jaxinv import defenses, networks
 from jaxinv.attacks.whitebox import rmle as whitebox
 from jaxinv.attacks.whitebox.settings import RmleSettings
+from jaxinv.errors import UsageError, UserError
 from jaxinv.machine import devices
 from jaxinv.measures import linkage, quality
 from jaxinv.networks import max_pool
@@ -148,6 +149,34 @@ def test_four_devices_have_the_numbers_of_one():
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    ("given", "fault", "told"),
+    [
+        ("cuda", AssertionError(), "here; expected cpu, or nothing"),
+        ("tpu,cpu", RuntimeError("no tpu\n(set JAX_PLATFORMS='' to choose)"), "here (no tpu"),
+        (
+            "none such",
+            RuntimeError("Backend 'x' is not known (set JAX_PLATFORMS='')"),
+            "not known)",
+        ),
+    ],
+)
+def test_a_platform_that_is_not_here_is_one_line(monkeypatch, given, fault, told):
+    def refuse():
+        raise fault
+
+    monkeypatch.setattr(jax, "devices", refuse)
+    monkeypatch.setenv("JAX_PLATFORMS", given)
+    with pytest.raises(UsageError, match="^JAX_PLATFORMS=") as caught:
+        devices.start()
+    message = str(caught.value)
+    assert message.startswith(f"JAX_PLATFORMS={given}: there is no such device here")
+    assert told in message and "\n" not in message and "set JAX_PLATFORMS" not in message
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    with pytest.raises(UserError, match="JAX starts no device"):
+        devices.start()
 
 
 def test_devices_share_what_divides():

@@ -98,7 +98,8 @@ def study(scene, monkeypatch, tmp_path):
         path = tmp_path / "defenses" / record["config_hash"] / "record.json"
         return {**record, "path": str(path)}
 
-    monkeypatch.setattr(runs, "load", lambda config: scene)
+    monkeypatch.setattr(runs, "plan", lambda config, dataset: None)
+    monkeypatch.setattr(runs, "load", lambda config, plan: scene)
     monkeypatch.setattr(defended_run, "run_one", attack)
     monkeypatch.setattr(accuracy, "judge_of", lambda config, scene: None)
     monkeypatch.setattr(options, "TABLE", ("", lambda record: ""))

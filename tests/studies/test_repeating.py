@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import shlex
 from types import SimpleNamespace
 
@@ -74,7 +75,8 @@ def quick(monkeypatch, tmp_path):
         quick.listing.unlink(missing_ok=True)
         with contextlib.redirect_stdout(io.StringIO()):
             cli.main(name, flags, name)
-        return quick.listing.read_text().splitlines()
+        noted = map(json.loads, quick.listing.read_text().splitlines())
+        return list(dict.fromkeys(noted))  # the last one is noted twice
 
     quick.run = run
     return quick

@@ -1,6 +1,7 @@
 """What the scripts that attack have in common, without a script: flags, and runs done once."""
 
 import dataclasses
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -153,7 +154,7 @@ def test_a_sweep_is_told_of_records_that_are_made_or_read(tmp_path, scene, monke
     monkeypatch.setenv("JAXINV_RECORDS", str(listing))
     second = run(scene, config, attack, cut="conv1")["path"]
     assert run(scene, config, attack)["path"] == first
-    assert listing.read_text().splitlines() == [second, first]
+    assert [json.loads(line) for line in listing.read_text().splitlines()] == [second, first]
 
 
 def test_a_record_has_what_every_attack_has(tmp_path, scene):

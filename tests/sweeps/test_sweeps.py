@@ -338,7 +338,7 @@ MISTAKES = {
     "not finite": ("fake", {"sleep": "1,nan"}, "sleep"),
     "no such split": ("fake", {"split": "conv1,rellu2"}, "did you mean relu2"),
     "no split": ("fake", {"split": ""}, "split=: no such layer"),
-    "a comma too many": ("fake", {"split": "conv1,"}, "split=: no such layer"),
+    "a comma too many": ("fake", {"split": "conv1,"}, "split=conv1,: expected names"),
     "too many images": ("fake", {"num_images": "4,1001"}, "1000 images"),
     "no such dataset": ("fake", {"dataset": "mnist_5k,mnits"}, "mnits"),
     "of the sweep": ("fake", {"workdir": "here"}, "^workdir=here"),

@@ -26,6 +26,7 @@ from jaxinv.attacks.whitebox import rmle
 from jaxinv.attacks.whitebox.rmle import StagedAttack
 from jaxinv.attacks.whitebox.stage import Stage
 from jaxinv.errors import UsageError
+from jaxinv.inputs import data
 from jaxinv.look.charts import convergence, style
 from jaxinv.machine import environment, hosts
 from jaxinv.networks import Network
@@ -69,8 +70,9 @@ class ConvergenceConfig(AttackConfig):
 
 def run(config: ConvergenceConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet, cut by cut, and returns all records with their `path`."""
-    methods = resolve_methods(config.method)
-    scene = runs.load(config)
+    runs.begin(config)
+    plan, methods = prepare(config)
+    scene = runs.load(config, plan)
     print(
         f"{scene.dataset.name} ({scene.dataset.source}), {scene.num_images(config)} test images, "
         f"target {scene.target.source}, {environment.facts()['device']}"
@@ -82,6 +84,14 @@ def run(config: ConvergenceConfig) -> list[dict[str, Any]]:
         print(*table_rows(record), sep="\n", flush=True)
         finished.append(record)
     return finished
+
+
+def prepare(
+    config: ConvergenceConfig, dataset: data.Dataset | None = None
+) -> tuple[runs.Plan, tuple[str, ...]]:
+    """Returns what is attacked, and the methods; see `runs.plan` and `resolve_methods`."""
+    methods = resolve_methods(config.method)
+    return runs.plan(config, dataset), methods
 
 
 def resolve_methods(names: Sequence[str]) -> tuple[str, ...]:
@@ -245,4 +255,4 @@ def table_rows(record: dict[str, Any]) -> list[str]:
     return rows
 
 
-EXPERIMENT = Experiment(NAME, ConvergenceConfig, run, __doc__)
+EXPERIMENT = Experiment(NAME, ConvergenceConfig, run, __doc__, check=prepare)

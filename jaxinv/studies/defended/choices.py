@@ -9,6 +9,7 @@ from jaxinv.attacks import registry
 from jaxinv.constants.threats import THREATS
 from jaxinv.defenses import MECHANISMS, SITES, Defense, Mechanism, clipped_gaussian
 from jaxinv.errors import UsageError
+from jaxinv.studies import spelling
 from jaxinv.studies.config import SURROGATES, AttackConfig, number_of_images
 from jaxinv.studies.experiment import setting
 from jaxinv.training import retraining
@@ -140,7 +141,7 @@ def _check(name: str, values: Sequence[str], allowed: Sequence[str]) -> None:
 def _level(text: str, count: int) -> tuple[float, ...]:
     parts = text.strip().split("+")
     try:
-        numbers = tuple(float(part) for part in parts)
+        numbers = tuple(spelling.number(part) for part in parts)
     except ValueError:
         numbers = ()
     if len(numbers) != count:

@@ -37,4 +37,6 @@ def run(config: PartitionConfig) -> list[dict[str, Any]]:
     return [record]
 
 
-EXPERIMENT = Experiment(study.NAME, PartitionConfig, run, __doc__, joins_cuts=True)
+EXPERIMENT = Experiment(
+    study.NAME, PartitionConfig, run, __doc__, joins_cuts=True, check=study.prepare
+)

@@ -42,6 +42,7 @@ class PartitionConfig(AttackConfig):
     profile: str = setting(
         "phone-wifi",
         f"Device and network: {', '.join(profiles.names())}, or a file of one's own, .toml.",
+        is_path=True,
     )
     min_accuracy: float | None = setting(
         None,

@@ -8,6 +8,7 @@ from typing import Any
 from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
 from jaxinv.constants.verdicts import SAFE_REID, SAFE_SSIM
 from jaxinv.defenses import NONE
+from jaxinv.inputs import data
 from jaxinv.look.charts import choices as choices_chart
 from jaxinv.look.charts import costs as costs_chart
 from jaxinv.look.charts import style
@@ -17,6 +18,7 @@ from jaxinv.store import records
 from jaxinv.store.fields import UNKNOWN
 from jaxinv.store.record import AttackRecord
 from jaxinv.studies import runs
+from jaxinv.studies.defended.choices import DefenseChoice
 from jaxinv.studies.partition import limits
 from jaxinv.studies.partition import options as _options
 from jaxinv.studies.partition.options import Option, PartitionConfig, plain
@@ -37,9 +39,9 @@ def run(config: PartitionConfig) -> dict[str, Any]:
     Raises:
       UserError: something is missing, unknown or out of range; the message names the argument.
     """
-    profile = profiles.load(config.profile)
-    chosen = _options.choices(config)
-    scene = runs.load(config)
+    runs.begin(config)
+    plan, profile, chosen = prepare(config)
+    scene = runs.load(config, plan)
     flags = runs.flags_of(config, scene)
     number = scene.num_images(config)
     config = dataclasses.replace(config, num_images=number)  # of attacks, too
@@ -80,6 +82,14 @@ def run(config: PartitionConfig) -> dict[str, Any]:
         flags=flags,
         decided_by=DECIDED_BY,
     )
+
+
+def prepare(
+    config: PartitionConfig, dataset: data.Dataset | None = None
+) -> tuple[runs.Plan, profiles.Profile, list[DefenseChoice]]:
+    """Returns what is weighed: data and cuts, the device, and the defences; see `runs.plan`."""
+    profile, chosen = profiles.load(config.profile), _options.choices(config)
+    return runs.plan(config, dataset), profile, chosen
 
 
 def _defaults(
