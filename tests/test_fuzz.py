@@ -164,12 +164,16 @@ def test_a_work_folder_that_cannot_be_written_is_told_before_data_are_read(
 
 def test_a_sweep_of_any_flags_is_a_grid_or_gets_one_line(no_compute):
     known = sorted(set(grid.flags_of("whitebox")) - set(OF_THE_MACHINE))
-    few_values = st.lists(VALUES, min_size=1, max_size=3).map(",".join)
-    named = st.tuples(st.sampled_from(known), few_values).map("--{0[0]}={0[1]}".format)
+    settings = experiment.find("whitebox").settings
+    named = st.sampled_from(known).flatmap(
+        lambda flag: st.lists(values(settings[flag]), min_size=1, max_size=3).map(
+            lambda texts: f"--{flag}={','.join(texts)}"
+        )
+    )
     grids = []
 
     @fuzz(150)
-    @given(st.lists(st.one_of(named, named, TEXTS), max_size=3))
+    @given(st.lists(st.one_of(named, named, st.just("--seed=0,1"), TEXTS), max_size=3))
     def check(arguments):
         try:
             grids.append(sweeps.expand("whitebox", grid.parse("whitebox", arguments)))
