@@ -1,6 +1,6 @@
 """Whatever a command line or a file holds, there is an answer or one clear line, and no traceback.
 
-The examples are the same in every run.
+The examples are the same in every run. `fuzz.py` beside this file tries as many as one likes.
 """
 
 import contextlib
@@ -10,6 +10,8 @@ import json
 from types import SimpleNamespace
 
 import fake_runs
+import fuzz_files
+import fuzz_lines
 import numpy as np
 import pytest
 from datasets import random_split, write_tfds
@@ -133,7 +135,7 @@ def test_any_command_line_is_accepted_or_gets_one_line(no_compute, name):
     safe = [f"--workdir={no_compute}"] + ["--out=page.html"] * (name == "report")
     statuses = set()
 
-    @fuzz(60)
+    @fuzz(45)
     @given(st.lists(st.one_of(*[named] * 8, bare, anything), max_size=3))
     def check(arguments):
         status, said = outcome(name, [*arguments, *safe])
@@ -184,7 +186,18 @@ def test_a_sweep_of_any_flags_is_a_grid_or_gets_one_line(no_compute):
     assert max(map(len, grids)) > 1
 
 
+def test_random_lines_of_all_experiments_and_sweeps_end_as_promised(prepared, tmp_path):
+    ended = fuzz_lines.fuzz(80, 0, tmp_path / "lines", prepared)
+    assert ended[None] > 10 and ended[2] > 10
+
+
 # --- Files ----------------------------------------------------------------------------------------
+
+
+def test_of_damaged_files_nothing_is_lost(tmp_path):
+    tried = fuzz_files.fuzz(5 * len(fuzz_files.KINDS), 0, tmp_path)
+    assert len(tried) >= len(fuzz_files.KINDS)
+
 
 JSON = st.recursive(
     st.one_of(
@@ -248,7 +261,7 @@ def test_any_file_is_a_record_or_is_set_aside(made):
     content = (folder / records.RECORD_NAME).read_bytes()
     texts = JSON.map(lambda value: json.dumps(value).encode())
 
-    @fuzz(400)
+    @fuzz(250)
     @given(st.one_of(spoilt(content), texts))
     def check(content):
         (folder / records.RECORD_NAME).write_bytes(content)
@@ -296,7 +309,7 @@ def test_any_record_that_is_read_has_a_page(made, tmp_path):
     folder, record = made
     keys = sorted(record)
 
-    @fuzz(25)
+    @fuzz(15)
     @given(st.dictionaries(st.sampled_from(keys), JSON, min_size=1, max_size=9))
     def check(values):
         (folder / records.RECORD_NAME).write_text(json.dumps(record | values))
@@ -313,7 +326,7 @@ def test_any_file_of_images_is_read_or_damaged(made):
     records.write(folder, records.read(folder).fields, images=images)
     content = path.read_bytes()
 
-    @fuzz(400)
+    @fuzz(250)
     @given(spoilt(content))
     def check(content):
         path.write_bytes(content)
@@ -329,7 +342,7 @@ def test_any_file_of_arrays_is_whole_or_damaged(tmp_path):
     checkpoints.save(path, tree, metadata={"history": "[]"})
     content, whole = path.read_bytes(), checkpoints.fingerprint(tree)
 
-    @fuzz(300)
+    @fuzz(200)
     @given(spoilt(content))
     def check(changed):
         path.write_bytes(changed)
