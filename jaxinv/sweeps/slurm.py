@@ -89,7 +89,13 @@ def execute(
 def task(folder: Path) -> int:
     """Does a run of a sweep, as the task of its array that this is; returns the exit status."""
     sweep = Sweep.read(folder)
-    run = sweep.runs[int(os.environ["SLURM_ARRAY_TASK_ID"])]
+    number = os.environ.get("SLURM_ARRAY_TASK_ID", "")
+    if not number.isdecimal() or int(number) >= len(sweep.runs):
+        raise UserError(
+            f"SLURM_ARRAY_TASK_ID={number}: expected the number of one of the {len(sweep.runs)} "
+            f"runs of {folder}."
+        )
+    run = sweep.runs[int(number)]
     sweep.forget_failure(run)
     if sweep.finished(run):
         return 0
@@ -213,8 +219,12 @@ def _find(sweep: Sweep) -> _Array | None:
         return None
     # The numbers are those of the command that submitted it, whose order may have been another.
     runs = Sweep.read(sweep.folder).runs
-    submitted = store.read_json(sweep.folder / _ARRAY_NAME).get("runs", range(len(runs)))
-    return _Array(active[0], {runs[number].name: number for number in submitted})
+    path = sweep.folder / _ARRAY_NAME
+    submitted = store.read_json(path).get("runs", range(len(runs)))
+    try:
+        return _Array(active[0], {runs[number].name: number for number in submitted})
+    except (IndexError, TypeError) as error:
+        raise UserError(f"{path} is damaged; job {active[0]} is of this sweep.") from error
 
 
 def _submit(sweep: Sweep, todo: Sequence[Run], options: Settings, lock: IO[bytes]) -> _Array:

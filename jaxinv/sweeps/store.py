@@ -116,11 +116,10 @@ class Sweep:
         try:
             paths = tuple(self.workdir / path for path in marker["records"])
             seconds = None if marker["seconds"] is None else float(marker["seconds"])
+            whole = all(records.read(path.parent) for path in paths)
         except (KeyError, TypeError, ValueError):  # damaged: the script knows what is finished
             return None
-        if not paths or not all(records.read(path.parent) for path in paths):
-            return None
-        return SweepOutcome(run, "skipped", paths, seconds)
+        return SweepOutcome(run, "skipped", paths, seconds) if paths and whole else None
 
     def known(self) -> dict[str, SweepOutcome]:
         """Finished runs by name."""
@@ -187,9 +186,9 @@ class Sweep:
         """
         content = read_json(folder / "sweep.json")
         try:
-            runs = tuple(Run(**run) for run in content["runs"])
-            return cls(runs, Path(content["workdir"]), content["rerun"])
-        except (KeyError, TypeError) as error:
+            runs = tuple(_run(**run) for run in content["runs"])
+            return cls(runs, Path(content["workdir"]), content["rerun"] is True)
+        except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{folder / 'sweep.json'} is gone, or damaged.") from error
 
     def write_failure(self, outcome: SweepOutcome) -> None:
@@ -203,6 +202,7 @@ class Sweep:
         if not found:
             return None
         seconds, reason = found.get("seconds"), str(found.get("reason", "unknown"))
+        seconds = seconds if isinstance(seconds, int | float) else None
         return SweepOutcome(run, "failed", (), seconds, self.log(run), reason)
 
     def forget_failure(self, run: Run) -> None:
@@ -211,6 +211,14 @@ class Sweep:
 
     def _failure(self, run: Run) -> Path:
         return self.folder / f"{run.name}.failed"
+
+
+def _run(script: Any, flags: Any, inputs: Any) -> Run:
+    """Returns a run that a file tells of; raises ValueError if it is none."""
+    texts = [script, *flags, *flags.values()] if isinstance(flags, dict) else [None]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(inputs, dict):
+        raise ValueError("not a run")
+    return Run(script, flags, inputs)
 
 
 def read_json(path: Path) -> dict[str, Any]:

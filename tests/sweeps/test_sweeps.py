@@ -27,6 +27,7 @@ from jaxinv.networks import cifar_cnn, lenet5
 from jaxinv.store import locks, records
 from jaxinv.studies import experiment
 from jaxinv.sweeps import grid, settings, summary
+from jaxinv.sweeps import slurm as tasks
 from jaxinv.sweeps.settings import Settings
 from jaxinv.sweeps.store import Run, Sweep, SweepOutcome
 
@@ -1002,3 +1003,49 @@ def test_a_grid_on_slurm_and_here_at_once_shares_its_runs(queue):
         done = finish(process)
         assert done.returncode == 0, done.stderr
     assert set(queue.done().values()) == {1} and len(queue.done()) == 6
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"runs": [{"script": 1, "flags": {}, "inputs": {}}]},
+        {"runs": [{"script": "whitebox", "flags": {"seed": 1}, "inputs": {}}]},
+        {"runs": [{"script": "whitebox", "flags": [], "inputs": {}}]},
+        {"runs": [{"script": "whitebox"}]},
+        {"runs": 3},
+        {},
+    ],
+)
+def test_a_damaged_list_of_runs_is_refused_in_a_line(tmp_path, content):
+    path = tmp_path / "sweep.json"
+    path.write_text(json.dumps({"workdir": "w", "rerun": False, **content}))
+    with pytest.raises(UserError) as caught:
+        Sweep.read(tmp_path)
+    assert str(caught.value) == f"{path} is gone, or damaged."
+
+
+@pytest.mark.parametrize("paths", [["a\0b/record.json"], [3], 3, [], ["nowhere/record.json"]])
+def test_a_damaged_marker_counts_for_nothing(tmp_path, paths):
+    sweep = Sweep((Run("whitebox", {"seed": "0"}, {}),), tmp_path)
+    sweep.mark(SweepOutcome(sweep.runs[0], "finished", (), 1.0))
+    (marker,) = (tmp_path / "sweeps" / "done").iterdir()
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "records": paths}))
+    assert sweep.known() == {}
+
+
+@pytest.mark.parametrize("seconds", ["long", None, [1], 2.5])
+def test_a_damaged_word_of_a_failure_is_told_all_the_same(tmp_path, seconds):
+    sweep = Sweep((Run("whitebox", {"seed": "0"}, {}),), tmp_path)
+    sweep.write_failure(SweepOutcome(sweep.runs[0], "failed", (), seconds, None, "killed"))
+    outcome = sweep.failure(sweep.runs[0])
+    assert "killed" in summary.table([outcome])
+    assert outcome.seconds == (2.5 if seconds == 2.5 else None)
+
+
+@pytest.mark.parametrize("number", ["", "1", "x", "-1"])
+def test_a_task_without_a_run_is_refused_in_a_line(tmp_path, monkeypatch, number):
+    sweep = Sweep((Run("whitebox", {"seed": "0"}, {}),), tmp_path)
+    sweep.write()
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", number)
+    with pytest.raises(UserError, match=f"^SLURM_ARRAY_TASK_ID={number}: .* one of the 1 runs of "):
+        tasks.task(sweep.folder)
