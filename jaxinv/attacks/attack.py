@@ -155,6 +155,18 @@ class LearnedAttack(abc.ABC):
           member: number of the defense that released it, in the family that is known.
         """
 
+    def believed(self, images: np.ndarray) -> np.ndarray | None:
+        """Returns features of images as the attacker believes the edge to make them.
+
+        Args:
+          images: `[G, *input_shape]` in unit space.
+
+        Returns:
+          `[S, G, ...]` by each of its models of the edge; None of an attacker who has none.
+        """
+        del images
+        return None
+
     def invert_each(self, observed: Sequence[Features]) -> list[Reconstruction]:
         """Reconstructs what each defense of the known family released, in order.
 

@@ -3,9 +3,34 @@
 import jax
 from jax import Array
 
-from jaxinv.defenses.mechanism import Structure
+from jaxinv.defenses.mechanism import Defense, Mechanism, Step, Structure
 
 _DRAWS = 8  # draws that stand for a mechanism without a residual of its own
+
+
+def in_order(defense: Defense) -> tuple[Step, ...]:
+    """Returns the steps of levels above 0, as the device applies them: those at the input first."""
+    given = [step for step in defense.steps if step.level]
+    return tuple(sorted(given, key=lambda step: step.site != "input"))
+
+
+def last_noise(defense: Defense) -> tuple[Mechanism, float] | None:
+    """Returns the mechanism of a defense's only random step, and its level.
+
+    The log-likelihood of a release is exact where that step is the last one, at the features, and
+    has a log-likelihood of its own: all before it is certain. None for other defenses.
+    """
+    steps = in_order(defense)
+    random = [step for step in steps if step.mechanism.random]
+    if len(random) != 1 or steps[-1] != random[0] or random[0].site != "feature":
+        return None
+    mechanism, _, level = random[0]
+    return None if mechanism.log_likelihood is None else (mechanism, level)
+
+
+def before_noise(defense: Defense) -> Defense:
+    """Returns the steps before the last one, which draw nothing where `last_noise` is known."""
+    return Defense(in_order(defense)[:-1])
 
 
 def is_noisy(structure: Structure) -> bool:

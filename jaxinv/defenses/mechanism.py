@@ -64,6 +64,9 @@ class Mechanism:
         mean of a few draws.
       noisy: True if `residual` is in standard deviations of noise. Otherwise it is in units of the
         features, and zero at the true image.
+      log_likelihood: `(clean, observed, level) -> l`, all of one shape: the log-likelihood of each
+        observed value given the features, up to a constant of the observed values, at a level above
+        0. None: it is estimated by draws, or is certain where the mechanism draws nothing.
       combine: `(releases [K, ...], level) -> y`, the best estimate from several releases.
       combined: `(level, K) -> level`, the level of K combined releases.
       penalty: `(images [B, ...], features [B, ...]) -> scalar`, added to the training loss, times
@@ -86,6 +89,7 @@ class Mechanism:
     whole: bool = False
     residual: Callable[[Array, Array, Array, Array], Array] | None = None
     noisy: bool = False
+    log_likelihood: Callable[[Array, Array, Array], Array] | None = None
     combine: Callable[[Array, Array], Array] = mean
     combined: Callable[[Any, int], Any] = lambda level, count: level
     penalty: Callable[[Array, Array], Array] | None = None

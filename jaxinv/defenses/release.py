@@ -151,6 +151,7 @@ class Release:
     ):
         self._edge, self._params, self._defense = edge, edge.select(params), defense
         self._images, self._key, self._releases = images, key, releases
+        self._number = 0  # of a single release, counted from the first
 
     def __len__(self) -> int:
         return len(self._images)
@@ -162,9 +163,18 @@ class Release:
             places.astype(np.int32),
             self._images[places],
             np.broadcast_to(self._defense.levels, (len(places), len(self._defense.steps))),
-            static=(self._edge, self._defense.structure, self._releases),
-            shared=(self._params, self._key),
+            static=(self._edge, self._defense.structure, self._releases, self._number > 0),
+            shared=(self._params, self._key, np.int32(self._number)),
         )
+
+    def each(self) -> list["Release"]:
+        """Returns the single releases that an attacker combines, the first one first."""
+        alone = []
+        for number in range(self._releases):
+            one = Release(self._edge, self._params, self._images, self._defense, self._key)
+            one._number = number
+            alone.append(one)
+        return alone
 
 
 def defended_inputs(edge: Network, images: np.ndarray, defense: Defense, key: Array) -> np.ndarray:
@@ -187,8 +197,10 @@ def _inputs(edge, structure, key, indices, images, levels):
     return edge.denormalize(_defended("input", structure, keys, edge.normalize(images), levels))
 
 
-def _released(edge, structure, releases, params, key, indices, images, levels):
+def _released(edge, structure, releases, later, params, key, number, indices, images, levels):
     keys = jax.vmap(partial(jax.random.fold_in, key))(indices)
+    if later:  # the first release is drawn without its number
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
     return _release(edge, structure, releases, params, keys, images, levels)
 
 

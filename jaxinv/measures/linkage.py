@@ -43,6 +43,34 @@ def reidentified(
     return devices.in_slices(_is_best, reconstructions, places, shared=shared, sizes=(chunk_size,))
 
 
+def singled_out(scores: np.ndarray, gallery: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Tests if each release singles out its input: the candidate of the highest score is it.
+
+    Release i is of gallery[i]. Equal candidates are one. Among others of the same score one is
+    guessed, so that an attacker who learns nothing finds 1 in G.
+
+    Args:
+      scores: `[N, G]`, of the candidates for each release; one that is not finite is the lowest.
+      gallery: `[G, ...]`, the candidates, G >= N.
+      seed: of the guesses.
+
+    Returns:
+      `[N]` bool.
+
+    Raises:
+      ValueError: the shapes are not those.
+    """
+    if scores.ndim != 2 or not len(scores) <= scores.shape[1] == len(gallery):
+        raise ValueError(f"scores={scores.shape}: expected [N, {len(gallery)}], N at most that.")
+    different, own = np.unique(gallery.reshape(len(gallery), -1), axis=0, return_inverse=True)
+    own = own.reshape(-1)
+    known = np.full((len(scores), len(different)), -np.inf)
+    np.maximum.at(known, (slice(None), own), np.where(np.isfinite(scores), scores, -np.inf))
+    best = known.max(axis=1, keepdims=True) == known
+    guesses = np.random.default_rng(seed).random(known.shape)
+    return np.where(best, guesses, -1).argmax(axis=1) == own[: len(scores)]
+
+
 def _is_best(
     known: jax.Array, distinct: jax.Array, reconstructions: jax.Array, places: jax.Array
 ) -> jax.Array:

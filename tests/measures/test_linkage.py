@@ -96,3 +96,34 @@ def test_a_gallery_out_of_unit_space_is_refused(wrong):
     gallery, reconstructions = pairs((2, 8, 8, 1))
     with pytest.raises(ValueError, match="a gallery in unit space"):
         linkage.reidentified(reconstructions, wrong(gallery))
+
+
+# --- By scores ------------------------------------------------------------------------------------
+
+
+def test_singled_out_takes_the_highest_score_and_equal_candidates_for_one():
+    gallery = np.random.default_rng(0).random((5, 4, 4, 1)).astype(np.float32)
+    gallery[3] = gallery[1]
+    scores = np.full((4, 5), -9.0)
+    scores[0, 0] = scores[1, 3] = scores[2, 4] = scores[3, 1] = 1
+    assert linkage.singled_out(scores, gallery).tolist() == [True, True, False, True]
+
+
+def test_singled_out_guesses_among_equal_scores():
+    gallery = np.random.default_rng(0).random((400, 2, 2, 1)).astype(np.float32)
+    assert linkage.singled_out(np.zeros((400, 400)), gallery).mean() < 0.02
+    halves = np.kron(np.eye(200), np.ones((2, 2)))
+    assert 0.4 < linkage.singled_out(halves, gallery).mean() < 0.6
+
+
+def test_a_score_that_is_not_finite_is_the_lowest():
+    gallery = np.random.default_rng(0).random((2, 2, 2, 1)).astype(np.float32)
+    for bad in (np.nan, np.inf, -np.inf):
+        assert linkage.singled_out(np.array([[0.0, bad]]), gallery).all()
+
+
+def test_singled_out_refuses_scores_of_other_candidates():
+    gallery = np.zeros((3, 2, 2, 1), np.float32)
+    for shape in ((3,), (2, 4), (4, 3)):
+        with pytest.raises(ValueError, match="scores="):
+            linkage.singled_out(np.zeros(shape), gallery)

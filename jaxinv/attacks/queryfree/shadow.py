@@ -73,6 +73,15 @@ class Shadows(NamedTuple):
     seconds: float
     compile_seconds: float
 
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Computes the features of images `[N, H, W, C]` by each shadow, `[S, N, ...]`."""
+        return np.stack(
+            [
+                devices.in_slices(_clean, images, static=(self.network,), shared=(own,))
+                for own in self.params
+            ]
+        )
+
 
 def fit(
     cloud: Network,

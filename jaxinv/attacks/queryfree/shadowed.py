@@ -53,6 +53,10 @@ class ShadowedEdge(LearnedAttack):
             joint=_mean_of_finite(np.clip(images, 0, 1)),
         )
 
+    def believed(self, images: np.ndarray) -> np.ndarray:
+        """Returns what each shadow makes of images, `[S, G, ...]`."""
+        return self.shadows.features(images)
+
 
 def _mean_of_finite(images: np.ndarray) -> np.ndarray:
     """The mean over shadows, `[S, N, ...]` to `[N, ...]`, without those that diverged, if any did

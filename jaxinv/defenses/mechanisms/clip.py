@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from jaxinv.defenses.mechanism import LEAST_NOISE, Mechanism, Site
-from jaxinv.defenses.mechanisms.noise import of_mean
+from jaxinv.defenses.mechanisms.noise import gaussian_log_likelihood, of_mean
 from jaxinv.networks import Network, Params
 
 
@@ -35,6 +35,9 @@ def clipped_gaussian(norm: float) -> Mechanism:
         clipped = jnp.where(level > 0, clip(clean), clean)
         return (clipped - observed) / jnp.maximum(level * norm, LEAST_NOISE)
 
+    def log_likelihood(clean: Array, observed: Array, level: Array) -> Array:
+        return gaussian_log_likelihood(clip(clean), observed, level * norm)
+
     return Mechanism(
         "clip",
         apply,
@@ -43,6 +46,7 @@ def clipped_gaussian(norm: float) -> Mechanism:
         sweep=(0.0, 0.01, 0.02, 0.05, 0.1),
         residual=residual,
         noisy=True,
+        log_likelihood=log_likelihood,
         combined=of_mean,
         # Clipping brings features nearer together, which takes information away.
         noise="gaussian",

@@ -20,6 +20,11 @@ def _gaussian_residual(before: Array, clean: Array, observed: Array, level: Arra
     return (clean - observed) / jnp.maximum(level, LEAST_NOISE)
 
 
+def gaussian_log_likelihood(clean: Array, observed: Array, level: Array) -> Array:
+    """Returns the log-likelihood of Gaussian noise of standard deviation `level`."""
+    return -(((observed - clean) / level) ** 2) / 2
+
+
 def of_mean(level: Any, count: int) -> Any:
     """Returns the level of the mean of several releases."""
     return level / count**0.5
@@ -33,6 +38,7 @@ GAUSSIAN = Mechanism(
     sweep=(0.0, 0.3, 0.5, 0.8, 1.0, 2.0),
     residual=_gaussian_residual,
     noisy=True,
+    log_likelihood=gaussian_log_likelihood,
     combined=of_mean,
     noise="gaussian",
 )
@@ -47,6 +53,10 @@ def _laplace_residual(before: Array, clean: Array, observed: Array, level: Array
     del before
     difference = (clean - observed) / jnp.maximum(level, LEAST_NOISE)
     return difference * jnp.sqrt(2 / (jnp.sqrt(difference**2 + _ROUNDED**2) + _ROUNDED))
+
+
+def _laplace_log_likelihood(clean: Array, observed: Array, level: Array) -> Array:
+    return -jnp.abs(observed - clean) / level
 
 
 def _median(releases: Array, level: Array) -> Array:
@@ -68,6 +78,7 @@ LAPLACE = Mechanism(
     sweep=(0.0, 0.3, 0.5, 0.8, 1.0, 2.0),
     residual=_laplace_residual,
     noisy=True,
+    log_likelihood=_laplace_log_likelihood,
     combine=_median,
     combined=_of_median,
     noise="laplace",

@@ -1,0 +1,44 @@
+"""Scores of candidates by shadows, for an attacker who neither knows nor may query the edge."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxinv.attacks.attack import Features
+
+_SEEN = 1000  # features of the stream that tell how each feature varies
+
+
+def scores(believed: np.ndarray, stream: Features, observed: Sequence[Features]) -> np.ndarray:
+    """Correlates released features with what shadows make of candidates.
+
+    A shadow is not the edge, and errs by no noise that is known. So features are compared in units
+    of their own spread, in the stream on one side and over the candidates on the other.
+
+    Args:
+      believed: `[S, G, ...]`, features of candidates by each shadow.
+      stream: features that the cloud was sent.
+      observed: single releases of each input, each `[N, ...]`.
+
+    Returns:
+      `[N, G]`, sums over shadows and releases.
+    """
+    seen = _flat(stream[np.arange(min(_SEEN, len(stream)))])
+    every = np.arange(len(observed[0]))
+    rows = sum(_standard(_flat(part[every]), seen) for part in observed)
+    return sum(rows @ _standard(own, own).T for own in map(_flat, believed))
+
+
+def _flat(features: np.ndarray) -> np.ndarray:
+    return np.asarray(features, np.float32).reshape(len(features), -1)
+
+
+def _standard(features: np.ndarray, population: np.ndarray) -> np.ndarray:
+    """Returns features `[N, F]`, of mean 0 and spread 1 over a population, as rows of length 1."""
+    spread = population.std(axis=0)
+    varied = spread > 1e-6 * max(float(spread.max()), 1e-30)
+    standard = np.where(
+        varied, (features - population.mean(axis=0)) / np.where(varied, spread, 1), 0
+    )
+    length = np.linalg.norm(standard, axis=1, keepdims=True)
+    return standard / np.maximum(length, 1e-30)
