@@ -64,8 +64,8 @@ def singled_out(scores: np.ndarray, gallery: np.ndarray, *, seed: int = 0) -> np
         raise ValueError(f"scores={scores.shape}: expected [N, {len(gallery)}], N at most that.")
     different, own = np.unique(gallery.reshape(len(gallery), -1), axis=0, return_inverse=True)
     own = own.reshape(-1)
-    known = np.full((len(scores), len(different)), -np.inf)
-    np.maximum.at(known, (slice(None), own), np.where(np.isfinite(scores), scores, -np.inf))
+    finite = np.where(np.isfinite(scores), scores, -np.inf)
+    known = np.stack([finite[:, own == one].max(axis=1) for one in range(len(different))], axis=1)
     best = known.max(axis=1, keepdims=True) == known
     guesses = np.random.default_rng(seed).random(known.shape)
     return np.where(best, guesses, -1).argmax(axis=1) == own[: len(scores)]

@@ -25,8 +25,8 @@ def scores(believed: np.ndarray, stream: Features, observed: Sequence[Features])
     """
     seen = _flat(stream[np.arange(min(_SEEN, len(stream)))])
     every = np.arange(len(observed[0]))
-    rows = sum(_standard(_flat(part[every]), seen) for part in observed)
-    return sum(rows @ _standard(own, own).T for own in map(_flat, believed))
+    rows = np.sum([_standard(_flat(part[every]), seen) for part in observed], axis=0)
+    return np.sum([rows @ _standard(own, own).T for own in map(_flat, believed)], axis=0)
 
 
 def _flat(features: np.ndarray) -> np.ndarray:
