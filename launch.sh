@@ -165,6 +165,16 @@ take_lock() { # a symbolic link, because it appears in one step with its content
   done
 }
 
+new_log() { # where TMPDIR cannot be used, in the folder that all systems have
+  local folder
+  for folder in "${TMPDIR:-/tmp}" /tmp; do
+    log=$(mktemp "${folder%/}/jaxinv-setup.XXXXXX" 2>/dev/null) || continue
+    [[ $folder == "${TMPDIR:-/tmp}" ]] || unset TMPDIR # installers heed it, too
+    return 0
+  done
+  die 1 "no file can be made in ${TMPDIR:+TMPDIR=$TMPDIR, nor in }/tmp: set TMPDIR to a folder that can be written"
+}
+
 logged() { # runs a command in the background, so that a signal is acted on at once
   local status=0
   "$@" >>"$log" 2>&1 &
@@ -229,7 +239,7 @@ set_up() { # extras
   mkdir -p "$(dirname "$venv")" 2>/dev/null || cannot_write
   take_lock
   if is_complete "$extras"; then return; fi # another start has made it meanwhile
-  log=$(mktemp "${TMPDIR:-/tmp}/jaxinv-setup.XXXXXX")
+  new_log
   say "setting up $venv${extras:+ with $extras}; this can take some minutes the first time"
   extras=$(tr -sc '[:alnum:]_-' '\n' <<<"$extras,$(stamped_extras)" | sort -u | paste -s -d , -)
   extras=${extras#,}

@@ -109,6 +109,11 @@ class Checkout:
         path.write_text(f"#!{BASH}\n{MAKE_ENVIRONMENT}{body}")
         path.chmod(0o755)
 
+    def replace(self, name: str, body: str) -> None:
+        """Puts a bash script in the place of a tool."""
+        (self.tools / name).unlink()
+        self.add(name, body)
+
     def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [str(self.root / "launch.sh"), *args],
@@ -274,6 +279,21 @@ def test_python_without_venv_is_said_and_leaves_nothing(checkout):
     assert "apt install python3-venv" in result.stderr.splitlines()[-1]
     assert not checkout.venv.exists()
     assert not list(checkout.temporary.iterdir())
+
+
+@pytest.mark.parametrize("folder", ["/nonexistent", "missing here", "a file", "$HOME"])
+def test_a_temporary_folder_that_cannot_be_used_is_none(checkout, folder):
+    (checkout.user / "a file").touch()
+    result = checkout.run("hello", TMPDIR=folder)
+    assert (result.returncode, len(result.stderr.splitlines())) == (7, 2), result.stderr
+
+
+def test_no_temporary_folder_at_all_is_one_line(checkout):
+    checkout.replace("mktemp", "exit 1")
+    result = checkout.run("hello", TMPDIR="/nonexistent")
+    assert result.returncode == 1
+    assert "TMPDIR=/nonexistent, nor in /tmp" in only_line(result.stderr)
+    assert not checkout.venv.exists() and not os.path.lexists(f"{checkout.venv}.lock")
 
 
 def test_uv_is_preferred(checkout):
