@@ -84,11 +84,7 @@ def run(config: BenchmarkConfig) -> list[dict[str, Any]]:
         raise UsageError(f"devices={max(counts)}: there are {available}.")
     scene = runs.load(config, plan)
     if config.batch is None and batches != list(_USUAL_BATCHES):
-        print(
-            f"The test split has {len(plan.dataset.test)} images, fewer than the usual "
-            f"{max(_USUAL_BATCHES)} on each of {max(counts)} device(s): batches are of "
-            f"{text_of(tuple(batches))}."
-        )
+        print(_fewer(batches, max(counts), len(plan.dataset.test)))
     facts = environment.facts()
     identity = {
         "cuts": scene.cuts,
@@ -228,13 +224,22 @@ def _batches(asked: list[int] | None, devices: int, available: int) -> list[int]
     Raises:
       UsageError: it has fewer images.
     """
-    most = available // devices
-    found = asked or sorted({min(size, most) or 1 for size in _USUAL_BATCHES})
+    found, most = asked or list(_USUAL_BATCHES), available // devices
+    if asked is None and 0 < most:
+        found = sorted({min(size, most) for size in found})
     if max(found) > most:
         raise UsageError(
             f"batch={max(found)}: on {devices} device(s); the test split has {available} images."
         )
     return found
+
+
+def _fewer(batches: Sequence[int], devices: int, available: int) -> str:
+    """Returns the line that says why batches are not the usual ones."""
+    return (
+        f"The test split has {available} images, fewer than the usual {max(_USUAL_BATCHES)} on "
+        f"each of {devices} device(s): batches are of {text_of(tuple(batches))}."
+    )
 
 
 def _provide(count: int) -> int:
