@@ -225,7 +225,7 @@ def _batches(asked: list[int] | None, devices: int, available: int) -> list[int]
       UsageError: it has fewer images.
     """
     found, most = asked or list(_USUAL_BATCHES), available // devices
-    if asked is None and 0 < most:
+    if asked is None and most > 0:
         found = sorted({min(size, most) for size in found})
     if max(found) > most:
         raise UsageError(
