@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxinv.machine import source
+from jaxinv.machine import environment, source
 from jaxinv.store import checkpoints
 
 
@@ -33,7 +33,8 @@ class Shelf:
         """
         if self.folder is None:
             return None
-        fingerprint = checkpoints.fingerprint({**known(), "code": source.digest(by)})
+        computed = {"code": source.digest(by), **environment.numeric_mode()}
+        fingerprint = checkpoints.fingerprint({**known(), **computed})
         return self.folder / f"{self.label}-{fingerprint}-{kind}.safetensors"
 
     def part(self, name: str) -> "Shelf":

@@ -1,6 +1,6 @@
-"""Facts of this machine that a record tells: device, versions of packages, cores that may be used.
+"""Facts that a record tells of what computed it: device, versions of packages, numeric mode.
 
-The standard library; only `facts` asks JAX, for its devices.
+The standard library; JAX is imported where it is asked.
 """
 
 import contextlib
@@ -18,15 +18,43 @@ _VERSIONED = (
 
 
 def facts() -> dict[str, Any]:
-    """Returns the keys `device` and `versions` of a record; starts JAX's default backend.
+    """Returns keys of a record about what computes; starts JAX's default backend.
 
-    `device` is "<platform>: <kind> x<count>", where a CPU counts the cores that this process may
-    use. `versions` maps package names to versions, null for a package that is not installed.
+    * `device` is "<platform>: <kind> x<count>", where a CPU counts the cores that this process may
+      use.
+    * `processor` is the name of the CPU, also beside an accelerator.
+    * `versions` maps package names to versions, null for a package that is not installed.
+    * `numerics` has all else that changes the last digits: `x64`, `matmul_precision` and
+      `xla_flags` as they are set (null: not), and `backend`, the version of what runs programs.
     """
+    import jax  # here, so that whoever counts cores does not wait for it
+
     versions = {name: version(name) for name in _VERSIONED}
+    backend = getattr(jax.devices()[0].client, "platform_version", None)
     return {
         "device": _device(),
+        "processor": _cpu_name(),
         "versions": {**versions, "python": platform.python_version()},
+        "numerics": {
+            **_settings(),
+            "xla_flags": os.environ.get("XLA_FLAGS") or None,
+            "backend": backend and str(backend),
+        },
+    }
+
+
+def numeric_mode() -> dict[str, Any]:
+    """Returns what identifies a run beside its settings: `{"x64": True}` where JAX has 64 bits."""
+    return {"x64": True} if _settings()["x64"] else {}
+
+
+def _settings() -> dict[str, Any]:
+    import jax
+
+    config: Any = jax.config
+    return {
+        "x64": bool(config.jax_enable_x64),
+        "matmul_precision": config.jax_default_matmul_precision,
     }
 
 
@@ -46,7 +74,7 @@ def usable_cores() -> int:
 
 
 def _device() -> str:
-    import jax  # here, so that whoever counts cores does not wait for it
+    import jax
 
     devices = jax.devices()
     if devices[0].platform == "cpu":
@@ -55,7 +83,7 @@ def _device() -> str:
 
 
 def _cpu_name() -> str:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UnicodeDecodeError):
         match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
         if match:
             return match[1]

@@ -198,7 +198,7 @@ _RULES: dict[str, Callable[[Equation, Program], bool]] = {
 def _compare_with_parts(source: Source) -> None:
     """Refuses a function whose value of an example depends on its batch or its place there."""
     size = SIZES[-1]
-    x = jax.random.normal(jax.random.key(1), (size, *source.input_shape))
+    x = jax.random.normal(jax.random.key(1), (size, *source.input_shape), jnp.float32)
     cuts = [cut for cut in source.cuts if cut.default]
 
     @jax.jit

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxinv.networks.convolution import Pads, convolve
@@ -29,7 +30,10 @@ def run(
       wanted: values to return.
       skipped: places of equations that hand on their one input that depends on the batch.
     """
-    values: dict[Value, Any] = dict(known)
+    # Parameters and inputs may have another type than those that were traced.
+    values: dict[Value, Any] = {
+        value: _typed(array, program.dtypes[value]) for value, array in known.items()
+    }
 
     def read(operand: Value | Constant) -> Any:
         return operand.value if isinstance(operand, Constant) else values[operand]
@@ -43,6 +47,11 @@ def run(
         results = _evaluate(equation, [read(operand) for operand in equation.inputs])
         values.update(zip(equation.outputs, results, strict=True))
     return [read(value) for value in wanted]
+
+
+def _typed(array: Any, dtype: Any) -> Array:
+    array = jnp.asarray(array)
+    return array if dtype is None or array.dtype == dtype else array.astype(dtype)
 
 
 def _evaluate(equation: Equation, inputs: list[Any]) -> list[Any]:

@@ -66,7 +66,7 @@ def as_layer(spec: LayerLike) -> Layer:
         return _linen_layer(spec)
     if modules.holds_arrays(spec):
         function, params = modules.pure(spec)
-        return Layer(lambda key, x: params, function)
+        return Layer(lambda key, x: params, modules.in_type_of_parameters(function))
     if callable(spec):
         return Layer(lambda key, x: {}, lambda params, x: spec(x))
     raise TypeError(f"Expected a Layer, a module or a function, got {spec!r}.")
@@ -124,7 +124,7 @@ def append(network: Network, name: str, layer: LayerLike) -> Network:
         return checkpoint_name(last.apply(params.get(name, {}), y), name)
 
     def init(key: Array) -> dict[str, Any]:
-        x = jnp.zeros((1, *network.output_shape))
+        x = jnp.zeros((1, *network.output_shape), jnp.float32)
         own = last.init(jax.random.fold_in(key, len(network.cuts)), x)
         return {**network.init(key), **({name: own} if own else {})}
 

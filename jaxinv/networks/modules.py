@@ -110,10 +110,27 @@ def from_function(
         the examples of a batch.
     """
     named, rebuild = _named(params)
-    source = Source(
-        lambda params, x: function(rebuild(params), x), lambda key: named, tuple(input_shape)
-    )
+    apply = in_type_of_parameters(lambda params, x: function(rebuild(params), x))
+    source = Source(apply, lambda key: named, tuple(input_shape))
     return Network.whole(source, mean=mean, std=std), named
+
+
+def in_type_of_parameters(function: Function) -> Function:
+    """Returns a function that has its batch in the one type of its parameters, where it needs that.
+
+    Equinox and `jax.lax` do not multiply float32 by bfloat16 or float64.
+    """
+
+    def apply(params: Params, x: Array) -> Array:
+        try:
+            return function(params, x)
+        except TypeError:
+            types = {leaf.dtype for leaf in jax.tree.leaves(params) if _is_float(leaf)}
+            if len(types) != 1 or types == {x.dtype}:
+                raise
+            return function(params, x.astype(types.pop()))
+
+    return apply
 
 
 def holds_arrays(spec: Any) -> bool:

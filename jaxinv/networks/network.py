@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxinv.errors import UsageError, UserError
+from jaxinv.machine.numbers import widened
 from jaxinv.networks import checks, evaluation, kinds
 from jaxinv.networks.cuts import Cut
 from jaxinv.networks.program import Path, Value, fingerprint
@@ -173,7 +174,7 @@ class Network:
         Raises:
           UserError: the shape is another, or a parameter is missing.
         """
-        x = jnp.asarray(x)
+        x = widened(jnp.asarray(x))
         if x.shape[1:] != self.input_shape or not x.ndim:
             raise UserError(f"Expected inputs [N, {_spelled(self.input_shape)}], got {x.shape}.")
         x = self.normalize(x)
@@ -184,9 +185,11 @@ class Network:
     def _run(self, params: Params, x: Array) -> Array:
         program = self.source.at(len(x))
         known = {program.params[path]: _leaf(params, path) for path in self._paths}
-        known |= zip(self.taken, self.input_wire.unravel(x), strict=True)
-        found = evaluation.run(program, self.places, known, self.given, skipped=self.skipped)
-        return self.wire.ravel(found)
+        with self.source.mode():
+            known |= zip(self.taken, self.input_wire.unravel(x), strict=True)
+            found = evaluation.run(program, self.places, known, self.given, skipped=self.skipped)
+            y = self.wire.ravel(found)
+        return y.astype(jax.dtypes.canonicalize_dtype(y.dtype))
 
     def normalize(self, x: Array) -> Array:
         """The first step, of inputs `[N, *input_shape]`."""

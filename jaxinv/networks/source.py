@@ -21,6 +21,9 @@ SIZES = (1, 2, 3)
 class Source:
     """A pure function of parameters and a batch, traced once for each size of batch.
 
+    It is traced, and its programs run, in the numeric mode in which it was made: in another, with
+    or without 64 bits, equations may have other numbers.
+
     Args:
       function: `(params, x [N, ...]) -> y [N, ...]`.
       init: `key -> params`, nested dictionaries of arrays.
@@ -33,8 +36,18 @@ class Source:
         init: Callable[[Array], dict[str, Any]],
         input_shape: tuple[int, ...],
     ):
-        self.init, self.input_shape, self._function = init, input_shape, function
+        self.input_shape, self._function, self._init = input_shape, function, init
+        self._x64 = bool(jax.config.jax_enable_x64)
         self._programs: dict[Any, Program] = {}
+
+    def mode(self) -> Any:
+        """Returns a context of the numeric mode in which its programs run."""
+        return jax.enable_x64(self._x64)
+
+    def init(self, key: Array) -> dict[str, Any]:
+        """Returns fresh parameters."""
+        with self.mode():
+            return self._init(key)
 
     @functools.cached_property
     def _params(self) -> Any:
@@ -42,15 +55,26 @@ class Source:
         return jax.eval_shape(lambda: self.init(jax.random.key(0)))
 
     def at(self, batch: int) -> Program:
-        """Returns the program for a batch of so many examples."""
-        known = (batch, matmul_precision(), jnp.result_type(float))
+        """Returns the program for a batch of so many examples.
+
+        Raises:
+          UserError: it computes in float64, which JAX no longer does.
+        """
+        known = (batch, matmul_precision())
         if known not in self._programs:
             x = jax.ShapeDtypeStruct((batch, *self.input_shape), jnp.float32)
-            program = trace(self._function, self._params, x)
+            with self.mode():
+                program = trace(self._function, self._params, x)
             if batch not in SIZES:
                 check_alike(self.program, program)
             self._programs[known] = program
-        return self._programs[known]
+        found = self._programs[known]
+        if jnp.float64 in found.dtypes.values() and not jax.config.jax_enable_x64:
+            raise UserError(
+                "The network computes in float64: it needs 64-bit mode (JAX_ENABLE_X64=1), in "
+                "which it was made."
+            )
+        return found
 
     @property
     def program(self) -> Program:

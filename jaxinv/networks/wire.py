@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxinv.machine.numbers import widened
+
 
 @dataclasses.dataclass(frozen=True)
 class Wire:
@@ -43,11 +45,14 @@ class Wire:
         return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in sizes)
 
     def ravel(self, arrays: Sequence[Array]) -> Array:
-        """Joins arrays `[N, ...]` into what crosses: the one array, or `[N, F]` of several."""
-        if len(arrays) == 1:
-            return arrays[0]
-        dtype = jnp.result_type(*arrays, jnp.float32)
-        return jnp.concatenate([a.reshape(len(a), -1).astype(dtype) for a in arrays], axis=1)
+        """Joins arrays `[N, ...]` into what crosses: the one array, or `[N, F]` of several.
+
+        Half-precision values become float32, as all that defends, attacks and measures computes.
+        """
+        wide = [widened(array) for array in arrays]
+        if len(wide) == 1:
+            return wide[0]
+        return jnp.concatenate([array.reshape(len(array), -1) for array in wide], axis=1)
 
     def unravel(self, features: Array) -> list[Array]:
         """Takes apart what crossed, `[N, *shape]`, into its arrays."""

@@ -48,6 +48,8 @@ class Record(Struct, kw_only=True):
       code: digest of the code that decides the result; None where it was not noted.
       cuts: the network's cuts, in order; empty where they were not noted.
       flags: of the command that makes this run, by their names.
+      processor: name of the CPU, also beside an accelerator.
+      numerics: what else changes the last digits, as `machine.environment.facts` tells it.
       path: of the record's file, "" where it has none.
       fields: all of the file, in JSON's types.
     """
@@ -67,6 +69,8 @@ class Record(Struct, kw_only=True):
     target: Origin | None = None
     cuts: list[str] = field(default_factory=list)
     flags: dict[str, str] = field(default_factory=dict)
+    processor: str | None = None
+    numerics: dict[str, Any] = field(default_factory=dict)
     path: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
 

@@ -258,6 +258,7 @@ def read_or_make(
         "data_fingerprint": dataset.fingerprint,
         "target": target.fingerprint,
         "seed": config.seed,
+        **environment.numeric_mode(),
         **identity,
     }
     folder = records.run_dir(config.workdir, experiment, identity, label=label)

@@ -83,7 +83,11 @@ def expand(script: str, given: Mapping[str, str]) -> list[Run]:
             raise UsageError(f"{name}={given[name]}: is one for the whole sweep.")
     axes = {name: values(script, name, text) for name, text in given.items()}
     datasets = axes.pop("dataset", [str(known["dataset"].default)])
-    versions = {"jaxinv": environment.version("jaxinv"), "code": _code_digest()}
+    versions = {
+        "jaxinv": environment.version("jaxinv"),
+        "code": _code_digest(),
+        **{name: str(value) for name, value in environment.numeric_mode().items()},
+    }
     runs = []
     for name in datasets:
         dataset = data.load(name, data_dir=given.get("data_dir"))

@@ -19,11 +19,11 @@ def augment(key: Array, images: Array, *, mirror: bool = True) -> Array:
     n, height, width, _ = images.shape
     key_flip, key_zoom, key_shift = jax.random.split(key, 3)
     if mirror:
-        mirrored = jax.random.bernoulli(key_flip, shape=(n, 1, 1, 1))
+        mirrored = jax.random.bernoulli(key_flip, jnp.float32(0.5), (n, 1, 1, 1))
         images = jnp.where(mirrored, images[:, :, ::-1], images)
     size = jnp.array([[height, width]], jnp.float32)
-    zoom = jax.random.uniform(key_zoom, (n, 2), minval=0.9, maxval=1.1)
-    shift = jax.random.uniform(key_shift, (n, 2), minval=-0.1, maxval=0.1) * size
+    zoom = jax.random.uniform(key_zoom, (n, 2), jnp.float32, 0.9, 1.1)
+    shift = jax.random.uniform(key_shift, (n, 2), jnp.float32, -0.1, 0.1) * size
     # The transform scales about the corner: move the middle back to where it was.
     shift += (1 - zoom) * size / 2
 

@@ -9,12 +9,13 @@ from jax import Array
 
 from jaxinv.inputs.data import Samples
 from jaxinv.machine import devices
+from jaxinv.machine.numbers import widened
 from jaxinv.networks import Network, Params
 
 
 def loss_and_accuracy(logits: Array, labels: Array) -> tuple[Array, dict[str, Array]]:
     """Computes the mean cross-entropy of logits `[B, classes]`, and the accuracy as a metric."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    losses = optax.softmax_cross_entropy_with_integer_labels(widened(logits), labels)
     return losses.mean(), {"accuracy": (logits.argmax(-1) == labels).mean()}
 
 

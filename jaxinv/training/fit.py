@@ -25,6 +25,7 @@ from jax.tree_util import Partial
 
 from jaxinv.errors import DamagedError, UserError
 from jaxinv.machine import devices, hosts
+from jaxinv.machine.numbers import widened
 from jaxinv.machine.progress import Progress
 from jaxinv.store import checkpoints, files
 from jaxinv.training.portions import Portions
@@ -93,7 +94,8 @@ def fit(
       loss: `(params, batch, key) -> (scalar, metrics)`, pure; the key is the step's own, for
         augmentation or noise. The program takes arrays in a `jax.tree_util.Partial` as arguments,
         so that losses of equal shapes share it; arrays that a function closes over are constants.
-      params: where to start; any tree of arrays.
+      params: where to start; any tree of arrays. Half-precision ones are trained as float32, of
+        which the outcome is rounded: in their own type small steps and moments are lost.
       data: a tree of arrays with a leading axis `[N, ...]` over examples; a batch is the same tree
         with `[batch_size, ...]`. Arrays may be memory maps larger than memory.
       optimizer: any optax transformation.
@@ -118,17 +120,18 @@ def fit(
     mesh = devices.mesh(seeds=seeds, images=batch_size)
     axes = (devices.SEEDS,) if seeds > 1 else ()
     # The loop gives its input buffers away: keep the caller's.
-    state = jax.tree.map(jnp.array, (params, optimizer.init(params)))
+    masters = jax.tree.map(lambda leaf: jnp.array(widened(jnp.asarray(leaf))), params)
+    state = (masters, jax.tree.map(jnp.array, optimizer.init(masters)))
     state, history, seconds = _resume(checkpoint, state)
     first_epoch = len(history)
     if first_epoch >= epochs:
-        return Fit(state[0], history, seconds, 0.0)
+        return Fit(_typed_as(params, state[0]), history, seconds, 0.0)
 
     portions = Portions(mesh, data, batch_size)
     steps = portions.steps
     batch = jax.tree.map(partial(_shape_of_batch, batch_size), data)
     metrics = jax.eval_shape(loss, params, batch, key)[1]
-    zeros = devices.put(mesh, {name: jnp.zeros(()) for name in ("loss", *metrics)})
+    zeros = devices.put(mesh, {name: jnp.zeros((), jnp.float32) for name in ("loss", *metrics)})
     held = devices.put(mesh, loss if isinstance(loss, Partial) else Partial(loss))
     state, key_steps = devices.put(mesh, state, *axes), devices.put(mesh, key_steps)
     began = time.perf_counter()
@@ -160,8 +163,12 @@ def fit(
                 metadata = {"history": json.dumps(history), "seconds": str(seconds)}
                 checkpoints.save(checkpoint, state, metadata=metadata)
                 written = time.monotonic()
-    params = state[0] if mesh.size == 1 else jax.device_get(state[0])
-    return Fit(params, history, seconds, compile_seconds)
+    trained = state[0] if mesh.size == 1 else jax.device_get(state[0])
+    return Fit(_typed_as(params, trained), history, seconds, compile_seconds)
+
+
+def _typed_as(given: Any, trained: Any) -> Any:
+    return jax.tree.map(lambda old, new: jnp.asarray(new, jnp.asarray(old).dtype), given, trained)
 
 
 def _resume(
@@ -263,7 +270,8 @@ def _run_steps(optimizer, mesh, axes, loss, state, totals, data, order, key, bef
         (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch, step_key)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         params = optax.apply_updates(params, updates)
-        totals = {name: total + {"loss": value, **metrics}[name] for name, total in totals.items()}
+        new = {"loss": value, **metrics}
+        totals = {name: total + jnp.float32(new[name]) for name, total in totals.items()}
         return (params, opt_state), totals
 
     state, totals = jax.lax.fori_loop(first, first + count, step, (state, totals))

@@ -17,7 +17,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from jaxinv.inputs.data import Dataset, Samples
-from jaxinv.machine import source
+from jaxinv.machine import environment, source
 from jaxinv.networks import Network, Params, max_pool, sequence
 from jaxinv.store import checkpoints
 from jaxinv.training import classification
@@ -97,6 +97,7 @@ def find(dataset: Dataset, folder: Path | None, *, steps: int = STEPS) -> Judge:
             "classes": dataset.num_classes,
             "steps": steps,
             "code": source.digest(__name__),
+            **environment.numeric_mode(),
         }
         label = dataset.name.replace("/", "_")
         checkpoint = folder / f"{label}-{checkpoints.fingerprint(known)}-judge.safetensors"

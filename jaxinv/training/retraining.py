@@ -16,7 +16,7 @@ from jax import Array
 from jaxinv import defenses
 from jaxinv.defenses import Defense
 from jaxinv.inputs.data import Samples
-from jaxinv.machine import source
+from jaxinv.machine import environment, source
 from jaxinv.networks import Network, Params
 from jaxinv.store import checkpoints
 from jaxinv.training.augmentation import augment
@@ -94,6 +94,7 @@ def retrain(
             "key": jax.random.key_data(key),
             "family": np.array([repr(defense.describe()) for defense in family]),
             "recipe": np.array([cut, part, str(steps), source.digest(__name__)]),
+            **environment.numeric_mode(),
         }
         checkpoint = folder / f"{cut}-{checkpoints.fingerprint(known)}-retrained.safetensors"
     done = fit(

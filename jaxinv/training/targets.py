@@ -71,6 +71,7 @@ def train_run(
         "data_fingerprint": dataset.fingerprint,
         "recipe": dataclasses.asdict(recipe),
         "code": source.digest(__name__),
+        **environment.numeric_mode(),
     }
     folder = records.run_dir(workdir, EXPERIMENT, config, label=f"{dataset.name}-s{recipe.seed}")
     if rerun or not hosts.first(lambda: _is_trained(folder)):

@@ -110,7 +110,7 @@ def _flat(query: Query, key: Array, images: Array, places: Array) -> Array:
 
 def _impulses(shape: tuple[int, ...], query: Query, key: Array, places: Array) -> Array:
     """Answers to images of which one value, at its place, is 1 and all others 0."""
-    images = jax.nn.one_hot(places - 1, math.prod(shape)).reshape(-1, *shape)
+    images = jax.nn.one_hot(places - 1, math.prod(shape), dtype=np.float32).reshape(-1, *shape)
     return _flat(query, key, images, places)
 
 

@@ -296,7 +296,7 @@ def _begin(make_objective, solver, mesh, params, x, inputs):
     def begin(params, rows):
         x, inputs = rows
         zeros = jnp.zeros(len(x), jnp.int32)
-        objective = make_objective(params, inputs, jnp.zeros(len(x)))
+        objective = make_objective(params, inputs, jnp.zeros(len(x), x.dtype))
         x = objective.project(x)
         return _Places(x, solver.init(objective, x), zeros, zeros, inputs)
 
@@ -314,7 +314,7 @@ def _advance(make_objective, solver, mesh, params, places, number, steps):
         def step(carry):
             i, places = carry
             moving = active(places)
-            done = places.steps / steps
+            done = (places.steps / steps).astype(places.x.dtype)
             objective = make_objective(params, places.inputs, done)
             x, state, result = solver.step(objective, places.x, places.state)
             finite = jnp.isfinite(x).all(axis=tuple(range(1, x.ndim)))
@@ -348,6 +348,8 @@ def _select(mask, new, old):
 @partial(jax.jit, static_argnums=(0, 1))
 def _evaluate(make_objective, mesh, params, places):
     def value(params, places):
-        return make_objective(params, places.inputs, jnp.ones(len(places.x)))(places.x)
+        return make_objective(params, places.inputs, jnp.ones_like(places.x, shape=len(places.x)))(
+            places.x
+        )
 
     return devices.by_image(mesh, value, params, places)

@@ -53,7 +53,7 @@ class Gaussian(NamedTuple):
 
     def covariance_times(self, x: Array) -> Array:
         """The covariance, times each of `x [B, H, W, C]`."""
-        return self.solve(x, jnp.zeros(len(x)), jnp.ones(len(x)))
+        return self.solve(x, jnp.zeros(len(x), x.dtype), jnp.ones(len(x), x.dtype))
 
     def solve(self, x: Array, data: Array, prior: Array) -> Array:
         """The inverse of `2 data * curvature + prior * precision`, times each of `x [B, H, W, C]`.
@@ -115,7 +115,7 @@ def mean_curvature(edge: Network, params: Params, images: np.ndarray, key: Array
     batch = min(_BATCH, len(images))
     key_choice, key_cotangents = jax.random.split(key)
     parts = -(-count // (batch * _PROBES))
-    chosen = np.asarray(jax.random.choice(key_choice, len(images), (parts, batch)))
+    chosen = np.asarray(jax.random.randint(key_choice, (parts, batch), 0, len(images), jnp.int32))
     own = edge.select(params)
 
     def part(number: int) -> np.ndarray:
@@ -131,7 +131,7 @@ def _pulled_back(edge: Network, params: Params, images: Array, key: Array) -> Ar
     features, pull = jax.vjp(partial(edge.apply, params), images)
 
     def gradient(key: Array) -> Array:
-        return pull(jax.random.normal(key, features.shape))[0]
+        return pull(jax.random.normal(key, features.shape, features.dtype))[0]
 
     gradients = jax.lax.map(gradient, jax.random.split(key, _PROBES))
     return _outer(gradients.reshape(-1, *images.shape[1:]))

@@ -116,7 +116,7 @@ class Lbfgs(NamedTuple):
             moved = jnp.where(_each(done, x), moved, trial)
             return size, moved, done | enough, count + 1
 
-        size = jnp.ones(len(x))
+        size = jnp.ones(len(x), x.dtype)
         _, moved, done, _ = lax.while_loop(
             lambda carry: (carry[3] < self.halvings) & ~carry[2].all(),
             shorter,
@@ -160,7 +160,7 @@ class LevenbergMarquardt(NamedTuple):
     exact: float = 1e-13
 
     def init(self, objective: Objective, x: Array) -> LevenbergState:
-        return LevenbergState(jnp.full(len(x), self.damping))
+        return LevenbergState(jnp.full(len(x), self.damping, x.dtype))
 
     def step(self, objective: Objective, x: Array, state: Any) -> tuple[Array, Any, Array]:
         residual, push = jax.linearize(objective.residual, x)

@@ -40,7 +40,7 @@ def learn(
     """
     key_init, key_fit = jax.random.split(key)
     network = maps.estimator_for(originals.shape[1:])
-    constants = jnp.float32(features.mean()), jnp.float32(features.std() + 1e-6)
+    constants = maps.center_and_spread(features)
     count = len(found)
 
     def estimate(state: tuple[Params, Any], *inputs: Array) -> Array:

@@ -50,7 +50,9 @@ class Estimator(nn.Module):
             x = nn.Dense(self.width)(x)
         # Where rows and columns of features lie in the image is learned; at first, evenly.
         for axis, size in enumerate(grid, start=1):
-            even = jax.image.resize(jnp.eye(x.shape[axis]), (size, x.shape[axis]), "linear")
+            even = jax.image.resize(
+                jnp.eye(x.shape[axis], dtype=jnp.float32), (size, x.shape[axis]), "linear"
+            )
             places = self.param(f"places{number}_{axis}", lambda _, even=even: even)
             x = jnp.moveaxis(jnp.tensordot(places, x, (1, axis)), 0, axis)
         return x

@@ -78,7 +78,7 @@ def learn(
     linear = None
     if sample[0].size <= _LINEAR_FEATURES:
         linear = kept_ridge(_beside(checkpoint), pool)
-    constants = linear, jnp.float32(sample.mean()), jnp.float32(sample.std() + 1e-6)
+    constants = linear, *maps.center_and_spread(sample)
     network = maps.estimator_for(shape)
 
     def estimate(state: tuple[Params, Any], features: Array, *which: Array) -> Array:
@@ -91,7 +91,8 @@ def learn(
             logits = 5 * (guess.reshape(-1, *shape) - 0.5)
             inputs.append(logits)
         for one in which:
-            inputs.append(jax.nn.one_hot(jnp.broadcast_to(one, len(features)), family))
+            every = jnp.broadcast_to(one, len(features))
+            inputs.append(jax.nn.one_hot(every, family, dtype=features.dtype))
         return nn.sigmoid(logits + maps.applied(network, params, inputs))
 
     def loss(

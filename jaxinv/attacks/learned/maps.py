@@ -85,6 +85,13 @@ def applied(network: Estimator, params: Params, inputs: list[Array]) -> Array:
     return cast(Array, network.apply({"params": params}, inputs))
 
 
+def center_and_spread(features: np.ndarray) -> tuple[Array, Array]:
+    """Returns mean and standard deviation of features, float32; 1 where they do not vary."""
+    center = features.mean(dtype=np.float64)
+    spread = features.std(dtype=np.float64)
+    return jnp.float32(center), jnp.float32(spread if spread > 1e-6 * abs(center) else 1)
+
+
 def log_error(found: Array, wanted: Array) -> Array:
     """Computes the mean over images of the logarithm of their mean squared error in pixels.
 

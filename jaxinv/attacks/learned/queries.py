@@ -88,11 +88,13 @@ class Queries:
         """Asks for a random variant of each image: most of them as they are, some moved."""
         key_some, key_number = jax.random.split(key)
         if self.randomised:
-            number = jax.random.randint(key_number, places.shape, 0, self.count(places))
+            number = jax.random.randint(key_number, places.shape, 0, self.count(places), jnp.int32)
             return self.ask(images, places, number, *which)
         others = self.count(places) - 1
-        number = 1 + jax.random.randint(key_number, places.shape, 0, jnp.maximum(others, 1))
-        some = jax.random.bernoulli(key_some, _MOVED, places.shape) & (others > 0)
+        number = 1 + jax.random.randint(
+            key_number, places.shape, 0, jnp.maximum(others, 1), jnp.int32
+        )
+        some = jax.random.bernoulli(key_some, jnp.float32(_MOVED), places.shape) & (others > 0)
         return self.ask(images, places, jnp.where(some, number, 0), *which)
 
     def count(self, places: Any) -> Any:

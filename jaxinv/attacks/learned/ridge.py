@@ -15,6 +15,7 @@ from jaxinv.machine import hosts
 from jaxinv.store import checkpoints, files
 
 _SLICE = 500  # images at once
+_SAMPLE = 100  # images whose features tell their size
 _AT_ONCE = 4  # members of a family whose moments are in memory
 
 
@@ -52,12 +53,14 @@ def ridge(pool: Pool) -> tuple[Array, Array]:
     without a family.
     """
 
+    unit = _unit(pool)
+
     def solutions(some: tuple[Any, ...]) -> list[np.ndarray]:
         images, places = pool.batch
         sums: Any = [(0.0, 0.0)] * len(some)
         for i in range(0, len(images), _SLICE):
             part = slice(i, i + _SLICE)
-            own = _moments(pool.queries, images[part], places[part], some)
+            own = _moments(pool.queries, images[part], places[part], unit, some)
             sums = jax.tree.map(lambda total, new: total + np.asarray(new, np.float64), sums, own)
         return [solution(gram, cross, len(images)) for gram, cross in sums]
 
@@ -65,7 +68,9 @@ def ridge(pool: Pool) -> tuple[Array, Array]:
         # The more features there are beside images, the less a fit to these says of others.
         strength = max(1e-3, 0.03 * (len(gram) / count) ** 2)
         gram[np.diag_indices(len(gram))] += strength * np.trace(gram) / len(gram)
-        return np.asarray(scipy.linalg.solve(gram, cross, assume_a="pos"), np.float32)
+        found = scipy.linalg.solve(gram, cross, assume_a="pos")
+        found[:-1] /= unit
+        return np.asarray(found, np.float32)
 
     each: list[tuple[Array, ...]] = [(jnp.int32(which),) for which in range(pool.members)] or [()]
     groups = [tuple(each[i : i + _AT_ONCE]) for i in range(0, len(each), _AT_ONCE)]
@@ -73,16 +78,26 @@ def ridge(pool: Pool) -> tuple[Array, Array]:
     return jnp.asarray(weights[:, :-1]), jnp.asarray(weights[:, -1])
 
 
+def _unit(pool: Pool) -> float:
+    """Returns the power of two that is the size of features, so that squares are near 1."""
+    features = pool.features(_SAMPLE)
+    largest = float(np.abs(features).max(initial=0))
+    if not largest:
+        return 1.0
+    square = np.mean((features / largest) ** 2, dtype=np.float64)
+    return float(2.0 ** np.round(np.log2(largest * np.sqrt(square))))
+
+
 @jax.jit
 def _moments(
-    queries: Queries, batch: Array, places: Array, some: tuple[Any, ...]
+    queries: Queries, batch: Array, places: Array, unit: Array, some: tuple[Any, ...]
 ) -> list[tuple[Array, Array]]:
     """Sums products for several members in one program, whose compiler sees their one edge."""
     pixels = batch.reshape(len(batch), -1)
     found = []
     for which in some:
         every = (jnp.broadcast_to(number, places.shape) for number in which)
-        features = queries.plain(batch, places, *every).reshape(len(batch), -1)
-        known = jnp.concatenate([features, jnp.ones((len(batch), 1))], axis=1)
+        features = queries.plain(batch, places, *every).reshape(len(batch), -1) / unit
+        known = jnp.concatenate([features, jnp.ones((len(batch), 1), features.dtype)], axis=1)
         found.append((known.T @ known, known.T @ pixels))
     return found

@@ -204,7 +204,7 @@ def calibrated(
       releases: of one input, which the stream combines.
     """
     noisy = defenses.is_noisy(defense.structure)
-    scaling = Layer(lambda key, x: {"factor": jnp.ones(x.shape[-1])}, _scale)
+    scaling = Layer(lambda key, x: {"factor": jnp.ones(x.shape[-1], x.dtype)}, _scale)
     params = []
     for own in shadows.params:
         released, before = Moments(), Moments()

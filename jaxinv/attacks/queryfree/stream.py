@@ -83,9 +83,10 @@ class Moments:
 
     @property
     def scale(self) -> float:
-        """Standard deviation of all features."""
-        mean = self._sum.mean() / self._count
-        return float(np.sqrt(max(self._squares.mean() / self._count - mean**2, 1e-12)))
+        """Standard deviation of all features; 1 where they do not vary."""
+        mean, square = self._sum.mean() / self._count, self._squares.mean() / self._count
+        variance = square - mean**2
+        return float(np.sqrt(variance)) if variance > 1e-12 * square else 1.0
 
 
 def class_mean_distance(features: Array, labels: Array, stream: Stream) -> Array:
@@ -106,7 +107,8 @@ def class_mean_distance(features: Array, labels: Array, stream: Stream) -> Array
     """
     half = len(features) // 2
     flat = features[: 2 * half].reshape(2, half, -1) / stream.scale
-    members = jax.nn.one_hot(labels[: 2 * half].reshape(2, half), len(stream.counts))
+    which = labels[: 2 * half].reshape(2, half)
+    members = jax.nn.one_hot(which, len(stream.counts), dtype=flat.dtype)
     counts = members.sum(axis=1)
     # Both halves in one product: one by one, XLA's CPU backend (jaxlib 0.10) crashes at some sizes.
     means = jnp.einsum("hbk,hbm->hkm", members, flat) / jnp.maximum(counts, 1)[..., None]

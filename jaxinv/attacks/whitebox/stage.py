@@ -20,6 +20,7 @@ from jaxinv.attacks.inversion.priors import Gaussian
 from jaxinv.attacks.inversion.solvers import FirstOrder, Lbfgs, LevenbergMarquardt, Solver, amsgrad
 from jaxinv.attacks.whitebox.settings import RmleSettings
 from jaxinv.defenses import Structure
+from jaxinv.machine.numbers import length
 from jaxinv.networks import Network, Params
 
 Estimate = Callable[[Features, np.ndarray | None], np.ndarray]
@@ -217,7 +218,7 @@ def _objective(
 
         def penalty(z: Array) -> Array:
             if not has_tv:
-                return jnp.zeros(len(z))
+                return jnp.zeros(len(z), z.dtype)
             variation = objectives.total_variation(z, beta=settings.beta, eps=settings.tv_eps)
             return tv_weight / count[settings.scale] * variation
 
@@ -243,7 +244,8 @@ def _data_scale(observed: Array, kind: str) -> Array:
     """Factor of the residual, `[B, 1]` or `[1, 1]`: the root of the data term's scale."""
     flat = observed.reshape(len(observed), -1)
     if kind == "sum":
-        return jnp.ones((1, 1))
+        return jnp.ones((1, 1), flat.dtype)
     if kind == "mean":
-        return jnp.full((1, 1), flat.shape[1] ** -0.5)
-    return (jnp.sum(flat**2, axis=1, keepdims=True) + 1e-12) ** -0.5
+        return jnp.full((1, 1), flat.shape[1] ** -0.5, flat.dtype)
+    size = length(flat, 1, keepdims=True)
+    return 1 / jnp.where(size > 0, size, 1)  # what is all zero has no scale

@@ -9,6 +9,7 @@ from jax import Array
 
 from jaxinv.defenses.mechanism import LEAST_NOISE, Mechanism, Site
 from jaxinv.defenses.mechanisms.noise import gaussian_log_likelihood, of_mean
+from jaxinv.machine.numbers import length
 from jaxinv.networks import Network, Params
 
 
@@ -23,11 +24,11 @@ def clipped_gaussian(norm: float) -> Mechanism:
     """
 
     def clip(x: Array) -> Array:
-        length = jnp.sqrt(jnp.sum(x**2) + 1e-12)
-        return x * jnp.minimum(1, norm / length)
+        size = length(x)
+        return x * jnp.where(size > norm, norm / jnp.where(size > norm, size, 1), 1)
 
     def apply(key: Array, x: Array, level: Array) -> Array:
-        noise = level * norm * jax.random.normal(key, x.shape)
+        noise = level * norm * jax.random.normal(key, x.shape, x.dtype)
         return jnp.where(level > 0, clip(x) + noise, x)
 
     def residual(before: Array, clean: Array, observed: Array, level: Array) -> Array:
@@ -70,4 +71,4 @@ def median_norm(edge: Network, params: Params, images: np.ndarray, site: Site) -
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _lengths(edge: Network, site: Site, params: Params, images: Array) -> Array:
     x = edge.normalize(images) if site == "input" else edge.apply(params, images)
-    return jnp.linalg.norm(x.reshape(len(images), -1), axis=1)
+    return length(x.reshape(len(images), -1), 1)

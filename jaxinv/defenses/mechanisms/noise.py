@@ -12,7 +12,7 @@ _ROUNDED = 0.1  # scales of Laplace noise, below which its likelihood is smooth
 
 
 def _add_gaussian(key: Array, x: Array, level: Array) -> Array:
-    return x + level * jax.random.normal(key, x.shape)
+    return x + level * jax.random.normal(key, x.shape, x.dtype)
 
 
 def _gaussian_residual(before: Array, clean: Array, observed: Array, level: Array) -> Array:
@@ -45,7 +45,7 @@ GAUSSIAN = Mechanism(
 
 
 def _add_laplace(key: Array, x: Array, level: Array) -> Array:
-    return x + level * jax.random.laplace(key, x.shape)
+    return x + level * jax.random.laplace(key, x.shape, x.dtype)
 
 
 def _laplace_residual(before: Array, clean: Array, observed: Array, level: Array) -> Array:

@@ -1,9 +1,11 @@
 """NoPeek (Vepakomma et al. 2020): training that lowers the distance correlation of features."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxinv.defenses.mechanism import Mechanism, unchanged_residual
+from jaxinv.machine.numbers import widened
 
 
 def distance_correlation(images: Array, features: Array) -> Array:
@@ -21,7 +23,11 @@ def distance_correlation(images: Array, features: Array) -> Array:
 
 def _centred_distances(x: Array) -> Array:
     """Computes the distances between rows, `[B, B]`, with means of rows and columns removed."""
-    flat = x.reshape(len(x), -1)
+    flat = widened(x).reshape(len(x), -1)
+    flat -= flat.mean(axis=0, keepdims=True)
+    # Of one size, whatever that of the features: the correlation does not depend on it.
+    largest = jax.lax.stop_gradient(jnp.abs(flat).max())
+    flat /= jnp.where(largest > 0, largest, 1)
     squares = jnp.sum(flat**2, axis=1)
     products = jnp.matmul(flat, flat.T, precision="highest")
     squared = squares[:, None] + squares[None] - 2 * products

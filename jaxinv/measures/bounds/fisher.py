@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -75,7 +76,9 @@ def _information(
     if network.is_affine and most is not None:
         return Information(most, most, most, True, rigorous, dither, draws)
     shape = (len(images), draws, *network.input_shape)
-    copies = images[:, None] + dither * np.asarray(jax.random.normal(key_dither, shape))
+    copies = images[:, None] + dither * np.asarray(
+        jax.random.normal(key_dither, shape, jnp.float32)
+    )
     if math.prod(network.input_shape) <= _DENSE:
         spectra = [eigenvalues(network, own, part) for part in (images[:, None], copies)]
     else:

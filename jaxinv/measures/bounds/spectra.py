@@ -69,7 +69,8 @@ def lanczos(
     """
     size = math.prod(network.input_shape)
     steps = min(steps, size)
-    probes = np.asarray(jax.random.rademacher(key, (count, size)), np.float32) / size**0.5
+    up = jax.random.bernoulli(key, jnp.float32(0.5), (count, size))
+    probes = np.where(up, np.float32(1), np.float32(-1)) / np.float32(size**0.5)
     found = []
     for own in copies:
         diagonal, beside = _tridiagonal(partial(_gram_times, network, params, own), probes, steps)

@@ -22,7 +22,9 @@ def step_flops(problem: Problem) -> float:
     """FLOPs of one step of a solver for one image, as `matrix_flops` counts."""
 
     def step(start: jax.Array, inputs: Any) -> Any:
-        objective = problem.make_objective(problem.params, inputs, jnp.zeros(len(start)))
+        objective = problem.make_objective(
+            problem.params, inputs, jnp.zeros(len(start), jnp.float32)
+        )
         state = problem.solver.init(objective, start)
         return problem.solver.step(objective, start, state)
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinv.attacks.inversion.loop import Snapshot
+from jaxinv.machine.numbers import length
 from jaxinv.measures import quality
 from jaxinv.networks import Network, Params
 
@@ -120,7 +121,8 @@ def relative_misfit(edge: Network, params: Params, x: jax.Array, observed: jax.A
     observed = observed.reshape(len(observed), -1)
     difference = edge.apply(params, x).reshape(observed.shape) - observed
     # Behind a closed rectifier there may be nothing but zeros.
-    return jnp.sum(difference**2, axis=1) / (jnp.sum(observed**2, axis=1) + 1e-12)
+    size = length(observed, 1)
+    return (length(difference, 1) / jnp.where(size > 0, size, 1)) ** 2
 
 
 def _over_finite(statistic: Callable[[np.ndarray], Any], values: np.ndarray) -> np.ndarray:

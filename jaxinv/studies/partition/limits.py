@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from jaxinv.constants.verdicts import SAFE_REID
 from jaxinv.defenses import GAUSSIAN, NONE, Defense, Mechanism, Release
-from jaxinv.machine import hosts, source
+from jaxinv.machine import environment, hosts, source
 from jaxinv.measures import bounds, costs
 from jaxinv.networks import Network
 from jaxinv.store import files, records
@@ -135,6 +135,7 @@ class _Limits:
             "gallery": len(self._gallery),
             "seed": self._config.seed,
             "code": source.digest(__name__),
+            **environment.numeric_mode(),
         }
         folder = Path(self._config.workdir) / "learned"
         path = folder / f"{cut}-{records.config_hash(known)}-{name}.json"
@@ -166,7 +167,7 @@ class _Limits:
         found = []
         for number, image in enumerate(self._gallery[:_SAMPLED]):
             shape = (_SENT, *image.shape)
-            dither = jax.random.normal(jax.random.fold_in(key_dither, number), shape)
+            dither = jax.random.normal(jax.random.fold_in(key_dither, number), shape, np.float32)
             copies = image[None] + bounds.DITHER * np.asarray(dither)
             release = Release(deployment.edge, self._scene.target.params, copies, defense, key)
             seen = _symbols(mechanism, release[np.arange(_SENT)], jnp.float32(level))
