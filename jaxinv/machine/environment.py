@@ -30,13 +30,15 @@ def facts() -> dict[str, Any]:
     import jax  # here, so that whoever counts cores does not wait for it
 
     versions = {name: version(name) for name in _VERSIONED}
+    config: Any = jax.config
     backend = getattr(jax.devices()[0].client, "platform_version", None)
     return {
         "device": _device(),
         "processor": _cpu_name(),
         "versions": {**versions, "python": platform.python_version()},
         "numerics": {
-            **_settings(),
+            "x64": has_64_bits(),
+            "matmul_precision": config.jax_default_matmul_precision,
             "xla_flags": os.environ.get("XLA_FLAGS") or None,
             "backend": backend and str(backend),
         },
@@ -45,17 +47,15 @@ def facts() -> dict[str, Any]:
 
 def numeric_mode() -> dict[str, Any]:
     """Returns what identifies a run beside its settings: `{"x64": True}` where JAX has 64 bits."""
-    return {"x64": True} if _settings()["x64"] else {}
+    return {"x64": True} if has_64_bits() else {}
 
 
-def _settings() -> dict[str, Any]:
+def has_64_bits() -> bool:
+    """Returns whether JAX computes in its 64-bit mode now."""
     import jax
 
-    config: Any = jax.config
-    return {
-        "x64": bool(config.jax_enable_x64),
-        "matmul_precision": config.jax_default_matmul_precision,
-    }
+    config: Any = jax.config  # mypy misses its attributes
+    return bool(config.jax_enable_x64)
 
 
 def version(package: str) -> str | None:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxinv.errors import UserError
+from jaxinv.machine import environment
 from jaxinv.networks import cuts
 from jaxinv.networks.cuts import Cut
 from jaxinv.networks.evaluation import matmul_precision
@@ -37,7 +38,7 @@ class Source:
         input_shape: tuple[int, ...],
     ):
         self.input_shape, self._function, self._init = input_shape, function, init
-        self._x64 = bool(jax.config.jax_enable_x64)
+        self._x64 = environment.has_64_bits()
         self._programs: dict[Any, Program] = {}
 
     def mode(self) -> Any:
@@ -69,7 +70,7 @@ class Source:
                 check_alike(self.program, program)
             self._programs[known] = program
         found = self._programs[known]
-        if jnp.float64 in found.dtypes.values() and not jax.config.jax_enable_x64:
+        if jnp.float64 in found.dtypes.values() and not environment.has_64_bits():
             raise UserError(
                 "The network computes in float64: it needs 64-bit mode (JAX_ENABLE_X64=1), in "
                 "which it was made."
