@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
 from jaxinv.machine import flops
 from jaxinv.networks import Network, Params
 from jaxinv.networks.convolution import computed_as
 
-_FLOAT = 4  # bytes
+_FLOAT = 4  # bytes of what noise or a projection makes
 
 
 class CutCost(NamedTuple):
@@ -26,11 +27,11 @@ class CutCost(NamedTuple):
       split: the last layer on the edge, "cloud-only" or "edge-only".
       edge_flops, cloud_flops: arithmetic on either side.
       edge_parameters: number of parameters on the device.
-      parameter_bytes: their size as float32.
-      activation_bytes: at the peak, computing layer by layer: inputs and outputs of a layer;
-        elementwise layers work in place.
+      parameter_bytes: their size, each in its own type.
+      activation_bytes: at the peak, computing layer by layer: inputs and outputs of a layer, in
+        their types; elementwise layers work in place.
       features: shape of the features sent; empty where nothing is sent.
-      sent_bytes: their size without a defense: float32, or 8-bit pixels for an image.
+      sent_bytes: their size without a defense, in their types; 8-bit pixels for an image.
     """
 
     split: str
@@ -53,7 +54,7 @@ def split_costs(network: Network, params: Params | None = None) -> list[CutCost]
 
     Args:
       network: the whole.
-      params: its parameters, whose shapes alone matter; fresh ones by default.
+      params: its parameters, whose shapes and types alone matter; fresh ones by default.
     """
     if params is None:
         params = jax.eval_shape(network.init, jax.random.key(0))
@@ -63,14 +64,15 @@ def split_costs(network: Network, params: Params | None = None) -> list[CutCost]
     peak, inputs, before = 0, _FLOAT * pixels, 0
     for cut in network.cuts:
         edge, _ = network.split(cut)
-        outputs = _FLOAT * math.prod(network.shapes[cut])
-        count = sum(leaf.size for leaf in jax.tree.leaves(edge.select(params)))
+        outputs, own = edge.wire.bytes, jax.tree.leaves(edge.select(params))
+        count = sum(leaf.size for leaf in own)
         in_place = count == before and outputs == inputs
         peak = max(peak, outputs if in_place else inputs + outputs)
         inputs, before = outputs, count
         done = _flops(edge, params)
         # Both halves together do the arithmetic of the whole.
-        size, shape = _FLOAT * count, network.shapes[cut]
+        size = sum(leaf.size * np.dtype(leaf.dtype).itemsize for leaf in own)
+        shape = network.shapes[cut]
         rows.append(CutCost(cut, done, max(0.0, total - done), count, size, peak, shape, outputs))
     whole = rows[-1]
     return [*rows, whole._replace(split=EDGE_ONLY, cloud_flops=0.0, features=(), sent_bytes=0)]
@@ -87,10 +89,13 @@ def _flops(network: Network, params: Params) -> float:
     return done / count
 
 
-def sent_bytes(shape: Sequence[int], defense: Mapping[str, Any]) -> int:
+def sent_bytes(
+    shape: Sequence[int], defense: Mapping[str, Any], *, dense: int | None = None
+) -> int:
     """Counts the bytes on the wire for the features of one image, behind a defense.
 
-    Values are float32 unless a defense at the features allows less; of several, the least counts:
+    Values have their type unless a defense at the features allows less; of several, the least
+    counts:
 
     * `quantize` to b bits: b a value, and the least and the greatest value;
     * `prune`, `dropout`: a bit for each value, and the values left (for dropout, on average);
@@ -102,9 +107,11 @@ def sent_bytes(shape: Sequence[int], defense: Mapping[str, Any]) -> int:
     Args:
       shape: of the features.
       defense: `{kind, site, level}`, as `Defense.describe` has it.
+      dense: bytes without a defense, such as `CutCost.sent_bytes`; by default of float32.
     """
     count = math.prod(shape)
-    dense = _FLOAT * count
+    dense = _FLOAT * count if dense is None else dense
+    each = dense / max(count, 1)
     kinds = str(defense["kind"]).split("+")
     levels = defense["level"] if isinstance(defense["level"], list) else [defense["level"]]
     sites = str(defense["site"]).split("+")
@@ -118,13 +125,15 @@ def sent_bytes(shape: Sequence[int], defense: Mapping[str, Any]) -> int:
             if kind != "quantize" and "quantize" in options:
                 options["quantize"] += math.ceil(count / 8)
         else:
+            each = max(each, _FLOAT)
+            dense = math.ceil(each * count)
             options = {"dense": dense}
         kept = math.ceil((1 - level) * count * (1 - 1e-6)) if level < 1 else 0
         least = options.get(kind, dense)
         if kind == "quantize":
-            options[kind] = min(least, math.ceil(count * level / 8) + 2 * _FLOAT)
+            options[kind] = min(least, math.ceil(count * level / 8 + 2 * each))
         elif kind in ("prune", "dropout"):
-            options[kind] = min(least, math.ceil(count / 8) + _FLOAT * kept)
+            options[kind] = min(least, math.ceil(count / 8) + math.ceil(each * kept))
         elif kind == "project":
-            options[kind] = _FLOAT * kept
+            options[kind] = math.ceil(each * kept)
     return min(options.values())

@@ -1,14 +1,19 @@
 """Runs equations of a program, with convolutions in this machine's fastest form. JAX."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from jaxinv.machine.numbers import widened
 from jaxinv.networks.convolution import Pads, convolve
-from jaxinv.networks.program import Constant, Equation, Program, Value
+from jaxinv.networks.kinds import rectified
+from jaxinv.networks.program import Constant, Equation, Program, Value, expanded
 
 _NHWC, _HWIO = (0, 3, 1, 2), (3, 2, 0, 1)  # places of batch or output, channels, rows, columns
 
@@ -20,6 +25,7 @@ def run(
     wanted: Iterable[Value | Constant],
     *,
     skipped: Set[int] = frozenset(),
+    wide: bool = False,
 ) -> list[Any]:
     """Evaluates some equations of a program.
 
@@ -29,14 +35,17 @@ def run(
       known: value -> array, from which these can be evaluated.
       wanted: values to return.
       skipped: places of equations that hand on their one input that depends on the batch.
+      wide: True computes in float32 where the program has half precision.
     """
     # Parameters and inputs may have another type than those that were traced.
     values: dict[Value, Any] = {
-        value: _typed(array, program.dtypes[value]) for value, array in known.items()
+        value: _typed(array, program.dtypes[value], wide) for value, array in known.items()
     }
 
     def read(operand: Value | Constant) -> Any:
         return operand.value if isinstance(operand, Constant) else values[operand]
+
+    evaluate = _evaluate_wide if wide else _evaluate
 
     for place in places:
         equation = program.equations[place]
@@ -44,14 +53,45 @@ def run(
             (own,) = (value for value in equation.reads if value in program.dependent)
             values[equation.outputs[0]] = values[own]
             continue
-        results = _evaluate(equation, [read(operand) for operand in equation.inputs])
+        results = evaluate(equation, [read(operand) for operand in equation.inputs])
         values.update(zip(equation.outputs, results, strict=True))
     return [read(value) for value in wanted]
 
 
-def _typed(array: Any, dtype: Any) -> Array:
+def _typed(array: Any, dtype: Any, wide: bool) -> Array:
     array = jnp.asarray(array)
-    return array if dtype is None or array.dtype == dtype else array.astype(dtype)
+    if dtype is not None and array.dtype != dtype:
+        array = array.astype(dtype)
+    return _widened(array) if wide else array
+
+
+def is_half(dtype: Any) -> bool:
+    """Returns whether a type is a floating-point one of fewer digits than float32."""
+    return bool(jnp.issubdtype(dtype, jnp.floating)) and jnp.finfo(dtype).bits < 32
+
+
+def _widened(value: Any) -> Any:
+    return widened(jnp.asarray(value)) if is_half(jnp.result_type(value)) else value
+
+
+def _evaluate_wide(equation: Equation, inputs: list[Any]) -> list[Any]:
+    """Evaluates an equation of half precision in float32; functions inside it as they are."""
+    inner = expanded(equation)
+    high = rectified(*inner) if inner else None
+    if high is not None:
+        return [jnp.minimum(jax.nn.relu(_widened(inputs[0])), high)]
+    if any(isinstance(value, Jaxpr | ClosedJaxpr) for value in equation.params.values()) or inner:
+        typed = [
+            value.astype(dtype) if dtype is not None and is_half(dtype) else value
+            for value, dtype in zip(inputs, equation.types, strict=True)
+        ]
+        return [_widened(value) for value in _evaluate(equation, typed)]
+    params = {
+        name: jnp.dtype(jnp.float32) if isinstance(value, np.dtype) and is_half(value) else value
+        for name, value in equation.params.items()
+    }
+    wide = dataclasses.replace(equation, params=params)
+    return [_widened(value) for value in _evaluate(wide, [_widened(value) for value in inputs])]
 
 
 def _evaluate(equation: Equation, inputs: list[Any]) -> list[Any]:

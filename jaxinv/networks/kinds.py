@@ -133,7 +133,7 @@ def last_rectifier(program: Program, value: Value) -> Rectifier | None:
             continue
         inner = expanded(equation)
         if inner is not None:
-            found = _rectified(*inner)
+            found = rectified(*inner)
             high = min(high, found or 0)
             return Rectifier(frozenset([*places, place]), high) if high > 0 else None
         limits = _clip_limits(program, equation, own[0])
@@ -148,7 +148,7 @@ def last_rectifier(program: Program, value: Value) -> Rectifier | None:
     return None
 
 
-def _rectified(equations: Sequence[Equation], arguments: Sequence[Value]) -> float | None:
+def rectified(equations: Sequence[Equation], arguments: Sequence[Value]) -> float | None:
     """Returns the upper limit of equations that are a rectifier together; None for others."""
     value, low, high = arguments[0], -math.inf, math.inf
     for equation in equations:

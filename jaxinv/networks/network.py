@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.custom_derivatives import SymbolicZero
 
 from jaxinv.errors import UsageError, UserError
 from jaxinv.machine.numbers import widened
@@ -183,13 +184,25 @@ class Network:
         return self._run(params, x)
 
     def _run(self, params: Params, x: Array) -> Array:
+        own = {path: jnp.asarray(_leaf(params, path)) for path in self._paths}
+        return _in_half(self, own, x) if self._has_half else self._evaluated(own, x)
+
+    def _evaluated(self, own: Mapping[Path, Array], x: Array, *, wide: bool = False) -> Array:
         program = self.source.at(len(x))
-        known = {program.params[path]: _leaf(params, path) for path in self._paths}
+        known = {program.params[path]: leaf for path, leaf in own.items()}
         with self.source.mode():
             known |= zip(self.taken, self.input_wire.unravel(x), strict=True)
-            found = evaluation.run(program, self.places, known, self.given, skipped=self.skipped)
+            found = evaluation.run(
+                program, self.places, known, self.given, skipped=self.skipped, wide=wide
+            )
             y = self.wire.ravel(found)
         return y.astype(jax.dtypes.canonicalize_dtype(y.dtype))
+
+    @functools.cached_property
+    def _has_half(self) -> bool:
+        program = self.source.program
+        made = (value for place in self.places for value in program.equations[place].outputs)
+        return any(evaluation.is_half(program.dtypes[value]) for value in made)
 
     def normalize(self, x: Array) -> Array:
         """The first step, of inputs `[N, *input_shape]`."""
@@ -303,6 +316,33 @@ class Network:
             mean=self.mean if first else None,
             std=self.std if first else None,
         )
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _in_half(network: Network, own: Mapping[Path, Array], x: Array) -> Array:
+    """Runs a network of half precision, whose derivatives are those of float32.
+
+    In half precision small cotangents are zero: of features of 300, those of every attack.
+    """
+    return network._evaluated(own, x)
+
+
+def _in_half_jvp(network, primals, tangents):
+    leaves, tree = jax.tree.flatten(primals)
+    slopes = tree.flatten_up_to(tangents)
+    moving = [place for place, slope in enumerate(slopes) if not isinstance(slope, SymbolicZero)]
+
+    def wide(*given):
+        every = dict(enumerate(leaves)) | dict(zip(moving, given, strict=True))
+        own, x = jax.tree.unflatten(tree, [every[place] for place in range(len(leaves))])
+        return network._evaluated(own, x, wide=True)
+
+    given, along = ([values[place] for place in moving] for values in (leaves, slopes))
+    y = _in_half(network, *primals)
+    return y, jax.jvp(wide, given, along)[1] if moving else jnp.zeros_like(y)
+
+
+_in_half.defjvp(_in_half_jvp, symbolic_zeros=True)
 
 
 @functools.lru_cache(maxsize=256)  # the same halves each time: programs are kept for them

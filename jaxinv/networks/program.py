@@ -45,6 +45,7 @@ class Equation:
       primitive: its JAX primitive, and `params`, the settings of that.
       inputs: numbers of values, or constants.
       outputs: numbers of the values that it makes.
+      types: of the inputs.
       scope: names of the modules that it belongs to, outermost first; empty where none are known.
       context: in which JAX recorded it (such as the compute type).
     """
@@ -53,6 +54,7 @@ class Equation:
     params: Mapping[str, Any]
     inputs: tuple[Value | Constant, ...]
     outputs: tuple[Value, ...]
+    types: tuple[Any, ...] = ()
     scope: Path = ()
     context: Any = None
 
@@ -242,11 +244,9 @@ class _Writer:
                 continue
             outputs = [self.new(var) for var in eqn.outvars]
             known.update(zip(eqn.outvars, outputs, strict=True))
-            self.equations.append(
-                Equation(
-                    eqn.primitive, eqn.params, tuple(inputs), tuple(outputs), own, eqn.ctx.manager
-                )
-            )
+            types = tuple(getattr(atom.aval, "dtype", None) for atom in eqn.invars)
+            made = (tuple(inputs), tuple(outputs), types, own, eqn.ctx.manager)
+            self.equations.append(Equation(eqn.primitive, eqn.params, *made))
         return [read(atom) for atom in jaxpr.outvars]
 
 

@@ -121,3 +121,27 @@ def test_the_norm_to_clip_to_is_that_of_a_typical_example(site):
     x = PIXELS if site == "input" else 2 * PIXELS
     expected = np.median(np.linalg.norm(x.reshape(8, -1), axis=1))
     assert median_norm(edge, {}, IMAGES, site) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("value", [300.0, 1e-5])
+def test_half_precision_is_clipped_by_its_length_in_float32(dtype, value):
+    x = jnp.full(1000, value, dtype)
+    length = float(x[0]) * 1000**0.5
+    clipped = apply(clipped_gaussian(length / 2), x, 1e-20)
+    np.testing.assert_allclose(clipped, float(x[0]) / 2, rtol=0.01)
+    edge = sequence([("same", lambda x: x.astype(dtype))], (10, 10, 1))
+    norm = median_norm(edge, {}, np.full((3, 10, 10, 1), value, "f"), "feature")
+    assert norm == pytest.approx(float(x[0]) * 10, rel=1e-3)
+
+
+@every_mechanism
+def test_zeros_stay_finite(mechanism):
+    x = jnp.zeros((6, 5))
+    level = 1.0 if mechanism.whole else 0.5
+    assert np.isfinite(apply(mechanism, x, level)).all()
+    if mechanism.residual is not None:
+        residual = jax.jit(mechanism.residual)
+        assert np.isfinite(residual(x, x, x, jnp.float32(level))).all()
+        slope = jax.jit(jax.grad(lambda x: residual(x, x, x, jnp.float32(level)).sum()))
+        assert np.isfinite(slope(x)).all()

@@ -43,6 +43,20 @@ def test_distance_correlation_has_a_gradient_everywhere():
         assert np.isfinite(jax.jit(jax.grad(distance_correlation, argnums=1))(x, y)).all()
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+@pytest.mark.parametrize(("size", "shift"), [(1e-4, 0.0), (300.0, 0.0), (1.0, 30.0)])
+def test_distance_correlation_does_not_depend_on_the_size_of_features(dtype, size, shift):
+    x = normal(40, 4, 4, 1)
+    y = (np.tanh(x.reshape(40, -1)[:, :5]) * size + shift).astype(dtype)
+    found = correlation(x, y)
+    assert found.dtype == jnp.float32
+    assert float(found) == pytest.approx(by_numpy(x, y), abs=2e-3)
+
+
+def test_distance_correlation_of_features_that_are_all_zero_is_none():
+    assert float(correlation(normal(9, 3), np.zeros((9, 2), "f"))) == pytest.approx(0, abs=1e-5)
+
+
 def test_nopeek_is_trained_in():
     x = normal(50)
     np.testing.assert_array_equal(apply(NOPEEK, x, 5.0), x)

@@ -16,3 +16,20 @@ def test_environment_names_device_and_versions():
     assert facts["versions"]["dm-pix"] == metadata.version("dm-pix")
     assert facts["versions"]["python"] == "{}.{}.{}".format(*sys.version_info)
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+
+
+def test_environment_tells_what_changes_the_last_digits():
+    facts = environment.facts()
+    assert facts["processor"]
+    assert facts["numerics"]["x64"] == jax.config.jax_enable_x64
+    assert facts["numerics"]["matmul_precision"] == "highest"  # as tests have it
+    assert "xla_cpu_use_fusion_emitters" in facts["numerics"]["xla_flags"]
+    assert facts["numerics"]["backend"]
+
+
+def test_64_bits_identify_a_run():
+    with jax.enable_x64(True):
+        assert environment.numeric_mode() == {"x64": True}
+        assert environment.facts()["numerics"]["x64"] is True
+    with jax.enable_x64(False):
+        assert environment.numeric_mode() == {}

@@ -146,3 +146,19 @@ def test_bytes_behind_a_defense(defense, expected):
 
 
 # --- Profiles -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_costs_half(dtype):
+    layers = [("conv", nn.Conv(2, (3, 3), dtype=dtype, param_dtype=dtype)), ("relu", nn.relu)]
+    conv = costs.split_costs(sequence(layers, (4, 4, 1)))[1]
+    assert (conv.sent_bytes, conv.parameter_bytes) == (64, 40)
+    sent = {
+        mechanism.name: costs.sent_bytes(
+            conv.features, mechanism.at("feature", level).describe(), dense=conv.sent_bytes
+        )
+        for mechanism, level in ((DROPOUT, 0.5), (QUANTIZE, 8), (GAUSSIAN, 0.1), (PROJECT, 0.5))
+    }
+    # Noise and projections make float32 of them.
+    assert sent == {"dropout": 4 + 32, "quantize": 32 + 4, "gaussian": 128, "project": 64}
+    assert costs.sent_bytes(conv.features, NONE.describe(), dense=conv.sent_bytes) == 64

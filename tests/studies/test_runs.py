@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fake_runs
+import jax
 import numpy as np
 import pytest
 
@@ -238,3 +239,15 @@ def test_every_cut_gets_a_line_and_several_a_picture(tmp_path, scene, capsys):
     assert out[2].startswith("conv1") and out[3].startswith("relu2")
     (picture,) = (tmp_path / "test").glob("grid-random-magic-*.png")
     assert str(picture) in out[4]
+
+
+def test_64_bits_are_another_run(scene, tmp_path):
+    config = config_in(tmp_path)
+    folders = set()
+    for mode in (False, True):
+        with jax.enable_x64(mode):
+            record = run(scene, config, Attack(scene, config))
+        assert record["numerics"]["x64"] == mode
+        assert record["config"].get("x64", False) == mode
+        folders.add(record["path"])
+    assert len(folders) == 2

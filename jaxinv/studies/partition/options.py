@@ -136,7 +136,8 @@ class Option(NamedTuple):
 
     def sent_bytes(self, price: costs.CutCost) -> int:
         """Bytes that cross the wire for one image."""
-        return costs.sent_bytes(price.features, plain(self.defense.describe()))
+        defense = plain(self.defense.describe())
+        return costs.sent_bytes(price.features, defense, dense=price.sent_bytes)
 
 
 def choices(config: PartitionConfig) -> list[defended.DefenseChoice]:

@@ -195,13 +195,18 @@ def test_edges_that_differ_in_what_they_hold_share_their_programs(monkeypatch, m
 
 
 def least_squares(images):
-    """The linear map from features by least squares with rows for the penalty, float64."""
-    known = np.column_stack([np.asarray(affine(images)), np.ones(len(images))]).astype(np.float64)
+    """The linear map from features by least squares with rows for the penalty, float64.
+
+    The penalty is on features in units of the power of two that is their size.
+    """
+    features = np.asarray(affine(images), np.float64)
+    unit = 2 ** np.round(np.log2(np.sqrt(np.mean(features[:100] ** 2))))
+    known = np.column_stack([features / unit, np.ones(len(images))])
     penalty = 1e-3 * np.mean(np.sum(known**2, axis=0))
     rows = np.vstack([known, np.sqrt(penalty) * np.eye(FEATURES + 1)])
     wanted = np.vstack([images.reshape(len(images), -1), np.zeros((FEATURES + 1, SIZE))])
     solution, *_ = np.linalg.lstsq(rows, wanted, rcond=None)
-    return solution
+    return solution / np.append(np.full(FEATURES, unit), 1)[:, None]
 
 
 def test_ridge_is_regularised_least_squares():
@@ -211,6 +216,33 @@ def test_ridge_is_regularised_least_squares():
     expected = least_squares(images)
     np.testing.assert_allclose(weights, expected[:-1], atol=1e-5)
     np.testing.assert_allclose(offset, expected[-1], atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e-10, 1e-5, 1e10])
+def test_ridge_does_not_depend_on_the_size_of_features(size):
+    images = smooth_images(200)
+
+    def offsets_and_guesses(factor):
+        def edge(x):
+            return affine(x) * factor
+
+        pool = make_pool(known(edge, images), 5000, jax.random.key(0))
+        (weights,), (offset,) = ridge.ridge(pool)
+        return np.asarray(edge(images)) @ weights + offset
+
+    # A power of two apart, the numbers are the same.
+    plain, other = (offsets_and_guesses(each) for each in (1.0, 2.0 ** np.round(np.log2(size))))
+    np.testing.assert_allclose(other, plain, atol=1e-5)
+
+
+def test_features_that_are_all_zero_teach_the_mean_image():
+    images = smooth_images(60)
+    pool = make_pool(known(lambda x: 0 * affine(x), images), 5000, jax.random.key(0))
+    (weights,), (offset,) = ridge.ridge(pool)
+    np.testing.assert_array_equal(weights, 0)
+    np.testing.assert_allclose(offset, images.mean(axis=0).ravel(), rtol=0.01)
+    center, spread = maps.center_and_spread(np.full((4, 3), 300, np.float32))
+    assert (float(center), float(spread)) == (300, 1)
 
 
 def test_an_inverse_map_begins_with_the_linear_map_alone(untrained):
