@@ -329,7 +329,7 @@ def _in_half(network: Network, own: Mapping[Path, Array], x: Array) -> Array:
 
 def _in_half_jvp(network, primals, tangents):
     leaves, tree = jax.tree.flatten(primals)
-    slopes = tree.flatten_up_to(tangents)
+    slopes = jax.tree.leaves(tangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
     moving = [place for place, slope in enumerate(slopes) if not isinstance(slope, SymbolicZero)]
 
     def wide(*given):

@@ -228,7 +228,7 @@ def test_ridge_does_not_depend_on_the_size_of_features(size):
 
         pool = make_pool(known(edge, images), 5000, jax.random.key(0))
         (weights,), (offset,) = ridge.ridge(pool)
-        return np.asarray(edge(images)) @ weights + offset
+        return np.asarray(edge(images)) @ np.asarray(weights) + np.asarray(offset)
 
     # A power of two apart, the numbers are the same.
     plain, other = (offsets_and_guesses(each) for each in (1.0, 2.0 ** np.round(np.log2(size))))

@@ -1,0 +1,68 @@
+"""Attacks on edges of half precision, and in 64-bit mode."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toys import blobs
+
+from jaxinv.attacks.whitebox import rmle
+from jaxinv.attacks.whitebox.settings import map_settings, tv_settings
+from jaxinv.defenses import NONE, Release
+from jaxinv.measures import quality
+from jaxinv.networks import sequence
+
+IMAGES = blobs(2, (12, 12, 1), seed=1)
+
+
+def network(size=1.0, dtype=None):
+    layers = [("conv", nn.Conv(6, (3, 3), dtype=dtype)), ("relu", nn.relu)]
+    return sequence([*layers, ("sized", lambda x: size * x)], (12, 12, 1), mean=0.5, std=0.5)
+
+
+def attacked(made, settings, images=IMAGES):
+    """Mean PSNR of an attack."""
+    params = made.init(jax.random.key(0))
+    seen = Release(made, params, images, NONE, jax.random.key(1))
+    found = rmle.invert(made, params, seen, settings, chunk=2)
+    assert found.images.dtype == np.float32
+    return quality.evaluate(images, found.images).psnr.mean()
+
+
+def first_order(made):
+    return dataclasses.replace(tv_settings(made, "sized"), steps=60)
+
+
+def second_order(made):
+    del made
+    return dataclasses.replace(map_settings(), steps=8, tv_weight=1e-3, prior_weight=0.0)
+
+
+@pytest.mark.parametrize("settings", [first_order, second_order])
+@pytest.mark.parametrize(
+    ("dtype", "size"), [(jnp.bfloat16, 1.0), (jnp.float16, 300.0), (jnp.float16, 1e-3)]
+)
+def test_half_precision_is_attacked_as_well(settings, dtype, size):
+    plain, half = network(size), network(size, dtype)
+    wanted = attacked(plain, settings(plain))
+    assert attacked(half, settings(half)) == pytest.approx(wanted, abs=3)
+
+
+@pytest.mark.parametrize("settings", [first_order, second_order])
+def test_64_bits_find_the_same(settings):
+    made = network()
+    wanted = attacked(made, settings(made))
+    with jax.enable_x64(True):
+        made = network()
+        assert attacked(made, settings(made), IMAGES.astype(np.float64)) == pytest.approx(
+            wanted, abs=0.5
+        )
+
+
+def test_features_that_are_all_zero_leave_finite_images():
+    made = sequence([("dead", lambda x: nn.relu(x - 9))], (12, 12, 1))
+    for settings in (first_order, second_order):
+        assert np.isfinite(attacked(made, dataclasses.replace(settings(network()))))
