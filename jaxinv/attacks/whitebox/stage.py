@@ -248,4 +248,4 @@ def _data_scale(observed: Array, kind: str) -> Array:
     if kind == "mean":
         return jnp.full((1, 1), flat.shape[1] ** -0.5, flat.dtype)
     size = length(flat, 1, keepdims=True)
-    return 1 / jnp.where(size > 0, size, 1)  # what is all zero has no scale
+    return 1 / jnp.where(size == 0, 1, size)  # what is all zero has no scale

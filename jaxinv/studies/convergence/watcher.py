@@ -122,7 +122,7 @@ def relative_misfit(edge: Network, params: Params, x: jax.Array, observed: jax.A
     difference = edge.apply(params, x).reshape(observed.shape) - observed
     # Behind a closed rectifier there may be nothing but zeros.
     size = length(observed, 1)
-    return (length(difference, 1) / jnp.where(size > 0, size, 1)) ** 2
+    return (length(difference, 1) / jnp.where(size == 0, 1, size)) ** 2
 
 
 def _over_finite(statistic: Callable[[np.ndarray], Any], values: np.ndarray) -> np.ndarray:
