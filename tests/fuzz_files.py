@@ -131,13 +131,21 @@ def _damage(chance: random.Random, path: Path, good: Path) -> str:
     elif harm == "another file":
         other = chance.choice(sorted(found for found in good.rglob("*") if found.is_file()))
         content, harm = bytearray(other.read_bytes()), f"{harm}: {other.relative_to(good)}"
-    path.write_bytes(content)
+    if harm in ("gone", "a folder", "a link to nothing"):
+        path.unlink()
+    if harm == "a folder":
+        path.mkdir()
+    elif harm == "a link to nothing":
+        path.symlink_to("nothing")
+    elif harm != "gone":
+        path.write_bytes(content)
     return f"{harm} at {place}"
 
 
 _HARMS = (
     *("cut", "emptied", "zeroed", "flipped", "bytes swapped", "noise", "longer", "other JSON"),
-    *("a value changed", "a value changed", "another file"),
+    *("a value changed", "a value changed", "another file", "gone", "a folder"),
+    "a link to nothing",
 )
 _VALUES = (
     None,

@@ -117,12 +117,18 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def read_images(directory: str | os.PathLike[str]) -> dict[str, np.ndarray] | None:
-    """Reads the images that `write` was given, or None; damaged ones are set aside."""
+    """Reads the images that `write` was given, or None; damaged ones are set aside.
+
+    Raises:
+      UserError: they exist and cannot be opened.
+    """
     path = Path(directory) / IMAGES_NAME
     try:
         return load_images(path)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {files.reason(error)}.") from error
     except DamagedError as error:
         files.set_aside(path, error.why)
         return None

@@ -241,6 +241,14 @@ def test_damaged_images_are_set_aside(tmp_path, capsys):
         assert str(tmp_path / "images.npz") in line and aside in line
 
 
+def test_images_that_cannot_be_opened_are_told_in_a_line(tmp_path):
+    records.write(tmp_path, a_record(), images=None)
+    (tmp_path / "images.npz").mkdir()
+    with pytest.raises(UserError) as caught:
+        records.read_images(tmp_path)
+    assert str(caught.value) == f"Cannot read {tmp_path / 'images.npz'}: Is a directory."
+
+
 def test_a_corrupt_record_that_cannot_be_renamed_is_ignored(tmp_path, capsys, monkeypatch):
     def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
