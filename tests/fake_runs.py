@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import scipy.special
 
 from jaxinv.networks import cifar_cnn, lenet5
 from jaxinv.store import record, records
@@ -41,7 +42,10 @@ def digits(count=12, shape=(28, 28, 1), seed=0):
 
 
 def attack_fields(experiment="whitebox", **values):
-    """A record of an attack; `values` are fields of it, and `quality` its PSNR and SSIM."""
+    """A record of an attack; `values` are fields of it, and `quality` its PSNR and SSIM.
+
+    The scores of its images have the mean and the interval that it tells.
+    """
     threat = values.get("threat_model", experiment)
     config = {"experiment": experiment, "surrogate": "attacker", **values.pop("config", {})}
     quality = values.pop("quality", (20.0, 0.8))
@@ -84,15 +88,28 @@ def attack_fields(experiment="whitebox", **values):
         "reid_gallery": 1000,
         "exact_fraction": 0.0,
         "diverged": 0,
-        "psnr": [quality[0]] * 200,
-        "ssim": [quality[1]] * 200,
         "mse": [None if quality[0] is None else 10 ** (-quality[0] / 10)] * 200,
         "device": "cpu: Some Processor x2",
         "versions": VERSIONS,
         "config": config,
         **values,
     }
+    for name in ("psnr", "ssim"):
+        mean, ends = fields[f"{name}_mean"], fields[f"{name}_ci"]
+        fields.setdefault(name, scores(fields["num_images"], mean, ends))
     return fields | {"config_hash": records.config_hash({**config, "record": repr(fields)})}
+
+
+def scores(count, mean, ends):
+    """Scores of images with a mean, and this 95% interval by Student's t."""
+    if mean is None or None in ends or count < 2:
+        return [mean] * count
+    half = (ends[1] - ends[0]) / 2
+    std = half * np.sqrt(count) / scipy.special.stdtrit(count - 1, 0.975)
+    apart = std * (np.sqrt((count - 1) / count) if count % 2 == 0 else 1.0)
+    signs = np.resize([1.0, -1.0], count)
+    signs[count - count % 2 :] = 0.0
+    return (mean + apart * signs).tolist()
 
 
 def attack(workdir, experiment="whitebox", *, images=True, folder=None, **values):

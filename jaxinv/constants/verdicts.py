@@ -1,7 +1,23 @@
-"""Limits below which a reconstruction is said to give nothing away. Standard library."""
+"""Verdicts, and limits below which a reconstruction is said to give nothing away."""
+
+from typing import Literal
+
+Verdict = Literal["holds", "fails", "undecided"]
+
+HOLDS: Verdict = "holds"
+"""The whole interval is on the side of the limit that is asked for."""
+
+FAILS: Verdict = "fails"
+"""The whole interval is on the other side."""
+
+UNDECIDED: Verdict = "undecided"
+"""The limit lies within the interval, or there is no interval."""
+
+GALLERY = 1000
+"""Test images among which reconstructions are looked for, and reconstructions, at most."""
 
 SAFE_SSIM = 0.25
-"""Structural similarity; Wang et al. 2004. The upper end of its 95% interval is compared."""
+"""Structural similarity; Wang et al. 2004. The whole interval of the strongest attacker counts."""
 
 SAFE_REID = 0.1
-"""Share of inputs that are re-identified. The upper end of its 95% interval is compared."""
+"""Share of inputs that are re-identified. The whole interval of the strongest attacker counts."""

@@ -4,7 +4,8 @@ A choice is a row of a `partition` record: a dictionary of its costs and of the 
 strongest attacker (`worst`), in base units.
 
 Choices are compared by measured means: choices whose intervals overlap may change places on other
-images. Limits on leakage apply to whole intervals, all others to means.
+images. Limits on accuracy and leakage apply to whole intervals (`verdicts`), and what is undecided
+is never recommended. Costs are computed, and have no interval.
 """
 
 import dataclasses
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxinv.constants.verdicts import FAILS, HOLDS, UNDECIDED, Verdict
+from jaxinv.measures import verdicts
 from jaxinv.store.fields import level_text
 from jaxinv.store.record import AttackRecord
 
@@ -27,7 +30,7 @@ class Constraints:
     """Limits that a choice must meet; None for no limit.
 
     Attributes:
-      min_accuracy: share of the test split classified correctly, as measured.
+      min_accuracy: share that is classified correctly, by the lower end of its 95% interval.
       max_latency_ms: of one image, from the edge's first layer to the cloud's answer.
       max_energy_mj: that the device spends on one image.
       max_memory_mb: of parameters and activations on the device, 1e6 bytes.
@@ -42,34 +45,58 @@ class Constraints:
     max_ssim: float | None = None
     max_reid: float | None = None
 
-    def broken(self, row: Row) -> list[str]:
-        """Returns the names of limits that a choice breaks, and "diverged" where an attack did.
+    def verdicts(self, row: Row) -> dict[str, Verdict]:
+        """Returns a verdict on each limit, and on "diverged" where an attack did.
 
-        A diverged attack proves nothing, so a limit on leakage cannot be met then.
+        A diverged attack proves nothing: limits on leakage are not known to be kept then.
         """
-        values = {
-            "min_accuracy": -row["accuracy"],
-            "max_latency_ms": 1e3 * row["latency_s"],
-            "max_energy_mj": 1e3 * row["energy_j"],
-            "max_memory_mb": 1e-6 * row["memory_bytes"],
-            "max_ssim": row["ssim_ci"][1],
-            "max_reid": row["reid_ci"][1],
+        found = {name: self._verdict(name, limit, row) for name, limit in self.limits.items()}
+        if not row.get("diverged"):
+            return found
+        leaks = {leak.limit for leak in verdicts.LEAKS}
+        unproved = {name for name in leaks & found.keys() if found[name] == HOLDS}
+        return found | dict.fromkeys([*unproved, "diverged"], UNDECIDED)
+
+    def _verdict(self, name: str, limit: float, row: Row) -> Verdict:
+        if name == "min_accuracy":
+            return verdicts.at_least(row["accuracy_ci"], limit)
+        if name in _COSTS:
+            key, factor = _COSTS[name]
+            return verdicts.at_most([factor * row[key]] * 2, limit)
+        leak = next(leak for leak in verdicts.LEAKS if leak.limit == name)
+        noise = leak.noise if row.get("attacker") else 0.0  # what is sent whole needs no attack
+        return verdicts.at_most(row[leak.interval_name], limit, noise=noise)
+
+    def judged(self, row: Row) -> dict[str, Any]:
+        """Returns the fields of a choice about the limits.
+
+        `verdict` on all together; `meets`, True only if all of them hold; `fails` and `undecided`,
+        the names of those that do not.
+        """
+        found = self.verdicts(row)
+        whole = verdicts.together(found.values())
+        names = {
+            word: [name for name in found if found[name] == word] for word in (FAILS, UNDECIDED)
         }
-        limits = self.limits
-        if "min_accuracy" in limits:
-            limits["min_accuracy"] *= -1
-        unmet = [
-            name
-            for name, most in limits.items()
-            if values[name] is None or not values[name] <= most
-        ]
-        return unmet + (["diverged"] if row.get("diverged") else [])
+        return {
+            "verdict": whole,
+            "meets": whole == HOLDS,
+            "fails": names[FAILS],
+            "undecided": names[UNDECIDED],
+        }
 
     @property
     def limits(self) -> dict[str, float]:
         """Limits by name, without those that are None."""
         given = dataclasses.asdict(self)
         return {name: value for name, value in given.items() if value is not None}
+
+
+_COSTS = {
+    "max_latency_ms": ("latency_s", 1e3),
+    "max_energy_mj": ("energy_j", 1e3),
+    "max_memory_mb": ("memory_bytes", 1e-6),
+}
 
 
 def worst(attacks: Sequence[AttackRecord]) -> dict[str, Any]:
@@ -79,8 +106,9 @@ def worst(attacks: Sequence[AttackRecord]) -> dict[str, Any]:
       attacks: records of attacks on the same release.
 
     Returns:
-      `psnr_mean`, `ssim_mean`, `reid_top1` and their `_ci`, whose upper end is the highest of all;
-      `attacker`, the best by SSIM, as `attacker` returns it; `diverged`, True if any attack did.
+      `psnr_mean`, `ssim_mean`, `reid_top1` and their `_ci`, which `verdicts.greatest` computes;
+      `attacker`, the best by SSIM, as `attacker` returns it; `diverged`, True if any attack did;
+      and `safe`, the verdict on whether they give nothing away.
 
     Raises:
       ValueError: there is no attack.
@@ -88,18 +116,26 @@ def worst(attacks: Sequence[AttackRecord]) -> dict[str, Any]:
     if not attacks:
         raise ValueError("Expected at least one attack.")
     found: dict[str, Any] = {}
-    for name, interval in _LEAKS.items():
-        best = _best(attacks, name)
-        ends = [end for each in attacks if (end := getattr(each, interval)[1]) is not None]
-        low = getattr(best, interval)[0]
-        found |= {name: getattr(best, name), interval: [low, max(ends, default=None)]}
+    for leak in (verdicts.PSNR, *verdicts.LEAKS):
+        found[leak.name] = getattr(_best(attacks, leak.name), leak.name)
+        found[leak.interval_name] = list(verdicts.greatest(attacks, leak))
     return found | {
         "attacker": attacker(_best(attacks, "ssim_mean")),
         "diverged": any(record.diverged for record in attacks),
+        "safe": verdicts.safe(attacks),
     }
 
 
-_LEAKS = {"psnr_mean": "psnr_ci", "ssim_mean": "ssim_ci", "reid_top1": "reid_ci"}
+def images_needed(
+    attacks: Sequence[AttackRecord], constraints: Constraints, undecided: Sequence[str]
+) -> dict[str, int | None]:
+    """Returns how many images settle each undecided limit on leakage; None if no number does."""
+    limits = constraints.limits
+    return {
+        leak.limit: verdicts.images_needed(attacks, leak, limits[leak.limit])
+        for leak in verdicts.LEAKS
+        if leak.limit in undecided
+    }
 
 
 def _best(attacks: Sequence[AttackRecord], name: str) -> AttackRecord:
@@ -172,6 +208,8 @@ def recommend(
 ) -> int | None:
     """Returns the place of the best choice that meets the constraints, or None.
 
+    What is undecided does not meet them.
+
     Args:
       rows: the choices.
       constraints: to be met.
@@ -180,34 +218,70 @@ def recommend(
     """
     order = _ORDERS[prefer]
     fit = [
-        number for number, row in enumerate(rows) if allowed(row) and not constraints.broken(row)
+        number
+        for number, row in enumerate(rows)
+        if allowed(row) and constraints.judged(row)["meets"]
     ]
     if not fit:
         return None
     return min(fit, key=lambda number: [_OBJECTIVES[place](rows[number]) for place in order])
 
 
-def reason(rows: Sequence[Row], constraints: Constraints) -> str:
-    """Explains why no choice meets the constraints: the limits that no choice keeps."""
+def reason(
+    rows: Sequence[Row],
+    constraints: Constraints,
+    *,
+    allowed: Callable[[Row], bool] = lambda row: True,
+) -> str:
+    """Explains why no choice meets the constraints: which limits none keeps, and who is nearest."""
+    able = [row for row in rows if allowed(row)]
+    if not able:
+        return "There is no such choice."
     limits = constraints.limits
-    broken = [constraints.broken(row) for row in rows]
-    if all("diverged" in names for names in broken):
+    judged = [constraints.judged(row) for row in able]
+    if all("diverged" in each["undecided"] for each in judged):
         return "Attacks on every choice diverged, which proves nothing."
-    alone = [name for name in limits if all(name in names for names in broken)]
+    alone = [name for name in limits if all(name in _unmet(each) for each in judged)]
     if alone:
         told = " and ".join(f"{name}={limits[name]:g}" for name in alone)
-        return f"No choice meets {told}."
-    least = min(len(names) for names in broken)
-    nearest = next(row for row, names in zip(rows, broken, strict=True) if len(names) == least)
-    names = constraints.broken(nearest)
-    faults = [name for name in names if name != "diverged"]
-    wrong = [f"breaks {', '.join(faults)}"] if faults else []
-    if "diverged" in names:
-        wrong.append("was attacked by what diverged, which proves nothing")
+        shown = any(name in each["undecided"] for each in judged for name in alone)
+        start = f"No choice {'is shown to meet' if shown else 'meets'} {told}"
+    else:
+        start = "Each limit is met by some choice and all together by none"
+    place = min(range(len(able)), key=lambda number: _distance(able[number], judged[number]))
     return (
-        f"Each limit is met by some choice and all together by none; {name_of(nearest)} comes "
-        f"nearest and {' and '.join(wrong)}."
+        f"{start}; {name_of(able[place])} comes nearest and {_faults(able[place], judged[place])}."
     )
+
+
+def _unmet(judged: Mapping[str, Any]) -> list[str]:
+    return [*judged["fails"], *judged["undecided"]]
+
+
+def _distance(row: Row, judged: Mapping[str, Any]) -> tuple[float, ...]:
+    """Returns a rank: least limits that fail, then least that are undecided, then least leakage."""
+    leaks = (_left(row, leak.name) for leak in verdicts.LEAKS)
+    return (len(judged["fails"]), len(judged["undecided"]), *leaks)
+
+
+def _faults(row: Row, judged: Mapping[str, Any]) -> str:
+    """Tells what keeps a choice from meeting the constraints."""
+    wrong = [f"breaks {', '.join(judged['fails'])}"] if judged["fails"] else []
+    unsure = [_unsure(row, name) for name in judged["undecided"] if name != "diverged"]
+    if unsure:
+        wrong.append(f"is undecided in {', '.join(unsure)}")
+    if "diverged" in judged["undecided"]:
+        wrong.append("was attacked by what diverged, which proves nothing")
+    return " and ".join(wrong)
+
+
+def _unsure(row: Row, name: str) -> str:
+    """Tells the interval that a limit lies in, and how many images settle it, if known."""
+    keys = {leak.limit: leak.interval_name for leak in verdicts.LEAKS}
+    low, high = row[keys.get(name, "accuracy_ci")]
+    told = "no interval" if low is None or high is None else f"95% interval {low:.3f} to {high:.3f}"
+    count = row.get("images_needed", {}).get(name)
+    return f"{name} ({told}{'' if count is None else f'; about {count:,} images would settle it'})"
 
 
 def name_of(row: Row) -> str:

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
+from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED
 from jaxinv.report.results import Choice, Partition
-from jaxinv.report.values import fixed, listed, percent, unit
+from jaxinv.report.values import Measure, fixed, interval, listed, percent, percents, unit
+from jaxinv.store.choice import CutQuality
 
 _CONSTRAINTS: dict[str, Callable[[float], str]] = {
     "min_accuracy": lambda share: f"accuracy of at least {100 * share:g}%",
@@ -26,7 +28,10 @@ def advice(partition: Partition) -> list[str]:
             return [reason]
         return [f"No choice meets all constraints. {reason}".strip()]
     sentences = [f"{_do(best)}: {_costs(best)}. {_leaves(best)}"]
-    if split and split is not best:
+    if split is None and partition.record.reason_split:
+        reason = partition.record.reason_split
+        sentences.append(f"If the cloud has to compute a part, nothing is recommended: {reason}")
+    elif split and split is not best:
         sentences.append(
             f"If the cloud has to compute a part, {_do(split, first=False)}: {_costs(split)}. "
             f"{_leaves(split)}"
@@ -61,12 +66,22 @@ def _leaves(choice: Choice) -> str:
     if not choice.attacker:
         nothing = choice.split == EDGE_ONLY
         return "Nothing is sent, so nothing can be reconstructed." if nothing else "Not attacked."
-    told = f", and re-identifies {percent(choice.reid.mean)} of the images"
-    return (
-        f"The strongest attacker that was run ({choice.attacker}) gets SSIM "
-        f"{fixed(choice.ssim.mean, 3)} "
+    share = " ".join(filter(None, [percent(choice.reid.mean), percents(choice.reid)]))
+    told = f", and re-identifies {share} of the images"
+    ssim = " ".join(filter(None, [fixed(choice.ssim.mean, 3), interval(choice.ssim, 3)]))
+    words = (
+        f"The strongest attacker that was run ({choice.attacker}) gets SSIM {ssim} "
         f"({fixed(choice.psnr.mean, 1)} dB){told if choice.reid.mean is not None else ''}."
     )
+    return " ".join(filter(None, [words, _SAFE.get(choice.record.safe, "")]))
+
+
+_LIMITS = f"SSIM {SAFE_SSIM:g} and {SAFE_REID:.0%} re-identification"
+_SAFE: dict[str | None, str] = {
+    HOLDS: f"That is shown to be below {_LIMITS}.",
+    FAILS: f"That is not below {_LIMITS}.",
+    UNDECIDED: f"Whether that is below {_LIMITS} is undecided.",
+}
 
 
 def asked(partition: Partition) -> str:
@@ -86,26 +101,51 @@ def paper_advice(partition: Partition) -> str:
     if tested is None:
         return ""
     outcome = "That is enough here." if tested.holds else "That is not enough here."
+    if tested.verdict == UNDECIDED:
+        outcome = "Whether that is enough is undecided: the limits lie within the intervals."
     return (
         "The paper advises to compute up to a fully connected layer on the device. "
         "The strongest attacker that was run gets SSIM "
-        f"{fixed(tested.after.ssim_mean, 3)} behind it ({tested.after.split}) and "
+        f"{_behind(tested.after)} behind it ({tested.after.split}) and "
         f"{fixed(tested.before.ssim_mean, 3)} before ({tested.before.split}). {outcome}"
     )
 
 
+def _behind(cut: CutQuality) -> str:
+    ssim = Measure(cut.ssim_mean, *cut.ssim_ci)
+    return " ".join(filter(None, [fixed(ssim.mean, 3), interval(ssim, 3)]))
+
+
 def verdict(choice: Choice) -> str:
-    """Tells whether a choice meets the constraints, or which it breaks."""
+    """Tells whether a choice is shown to meet the constraints; else what it breaks, or may."""
     if choice.meets:
         return "met"
-    names = [name.removeprefix("max_").removeprefix("min_") for name in choice.record.fails]
-    units = {"latency_ms": "latency", "energy_mj": "energy", "memory_mb": "memory", "ssim": "SSIM"}
-    units["reid"] = "re-identification"
-    broken = listed([units.get(name, name) for name in names if name != "diverged"])
+    record = choice.record
+    broken = listed([_limit(name) for name in record.fails if name != "diverged"])
+    unsure = listed(
+        [
+            f"{_limit(name)}{_settled(record.images_needed.get(name))}"
+            for name in record.undecided
+            if name != "diverged"
+        ]
+    )
     told = [f"breaks {broken}"] if broken else []
-    if "diverged" in names:  # which proves nothing, and is no limit that is broken
+    told += [f"undecided: {unsure}"] if unsure else []
+    if "diverged" in (*record.fails, *record.undecided):  # which proves nothing
         told.append("unproved: an attack diverged")
     return "; ".join(told)
+
+
+def _limit(name: str) -> str:
+    """Returns the words for a limit."""
+    words = {"latency_ms": "latency", "energy_mj": "energy", "memory_mb": "memory", "ssim": "SSIM"}
+    short = name.removeprefix("max_").removeprefix("min_")
+    return {**words, "reid": "re-identification"}.get(short, short)
+
+
+def _settled(count: int | None) -> str:
+    """Tells how many images settle a limit, where that is known."""
+    return "" if count is None else f" ({count:,} images would settle it)"
 
 
 def order(partition: Partition) -> list[Choice]:
@@ -114,6 +154,6 @@ def order(partition: Partition) -> list[Choice]:
 
     def rank(choice: Choice) -> tuple[Any, ...]:
         place = next((n for n, each in enumerate(first) if each is choice), len(first))
-        return (place, not choice.meets, not choice.pareto, choice.ssim.or_nothing)
+        return (place, not choice.meets, not choice.pareto, choice.ssim.or_all)
 
     return sorted(partition.choices, key=rank)

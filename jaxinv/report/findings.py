@@ -1,4 +1,4 @@
-"""Findings over many attacks: the strongest, the defences that hold, curves. Standard library.
+"""Findings over many attacks: the strongest, the defences that hold, curves. NumPy.
 
 The strongest of several attacks is the one with the highest SSIM: that is what a device has to
 reckon with.
@@ -8,9 +8,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jaxinv.constants import paper
-from jaxinv.constants.verdicts import SAFE_REID, SAFE_SSIM
+from jaxinv.constants.verdicts import HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED, Verdict
+from jaxinv.measures import verdicts
 from jaxinv.report.results import ShownAttack, in_order, strongest, threat_rank
-from jaxinv.report.values import fixed, points
+from jaxinv.report.values import fixed, interval, percent, points
+from jaxinv.store.record import AttackRecord
 
 NEAR = 0.05
 """Loss of accuracy up to which a defence is looked at in the summary."""
@@ -45,17 +47,29 @@ def by_threat(attacks: Iterable[ShownAttack]) -> dict[str, list[ShownAttack]]:
     return groups
 
 
+class Nearest(NamedTuple):
+    """A setting that is not shown to hold: the strongest attack on it, and what would settle it."""
+
+    best: ShownAttack
+    verdict: Verdict
+    images_needed: int | None
+
+
 class Defended(NamedTuple):
     """Results of defences against attackers who know them, the strongest of each setting.
 
     Attributes:
       settings: defences at a level and a cut that such an attacker attacked, of one dataset.
-      held: those that held all who attacked, the smallest loss of accuracy first.
+      held: those that are shown to hold all who attacked, the smallest loss of accuracy first.
+      undecided: how many are neither shown to hold them nor not to.
+      nearest: where none holds, the one that comes nearest; else None.
       near: of those that cost at most `NEAR` of accuracy, the one that leaves least; or None.
     """
 
     settings: int
     held: list[ShownAttack]
+    undecided: int
+    nearest: Nearest | None
     near: ShownAttack | None
 
 
@@ -66,24 +80,34 @@ def defended(attacks: Iterable[ShownAttack]) -> Defended:
         if not each.defense.is_none:
             groups.setdefault(each.setting, []).append(each)
     tried = [own for own in groups.values() if any(each.method != "paper" for each in own)]
-    worst = [(own, strongest(own)) for own in tried]
-    held = [best for own, best in worst if best and _holds(own)]
-    close = [best for _, best in worst if best and best.loss is not None and best.loss <= NEAR]
+    worst = [(own, verdicts.safe(_records(own)), strongest(own)) for own in tried]
+    held = [best for _, verdict, best in worst if best and verdict == HOLDS]
+    close = [best for *_, best in worst if best and best.loss is not None and best.loss <= NEAR]
     return Defended(
         len(tried),
         sorted(held, key=lambda each: _or_worst(each.loss)),
+        sum(verdict == UNDECIDED for _, verdict, _ in worst),
+        None if held else _nearest(worst),
         min(close, key=lambda each: each.ssim.or_nothing, default=None),
     )
 
 
-def _holds(own: Sequence[ShownAttack]) -> bool:
-    """Returns whether all intervals end below `SAFE_SSIM` and `SAFE_REID` and none diverged."""
-    return all(
-        not each.diverged
-        and _or_worst(each.ssim.high, each.ssim.mean) < SAFE_SSIM
-        and _or_worst(each.reid.high, each.reid.mean) < SAFE_REID
-        for each in own
+_Judged = tuple[list[ShownAttack], Verdict, ShownAttack | None]
+
+
+def _nearest(worst: Sequence[_Judged]) -> Nearest | None:
+    """Finds what is undecided, or leaks least."""
+    known = [(own, verdict, best) for own, verdict, best in worst if best]
+    if not known:
+        return None
+    own, verdict, best = min(
+        known, key=lambda item: (item[1] != UNDECIDED, item[2].ssim.or_nothing, item[2].number)
     )
+    return Nearest(best, verdict, verdicts.images_to_be_safe(_records(own)))
+
+
+def _records(own: Sequence[ShownAttack]) -> list[AttackRecord]:
+    return [each.record for each in own]
 
 
 def _or_worst(*values: float | None) -> float:
@@ -95,17 +119,20 @@ def defended_words(found: Defended) -> str:
     tried = f"{found.settings} defended setting{'s' * (found.settings != 1)}"
     limits = f"SSIM {SAFE_SSIM:g} and {SAFE_REID:.0%} re-identification"
     if found.held:
-        best = found.held[0]
+        best, many = found.held[0], len(found.held) != 1
         words = (
             f"Of {tried} that attackers who know the defence have tried, {len(found.held)} "
-            f"keep{'s' * (len(found.held) == 1)} everybody below {limits}; the cheapest is "
+            f"{'are' if many else 'is'} shown to keep everybody below {limits}; the cheapest is "
             f"{best.defense.words} ({best.split}), which costs {points(best.loss)} of accuracy."
         )
     else:
         words = (
-            f"None of {tried} that attackers who know the defence have tried keeps everybody "
-            f"below {limits}."
+            f"None of {tried} that attackers who know the defence have tried is shown to keep "
+            f"everybody below {limits}{_nearest_words(found.nearest)}."
         )
+    if found.undecided:
+        be = "is" if found.undecided == 1 else "are"
+        words += f" {found.undecided} {be} undecided: the limits lie within the 95% intervals."
     if found.near:
         near = found.near
         words += (
@@ -113,6 +140,19 @@ def defended_words(found: Defended) -> str:
             f"leaves the strongest attacker ({near.attacker}) least: {quality_words(near)}."
         )
     return words
+
+
+def _nearest_words(found: Nearest | None) -> str:
+    """Tells which setting comes nearest, and how many images would settle it."""
+    if found is None:
+        return ""
+    best, count = found.best, found.images_needed
+    ssim = " ".join(filter(None, [fixed(best.ssim.mean, 3), interval(best.ssim, 3)]))
+    words = (
+        f"; {best.defense.words} ({best.split}) comes nearest: {best.attacker} gets SSIM {ssim} "
+        f"and re-identifies {percent(best.reid.mean)}"
+    )
+    return words + (f", and {count:,} images would settle it" if count is not None else "")
 
 
 def quality_words(attack: ShownAttack) -> str:

@@ -15,6 +15,7 @@ from jaxinv.report.values import (
     interval,
     listed,
     percent,
+    percents,
     points,
     signed,
     unit,
@@ -75,7 +76,11 @@ def _psnr(attack: ShownAttack) -> Cell:
 
 
 def _ssim(attack: ShownAttack) -> Cell:
-    return Cell(fixed(attack.ssim.mean, 3), attack.ssim.mean)
+    return Cell(fixed(attack.ssim.mean, 3), attack.ssim.mean, note=interval(attack.ssim, 3))
+
+
+def _reid(attack: ShownAttack) -> Cell:
+    return share(attack.reid.mean)._replace(note=percents(attack.reid))
 
 
 def share(value: float | None, digits: int = 1) -> Cell:
@@ -108,7 +113,7 @@ def undefended(attacks: Sequence[ShownAttack], name: str, caption: str) -> Table
                 _psnr(each),
                 _ssim(each),
                 share(each.record.exact_fraction),
-                share(each.reid.mean),
+                _reid(each),
                 Cell(f"{each.num_images:,}", each.num_images),
             ]
         )
@@ -135,7 +140,7 @@ def defended(attacks: Sequence[ShownAttack], name: str, caption: str) -> Table:
                     Cell(points(each.loss).removesuffix(" points"), each.loss),
                     _psnr(each),
                     _ssim(each),
-                    share(each.reid.mean),
+                    _reid(each),
                     share(each.record.judge_accuracy),
                 ]
             )
@@ -216,7 +221,7 @@ def choices(
                     Cell(unit(each.energy_j, "J"), each.energy_j),
                     Cell(unit(each.memory_bytes, "B"), each.memory_bytes),
                     Cell(fixed(each.ssim.mean, 3), each.ssim.mean, note=interval(each.ssim, 3)),
-                    share(each.reid.mean),
+                    share(each.reid.mean)._replace(note=percents(each.reid)),
                     _attacker(each, places),
                     Cell(advice.verdict(each)),
                     Cell("yes" if each.pareto else "no"),

@@ -25,6 +25,11 @@ class Measure(NamedTuple):
         """The mean as a rank: what is missing is below everything."""
         return -math.inf if self.mean is None else self.mean
 
+    @property
+    def or_all(self) -> float:
+        """The mean as a rank: what is missing is above everything."""
+        return math.inf if self.mean is None else self.mean
+
 
 def percent(share: float | None, digits: int = 1) -> str:
     """A share in [0, 1], as a percentage."""
@@ -66,6 +71,13 @@ def interval(found: Measure, digits: int) -> str:
     if found.low is None or found.high is None:
         return ""
     return f"[{found.low:.{digits}f}, {found.high:.{digits}f}]"
+
+
+def percents(found: Measure, digits: int = 1) -> str:
+    """`[low, high]` of a share, as percentages; nothing where there is none."""
+    if found.low is None or found.high is None:
+        return ""
+    return f"[{percent(found.low, digits)}, {percent(found.high, digits)}]"
 
 
 def listed(words: Sequence[str]) -> str:

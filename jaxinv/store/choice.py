@@ -35,7 +35,14 @@ class RecordedBound(Struct):
 
 
 class RecordedChoice(Struct, kw_only=True):
-    """A cut and a defence: what they cost, and what they leave to the strongest attacker."""
+    """A cut and a defence: what they cost, and what they leave to the strongest attacker.
+
+    Attributes:
+      meets: True only if every limit is shown to be kept.
+      fails, undecided: names of limits that are broken, and of those within an interval.
+      images_needed: how many images settle an undecided limit; None if no number does.
+      safe: the verdict on `SAFE_SSIM` and `SAFE_REID` together.
+    """
 
     split: str
     defense: RecordedDefense
@@ -62,6 +69,9 @@ class RecordedChoice(Struct, kw_only=True):
     pareto: bool
     meets: bool
     fails: list[str] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
+    images_needed: dict[str, int | None] = field(default_factory=dict)
+    safe: str | None = None
 
 
 class RecordedProfile(Struct, kw_only=True):
@@ -91,11 +101,18 @@ class CutQuality(Struct):
 
     split: str
     ssim_mean: float | None
+    ssim_ci: Interval = UNKNOWN
+    reid_top1: float | None = None
+    reid_ci: Interval = UNKNOWN
 
 
 class Advice(Struct):
-    """The paper's advice, tested: the cuts before and after the first dense layer."""
+    """The paper's advice, tested: the cuts before and after the first dense layer.
+
+    `holds` is True only where that is shown; `verdict` may be undecided.
+    """
 
     before: CutQuality
     after: CutQuality
     holds: bool
+    verdict: str | None = None

@@ -169,6 +169,7 @@ class PartitionRecord(Record, kw_only=True):
     recommendation: int | None
     recommendation_split: int | None
     reason: str
+    reason_split: str = ""
     certain: list[Certain] = field(default_factory=list)
     advice: Advice | None = None
 
@@ -240,14 +241,15 @@ def _upgraded(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Reads a record that has no schema, as the first version wrote them.
 
     Its experiment tells its kind; those that had a `split` were attacks. An image's squared error
-    is that of its PSNR.
+    is that of its PSNR, unless that is a mean over several reconstructions, which tells no error.
     """
     experiment = str(fields.get("experiment"))
     kinds = {"train_target": "target", **{kind: kind for kind in KINDS if kind != "attack"}}
     kind = kinds.get(experiment, "attack" if "split" in fields else experiment)
     found = {"kind": kind, **fields, "schema": 0}
     psnr = fields.get("psnr")
-    if kind == "attack" and isinstance(psnr, list):
+    several = fields.get("draws", 1) != 1 or "psnr_by_seed" in fields
+    if kind == "attack" and isinstance(psnr, list) and not several:
         errors = [10 ** (-max(x, -99) / 10) if type(x) in (int, float) else None for x in psnr]
         found["mse"] = errors
     if kind == "benchmark":  # whose `cuts` are those that were attacked

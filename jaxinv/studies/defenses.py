@@ -21,9 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxinv.constants.verdicts import SAFE_REID, SAFE_SSIM
+from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED
 from jaxinv.inputs import data
 from jaxinv.look.charts import style, tradeoff
+from jaxinv.measures import intervals
+from jaxinv.store.record import AttackRecord, typed
 from jaxinv.studies import evaluation, runs
 from jaxinv.studies.defended import choices, verdict
 from jaxinv.studies.defended.attackers import Attacker
@@ -75,17 +77,29 @@ def protection_table(finished: Sequence[dict[str, Any]]) -> str:
     """`verdict.protection` as text."""
     lines = [
         f"Least loss of accuracy at which every attacker above stays below SSIM {SAFE_SSIM:g} "
-        f"and {SAFE_REID:.0%} re-identification:"
+        f"and {SAFE_REID:.0%} re-identification, with the whole 95% interval of the strongest:"
     ]
-    for row in verdict.protection(finished):
-        what = "not reached"
-        if row["loss"] is not None:
-            what = (
-                f"{100 * row['loss']:.2f} points, at level {row['level']} "
-                f"(SSIM {row['ssim']:.3f}, re-identified {row['reid']:.1%})"
-            )
-        lines.append(f"  {row['split']:<9}{row['defense']:<28}{what}")
+    attacks = [typed(record, record.get("path", "")) for record in finished]
+    for found in verdict.protection([each for each in attacks if isinstance(each, AttackRecord)]):
+        lines.append(f"  {found.split:<9}{found.defense:<28}{_told(found)}")
     return "\n".join(lines)
+
+
+def _told(found: verdict.Protection) -> str:
+    loss = "-" if found.loss is None else f"{100 * found.loss:.2f}"
+    measured = [
+        f"{name} {intervals.told(mean, ends, form)}"
+        for name, mean, ends, form in (
+            ("SSIM", found.ssim, found.ssim_ci, ".3f"),
+            ("re-identified", found.reid, found.reid_ci, ".1%"),
+        )
+    ]
+    if found.verdict == HOLDS:
+        return f"{loss} points, at level {found.level} ({', '.join(measured)})"
+    words = {FAILS: "not reached", UNDECIDED: "undecided"}[found.verdict]
+    if found.images_needed is not None:
+        words += f", {found.images_needed:,} images would settle it"
+    return f"{words}; nearest is level {found.level} at {loss} points ({', '.join(measured)})"
 
 
 def _draw(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxinv.constants import paper
+from jaxinv.constants.verdicts import GALLERY
 from jaxinv.errors import DamagedError, UserError
 from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.look import grids
@@ -20,7 +21,6 @@ from jaxinv.store.fields import level_text
 from jaxinv.training.targets import Target
 
 GRID_NAME = "grid.png"
-_GALLERY = 1000  # test images that a reconstruction is looked for among
 _KEPT_IMAGES = 64  # in images.npz, from the first
 
 
@@ -33,7 +33,7 @@ def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[s
         but their seeds, or of S releases: then the quality of an image is the mean over them.
 
     Returns:
-      `psnr [N]` and `psnr_mean`, `_std`, `_median`, `_ci` (95% bootstrap interval of the mean), the
+      `psnr [N]` and `psnr_mean`, `_std`, `_median`, `_ci` (Student's 95% interval of the mean), the
       same for `ssim`, `mse [N]`, `exact_fraction` and `diverged`, the number of non-finite images
       (for any attacker). Of several attackers also `psnr_by_seed [S]`, the mean of each over images
       that did not diverge for it, and `psnr_seed_std`, their standard deviation (NaN of one); and
@@ -45,9 +45,12 @@ def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[s
     measured = quality.Quality(*(np.stack(values) for values in zip(*qualities, strict=True)))
     diverged = measured.diverged.any(axis=0)
     fields: dict[str, Any] = {}
-    for name, values in (("psnr", measured.psnr), ("ssim", measured.ssim)):
+    for name, values, *ends in (
+        ("psnr", measured.psnr, 0.0, quality.PSNR_CAP),
+        ("ssim", measured.ssim, -1.0, 1.0),
+    ):
         # NaN where an attacker diverged.
-        summary = intervals.summarise(values.mean(axis=0))
+        summary = intervals.summarise(values.mean(axis=0), least=ends[0], most=ends[1])
         fields |= {
             f"{name}_mean": summary.mean,
             f"{name}_std": summary.std,
@@ -78,14 +81,14 @@ def reidentification_fields(reconstructions: np.ndarray, test: Samples) -> dict[
       test: the test split.
 
     Returns:
-      `reid_top1`, a share; `reid_ci`, its 95% bootstrap interval over images; and `reid_gallery`,
+      `reid_top1`, a share; `reid_ci`, its exact 95% limits over images; and `reid_gallery`,
       among how many images.
     """
-    gallery = test[:_GALLERY].images
+    gallery = test[:GALLERY].images
     several = reconstructions.ndim == gallery.ndim + 1
     tries = reconstructions if several else reconstructions[None]
-    found = [linkage.reidentified(images[:_GALLERY], gallery) for images in tries]
-    summary = intervals.summarise(np.mean(found, axis=0))
+    found = [linkage.reidentified(images[:GALLERY], gallery) for images in tries]
+    summary = intervals.summarise_share(np.mean(found, axis=0))
     return {
         "reid_top1": summary.mean,
         "reid_ci": [summary.low, summary.high],
@@ -191,12 +194,10 @@ _TABLE_HEADER = (
 def table_row(record: Mapping[str, Any]) -> str:
     """A run as a line of `TABLE`."""
     psnr, ssim = record["psnr_mean"], record["ssim_mean"]
-    if record["diverged"] == record["num_images"]:
+    if psnr is None:
         quality = f"{'diverged':<26}{'-':<8}"
     else:
-        low, high = record["psnr_ci"]
-        interval = f"{psnr:.2f} [{low:.2f}, {high:.2f}]"
-        quality = f"{interval:<26}{ssim:<8.4f}"
+        quality = f"{intervals.told(psnr, record['psnr_ci'], '.2f'):<26}{ssim:<8.4f}"
     printed = record["paper"]
     beside = f"{printed['psnr']:.2f}/{printed['ssim']:.2f}" if printed else "-"
     row = (

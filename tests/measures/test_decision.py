@@ -14,6 +14,7 @@ def row(split="conv1", defense=NONE, **changes):
         "split": split,
         "defense": defense,
         "accuracy": 0.95,
+        "accuracy_ci": [0.94, 0.96],
         "latency_s": 0.010,
         "energy_j": 0.002,
         "memory_bytes": 3e5,
@@ -21,7 +22,11 @@ def row(split="conv1", defense=NONE, **changes):
         "ssim_ci": [0.4, 0.6],
         "reid_top1": 0.3,
         "reid_ci": [0.2, 0.4],
+        "attacker": {"threat_model": "whitebox", "method": "adaptive"},
+        "images_needed": {},
     }
+    if "accuracy" in changes:
+        values["accuracy_ci"] = [changes["accuracy"]] * 2
     return {**values, **changes}
 
 
@@ -47,9 +52,11 @@ def test_each_measure_is_that_of_whoever_does_best_in_it():
     by_psnr = attack("paper", psnr_mean=30.0, psnr_ci=[29.0, 31.0])
     by_reid = attack(threat_model="blackbox", reid_top1=0.8, reid_ci=[0.7, 0.9])
     found = decision.worst([by_psnr, by_ssim, by_reid])
-    assert (found["psnr_mean"], found["psnr_ci"]) == (30.0, [29.0, 31.0])
-    assert (found["ssim_mean"], found["ssim_ci"]) == (0.9, [0.8, 1.0])
-    assert (found["reid_top1"], found["reid_ci"]) == (0.8, [0.7, 0.9])
+    assert (found["psnr_mean"], found["ssim_mean"], found["reid_top1"]) == (30.0, 0.9, 0.8)
+    for name, low, high in (("psnr", 28.7, 31.3), ("ssim", 0.77, 1.0), ("reid", 0.72, 0.87)):
+        assert found[f"{name}_ci"] == pytest.approx(
+            [low, high], abs=0.1 if name == "psnr" else 0.01
+        )
     assert found["attacker"] == {"threat_model": "whitebox", "method": "adaptive"}
     assert not found["diverged"]
 
@@ -66,8 +73,9 @@ def test_the_whole_interval_is_that_of_all_attackers():
     best = attack(ssim_mean=0.5, ssim_ci=[0.49, 0.51])
     wide = attack("paper", ssim_mean=0.49, ssim_ci=[0.3, 0.7])
     found = decision.worst([best, wide])
-    assert (found["ssim_mean"], found["ssim_ci"]) == (0.5, [0.49, 0.7])
-    assert Constraints(max_ssim=0.6).broken(row(**found)) == ["max_ssim"]
+    assert found["ssim_mean"] == 0.5
+    assert found["ssim_ci"][0] > 0.48 and found["ssim_ci"][1] > 0.7
+    assert Constraints(max_ssim=0.6).judged(row(**found))["undecided"] == ["max_ssim"]
 
 
 def test_where_all_attacks_diverged_nothing_is_known():
@@ -75,7 +83,7 @@ def test_where_all_attacks_diverged_nothing_is_known():
     found = decision.worst([attack(**nothing, reid_top1=0.0, reid_ci=[0.0, 0.0], diverged=5)])
     assert found["ssim_mean"] is None and found["ssim_ci"] == [None, None]
     unknown = row("relu2", **found)
-    assert Constraints(max_ssim=0.9).broken(unknown) == ["max_ssim", "diverged"]
+    assert Constraints(max_ssim=0.9).judged(unknown)["undecided"] == ["max_ssim", "diverged"]
     assert decision.pareto([row(), unknown]) == [True, False]
     assert decision.recommend([unknown, row()], Constraints()) == 1
 
@@ -102,24 +110,66 @@ def test_without_an_attack_nothing_is_known():
 
 
 @pytest.mark.parametrize(
-    "name, met, broken",
+    "name, met, between, broken",
     [
-        ("min_accuracy", 0.95, 0.951),
-        ("max_latency_ms", 10.0, 9.9),
-        ("max_energy_mj", 2.0, 1.9),
-        ("max_memory_mb", 0.3, 0.29),
-        ("max_ssim", 0.6, 0.59),  # the upper end of the interval counts
-        ("max_reid", 0.4, 0.39),
+        ("min_accuracy", 0.94, 0.95, 0.961),
+        ("max_latency_ms", 10.0, None, 9.9),
+        ("max_energy_mj", 2.0, None, 1.9),
+        ("max_memory_mb", 0.3, None, 0.29),
+        ("max_ssim", 0.61, 0.59, 0.39),
+        ("max_reid", 0.4, 0.39, 0.19),
     ],
 )
-def test_each_constraint_is_in_its_unit(name, met, broken):
-    assert Constraints(**{name: met}).broken(row()) == []
-    assert Constraints(**{name: broken}).broken(row()) == [name]
+def test_each_constraint_is_in_its_unit_and_of_whole_intervals(name, met, between, broken):
+    expected = {met: ("holds", True, [], []), broken: ("fails", False, [name], [])}
+    if between is not None:
+        expected[between] = ("undecided", False, [], [name])
+    for limit, answer in expected.items():
+        found = Constraints(**{name: limit}).judged(row())
+        assert tuple(found[key] for key in ("verdict", "meets", "fails", "undecided")) == answer
 
 
 def test_what_cannot_be_told_meets_no_constraint():
-    assert Constraints(max_ssim=0.9).broken(row(ssim_ci=[0.1, float("nan")])) == ["max_ssim"]
-    assert Constraints().broken(row(diverged=True)) == ["diverged"]
+    unknown = row(ssim_ci=[0.1, float("nan")])
+    assert Constraints(max_ssim=0.9).judged(unknown)["undecided"] == ["max_ssim"]
+    assert Constraints(max_ssim=0.9).judged(row(ssim_ci=[None, None]))["undecided"] == ["max_ssim"]
+    assert Constraints().judged(row(diverged=True))["undecided"] == ["diverged"]
+
+
+def test_a_limit_that_is_broken_is_so_though_another_attack_diverged():
+    found = Constraints(max_ssim=0.3, max_reid=0.5).judged(row(diverged=True))
+    assert (found["verdict"], found["fails"]) == ("fails", ["max_ssim"])
+    assert found["undecided"] == ["max_reid", "diverged"]
+
+
+def test_what_needs_no_attack_keeps_a_limit_that_it_reaches():
+    nothing = row("edge-only", ssim_ci=[0.0, 0.0], reid_ci=[0.0, 0.0], attacker=None)
+    assert Constraints(max_ssim=0.0, max_reid=0.0).judged(nothing)["meets"]
+
+
+def test_what_is_undecided_is_never_recommended():
+    """A mean below the limit is not enough, however well it does in all else."""
+    near = row("relu2", ssim_mean=0.248, ssim_ci=[0.22, 0.276], latency_s=0.001)
+    sure = row("fc1", ssim_mean=0.2, ssim_ci=[0.19, 0.21], latency_s=0.009)
+    limits = Constraints(max_ssim=0.25)
+    for prefer in decision.PREFERENCES:
+        assert decision.recommend([near, sure], limits, prefer=prefer) == 1
+    assert decision.recommend([near], limits) is None
+
+
+def test_how_many_images_settle_what_is_undecided():
+    near = [attack(ssim_mean=0.248, ssim_ci=[0.22, 0.276], reid_top1=0.0, num_images=20)]
+    limits = Constraints(max_ssim=0.25, max_reid=0.1, min_accuracy=0.9)
+    found = decision.images_needed(near, limits, ["min_accuracy", "max_ssim", "max_reid"])
+    assert found["max_reid"] == 36 and 3000 < found["max_ssim"] < 6000
+    told = decision.reason(
+        [row(ssim_mean=0.248, ssim_ci=[0.22, 0.276], images_needed={"max_ssim": 4000})],
+        Constraints(max_ssim=0.25),
+    )
+    assert told == (
+        "No choice is shown to meet max_ssim=0.25; conv1 comes nearest and is undecided in "
+        "max_ssim (95% interval 0.220 to 0.276; about 4,000 images would settle it)."
+    )
 
 
 # --- The Pareto set -------------------------------------------------------------------------------
@@ -159,7 +209,7 @@ def test_every_measure_counts(key, better):
 
 
 CHOICES = [
-    row("conv1", ssim_mean=0.9, latency_s=0.001, energy_j=0.009),
+    row("conv1", ssim_mean=0.9, accuracy=0.95, latency_s=0.001, energy_j=0.009),
     row("relu2", ssim_mean=0.2, accuracy=0.97, latency_s=0.005, energy_j=0.005),
     row("fc1", ssim_mean=0.1, accuracy=0.90, latency_s=0.009, energy_j=0.001),
 ]
@@ -187,11 +237,13 @@ def test_equals_are_decided_by_what_counts_next():
 def test_where_nothing_fits_it_says_so_and_why():
     alone = Constraints(min_accuracy=0.99)
     assert decision.recommend(CHOICES, alone) is None
-    assert decision.reason(CHOICES, alone) == "No choice meets min_accuracy=0.99."
+    told = "No choice meets min_accuracy=0.99; fc1 comes nearest and breaks min_accuracy."
+    assert decision.reason(CHOICES, alone) == told
+    assert decision.reason(CHOICES, alone, allowed=lambda row: False) == "There is no such choice."
     together = Constraints(min_accuracy=0.96, max_latency_ms=2)
     assert decision.recommend(CHOICES, together) is None
     told = decision.reason(CHOICES, together)
-    assert "together by none" in told and "conv1 comes nearest and breaks min_accuracy" in told
+    assert "together by none; relu2 comes nearest and breaks max_latency_ms" in told
 
 
 def test_that_an_attack_diverged_is_said_apart():
@@ -199,7 +251,7 @@ def test_that_an_attack_diverged_is_said_apart():
     slow = row("fc1", accuracy=0.97, latency_s=1.0, energy_j=1.0)
     told = decision.reason([row("conv1", accuracy=0.97, diverged=True), slow], limits)
     assert "conv1 comes nearest and was attacked by what diverged" in told and "breaks" not in told
-    unproved = row("conv1", diverged=True)
+    unproved = row("conv1", accuracy=0.95, diverged=True)
     slow = {**slow, "energy_j": 1.0, "memory_bytes": 1e9}
     limits = Constraints(min_accuracy=0.96, max_latency_ms=20, max_energy_mj=5, max_memory_mb=1)
     told = decision.reason([unproved, slow], limits)

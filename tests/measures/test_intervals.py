@@ -1,10 +1,11 @@
-"""Summaries over images, against SciPy's bootstrap."""
+"""Intervals of shares and of means, against SciPy's own and against the truth."""
 
 import numpy as np
 import pytest
 import scipy.stats
 
 from jaxinv.measures import intervals
+from jaxinv.measures.intervals import Score, Share
 
 
 def test_summary_of_known_values():
@@ -23,19 +24,80 @@ def test_summary_skips_what_is_not_finite():
 @pytest.mark.parametrize("values", [[], [np.nan, np.nan]])
 def test_summary_of_nothing_is_nan(values):
     assert np.isnan(intervals.summarise(values)).all()
+    assert np.isnan(intervals.summarise_share(values)).all()
 
 
-def test_summary_of_one_value():
-    assert intervals.summarise([7.25]) == (7.25, 0.0, 7.25, 7.25, 7.25)
+def test_one_score_has_no_interval_and_one_trial_has():
+    assert intervals.summarise([7.25])[:3] == (7.25, 0.0, 7.25)
+    assert np.isnan(intervals.summarise([7.25])[3:]).all()
+    assert intervals.summarise_share([True])[3:] == pytest.approx((0.025, 1.0))
 
 
-def test_interval_agrees_with_scipys_bootstrap_and_is_reproducible():
-    values = np.random.default_rng(1).exponential(10.0, size=300)
-    summary = intervals.summarise(values)
-    expected = scipy.stats.bootstrap(
-        (values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(5)
-    ).confidence_interval
-    tolerance = 0.05 * (expected.high - expected.low)
-    assert summary.low == pytest.approx(expected.low, abs=tolerance)
-    assert summary.high == pytest.approx(expected.high, abs=tolerance)
-    assert intervals.summarise(values) == summary
+def test_a_mean_has_students_interval_within_its_bounds():
+    values = np.random.default_rng(1).exponential(10.0, size=7)
+    expected = scipy.stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert intervals.summarise(values)[3:] == pytest.approx(tuple(expected))
+    assert intervals.summarise([0.9, 0.99, 1.0], least=-1, most=1).high == 1.0
+
+
+@pytest.mark.parametrize("number", [2, 5, 20])
+def test_intervals_of_few_images_hold_the_mean_as_often_as_they_say(number):
+    rng = np.random.default_rng(0)
+    tries = [intervals.score(row).interval() for row in rng.normal(size=(2000, number))]
+    assert np.mean([low <= 0 <= high for low, high in tries]) > 0.935
+
+
+@pytest.mark.parametrize(
+    "hits, number", [(0, 64), (1, 64), (5, 12), (64, 64), (0, 1), (9917, 10000)]
+)
+@pytest.mark.parametrize("confidence", [0.95, 0.9875])
+def test_a_share_has_exact_limits(hits, number, confidence):
+    expected = scipy.stats.binomtest(hits, number).proportion_ci(confidence, "exact")
+    assert Share(hits / number, number).interval(confidence) == pytest.approx(tuple(expected))
+
+
+def test_none_of_64_is_not_nothing():
+    assert Share(0.0, 64).interval() == pytest.approx((0.0, 0.0560), abs=1e-4)
+
+
+def test_a_count_between_two_has_the_wider_limits():
+    """As of means over draws."""
+    low, high = Share(2.5 / 20, 20).interval()
+    assert low == Share(2 / 20, 20).interval().low
+    assert high == Share(3 / 20, 20).interval().high
+
+
+@pytest.mark.parametrize("limit", [0.1, 0.05, 0.01])
+def test_as_many_images_as_are_needed_settle_a_share_and_one_less_does_not(limit):
+    number = Share(0.0, 8).needed(limit)
+    assert Share(0.0, number).interval().high < limit <= Share(0.0, number - 1).interval().high
+
+
+def test_images_that_settle_a_share_on_either_side():
+    below, above = Share(0.05, 20).needed(0.1), Share(0.2, 20).needed(0.1)
+    assert Share(np.ceil(0.05 * below) / below, below).interval().high < 0.1
+    assert Share(np.floor(0.2 * above) / above, above).interval().low > 0.1
+    assert Share(0.1, 20).needed(0.1) is None
+
+
+def test_images_that_settle_a_mean():
+    number = Score(0.248, 0.1, 50).needed(0.25)
+    assert Score(0.248, 0.1, number).interval().high < 0.25
+    assert Score(0.248, 0.1, number - 1).interval().high >= 0.25
+    assert number == pytest.approx((1.96 * 0.1 / 0.002) ** 2, rel=0.01)
+    assert Score(0.25, 0.1, 50).needed(0.25) is None
+    assert Score(0.2, np.nan, 1).needed(0.25) is None  # of one image no spread is known
+    assert Score(0.25 - 1e-12, 0.1, 50).needed(0.25) is None
+
+
+@pytest.mark.parametrize(
+    "mean, ends, told",
+    [
+        (0.0, (0.0, 0.056), "0.000 [0.000, 0.056]"),
+        (0.5, (None, None), "0.500"),
+        (1.0, (1.0, 1.0), "1.000"),
+        (None, (None, None), "-"),
+    ],
+)
+def test_an_interval_in_words(mean, ends, told):
+    assert intervals.told(mean, ends, ".3f") == told

@@ -177,9 +177,10 @@ def test_a_defence_holds_if_nobody_who_attacked_gets_through(tmp_path):
     "spoilt",
     [
         {"diverged": 1},
-        {"ssim_ci": [0.1, 0.3]},
-        {"reid_ci": [0.0, 0.2]},
+        {"ssim_ci": [-0.1, 0.3]},
+        {"reid_top1": 0.08},
         {"reid_ci": [None, None], "reid_top1": None},
+        {"num_images": 1},
     ],
 )
 def test_a_defence_that_is_not_shown_to_hold_does_not(tmp_path, spoilt):
@@ -190,6 +191,19 @@ def test_a_defence_that_is_not_shown_to_hold_does_not(tmp_path, spoilt):
     judged = findings.defended(found_in(tmp_path).attacks)
     assert judged.held == []
     assert findings.defended_words(judged).startswith("None of 1 defended setting that")
+
+
+def test_a_defence_near_the_limits_is_undecided(tmp_path):
+    near = {"quality": (8.0, 0.248), "reid_top1": 0.0, "num_images": 50}
+    defended(tmp_path, **near)
+    judged = findings.defended(found_in(tmp_path).attacks)
+    assert (judged.held, judged.undecided) == ([], 1)
+    assert judged.nearest.verdict == "undecided" and judged.nearest.images_needed > 50
+    words = findings.defended_words(judged)
+    assert "is shown to keep everybody below SSIM 0.25" in words
+    assert "dropout 0.6 at the features (relu2) comes nearest" in words
+    assert f"and {judged.nearest.images_needed:,} images would settle it." in words
+    assert "1 is undecided: the limits lie within the 95% intervals." in words
 
 
 def test_lines_of_a_tradeoff(tmp_path):
@@ -262,6 +276,7 @@ def test_a_recommendation_in_words(tmp_path):
         accuracy=0.965,
         ssim=0.2,
         latency=0.03,
+        safe="fails",
     )
     rows = [choice("cloud-only", ssim=1.0), split, choice("edge-only", ssim=0.0, latency=0.0012)]
     partition(tmp_path, rows, recommendation=2, recommendation_split=1)
@@ -274,8 +289,9 @@ def test_a_recommendation_in_words(tmp_path):
     assert second == (
         "If the cloud has to compute a part, split after relu2 with dropout 0.6 at the features: "
         "96.5% accuracy, 30.0 ms and 3.00 mJ an image and 123 kB of memory on the device. The "
-        "strongest attacker that was run (white-box, adaptive) gets SSIM 0.200 (13.0 dB), and "
-        "re-identifies 20.0% of the images."
+        "strongest attacker that was run (white-box, adaptive) gets SSIM 0.200 [0.190, 0.210] "
+        "(13.0 dB), and re-identifies 20.0% [19.0%, 21.0%] of the images. That is not below SSIM "
+        "0.25 and 10% re-identification."
     )
     assert advice.asked(found) == (
         "Asked for: accuracy of at least 98% and SSIM of at most 0.25. Of what meets that, privacy "
@@ -305,6 +321,41 @@ def test_where_nothing_is_recommended_it_says_why(tmp_path, reason, expected):
     assert advice.advice(found) == [expected]
     assert advice.verdict(found.choices[0]) == "breaks SSIM; unproved: an attack diverged"
     assert expected in report.build(report.read(tmp_path))
+
+
+def test_where_nothing_that_splits_is_recommended_it_says_why(tmp_path):
+    rows = [choice("conv1", meets=False), choice("edge-only", ssim=0.0)]
+    why = "No choice is shown to meet max_ssim=0.25; conv1 comes nearest."
+    partition(tmp_path, rows, recommendation=1, reason_split=why)
+    first, second = advice.advice(found_in(tmp_path).partitions[0])
+    assert first.startswith("Compute everything on the device")
+    assert second == f"If the cloud has to compute a part, nothing is recommended: {why}"
+
+
+def test_what_is_undecided_is_told_with_what_would_settle_it(tmp_path):
+    unsure = {"undecided": ["max_ssim", "max_reid"], "safe": "undecided", "meets": False}
+    needed = {"max_ssim": 4310, "max_reid": None}
+    row = choice("relu2", ssim=0.248, images_needed=needed, **unsure)
+    tested = {
+        "before": {"split": "pool2", "ssim_mean": 0.887},
+        "after": {"split": "fc1", "ssim_mean": 0.248, "ssim_ci": [0.22, 0.276]},
+        "holds": False,
+        "verdict": "undecided",
+    }
+    partition(tmp_path, [row], advice=tested)
+    (found,) = found_in(tmp_path).partitions
+    (shown,) = found.choices
+    assert advice.verdict(shown) == (
+        "undecided: SSIM (4,310 images would settle it) and re-identification"
+    )
+    assert (
+        "Whether that is below SSIM 0.25 and 10% re-identification is undecided."
+        in (advice.advice(found)[0])
+    )
+    words = advice.paper_advice(found)
+    assert "SSIM 0.248 [0.220, 0.276] behind it" in words and "is undecided" in words
+    text = " ".join(report.build(report.read(tmp_path)).split())
+    assert "4,310 images would settle it" in text and "else it is undecided" in text
 
 
 def test_the_papers_advice_is_judged(tmp_path):

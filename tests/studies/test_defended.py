@@ -4,6 +4,7 @@ import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import fake_runs
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,11 +16,12 @@ from jaxinv.attacks import registry
 from jaxinv.attacks.attack import LearnedAttack, Reconstruction
 from jaxinv.attacks.whitebox import rmle
 from jaxinv.constants.threats import THREATS
-from jaxinv.constants.verdicts import SAFE_REID, SAFE_SSIM
+from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED
 from jaxinv.defenses import DROPOUT, GAUSSIAN, Release
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.networks import sequence
+from jaxinv.store.record import typed
 from jaxinv.studies import runs
 from jaxinv.studies.defended import accuracy
 from jaxinv.studies.defended.accuracy import classified, judged
@@ -28,6 +30,7 @@ from jaxinv.studies.defended.choices import DefenseChoice, DefenseConfig, choice
 from jaxinv.studies.defended.deployment import Deployment
 from jaxinv.studies.defended.run import run_one
 from jaxinv.studies.defended.verdict import protection
+from jaxinv.studies.defenses import protection_table
 from jaxinv.training import classification, retraining, targets
 
 NETWORK = sequence(
@@ -475,19 +478,21 @@ def test_a_judgement_is_the_mean_over_draws(scene, monkeypatch, tmp_path):
 # --- Verdicts -----------------------------------------------------------------------------------
 
 
-def record(defense, accuracy, ssim, reid, split="relu2"):
-    return {
-        "split": split,
-        "defense": defense.describe(),
-        "accuracy": accuracy,
-        "accuracy_undefended": 0.99,
-        # What counts is the upper end of an interval.
-        "ssim_mean": 0.0,
-        "ssim_ci": [0.0, ssim],
-        "reid_top1": 0.0,
-        "reid_ci": [0.0, reid],
-        "diverged": int(ssim is None),
-    }
+def record(defense, accuracy, ssim, reid, split="relu2", **values):
+    """An attack on 200 images, whose mean SSIM is known to 0.01."""
+    return typed(
+        fake_runs.attack_fields(
+            "defenses",
+            split=split,
+            defense=defense.describe(),
+            accuracy=accuracy,
+            accuracy_undefended=0.99,
+            quality=(None if ssim is None else 10.0, ssim),
+            reid_top1=reid,
+            diverged=200 * (ssim is None),
+            **values,
+        )
+    )
 
 
 def dropout(level, *rest, **options):
@@ -499,37 +504,50 @@ def test_the_strongest_attacker_decides():
         dropout(0.4, 0.98, 0.1, 0.01),
         dropout(0.4, 0.98, 0.6, 0.01),  # another attacker, who sees more
         dropout(0.6, 0.95, 0.1, 0.02),
-        dropout(0.6, 0.95, 0.2, 0.05),
+        dropout(0.6, 0.95, 0.2, 0.03),
         dropout(0.8, 0.80, 0.0, 0.00),
     ]
-    (row,) = protection(finished)
-    assert row["split"] == "relu2"
-    assert row["defense"] == "dropout, feature"
-    assert row["level"] == "0.6"
-    assert row["loss"] == pytest.approx(0.04)
-    assert (row["ssim"], row["reid"]) == (0.2, 0.05)
+    (found,) = protection(finished)
+    assert (found.split, found.defense, found.level) == ("relu2", "dropout, feature", "0.6")
+    assert found.verdict == HOLDS and found.images_needed is None
+    assert found.loss == pytest.approx(0.04)
+    assert (found.ssim, found.reid) == (0.2, 0.03)
+    assert found.ssim_ci.low < 0.19 < 0.21 < found.ssim_ci.high < SAFE_SSIM
+    assert found.reid_ci.low < 0.01 < 0.06 < found.reid_ci.high < SAFE_REID
+    assert "4.00 points, at level 0.6 (SSIM 0.200 [0.18" in protection_table(fields_of(finished))
+
+
+def fields_of(finished):
+    return [{**record.fields, "path": ""} for record in finished]
 
 
 def test_both_measures_must_hold():
-    (row,) = protection([dropout(0.4, 0.98, 0.1, 0.5), dropout(0.6, 0.9, 0.3, 0.0)])
-    assert row == {
-        "split": "relu2",
-        "defense": "dropout, feature",
-        **dict.fromkeys(("loss", "level", "ssim", "reid")),
-    }
-    limits = (
-        dropout(0.4, 0.98, SAFE_SSIM, 0.0),
-        dropout(0.4, 0.98, 0, SAFE_REID),
-    )
-    for limit in limits:
-        assert protection([limit])[0]["level"] is None
+    (found,) = protection([dropout(0.4, 0.98, 0.1, 0.5), dropout(0.6, 0.9, 0.3, 0.0)])
+    assert (found.verdict, found.level) == (FAILS, "0.4")
+    told = protection_table(fields_of([dropout(0.6, 0.9, 0.3, 0.0)]))
+    assert "not reached; nearest is level 0.6 at 9.00 points (SSIM 0.300 [0.290, 0.310]" in told
+    for limit in (dropout(0.4, 0.98, SAFE_SSIM, 0.0), dropout(0.4, 0.98, 0.0, SAFE_REID)):
+        (found,) = protection([limit])
+        assert (found.verdict, found.images_needed) == (UNDECIDED, None)
+
+
+def test_what_is_within_an_interval_is_undecided_and_told_with_the_images_that_settle_it():
+    near = dropout(0.4, 0.98, 0.248, 0.0)
+    (found,) = protection([near, dropout(0.2, 0.99, 0.9, 0.9)])
+    assert (found.verdict, found.level) == (UNDECIDED, "0.4")
+    assert found.images_needed > 200
+    told = f"undecided, {found.images_needed:,} images would settle it; nearest is level 0.4"
+    assert told in protection_table(fields_of([near]))
+    few = dropout(0.4, 0.98, 0.1, 0.0, num_images=8)
+    (found,) = protection([few])
+    assert (found.verdict, found.images_needed) == (UNDECIDED, 36)
 
 
 def test_an_attack_that_diverged_proves_nothing():
-    (row,) = protection([dropout(0.4, 0.98, None, 0.0), dropout(0.4, 0.98, 0.1, 0.0)])
-    assert row["level"] is None
-    (row,) = protection([dropout(0.4, 0.98, None, 0.0), dropout(0.6, 0.9, 0.1, 0.0)])
-    assert row["level"] == "0.6"
+    (found,) = protection([dropout(0.4, 0.98, None, 0.0), dropout(0.4, 0.98, 0.1, 0.0)])
+    assert found.verdict == UNDECIDED
+    (found,) = protection([dropout(0.4, 0.98, None, 0.0), dropout(0.6, 0.9, 0.1, 0.0)])
+    assert (found.verdict, found.level) == (HOLDS, "0.6")
 
 
 def test_splits_defences_and_sites_have_a_verdict_each():
@@ -541,11 +559,12 @@ def test_splits_defences_and_sites_have_a_verdict_each():
         record(both, 0.95, 0.1, 0.0),
     ]
     rows = protection(finished)
-    assert [(row["split"], row["defense"], row["level"]) for row in rows] == [
+    assert [(row.split, row.defense, row.level) for row in rows] == [
         ("relu2", "dropout, feature", "0.4"),
         ("fc1", "dropout, feature", "0.4"),
         ("relu2", "dropout, input", "0.4"),
         ("relu2", "gaussian+dropout, input+feature", "1+0.5"),
     ]
-    assert [row["loss"] for row in rows] == pytest.approx([0.01, 0.02, 0.03, 0.04])
+    assert [row.loss for row in rows] == pytest.approx([0.01, 0.02, 0.03, 0.04])
+    assert {row.verdict for row in rows} == {HOLDS}
     assert protection([]) == []

@@ -150,7 +150,7 @@ def test_reidentification_is_among_the_test_images_and_over_tries():
 
 
 def test_reidentification_looks_at_so_many_images(monkeypatch):
-    monkeypatch.setattr(evaluation, "_GALLERY", 8)
+    monkeypatch.setattr(evaluation, "GALLERY", 8)
     rng = np.random.default_rng(0)
     test = Samples(rng.integers(0, 256, (30, 16, 16, 1), dtype=np.uint8), np.zeros(30, np.int32))
     found = test.images[:20].copy()

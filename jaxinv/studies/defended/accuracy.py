@@ -26,7 +26,7 @@ def judged(config: DefenseConfig, scene: runs.Scene, images: np.ndarray) -> dict
     trained = judge_of(config, scene)
     labels = scene.dataset.test.labels[: scene.num_images(config)]
     right = np.mean([trained.correct(own, labels) for own in images], axis=0)
-    summary = intervals.summarise(right)
+    summary = intervals.summarise_share(right)
     return {
         "judge_accuracy": summary.mean,
         "judge_ci": [summary.low, summary.high],

@@ -117,5 +117,5 @@ class Deployment:
 
     def accuracy(self, number: int) -> dict[str, Any]:
         """Returns the fields of a record about the accuracy at a level."""
-        summary = intervals.summarise(self.correct(number).mean(axis=0))
+        summary = intervals.summarise_share(self.correct(number).mean(axis=0))
         return {"accuracy": summary.mean, "accuracy_ci": [summary.low, summary.high]}

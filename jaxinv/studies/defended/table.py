@@ -1,7 +1,8 @@
-"""The table of attacks on defenses. Standard library."""
+"""The table of attacks on defenses. NumPy."""
 
 from typing import Any
 
+from jaxinv.measures import intervals
 from jaxinv.store.fields import level_text
 
 
@@ -15,11 +16,10 @@ def _header() -> str:
 
 def _row(record: Any) -> str:
     defense = record["defense"]
-    if record["diverged"] == record["num_images"]:
+    if record["psnr_mean"] is None:
         quality = f"{'diverged':<25}{'-':<8}"
     else:
-        low, high = record["psnr_ci"]
-        interval = f"{record['psnr_mean']:.2f} [{low:.2f}, {high:.2f}]"
+        interval = intervals.told(record["psnr_mean"], record["psnr_ci"], ".2f")
         quality = f"{interval:<25}{record['ssim_mean']:<8.3f}"
     attacker = f"{record['threat_model']}, {record['method']}"
     return (

@@ -46,8 +46,8 @@ class PartitionConfig(AttackConfig):
     )
     min_accuracy: float | None = setting(
         None,
-        "Constraint: share of right answers, as measured. By default one point less than "
-        "undefended.",
+        "Constraint: share of right answers, with the whole 95% interval. By default one point "
+        "less than the lower end of the undefended interval.",
         least=0,
         most=1,
     )
@@ -60,7 +60,7 @@ class PartitionConfig(AttackConfig):
     )
     max_ssim: float | None = setting(
         None,
-        "Constraint: of every attacker's reconstructions, with the whole 95% interval of the mean.",
+        "Constraint: of every attacker's reconstructions, with the whole 95% interval.",
         least=0,
         most=1,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
-from jaxinv.constants.verdicts import SAFE_REID, SAFE_SSIM
+from jaxinv.constants.verdicts import FAILS, HOLDS
 from jaxinv.defenses import NONE
 from jaxinv.inputs import data
 from jaxinv.look.charts import choices as choices_chart
@@ -14,8 +14,8 @@ from jaxinv.look.charts import costs as costs_chart
 from jaxinv.look.charts import style
 from jaxinv.machine import environment
 from jaxinv.measures import costs, decision, latency, profiles, quality
+from jaxinv.measures.intervals import Share
 from jaxinv.store import records
-from jaxinv.store.fields import UNKNOWN
 from jaxinv.store.record import AttackRecord
 from jaxinv.studies import runs
 from jaxinv.studies.defended.choices import DefenseChoice
@@ -98,7 +98,7 @@ def _defaults(
     """The settings, with a default for each constraint that has one and is not given."""
     limits: dict[str, float] = {}
     if config.min_accuracy is None:
-        limits["min_accuracy"] = scene.accuracy - 0.01
+        limits["min_accuracy"] = max(0.0, round(_sure(scene, scene.accuracy)[0] - 0.01, 4))
     if config.max_memory_mb is None and profile.memory_bytes is not None:
         limits["max_memory_mb"] = 1e-6 * profile.memory_bytes
     return dataclasses.replace(config, **limits)  # type: ignore[arg-type]
@@ -136,29 +136,34 @@ def _judged(
     rows = [
         _whole(scene, profile, prices[CLOUD_ONLY], leaked=1.0),
         *(
-            _row(config, profile, prices[option.deployment.cut], option, bounded)
+            _row(config, scene, profile, prices[option.deployment.cut], option, bounded)
             for option, bounded in zip(options, found, strict=True)
         ),
         _whole(scene, profile, prices[EDGE_ONLY], leaked=0.0),
     ]
-    for row, worth in zip(rows, decision.pareto(rows), strict=True):
-        fails = config.constraints.broken(row)
-        row |= {"pareto": worth, "meets": not fails, "fails": fails}
-    best = decision.recommend(rows, config.constraints, prefer=config.prefer)
-    split = decision.recommend(
-        rows,
-        config.constraints,
-        prefer=config.prefer,
-        allowed=lambda row: row["split"] not in (*WHOLE, network.cuts[-1]),
-    )
+    limited = config.constraints
+    attacks: list[Sequence[AttackRecord]] = [(), *(option.attacks for option in options), ()]
+    for row, worth, own in zip(rows, decision.pareto(rows), attacks, strict=True):
+        row |= {"pareto": worth, **limited.judged(row)}
+        row["images_needed"] = decision.images_needed(own, limited, row["undecided"])
+        if limited.min_accuracy is not None and "min_accuracy" in row["undecided"]:
+            share = Share(row["accuracy"], len(scene.dataset.test.labels))
+            row["images_needed"]["min_accuracy"] = share.needed(limited.min_accuracy)
+
+    def splits(row: decision.Row) -> bool:
+        return row["split"] not in (*WHOLE, network.cuts[-1])
+
+    best = decision.recommend(rows, limited, prefer=config.prefer)
+    split = decision.recommend(rows, limited, prefer=config.prefer, allowed=splits)
     distinct = {one.config_hash: one for option in options for one in option.attacks}
     return {
-        "constraints": dataclasses.asdict(config.constraints),
+        "constraints": dataclasses.asdict(limited),
         "prefer": config.prefer,
         "choices": rows,
         "recommendation": best,
         "recommendation_split": split,
-        "reason": "" if best is not None else decision.reason(rows, config.constraints),
+        "reason": "" if best is not None else decision.reason(rows, limited),
+        "reason_split": "" if split is not None else decision.reason(rows, limited, allowed=splits),
         "certain": certain,
         "advice": _advice(scene, rows),
         **{
@@ -170,6 +175,7 @@ def _judged(
 
 def _row(
     config: PartitionConfig,
+    scene: runs.Scene,
     profile: profiles.Profile,
     price: costs.CutCost,
     option: Option,
@@ -181,7 +187,7 @@ def _row(
     return {
         "split": option.deployment.cut,
         "defense": plain(option.defense.describe()),
-        **_accuracy(option.attacks),
+        **_accuracy(scene, option.attacks[0].accuracy),
         **_costs(price, profile, sent),
         **decision.worst(option.attacks),
         "psnr_of_mean": max(told, default=None),
@@ -190,11 +196,15 @@ def _row(
     }
 
 
-def _accuracy(found: Sequence[AttackRecord]) -> dict[str, Any]:
-    """Returns the accuracy behind the defence, by a record that measured it."""
-    first = next((record for record in found if record.accuracy_ci != UNKNOWN), found[0])
-    known = first.accuracy_ci if first.accuracy_ci != UNKNOWN else [first.accuracy] * 2
-    return {"accuracy": first.accuracy, "accuracy_ci": list(known)}
+def _accuracy(scene: runs.Scene, share: float | None) -> dict[str, Any]:
+    """Returns the accuracy of the whole test split, and its exact limits."""
+    return {"accuracy": share, "accuracy_ci": _sure(scene, share)}
+
+
+def _sure(scene: runs.Scene, share: float | None) -> list[Any]:
+    if share is None:
+        return [None, None]
+    return list(Share(share, len(scene.dataset.test.labels)).interval())
 
 
 def _costs(price: costs.CutCost, profile: profiles.Profile, sent: float) -> dict[str, Any]:
@@ -222,8 +232,7 @@ def _whole(
     return {
         "split": price.split,
         "defense": NONE.describe(),
-        "accuracy": scene.accuracy,
-        "accuracy_ci": [scene.accuracy] * 2,
+        **_accuracy(scene, scene.accuracy),
         **_costs(price, profile, price.sent_bytes),
         "psnr_mean": quality.PSNR_CAP if leaked else None,
         "psnr_ci": [quality.PSNR_CAP] * 2 if leaked else [None, None],
@@ -234,6 +243,7 @@ def _whole(
         "reid_ci": [leaked, leaked],
         "attacker": None,
         "diverged": False,
+        "safe": FAILS if leaked else HOLDS,
         "attacks": [],
         "bounds": [],
     }
@@ -252,7 +262,8 @@ def _advice(scene: runs.Scene, rows: Sequence[dict[str, Any]]) -> dict[str, Any]
     """The paper's advice, put to the test: a fully connected layer on the edge protects.
 
     The undefended cut before the first such layer, and the one behind it, which protects if the
-    whole intervals are low and no attack diverged; None unless both are among the choices.
+    whole intervals are low and no attack diverged; None unless both are among the choices. `holds`
+    is True only where that is shown; `verdict` tells what is undecided from what fails.
     Source: He, Zhang & Lee 2021, section IV-C.
     """
     shapes = scene.target.network.shapes
@@ -264,15 +275,10 @@ def _advice(scene: runs.Scene, rows: Sequence[dict[str, Any]]) -> dict[str, Any]
     before = cuts[cuts.index(first) - 1]
     if before not in plain:
         return None
-    keys = ("split", "ssim_mean", "reid_top1", "psnr_mean")
-    after = {key: plain[first][key] for key in keys}
-    ends = [plain[first][key][1] for key in ("ssim_ci", "reid_ci")]
-    low = all(
-        end is not None and end < limit
-        for end, limit in zip(ends, (SAFE_SSIM, SAFE_REID), strict=True)
-    )
+    keys = ("split", "ssim_mean", "ssim_ci", "reid_top1", "reid_ci", "psnr_mean")
     return {
         "before": {key: plain[before][key] for key in keys},
-        "after": after,
-        "holds": low and not plain[first]["diverged"],
+        "after": {key: plain[first][key] for key in keys},
+        "holds": plain[first]["safe"] == HOLDS,
+        "verdict": plain[first]["safe"],
     }
