@@ -4,9 +4,13 @@
 def printable(text: str) -> str:
     """Returns text with a mark in place of every character that cannot be drawn.
 
-    Control characters and lone surrogates abort the program that draws charts. Line breaks stay.
+    Control characters and lone surrogates abort the program that draws charts. Line breaks stay;
+    other white space becomes a space.
     """
-    return "".join(
-        character if character in " \n" or character.isprintable() else "\N{REPLACEMENT CHARACTER}"
-        for character in text
-    )
+    return "".join(map(_printable, text))
+
+
+def _printable(character: str) -> str:
+    if character == "\n" or character.isprintable():
+        return character
+    return " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"

@@ -29,7 +29,7 @@ def threats(attacks: Iterable[ShownAttack]) -> list[Card]:
     cards = []
     for attacker, own in groups.items():
         known = dict.fromkeys(each.record.attacker_knowledge or MISSING for each in own)
-        queries = [found for each in own if (found := each.record.queries)]
+        queries = [found for each in own if (found := each.record.queries) is not None]
         pairs = [("Is handed", "; or ".join(known))]
         if queries:
             pairs.append(("Queries", span(queries)))
@@ -66,7 +66,7 @@ def card(attack: ShownAttack) -> Card:
     pairs = [
         ("Is handed", record.attacker_knowledge or MISSING),
         ("Learns from", _surrogate(attack)),
-        ("Queries", f"{record.queries:,}" if record.queries else "none"),
+        ("Queries", "none" if record.queries is None else f"{record.queries:,}"),
         ("Defence", _defense(attack)),
         ("Releases", releases),
         (
@@ -108,7 +108,9 @@ def _recovers(attack: ShownAttack) -> str:
 def _times(attack: ShownAttack) -> str:
     record = attack.record
     values = {"learning": record.fit_s, "compiling": record.compile_s, "attack": record.attack_s}
-    return ", ".join(f"{name} {unit(value, 's')}" for name, value in values.items() if value)
+    return ", ".join(
+        f"{name} {unit(value, 's')}" for name, value in values.items() if value is not None
+    )
 
 
 def command(attack: ShownAttack) -> str:

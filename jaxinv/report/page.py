@@ -22,6 +22,7 @@ from markupsafe import Markup
 from jaxinv.constants.threats import THREATS
 from jaxinv.look.charts import style
 from jaxinv.look.charts.style import Figure
+from jaxinv.look.text import printable
 from jaxinv.report import advice, cards, charts, findings, gallery, origins, tables
 from jaxinv.report.results import Found, Partition, ShownAttack, ShownRun
 from jaxinv.report.values import MISSING, fixed, listed, percent, span, unit
@@ -294,10 +295,19 @@ def _resource(name: str) -> str:
     return importlib.resources.files(__package__).joinpath(name).read_text("utf-8")
 
 
+def _shown(value: Any) -> Any:
+    """Returns a value of the template whose text can be shown; names of folders are text, too."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 @functools.cache
 def _template() -> Any:
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.from_string(_resource("page.html.j2"))
 

@@ -60,7 +60,7 @@ class ShownRun:
         """When its record was written, in seconds; minus infinity if its file is gone."""
         try:
             return Path(self.record.path).stat().st_mtime
-        except OSError:
+        except (OSError, ValueError):  # the name of a folder may be no text
             return -math.inf
 
 

@@ -185,7 +185,7 @@ _PAPER = (
 
 def _queries(attack: ShownAttack) -> str:
     found = attack.record.queries
-    return f"{found:,} queries" if found else ""
+    return "" if found is None else f"{found:,} queries"
 
 
 # --- Partitions ---------------------------------------------------------------------------------

@@ -9,16 +9,17 @@ _LARGEST = 1e30  # nothing that is measured here is beyond
 _LONGEST = 1000  # characters of a text
 # Control characters, separators that end a line in JavaScript, and what a terminal acts on.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]+")
+_HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs
 
 
 def loads(content: bytes) -> dict[str, Any]:
     """Parses a file as strict JSON in UTF-8, without what Python takes and JSON has not.
 
-    Text is made printable and short, and a number beyond 1e30 is null.
+    Text is made printable and short: halves of surrogate pairs become a mark, what cannot be shown
+    a space. A number beyond 1e30 is null.
 
     Raises:
-      ValueError: it is no JSON object, has a key twice, a number that is not finite, or half a
-        surrogate pair.
+      ValueError: it is no JSON object, has a key twice, or a number that is not finite.
       RecursionError: it is nested too deeply.
     """
     found = json.loads(
@@ -30,17 +31,15 @@ def loads(content: bytes) -> dict[str, Any]:
     )
     if not isinstance(found, dict):
         raise ValueError("not a JSON object")
-    json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
     return found
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = {_text(key): _printable(value) for key, value in pairs}
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next((name for name in names if names.count(name) > 1), names[0])
-        raise ValueError(f"{twice!r} is there twice")
-    return found
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{_text(twice)!r} is there twice")
+    return {_text(key): _printable(value) for key, value in pairs}
 
 
 def _printable(value: Any) -> Any:
@@ -52,7 +51,7 @@ def _printable(value: Any) -> Any:
 
 
 def _text(value: str) -> str:
-    clean = _UNPRINTABLE.sub(" ", value)
+    clean = _UNPRINTABLE.sub(" ", _HALVES.sub("\N{REPLACEMENT CHARACTER}", value))
     return clean if len(clean) <= _LONGEST else f"{clean[: _LONGEST - 1]}…"
 
 

@@ -50,7 +50,9 @@ def figure(
         scale = alt.Scale(domain=[0, 1], clamp=True) if name == "ssim" else alt.Scale(zero=False)
         y = alt.Y("y:Q", title=None, scale=scale)
         printed = [
-            {**row, "y": row[f"{name}_printed"]} for row in points if row.get(f"{name}_printed")
+            {**row, "y": row[f"{name}_printed"]}
+            for row in points
+            if row.get(f"{name}_printed") is not None
         ]
         diamonds = style.marks(printed, looks, x, y, dodge="xOffset").mark_point(
             shape="diamond", size=150, strokeWidth=2, opacity=1
