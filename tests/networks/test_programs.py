@@ -82,7 +82,8 @@ def of_nnx():
 
 def of_equinox():
     module = Channels(jax.random.key(0))
-    return *from_module(module, (1, 8, 8)), jax.vmap(module)
+    dtype = module.conv.weight.dtype  # of 64 bits, if JAX has them
+    return *from_module(module, (1, 8, 8)), lambda x: jax.vmap(module)(x.astype(dtype))
 
 
 MADE = {"linen": linen, "nnx": of_nnx, "equinox": of_equinox}

@@ -84,7 +84,8 @@ class ImagePrior(NamedTuple):
         themselves, scaled to the same variance, stands in for theirs.
         """
         covariance = priors.second_moment(errors)
-        alike = self.covariance * (_variance(covariance) / _variance(self.covariance))
+        own = _variance(self.covariance)  # zero where all images are the same
+        alike = self.covariance * (_variance(covariance) / own if own > 0 else 0)
         share = len(errors) / (len(errors) + covariance.shape[-1])
         blend = share * covariance + (1 - share) * alike
         return priors.gaussian(np.zeros(errors.shape[1:]), blend, self.curvature)

@@ -11,7 +11,7 @@ _IMPOSSIBLE = 1e4  # nats against a candidate for each value that it cannot have
 
 
 def _apply(key: Array, x: Array, level: Array) -> Array:
-    return x * jax.random.bernoulli(key, 1 - level, x.shape)
+    return x * jax.random.bernoulli(key, jnp.asarray(1 - level, jnp.float32), x.shape)
 
 
 def _residual(before: Array, clean: Array, observed: Array, level: Array) -> Array:

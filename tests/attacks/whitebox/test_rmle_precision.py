@@ -10,6 +10,7 @@ import pytest
 from toys import blobs
 
 from jaxinv.attacks.whitebox import rmle
+from jaxinv.attacks.whitebox.map import ImagePrior
 from jaxinv.attacks.whitebox.settings import map_settings, tv_settings
 from jaxinv.defenses import NONE, Release
 from jaxinv.measures import quality
@@ -62,7 +63,15 @@ def test_64_bits_find_the_same(settings):
         )
 
 
+def test_images_that_are_all_the_same_have_a_prior():
+    size = 144
+    prior = ImagePrior(np.zeros((12, 12, 1), "f"), np.zeros((1, size, size)), np.eye(size)[None])
+    errors = IMAGES - IMAGES.mean(axis=0)
+    for found in (prior.of_images, prior.of_errors(errors)):
+        assert all(np.isfinite(part).all() for part in found)
+
+
 def test_features_that_are_all_zero_leave_finite_images():
     made = sequence([("dead", lambda x: nn.relu(x - 9))], (12, 12, 1))
     for settings in (first_order, second_order):
-        assert np.isfinite(attacked(made, dataclasses.replace(settings(network()))))
+        assert np.isfinite(attacked(made, settings(network())))
