@@ -159,7 +159,7 @@ def test_precondition_undoes_the_hessian_of_an_edge_with_that_curvature():
         prior_weight=weight,
         data_weight=scale**2,
     )
-    x, d = jnp.zeros((3, *SHAPE)), jnp.asarray(images(3, *SHAPE))
+    x, d = jnp.zeros((3, *SHAPE), jnp.float32), jnp.asarray(images(3, *SHAPE))
     damping = jnp.array([0.0, 0.5, 4.0])
 
     def damped(x):
