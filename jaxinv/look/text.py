@@ -1,5 +1,13 @@
 """Text as it can be drawn, whatever a record holds."""
 
+_MARKS = frozenset("\\|`*_[]<>#~")
+
+
+def markdown(text: str) -> str:
+    """Returns text for a cell of a Markdown table: in one line, with nothing marked up."""
+    shown = " ".join(printable(text).split())
+    return "".join(f"\\{character}" if character in _MARKS else character for character in shown)
+
 
 def printable(text: str) -> str:
     """Returns text with a mark in place of every character that cannot be drawn.

@@ -7,6 +7,7 @@ from pathlib import Path
 from jaxinv.constants import paper
 from jaxinv.constants.threats import THREATS
 from jaxinv.errors import UserError
+from jaxinv.look.text import markdown
 from jaxinv.paper import claims
 from jaxinv.paper.claims import quality
 from jaxinv.paper.parts import Done, Part
@@ -49,9 +50,9 @@ def table(done: Sequence[Done], command: str) -> str:
     lines += claims.rows(done)
     newest = max(Path(record.path).stat().st_mtime for record in found)
     day = datetime.datetime.fromtimestamp(newest, datetime.UTC).date().isoformat()
-    devices = ", ".join(dict.fromkeys(str(record.device) for record in found))
+    devices = ", ".join(dict.fromkeys(markdown(str(record.device)) for record in found))
     seeds = sorted({record.seed for record in found})
-    version = found[0].versions["jax"]
+    version = markdown(found[0].versions.get("jax") or "unknown")
     lines += [
         "",
         f"`{command}` on {devices}; {day}; seed {', '.join(map(str, seeds))}; jax {version}. "
@@ -75,11 +76,11 @@ def _attack_row(
     cells = [
         ", ".join(map(str, part.figures)),
         part.dataset,
-        record.split,
+        markdown(record.split),
         THREATS[part.script],
         said,
         f"{quality(record)}{marks}",
-        f"{quality(ours)}, {ours.method}" if ours else "",
+        f"{quality(ours)}, {markdown(ours.method)}" if ours else "",
         " and ".join(dict.fromkeys(f"{row.num_images:,}" for row in (record, ours) if row)),
     ]
     return f"| {' | '.join(cells)} |"

@@ -1,5 +1,6 @@
 """Which runs make the paper's figures, and what is made of their records."""
 
+import copy
 import re
 
 import fake_runs
@@ -10,7 +11,7 @@ from PIL import Image
 from jaxinv import sweeps
 from jaxinv.constants import paper
 from jaxinv.errors import UserError
-from jaxinv.paper import parts, pictures, table
+from jaxinv.paper import claims, parts, pictures, table
 from jaxinv.paper.parts import Done, Part
 from jaxinv.store import records
 from jaxinv.store.record import typed
@@ -151,6 +152,37 @@ def test_the_table_stands_beside_the_paper(done):
     for told in ("./launch.sh paper --dataset=mnist", "cpu: Some Processor x2", "seed 0", "0.10.2"):
         assert told in last
     assert re.search(r"; 20\d\d-\d\d-\d\d;", last)
+
+
+def test_text_of_records_breaks_no_table(done):
+    """Bars, line breaks and marks of Markdown are text, and what is not known is a dash."""
+    record = done[0].records[0]
+    spoilt = copy.copy(record)
+    spoilt.device, spoilt.versions = "a|b`c\n# d\x00", {}
+    spoilt.psnr_ci, spoilt.psnr_seed_std = (None, None), None
+    text = table.table([done[0]._replace(records=[spoilt])], "command")
+    assert "a\\|b\\`c \\# d" in text and "jax unknown" in text and "nan" not in text
+    assert f"| {spoilt.psnr_mean:.2f} / " in text
+
+
+def test_a_claim_near_its_limit_is_undecided(done):
+    def word(**values):
+        record = typed(
+            fake_runs.attack_fields(
+                "defenses",
+                threat_model="whitebox",
+                defense={"kind": "dropout", "site": "feature", "level": 0.6},
+                **{"accuracy": 0.97, "accuracy_ci": [0.96, 0.98], **values},
+            )
+        )
+        part = next(each for each in parts.of_datasets(["mnist"]) if each.name == "defenses")
+        return claims.rows([Done(part, [record])])[-1].strip("|").split("|")[-1].strip()
+
+    assert word(quality=(10.0, 0.2)) == "holds"
+    assert word(quality=(10.0, 0.248)) == "undecided"
+    assert word(quality=(10.0, 0.3)) == "does not hold"
+    assert word(quality=(10.0, 0.2), accuracy_ci=[0.94, 0.96]) == "undecided"
+    assert word(quality=(10.0, 0.2), accuracy_ci=[None, None]) == "undecided"
 
 
 def test_why_is_said_only_of_what_differs():

@@ -148,3 +148,13 @@ def test_numbers_that_nothing_can_measure_are_missing():
 def test_a_defence_in_words(kind, level, is_none, words):
     defense = RecordedDefense(kind, "feature", level)
     assert (defense.is_none, defense.words) == (is_none, words)
+
+
+def test_of_means_over_several_reconstructions_no_error_is_told():
+    """A mean of PSNRs is above the PSNR of the mean error."""
+    fields = fake_runs.attack_fields(quality=(20.0, 0.5))
+    for key in ("schema", "kind", "mse"):
+        del fields[key]
+    assert typed(fields).psnr_of_mean == pytest.approx(20.0, abs=1.0)
+    assert typed({**fields, "draws": 2}).psnr_of_mean is None
+    assert typed({**fields, "psnr_by_seed": [19.0, 21.0]}).psnr_of_mean is None
