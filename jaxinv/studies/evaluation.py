@@ -205,7 +205,8 @@ def table_row(record: Mapping[str, Any]) -> str:
         f"{record['compile_s']:>10.1f}{record['attack_s']:>10.1f}{record['images_per_s']:>10.1f}"
     )
     if record.get("queries"):
-        row += f"  ({record['queries']:,} queries)"
+        edge = f"; edge: {record['edge']}" if record.get("edge") else ""
+        row += f"  ({record['queries']:,} queries{edge})"
     if record.get("joint") and record["psnr_seed_std"] is not None:
         row += f"  (+- {record['psnr_seed_std']:.2f} over {len(record['psnr_by_seed'])} seeds"
         row += f"; jointly {record['joint']['psnr_mean']:.2f})"

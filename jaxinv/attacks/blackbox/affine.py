@@ -1,56 +1,49 @@
-"""Exact recovery behind an affine edge: a query for each value of an image, and one. JAX, NumPy."""
+"""Exact recovery behind an affine edge, from queries of its weights. JAX, NumPy.
 
+Where each feature sees a window of the image, as behind convolutions, a few hundred queries tell
+all weights, whatever the size of the image (`windows`). Elsewhere it is a query for each value.
+"""
+
+import dataclasses
 import math
 from typing import NamedTuple
 
 import jax
 import numpy as np
-import scipy.linalg
 from jax import Array
 from jax.tree_util import Partial
 
-from jaxinv.attacks.attack import Features
+from jaxinv.attacks.blackbox import systems, windows
 from jaxinv.attacks.learned.queries import drawn
 from jaxinv.defenses import Query
 from jaxinv.machine import devices
 
-_MOST_VALUES = 2**28  # of the matrix
 _TOLERANCE = 1e-4  # of features, beside their length, which an affine map has to explain
 _PROBES = 2  # queries that tell most edges from affine ones, beside that of the black image
-_LEAST_PIVOT = 1e-6  # of the triangular factor, beside its largest: less is no unique solution
-_COLUMNS, _ROWS = 2048, 1000  # features, and images, at once in float64
+_MOST_ERROR = 1e-2  # of pixels of the known image: its solution is as good as the edge allows
 
 
-class Matrix(NamedTuple):
-    """An affine map, `features = x @ weight + offset`.
-
-    Attributes:
-      weight: `[D, M]` float32.
-      offset: `[M]` float32.
-      factor: of `weight @ weight.T`, float64, for `scipy.linalg.cho_solve`.
-    """
-
-    weight: np.ndarray
-    offset: np.ndarray
-    factor: tuple[np.ndarray, bool]
+Probe = tuple[np.ndarray, np.ndarray]  # a known image `[D]`, and the answer `[M]`
 
 
 class AffineAttempt(NamedTuple):
     """Attempt at an affine edge.
 
     Attributes:
-      matrix: the map that the edge may be; None where it is another or leaves images ambiguous.
-      impulses: number of queries of the black image and of each value of an image; 0 if not asked.
+      system: tells images from features; None where the edge is another or leaves them ambiguous.
+      weights: number of queries that asked for its weights; 0 if not asked.
       probes: number of queries besides.
+      found: what the queries tell of the edge, in words.
     """
 
-    matrix: Matrix | None
-    impulses: int
+    system: systems.System | None
+    weights: int
     probes: int
+    found: str
 
     @property
     def queries(self) -> int:
-        return self.impulses + self.probes
+        return self.weights + self.probes
 
 
 def ask(
@@ -61,7 +54,7 @@ def ask(
     key: Array,
     num_queries: int,
 ) -> AffineAttempt:
-    """Queries every value of an image by itself, unless that cannot help.
+    """Queries the weights of an edge, unless that cannot help.
 
     Two probes reveal most edges that are not affine. Without queries for these, observed features
     that look rectified do.
@@ -73,32 +66,123 @@ def ask(
       key: of a defense's draws.
       num_queries: at most so many.
     """
-    size, values = int(np.prod(image_shape)), int(np.prod(features.shape[1:]))
-    if num_queries < size + 1 or values < size or values * size > _MOST_VALUES:
-        return AffineAttempt(None, 0, 0)
-
-    query = query if isinstance(query, Partial) else Partial(query)
-    probes = _PROBES if num_queries >= size + 1 + _PROBES else 0
+    size, values = math.prod(image_shape), math.prod(features.shape[1:])
+    if values < size:
+        return AffineAttempt(None, 0, 0, "sends fewer values than an image has")
+    asker = _Asker(
+        query if isinstance(query, Partial) else Partial(query), image_shape, key, num_queries
+    )
+    grids = _grids(image_shape, values)
+    single = values * size <= systems.MOST_VALUES and num_queries > size
+    if not single and not (grids and num_queries >= 2 + _PROBES + windows.CODES * grids[0].count):
+        return AffineAttempt(None, 0, 0, _lacking(size, values, num_queries))
+    probes = not single or num_queries > size + _PROBES
     if not probes and features.min() >= 0 and (features == 0).mean() > 0.01:
-        return AffineAttempt(None, 0, 0)
+        return AffineAttempt(None, 0, 0, "looks rectified")
     black = np.zeros((1, *image_shape), np.float32)
-    offset = np.asarray(_flat(query, key, black, np.zeros(1, np.int32)))[0]
-    if probes:
-        image = np.random.default_rng(0).random((1, *image_shape), np.float32)
-        places = size + 1 + np.arange(probes, dtype=np.int32)
-        whole, half = np.asarray(_flat(query, key, np.concatenate([image, image / 2]), places))
-        bent = np.linalg.norm(half - (whole + offset) / 2)
-        if not bent <= _TOLERANCE * np.linalg.norm(whole - offset):
-            return AffineAttempt(None, 0, probes + 1)
+    offset = asker.images(black)[0]
+    if not probes:
+        return _from_impulses(asker, offset, None)
+    image = np.random.default_rng(0).random((1, *image_shape), np.float32)
+    whole, half = asker.images(np.concatenate([image, image / 2]))
+    probe = image.reshape(-1), whole
+    bent = np.linalg.norm(half - (whole + offset) / 2)
+    if not bent <= _TOLERANCE * np.linalg.norm(whole - offset):
+        return AffineAttempt(None, 0, _PROBES + 1, "not affine")
+    for each in grids:
+        if not asker.can_try(each, values):
+            break
+        weight = windows.weight(each, asker.coded(each, offset), offset)
+        if weight is not None and _explains(weight, offset, probe):
+            return _attempt(weight, offset, asker.asked - _PROBES, probe)
+    return _from_impulses(asker, offset, probe)
 
+
+def _grids(shape: tuple[int, ...], values: int) -> list[windows.Grids]:
+    """Returns the grids that cost less than a query for each value, and fit into memory."""
+    height, width, channels = shape
+    every = [windows.Grids((height, width, channels), each) for each in windows.SPACINGS]
+    most = min(math.prod(shape) / windows.CODES, systems.MOST_VALUES / values)
+    return [grids for grids in every if grids.count < most]
+
+
+@dataclasses.dataclass
+class _Asker:
+    """Asks, and counts what it has asked."""
+
+    query: Partial
+    shape: tuple[int, ...]
+    key: Array
+    budget: int
+    asked: int = 0
+
+    def places(self, number: int) -> np.ndarray:
+        """Counts queries, and gives them the places that decide a defense's draws."""
+        self.asked += number
+        return np.arange(self.asked - number, self.asked, dtype=np.int32)
+
+    def images(self, images: np.ndarray) -> np.ndarray:
+        return np.asarray(_flat(self.query, self.key, images, self.places(len(images))))
+
+    def coded(self, grids: windows.Grids, offset: np.ndarray) -> windows.Ask:
+        def ask(numbers: np.ndarray, codes: np.ndarray) -> np.ndarray:
+            rows = (each.astype(np.int32) for each in (numbers, codes))
+            answers = devices.in_slices(
+                _codes,
+                self.places(len(numbers)),
+                *rows,
+                static=(grids,),
+                shared=(self.query, self.key),
+            )
+            return answers - offset
+
+        return ask
+
+    @property
+    def left(self) -> int:
+        return self.budget - self.asked
+
+    def can_try(self, grids: windows.Grids, values: int) -> bool:
+        """Returns whether a trial of coded grids leaves enough for these, or for single values."""
+        size, trial = math.prod(self.shape), windows.CODES + 1
+        single = size if size <= self.left and size * values <= systems.MOST_VALUES else 0
+        return self.left >= trial + max(single, windows.CODES * (grids.count - 1))
+
+
+def _explains(weight: systems.Weight, offset: np.ndarray, probe: Probe) -> bool:
+    """Returns whether weights tell the answer to an image that they were not made of."""
+    image, answer = probe
+    wanted = answer - offset
+    left = np.linalg.norm(image[None] @ weight - wanted)
+    return bool(left <= _TOLERANCE * np.linalg.norm(wanted))
+
+
+def _from_impulses(asker: _Asker, offset: np.ndarray, probe: Probe | None) -> AffineAttempt:
+    """Asks for each value of an image by itself."""
+    size, values, probes = math.prod(asker.shape), len(offset), _PROBES if probe else 0
+    if asker.left < size or values * size > systems.MOST_VALUES:
+        lacking = _lacking(size, values, asker.left)
+        return AffineAttempt(None, asker.asked - probes, probes, lacking)
     weight = devices.in_slices(
         _impulses,
-        np.arange(1, size + 1, dtype=np.int32),
-        static=(tuple(image_shape),),
-        shared=(query, key),
+        asker.places(size),
+        np.arange(size, dtype=np.int32),
+        static=(tuple(asker.shape),),
+        shared=(asker.query, asker.key),
     )
     weight -= offset
-    return AffineAttempt(_factorised(weight, offset), size + 1, probes)
+    if probe:
+        # The rounding of the offset is in every weight, and would add up.
+        image, answer = probe
+        slip = (answer - offset - image @ weight) / (image.sum() - 1)
+        weight, offset = weight + slip, offset - slip
+    return _attempt(weight, offset, asker.asked - probes, probe)
+
+
+def _lacking(size: int, values: int, left: int) -> str:
+    if values * size > systems.MOST_VALUES:
+        return f"its {values:,} x {size:,} weights are too many to be kept"
+    return f"its weights would take {size:,} queries, {left:,} were left"
 
 
 @jax.jit
@@ -108,61 +192,36 @@ def _flat(query: Query, key: Array, images: Array, places: Array) -> Array:
         return drawn(query, key, images, places).reshape(len(images), -1)
 
 
-def _impulses(shape: tuple[int, ...], query: Query, key: Array, places: Array) -> Array:
-    """Answers to images of which one value, at its place, is 1 and all others 0."""
-    images = jax.nn.one_hot(places - 1, math.prod(shape), dtype=np.float32).reshape(-1, *shape)
+def _impulses(
+    shape: tuple[int, ...], query: Query, key: Array, places: Array, values: Array
+) -> Array:
+    """Answers to images of which one value is 1 and all others 0."""
+    images = jax.nn.one_hot(values, math.prod(shape), dtype=np.float32).reshape(-1, *shape)
     return _flat(query, key, images, places)
 
 
-def _factorised(weight: np.ndarray, offset: np.ndarray) -> Matrix | None:
-    gram = np.zeros((len(weight), len(weight)))
-    for begin in range(0, weight.shape[1], _COLUMNS):
-        columns = weight[:, begin : begin + _COLUMNS].astype(np.float64)
-        gram += columns @ columns.T
+def _codes(
+    grids: windows.Grids, query: Query, key: Array, places: Array, numbers: Array, codes: Array
+) -> Array:
+    """Answers to codes of grids."""
+    return _flat(query, key, grids.images(numbers, codes), places)
+
+
+def _attempt(
+    weight: systems.Weight, offset: np.ndarray, asked: int, probe: Probe | None
+) -> AffineAttempt:
+    """Prepares to solve for images, and tries it on the one that is known."""
+    probes = _PROBES if probe else 0
     try:
-        factor = scipy.linalg.cho_factor(gram, lower=True, overwrite_a=True)
-    except (np.linalg.LinAlgError, ValueError):
-        return None
-    pivots = np.diag(factor[0])
-    return Matrix(weight, offset, factor) if pivots.min() > _LEAST_PIVOT * pivots.max() else None
+        system = systems.factorised(weight, offset)
+        if probe and not _finds(system, *probe):
+            raise systems.UnsolvedError(systems.AMBIGUOUS)
+    except systems.UnsolvedError as error:
+        return AffineAttempt(None, asked, probes, str(error))
+    return AffineAttempt(system, asked, probes, "affine")
 
 
-def solve(matrix: Matrix, features: Features, image_shape: tuple[int, ...]) -> np.ndarray | None:
-    """Solves for the images `[N, H, W, C]` of features `[N, ...]`.
-
-    Returns None if the map does not explain them.
-    """
-    found = []
-    for begin in range(0, len(features), _ROWS):
-        rows = features[np.arange(begin, min(begin + _ROWS, len(features)))]
-        images = _solve_rows(matrix, rows.reshape(len(rows), -1))
-        if images is None:
-            return None
-        found.append(images.reshape(-1, *image_shape))
-    return np.concatenate(found)
-
-
-def _solve_rows(matrix: Matrix, features: np.ndarray) -> np.ndarray | None:
-    solution = np.zeros((len(features), len(matrix.weight)))
-    _, slopes = _residual(matrix, features, solution)
-    solution = scipy.linalg.cho_solve(matrix.factor, slopes.T).T
-    left, slopes = _residual(matrix, features, solution)
-    if not (left <= _TOLERANCE * np.linalg.norm(features, axis=1)).all():
-        return None
-    # Once more, for what rounding left.
-    solution += scipy.linalg.cho_solve(matrix.factor, slopes.T).T
-    return solution.astype(np.float32)
-
-
-def _residual(
-    matrix: Matrix, features: np.ndarray, solution: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Residual of features: its length `[n]`, and its product with the weights `[n, D]`."""
-    squares, slopes = np.zeros(len(features)), np.zeros_like(solution)
-    for begin in range(0, features.shape[1], _COLUMNS):
-        part = slice(begin, begin + _COLUMNS)
-        columns = matrix.weight[:, part].astype(np.float64)
-        left = features[:, part] - matrix.offset[part] - solution @ columns
-        squares += np.sum(left**2, axis=1)
-        slopes += left @ columns.T
-    return np.sqrt(squares), slopes
+def _finds(system: systems.System, image: np.ndarray, answer: np.ndarray) -> bool:
+    """Returns whether the solution for a known image is that image."""
+    found = system.solve(answer[None])
+    return found is not None and bool(np.sqrt(np.mean((found - image) ** 2)) < _MOST_ERROR)

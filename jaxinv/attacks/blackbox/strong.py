@@ -64,12 +64,14 @@ class _Asker(LearnedAttack):
     def invert(self, observed: Features, member: int = 0) -> Reconstruction:
         del member
         tried = self._ask(observed[np.arange(1)])
-        if tried.matrix is not None:
+        if tried.system is not None:
             began = time.perf_counter()
-            found = affine.solve(tried.matrix, observed, self._known.images.shape[1:])
+            found = tried.system.solve(observed)
             if found is not None:
+                found = found.reshape(-1, *self._known.images.shape[1:])
                 seconds = time.perf_counter() - began
                 info = {"way": "affine", "queries": tried.queries, "held_out_psnr": None}
+                info["edge"] = tried.found
                 info |= {"attacker_knowledge": KNOWLEDGE_OF_ANSWERS, "surrogate": "none"}
                 return Reconstruction(found, seconds, fit_seconds=self._asking_seconds, info=info)
         self._learned = self._learned or self._learn(tried)
@@ -90,12 +92,12 @@ class _Asker(LearnedAttack):
 
     def _learn(self, tried: affine.AffineAttempt) -> InvertedQueries:
         number = self._attack.num_queries
-        left = number - tried.impulses
+        left = number - tried.weights
         if left < FEWEST_QUERIES:
             raise UsageError(
-                f"num_queries={number}: the edge takes {tried.impulses} to be found not affine; "
-                f"expected at least {tried.impulses + FEWEST_QUERIES}, or fewer than "
-                f"{tried.impulses}."
+                f"num_queries={number}: the edge takes {tried.weights} to be found not affine; "
+                f"expected at least {tried.weights + FEWEST_QUERIES}, or fewer than "
+                f"{tried.weights}."
             )
 
         def train(known: QueriesKnown, queries: int) -> maps.TrainedMap:
@@ -117,4 +119,5 @@ class _Asker(LearnedAttack):
             way="inverse map",
         )
         fit_seconds = learned.fit_seconds + self._asking_seconds
-        return dataclasses.replace(learned, fit_seconds=fit_seconds)
+        info = {**learned.info, "edge": tried.found}
+        return dataclasses.replace(learned, fit_seconds=fit_seconds, info=info)
