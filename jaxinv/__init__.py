@@ -3,6 +3,7 @@
 Rooms, from the ground up; each imports those before it alone:
 
 * `constants`: numbers and names that need no JAX. `errors`: what a user can mend.
+  `unit_space`: what every array of images must be.
 * `machine`: devices, processes that share the work, progress. `store`: records, checkpoints, locks.
 * `networks`: networks as programs, cut into an edge and a cloud between any two operations.
 * `defenses`: mechanisms, and the release: all that crosses the wire.

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 from jax import Array
 
-from jaxinv import defenses
+from jaxinv import defenses, unit_space
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.defenses import NONE, Defense, Query
 from jaxinv.inputs.data import Samples
@@ -37,6 +37,9 @@ class QueriesKnown:
       images: `[M, *input_shape]` in unit space, the surrogate inputs.
       members: number of defenses that the query stands for, whose third argument chooses among
         them; 0 where it is the query of one.
+
+    Raises:
+      UsageError: the images are not in unit space.
     """
 
     threat_model: ClassVar[str] = "blackbox"
@@ -44,6 +47,9 @@ class QueriesKnown:
     query: Query
     images: np.ndarray
     members: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", unit_space.images(self.images))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +62,9 @@ class EdgeKnown:
       images: `[M, *edge.input_shape]` in unit space, the surrogate inputs.
       family: the defenses that may stand at the edge, which differ in their levels alone.
       releases: number of releases of one input, which the attacker combines.
+
+    Raises:
+      UsageError: the images are not in unit space, or have not the shape that the edge takes.
     """
 
     threat_model: ClassVar[str] = "whitebox"
@@ -65,6 +74,10 @@ class EdgeKnown:
     images: np.ndarray
     family: tuple[Defense, ...] = (NONE,)
     releases: int = 1
+
+    def __post_init__(self) -> None:
+        images = unit_space.images(self.images, self.edge.input_shape)
+        object.__setattr__(self, "images", images)
 
     def queries(self, member: int | None = None) -> QueriesKnown:
         """Returns the weaker knowledge of an attacker who may only query the release.

@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.tree_util import Partial
+from jax.typing import ArrayLike
 
+from jaxinv import unit_space
 from jaxinv.defenses.mechanism import NONE, Defense, Site, Structure, mean
 from jaxinv.machine import devices
 from jaxinv.networks import Network, Params
@@ -137,20 +139,24 @@ class Release:
       key: of the defense's randomness.
       releases: number of releases of an input, which the attacker combines. The first is the same
         whatever their number.
+
+    Raises:
+      UsageError: the images are not in unit space, or have not the shape that the edge takes.
     """
 
     def __init__(
         self,
         edge: Network,
         params: Params,
-        images: np.ndarray,
+        images: ArrayLike,
         defense: Defense,
         key: Array,
         *,
         releases: int = 1,
     ):
         self._edge, self._params, self._defense = edge, edge.select(params), defense
-        self._images, self._key, self._releases = images, key, releases
+        self._images = unit_space.images(images, edge.input_shape)
+        self._key, self._releases = key, releases
         self._number = 0  # of a single release, counted from the first
 
     def __len__(self) -> int:
@@ -177,12 +183,18 @@ class Release:
         return alone
 
 
-def defended_inputs(edge: Network, images: np.ndarray, defense: Defense, key: Array) -> np.ndarray:
-    """Returns the edge's inputs for the first release of images: `[N, H, W, C]` in unit space.
+def defended_inputs(edge: Network, images: ArrayLike, defense: Defense, key: Array) -> np.ndarray:
+    """Returns the edge's inputs for the first release of images: `[N, H, W, C]`, scaled as these.
+
+    Noise takes them out of unit space.
 
     Args:
       edge, images, defense, key: as for `Release`, with the same draws.
+
+    Raises:
+      UsageError: as for `Release`.
     """
+    images = unit_space.images(images, edge.input_shape)
     places = jnp.arange(len(images), dtype=jnp.int32)
     levels = np.broadcast_to(defense.levels, (len(images), len(defense.steps)))
     args = (key, places, jnp.asarray(images), jnp.asarray(levels))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxinv import unit_space
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import cache as _cache
 from jaxinv.inputs import decode as _decode
@@ -43,10 +44,17 @@ class Samples:
     Attributes:
       pixels: [N, H, W, C] uint8; may be a read-only memory map.
       labels: [N] int32.
+
+    Raises:
+      UsageError: the pixels are no such array, or the labels are not one class for each.
     """
 
     pixels: np.ndarray
     labels: np.ndarray
+
+    def __post_init__(self) -> None:
+        unit_space.pixels(self.pixels)
+        unit_space.labels(self.labels, len(self.pixels))
 
     @property
     def images(self) -> np.ndarray:
@@ -81,6 +89,9 @@ class Dataset:
       target: samples that train the target network.
       attacker: samples of the same kind that the attacker has.
       test: samples that are attacked and reported.
+
+    Raises:
+      UsageError: the images of the parts differ in shape, or a label is no class.
     """
 
     name: str
@@ -90,6 +101,15 @@ class Dataset:
     target: Samples
     attacker: Samples
     test: Samples
+
+    def __post_init__(self) -> None:
+        for part in (self.target, self.attacker, self.test):
+            if part.pixels.shape[1:] != self.image_shape:
+                raise UsageError(
+                    f"pixels={list(part.pixels.shape)}: expected the shape of the test images, "
+                    f"[N, {', '.join(map(str, self.image_shape))}]."
+                )
+            unit_space.labels(part.labels, len(part), self.num_classes)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

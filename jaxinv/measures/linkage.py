@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxinv import unit_space
+from jaxinv.errors import UsageError
 from jaxinv.machine import devices
-from jaxinv.measures.quality import check_unit_space
 
 _TIE = 1e-6  # correlations of duplicates differ by less in float32
 
@@ -33,11 +34,17 @@ def reidentified(
       `[N]` bool.
 
     Raises:
-      ValueError: the shapes are not those, or the gallery is smaller or not in unit space.
+      UsageError: the shapes are not those, the gallery is smaller or not in unit space, or the
+        reconstructions are whole numbers.
     """
-    reconstructions = np.asarray(reconstructions, np.float32)
-    gallery = np.asarray(gallery, np.float32)
-    _check(reconstructions, gallery)
+    gallery = unit_space.images(gallery, name="gallery")
+    shape = gallery.shape[1:]
+    reconstructions = unit_space.reconstructions(reconstructions, shape, name="reconstructions")
+    if len(reconstructions) > len(gallery):
+        raise UsageError(
+            f"gallery={len(gallery)} images: expected the original of each of "
+            f"{len(reconstructions)} reconstructions first."
+        )
     places = np.arange(len(reconstructions))
     shared = _standardise(gallery)
     return devices.in_slices(_is_best, reconstructions, places, shared=shared, sizes=(chunk_size,))
@@ -84,12 +91,12 @@ def _is_best(
 
 
 @jax.jit
-def _standardise(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _standardise(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns images as rows `[N, H * W * C]` of mean 0 and length 1, and a mask of varied ones.
 
     The product of two such rows is their images' correlation. A constant image's row is zero.
     """
-    rows = images.reshape(len(images), -1)
+    rows = x.reshape(len(x), -1)
     varied = rows.max(axis=1) > rows.min(axis=1)
     centred = rows - rows.mean(axis=1, keepdims=True)
     # Divided by the largest first: squares of the smallest differences would be zero.
@@ -98,17 +105,3 @@ def _standardise(images: jax.Array) -> tuple[jax.Array, jax.Array]:
     length = jnp.linalg.norm(scaled, axis=1, keepdims=True)
     standard = scaled / jnp.where(length > 0, length, 1)
     return jnp.where(varied[:, None], standard, 0), varied
-
-
-def _check(reconstructions: np.ndarray, gallery: np.ndarray) -> None:
-    if gallery.ndim != 4 or gallery.shape[1:] != reconstructions.shape[1:]:
-        raise ValueError(
-            "Expected reconstructions [N, H, W, C] and a gallery [G, H, W, C] of one image shape, "
-            f"got {reconstructions.shape} and {gallery.shape}."
-        )
-    if len(reconstructions) > len(gallery):
-        raise ValueError(
-            "Expected a gallery that begins with the original of each reconstruction, got "
-            f"{len(reconstructions)} reconstructions and {len(gallery)} images."
-        )
-    check_unit_space(gallery, "a gallery")

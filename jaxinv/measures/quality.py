@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxinv.errors import UserError
+from jaxinv import unit_space
+from jaxinv.errors import UsageError, UserError
 from jaxinv.machine import devices
 
 PSNR_CAP = 100.0  # dB. An exact match has infinite PSNR, of which no mean can be taken.
 _WINDOW = 11  # pixels, the side of SSIM's Gaussian window
 _SIGMA = 1.5  # pixels
-_UNIT_SPACE_SLACK = 1e-4  # float32's error of normalising and back, with room to spare
 
 
 class Quality(NamedTuple):
@@ -37,7 +37,8 @@ def evaluate(originals: ArrayLike, reconstructions: ArrayLike, *, chunk_size: in
 
     Args:
       originals: `[N, H, W, C]` in unit space.
-      reconstructions: `[N, H, W, C]`, clipped to unit space here; may hold non-finite pixels.
+      reconstructions: `[N, H, W, C]` floats, clipped to unit space here; may hold non-finite
+        pixels. Those scaled otherwise, such as to [-1, 1], are not told from an attacker's errors.
       chunk_size: images compared at once. The last chunk is padded, so that any N runs the same
         compiled program.
 
@@ -45,11 +46,12 @@ def evaluate(originals: ArrayLike, reconstructions: ArrayLike, *, chunk_size: in
       The `Quality` of the N images.
 
     Raises:
+      UsageError: the shapes differ or are not `[N, H, W, C]`, the originals are not in unit space,
+        or the reconstructions are whole numbers.
       UserError: the images are smaller than SSIM's window.
-      ValueError: the shapes differ, are not `[N, H, W, C]`, or the originals are not in unit space.
     """
-    originals = np.asarray(originals, np.float32)
-    reconstructions = np.asarray(reconstructions, np.float32)
+    originals = unit_space.images(originals, name="originals")
+    reconstructions = unit_space.reconstructions(reconstructions, name="reconstructions")
     _check(originals, reconstructions)
     return Quality(*devices.in_slices(_compare, originals, reconstructions, sizes=(chunk_size,)))
 
@@ -65,14 +67,8 @@ def scores(originals: ArrayLike, tries: np.ndarray) -> np.ndarray:
       `[T]`, or the product of these axes.
     """
     flat = tries.reshape(-1, *np.shape(originals))
-    found = [np.nan_to_num(evaluate(originals, images).psnr, nan=0.0).mean() for images in flat]
+    found = [np.nan_to_num(evaluate(originals, each).psnr, nan=0.0).mean() for each in flat]
     return np.array(found, float)
-
-
-def check_unit_space(images: np.ndarray, name: str) -> None:
-    """Raises ValueError if images are not in unit space."""
-    if not np.all(np.abs(images - 0.5) <= 0.5 + _UNIT_SPACE_SLACK):
-        raise ValueError(f"Expected {name} in unit space [0, 1].")
 
 
 def _compare(originals: jax.Array, reconstructions: jax.Array) -> tuple[jax.Array, ...]:
@@ -90,13 +86,13 @@ def _compare(originals: jax.Array, reconstructions: jax.Array) -> tuple[jax.Arra
     )
 
 
-def _gaussian_filter(images: jax.Array) -> jax.Array:
+def _gaussian_filter(x: jax.Array) -> jax.Array:
     """Filters `[N, H, W, C]` by SSIM's window, valid positions only.
 
     As two matrix products it is ten times faster on a CPU than the convolutions of dm_pix.
     """
-    rows, columns = (_gaussian_matrix(size) for size in images.shape[1:3])
-    return jnp.einsum("ph,nhwc,qw->npqc", rows, images, columns, precision="highest")
+    rows, columns = (_gaussian_matrix(size) for size in x.shape[1:3])
+    return jnp.einsum("ph,nhwc,qw->npqc", rows, x, columns, precision="highest")
 
 
 def _gaussian_matrix(size: int) -> np.ndarray:
@@ -110,14 +106,13 @@ def _gaussian_matrix(size: int) -> np.ndarray:
 
 
 def _check(originals: np.ndarray, reconstructions: np.ndarray) -> None:
-    if originals.ndim != 4 or originals.shape != reconstructions.shape:
-        raise ValueError(
-            "Expected two arrays of one shape [N, H, W, C], "
-            f"got {originals.shape} and {reconstructions.shape}."
+    if originals.shape != reconstructions.shape:
+        raise UsageError(
+            f"reconstructions={reconstructions.shape}: expected the shape of the originals, "
+            f"{originals.shape}."
         )
     height, width = originals.shape[1:3]
     if min(height, width) < _WINDOW:
         raise UserError(
             f"SSIM needs images of at least {_WINDOW}x{_WINDOW} pixels, got {height}x{width}."
         )
-    check_unit_space(originals, "originals")

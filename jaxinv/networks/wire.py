@@ -39,6 +39,11 @@ class Wire:
         return sum(math.prod(shape) for shape in self.shapes)
 
     @property
+    def takes_floats(self) -> bool:
+        """Returns whether examples cross as floats: those of several arrays always do."""
+        return len(self.dtypes) > 1 or jnp.issubdtype(self.dtypes[0], jnp.floating)
+
+    @property
     def bytes(self) -> int:
         """Bytes of one example, undefended."""
         sizes = zip(self.shapes, self.dtypes, strict=True)

@@ -7,6 +7,8 @@ import numpy as np
 import optax
 from jax import Array
 
+from jaxinv import unit_space
+from jaxinv.errors import UsageError
 from jaxinv.inputs.data import Samples
 from jaxinv.machine import devices
 from jaxinv.machine.numbers import widened
@@ -19,6 +21,25 @@ def loss_and_accuracy(logits: Array, labels: Array) -> tuple[Array, dict[str, Ar
     return losses.mean(), {"accuracy": (logits.argmax(-1) == labels).mean()}
 
 
+def check(network: Network, samples: Samples) -> None:
+    """Checks that a network classifies samples such as these.
+
+    Raises:
+      UsageError: there are no samples, the network takes other images, or it returns no logit for
+        the class of one.
+    """
+    shape = samples.pixels.shape
+    if not len(samples) or shape[1:] != network.input_shape:
+        wanted = ", ".join(map(str, network.input_shape))
+        raise UsageError(
+            f"samples={list(shape)}: expected images [N, {wanted}] of the network, at least one."
+        )
+    if len(network.output_shape) != 1:
+        made = ", ".join(map(str, network.output_shape))
+        raise UsageError(f"network=[N, {made}]: expected outputs [N, classes], a logit a class.")
+    unit_space.labels(samples.labels, len(samples), *network.output_shape)
+
+
 def accuracy(network: Network, params: Params, samples: Samples) -> float:
     """Computes the share of samples whose class has the largest logit.
 
@@ -26,7 +47,11 @@ def accuracy(network: Network, params: Params, samples: Samples) -> float:
       network: returns one logit a class.
       params: its parameters.
       samples: images and labels.
+
+    Raises:
+      UsageError: as `check` does.
     """
+    check(network, samples)
     predicted = devices.in_slices(_predict, samples.pixels, static=(network,), shared=(params,))
     return int((predicted == samples.labels).sum()) / len(samples)
 
@@ -39,7 +64,11 @@ def correct(cloud: Network, params: Params, features: Any, labels: np.ndarray) -
       params: its parameters.
       features: `[N, *cloud.input_shape]`, by index: an array or a `defenses.Release`.
       labels: `[N]`.
+
+    Raises:
+      UsageError: the labels are not one class for each.
     """
+    labels = unit_space.labels(labels, len(features), cloud.output_shape[-1])
     own = cloud.select(params)
     found = devices.in_slices(_classify, features, static=(cloud,), shared=(own,))
     return found == labels

@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
+from jaxinv import unit_space
 from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.machine import environment, source
 from jaxinv.networks import Network, Params, max_pool, sequence
@@ -63,15 +64,12 @@ class Judge:
           `[N]` bool.
 
         Raises:
-          ValueError: the images are not of the judge's shape, or not as many as the labels.
+          UsageError: the images are not of the judge's shape or are whole numbers, or the labels
+            are not one class for each.
         """
-        images, labels = np.asarray(images, np.float32), np.asarray(labels)
-        if images.shape[1:] != self.network.input_shape or labels.shape != images.shape[:1]:
-            shape = ", ".join(map(str, self.network.input_shape))
-            raise ValueError(
-                f"Expected images [N, {shape}] and labels [N], got {images.shape} and "
-                f"{labels.shape}."
-            )
+        shape, number = self.network.input_shape, self.network.output_shape[0]
+        images = unit_space.reconstructions(images, shape, name="images")
+        labels = unit_space.labels(labels, len(images), number)
         finite = np.isfinite(images).all(axis=(1, 2, 3))  # clipping would hide an inf
         clipped = np.clip(images, 0, 1)
         return finite & classification.correct(self.network, self.params, clipped, labels)

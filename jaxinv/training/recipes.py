@@ -12,7 +12,7 @@ from jax import Array
 from jaxinv.inputs.data import Dataset
 from jaxinv.networks import Network, Params
 from jaxinv.training.augmentation import augment
-from jaxinv.training.classification import accuracy, loss_and_accuracy
+from jaxinv.training.classification import accuracy, check, loss_and_accuracy
 from jaxinv.training.fit import Fit, fit
 
 _LEAST_STEPS = 1500
@@ -72,7 +72,13 @@ def train(
       network: takes the dataset's images, returns one logit a class.
       recipe: the settings.
       checkpoint: file to continue from after a kill.
+
+    Raises:
+      UsageError: the network takes other images, or has too few logits.
+      UserError: the loss became non-finite.
     """
+    for part in (dataset.target, dataset.test):
+        check(network, part)
     key_init, key_fit = jax.random.split(jax.random.key(recipe.seed))
     samples, shown = dataset.target, dataset.test[:2000]
     schedule = optax.cosine_onecycle_schedule(

@@ -20,7 +20,7 @@ from jaxinv.machine import environment, source
 from jaxinv.networks import Network, Params
 from jaxinv.store import checkpoints
 from jaxinv.training.augmentation import augment
-from jaxinv.training.classification import loss_and_accuracy
+from jaxinv.training.classification import check, loss_and_accuracy
 from jaxinv.training.fit import fit, for_each, losses_of_each, one_cycle, whole_epochs
 
 STEPS = 1500
@@ -73,9 +73,11 @@ def retrain(
         continues. None keeps nothing.
 
     Raises:
+      UsageError: the network takes other images, or has too few logits.
       ValueError: the defenses differ in more than their levels.
       UserError: the loss became non-finite.
     """
+    check(network, samples)
     edge, cloud = network.split(cut)
     own = (cloud if part == "cloud" else network).select(params)
     if not own:  # nothing to train behind the last layer

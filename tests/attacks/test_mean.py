@@ -1,5 +1,7 @@
 """The mean attacker: what it answers, and that every experiment with attacks offers it."""
 
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -17,7 +19,8 @@ SAMPLES = Samples(PIXELS, np.zeros(30, np.int32))
 def known_of(threat, samples):
     """Knowledge whose networks, queries and features would fail at a touch."""
     if threat == "whitebox":
-        return EdgeKnown(None, None, samples.images)
+        edge = types.SimpleNamespace(input_shape=(4, 3, 1))
+        return EdgeKnown(edge, None, samples.images)
     if threat == "blackbox":
         return QueriesKnown(None, samples.images)
     return CloudKnown(None, None, samples, None)

@@ -5,6 +5,7 @@ import pytest
 import scipy.stats
 from pairs import pairs
 
+from jaxinv.errors import UsageError
 from jaxinv.machine import devices
 from jaxinv.measures import linkage
 
@@ -81,20 +82,20 @@ def test_one_program_reidentifies_every_number_of_images():
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        (((2, 8, 8, 1), (2, 8, 9, 1)), "one image shape"),
-        (((8, 8), (8, 8)), "one image shape"),
-        (((3, 8, 8, 1), (2, 8, 8, 1)), "3 reconstructions and 2 images"),
+        (((2, 8, 8, 1), (2, 8, 9, 1)), r"reconstructions=.*expected images \[N, 8, 9, 1\]"),
+        (((8, 8), (8, 8)), r"gallery=float32 \[8, 8\]: expected images \[N, H, W, C\]"),
+        (((3, 8, 8, 1), (2, 8, 8, 1)), "gallery=2 images: .* of 3 reconstructions"),
     ],
 )
 def test_a_gallery_must_fit(shapes, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UsageError, match=message):
         linkage.reidentified(*(np.zeros(shape, np.float32) for shape in shapes))
 
 
 @pytest.mark.parametrize("wrong", [lambda x: 255 * x, lambda x: x * np.nan])
 def test_a_gallery_out_of_unit_space_is_refused(wrong):
     gallery, reconstructions = pairs((2, 8, 8, 1))
-    with pytest.raises(ValueError, match="a gallery in unit space"):
+    with pytest.raises(UsageError, match="^gallery=.*expected unit space"):
         linkage.reidentified(reconstructions, wrong(gallery))
 
 

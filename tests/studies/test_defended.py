@@ -57,7 +57,7 @@ def scene():
     def samples(count, seed):
         rng = np.random.default_rng(seed)
         pixels = rng.integers(0, 256, (count, 12, 12, 1), dtype=np.uint8)
-        seen = NETWORK.apply(PARAMS, jnp.asarray(data.Samples(pixels, np.zeros(1)).images))
+        seen = NETWORK.apply(PARAMS, jnp.asarray(data.Samples(pixels, np.zeros(count, int)).images))
         labels = np.asarray(seen).argmax(1).astype(np.int32)
         labels[::10] = (labels[::10] + 1) % 10
         return data.Samples(pixels, labels)

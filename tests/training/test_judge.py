@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxinv.errors import UsageError
 from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.machine import source
 from jaxinv.training import classification, judge
@@ -120,11 +121,20 @@ def test_any_number_of_images_can_be_judged(trained):
 
 
 @pytest.mark.parametrize(
-    ("images", "labels"), [((2, 8, 8, 1), 2), ((8, 9, 1), 8), ((2, 8, 9, 1), 3)]
+    ("images", "labels", "message"),
+    [
+        (np.zeros((2, 8, 8, 1)), np.zeros(2, int), r"images=.*expected images \[N, 8, 9, 1\]"),
+        (np.zeros((8, 9, 1)), np.zeros(8, int), r"images=.*expected images \[N, 8, 9, 1\]"),
+        (np.zeros((2, 8, 9, 1)), np.zeros(3, int), r"labels=int64 \[3\].*each of 2 images"),
+        (np.zeros((2, 8, 9, 1)), np.zeros(2), "labels=float64 .*a whole number"),
+        (np.zeros((2, 8, 9, 1)), np.full(2, 3), "labels=int64 .* from 3 to 3: .*0 to 2"),
+        (np.full((2, 8, 9, 1), 255), np.zeros(2, int), "images=int64 .*unit space"),
+        (np.full((2, 8, 9, 1), 7.0), np.zeros(2, int), "images=float32 .*all whole.*unit space"),
+    ],
 )
-def test_images_and_labels_must_fit(trained, images, labels):
-    with pytest.raises(ValueError, match=r"images \[N, 8, 9, 1\] and labels \[N\]"):
-        trained.correct(np.zeros(images), np.zeros(labels, int))
+def test_images_and_labels_must_fit(trained, images, labels, message):
+    with pytest.raises(UsageError, match=message):
+        trained.correct(images, labels)
 
 
 def test_a_trained_judge_is_read(folder, trained):

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxinv import defenses
+from jaxinv import defenses, unit_space
 from jaxinv.attacks.inversion.solvers import amsgrad
 from jaxinv.attacks.queryfree.stream import SLICE, Moments, Stream, class_mean_distance
 from jaxinv.attacks.shelf import NOWHERE, Shelf
@@ -115,13 +115,15 @@ def fit(
       shelf: keeps what is trained.
 
     Raises:
-      UserError: the shadow does not make what the cloud takes, or a needed stream is missing.
+      UserError: the shadow does not make what the cloud takes, a needed stream is missing, or a
+        label has no logit.
     """
     if network.output_shape != cloud.input_shape:
         raise UserError(
             f"The shadow makes features {network.output_shape}, the cloud takes "
             f"{cloud.input_shape}."
         )
+    unit_space.labels(samples.labels, len(samples), *cloud.output_shape[-1:])
     if recipe.means and stream is None:
         raise UserError("A recipe that weighs class means needs a stream of features.")
     held = max(1, len(samples) // 10)

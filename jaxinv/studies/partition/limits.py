@@ -14,8 +14,9 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
+from jaxinv.attacks.learned.queries import answers
 from jaxinv.constants.verdicts import SAFE_REID
-from jaxinv.defenses import GAUSSIAN, NONE, Defense, Mechanism, Release
+from jaxinv.defenses import GAUSSIAN, NONE, Defense, Mechanism, Release, query_function
 from jaxinv.machine import environment, hosts, source
 from jaxinv.measures import bounds, costs
 from jaxinv.networks import Network
@@ -169,8 +170,9 @@ class _Limits:
             shape = (_SENT, *image.shape)
             dither = jax.random.normal(jax.random.fold_in(key_dither, number), shape, np.float32)
             copies = image[None] + bounds.DITHER * np.asarray(dither)
-            release = Release(deployment.edge, self._scene.target.params, copies, defense, key)
-            seen = _symbols(mechanism, release[np.arange(_SENT)], jnp.float32(level))
+            query = query_function(deployment.edge, self._scene.target.params, defense)
+            released = answers(query, copies, np.arange(_SENT, dtype=np.int32), key)
+            seen = _symbols(mechanism, released, jnp.float32(level))
             found.append(bounds.entropy(np.asarray(seen), level) + _RANGE_BITS)
         return found
 

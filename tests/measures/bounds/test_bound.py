@@ -9,9 +9,10 @@ from small_edge import AFFINE, EDGE, IMAGES, PARAMS, SIZE, blobs, features_of
 
 from jaxinv.attacks import registry
 from jaxinv.attacks.attack import EdgeKnown
+from jaxinv.attacks.learned.queries import answers
 from jaxinv.attacks.whitebox import rmle as whitebox
 from jaxinv.attacks.whitebox.settings import RmleSettings
-from jaxinv.defenses import GAUSSIAN, Release
+from jaxinv.defenses import GAUSSIAN, query_function
 from jaxinv.measures import bounds
 
 
@@ -74,7 +75,8 @@ def test_no_attack_beats_a_certified_bound(known):
     originals, defense = blobs(40, seed=7), GAUSSIAN.at("feature", 1.0)
     rng = np.random.default_rng(8)
     dithered = (originals + known.dither * rng.normal(size=originals.shape)).astype(np.float32)
-    release = Release(EDGE, PARAMS, dithered, defense, jax.random.key(3))
+    query = query_function(EDGE, PARAMS, defense)
+    release = answers(query, dithered, np.arange(40, dtype=np.int32), jax.random.key(3))
     settings = RmleSettings("adam", 100, box=False, hinge=False, scale="mean", tv_weight=0.1)
     own = EdgeKnown(EDGE, PARAMS, blobs(300, seed=9), (defense,))
     attack = registry.make("whitebox", "adaptive", fit_steps=30, correction=False)

@@ -26,11 +26,11 @@ def test_what_follows_the_first_step_adds_nothing():
 
 def test_noise_at_the_input_comes_first_whatever_is_named_first():
     """Noise at the input lifts images over a rectifier: bounds on the features do not hold then."""
-    relu = sequence([("relu", nn.relu)], (1, 1, 1))
+    relu = sequence([("relu", lambda x: nn.relu(x - 1))], (1, 1, 1))
     defense = GAUSSIAN.at("feature", 0.01) + GAUSSIAN.at("input", 0.3)
     through = bounds.channel(relu, defense)
     assert through.network.cuts == () and through.scale == 0.3
-    images = np.array([-1.0, -0.2], np.float32).reshape(2, 1, 1, 1)
+    images = np.array([0.0, 0.8], np.float32).reshape(2, 1, 1, 1)
     released = [
         Release(relu, {}, np.repeat(image[None], 2000, axis=0), defense, jax.random.key(own))
         for own, image in enumerate(images)
