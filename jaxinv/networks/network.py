@@ -176,12 +176,12 @@ class Network:
           UserError: the shape is another, whole numbers come in place of floats, or a parameter is
             missing.
         """
-        x = widened(jnp.asarray(x))
+        x = jnp.asarray(x)
         if x.shape[1:] != self.input_shape or not x.ndim:
             raise UserError(f"Expected inputs [N, {_spelled(self.input_shape)}], got {x.shape}.")
         if self.input_wire.takes_floats and not jnp.issubdtype(x.dtype, jnp.floating):
             raise UserError(f"Expected inputs of floats, got {x.dtype}: images are in [0, 1].")
-        x = self.normalize(x)
+        x = self.normalize(widened(x))
         if len(x) == 1 and not self.source.takes_one:
             return self._run(params, jnp.concatenate([x, x]))[:1]
         return self._run(params, x)
