@@ -225,7 +225,7 @@ def shares(values: Iterable[float]) -> dict[str, Any]:
     """Returns the scale and the axis of accuracies (shares), with a little room around them."""
     found = [value for value in values if finite(value) is not None] or [0.0, 1.0]
     low, high = min(found), max(found)
-    room = 0.06 * max(high - low, 0.04)
+    room = 0.06 * max(high - low, 0.04, 1e-3 * abs(high))  # a part of huge numbers, too
     scale = alt.Scale(domain=[max(0.0, low - room), high + room], nice=False, clamp=True)
     return {"scale": scale, "axis": alt.Axis(format="%" if high - low > 0.05 else ".1%")}
 

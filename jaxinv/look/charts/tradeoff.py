@@ -88,7 +88,9 @@ def _point(row: style.Row, quantity: str, tooltip: Sequence[str]) -> dict[str, A
 
 def _axes(points: Sequence[style.Row], quantity: str) -> tuple[alt.X, alt.Y]:
     ends = [row[end] for row in points for end in ("x_low", "x_high")] or [0.0]
-    domain = [0, 1] if quantity == "ssim" else [np.floor(min(ends)) - 1, np.ceil(max(ends)) + 1]
+    around = max(1.0, 1e-3 * max(map(abs, ends)))  # a part of huge numbers, too
+    domain = [np.floor(min(ends)) - around, np.ceil(max(ends)) + around]
+    domain = [0, 1] if quantity == "ssim" else domain
     scale = alt.Scale(domain=domain, nice=False, clamp=True)
     x = alt.X("x:Q", title=f"{_NAMES[quantity]} of the reconstructions", scale=scale)
     return x, alt.Y("y:Q", title="accuracy", **style.shares(row["y"] for row in points))
