@@ -24,6 +24,7 @@ from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import cache as _cache
 from jaxinv.inputs import decode as _decode
 from jaxinv.inputs import tfds as _tfds
+from jaxinv.store import files
 
 EMBEDDED = "mnist_5k"
 _EMBEDDED_SEED = 0
@@ -130,8 +131,10 @@ def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     It is the first of: `cache_dir`, the environment's `JAXINV_CACHE`, the user's cache directory. A
     user without a home gets one that goes with the process, which is said.
     """
-    if given := cache_dir or os.environ.get("JAXINV_CACHE"):
-        return Path(given).expanduser()
+    if cache_dir:
+        return Path(files.expanded("cache_dir", cache_dir))
+    if given := os.environ.get("JAXINV_CACHE"):
+        return Path(files.expanded("JAXINV_CACHE", given))
     if xdg := os.environ.get("XDG_CACHE_HOME"):
         return Path(xdg) / "jaxinv"
     home = _home()
@@ -200,7 +203,7 @@ def load(
 def _roots(data_dir: str | os.PathLike[str] | None) -> list[Path]:
     """Returns the directories to search; a dataset is downloaded into the first."""
     if data_dir is not None:
-        root = Path(data_dir).expanduser()
+        root = Path(files.expanded("data_dir", data_dir))
         if not os.path.isdir(root):  # Path's would raise where a name is too long
             raise UsageError(
                 f"data_dir={data_dir}: no such directory; expected one with "
@@ -208,7 +211,10 @@ def _roots(data_dir: str | os.PathLike[str] | None) -> list[Path]:
             )
         return [root]
     given, home = os.environ.get("TFDS_DATA_DIR"), _home() or cache_root()
-    return [*([Path(given).expanduser()] if given else []), home / "tensorflow_datasets"]
+    return [
+        *([Path(files.expanded("TFDS_DATA_DIR", given))] if given else []),
+        home / "tensorflow_datasets",
+    ]
 
 
 def _find_or_prepare(

@@ -7,6 +7,7 @@ import contextlib
 import os
 import platform
 import re
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,21 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux only
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def some_home() -> Iterator[None]:
+    """Lets libraries that ask for a home folder be imported where this user has none."""
+    try:
+        Path.home()
+    except RuntimeError:  # no HOME, and an account that the system does not know
+        os.environ["HOME"] = os.devnull
+        try:
+            yield
+        finally:
+            del os.environ["HOME"]
+    else:
+        yield
 
 
 def _device() -> str:

@@ -54,4 +54,4 @@ def run(config: ReportConfig) -> list[dict[str, str]]:
     return [{"path": str(path)}]
 
 
-EXPERIMENT = Experiment("report", ReportConfig, run, __doc__)
+EXPERIMENT = Experiment("report", ReportConfig, run, __doc__, computes=False)

@@ -315,10 +315,9 @@ def _template() -> Any:
 @functools.cache
 def _bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed, of the version that Altair writes for."""
-    import altair
     import vl_convert
 
-    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    version = ".".join(style.alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
     make: Any = vl_convert.javascript_bundle  # its stub asks for more than it does
     return str(make(vl_version=version)).replace("</script", "<\\/script")
 

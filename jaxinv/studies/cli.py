@@ -57,10 +57,11 @@ def _run(found: experiment.Experiment, arguments: Sequence[str], program: str) -
     if config is None:
         print(found.help(program))
         return
-    repeat_on_gpus()
-    if getattr(config, "multihost", False):
-        hosts.initialize()
-    use_compilation_cache()
+    if found.computes:
+        repeat_on_gpus()
+        if getattr(config, "multihost", False):
+            hosts.initialize()
+        use_compilation_cache()
     path = found.run(config)[-1]["path"]
     records.note(path)
     print(path, flush=True)

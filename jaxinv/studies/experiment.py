@@ -148,6 +148,7 @@ class Experiment(Generic[ConfigT]):
       joins_cuts: whether it weighs cuts against each other, so that a sweep keeps them together.
       check: takes a `Config` and a dataset that is loaded already, and refuses what `run` would
         refuse; it trains and writes nothing, and starts no device. Sweeps ask it of each run.
+      computes: whether it uses JAX.
     """
 
     name: str
@@ -156,6 +157,7 @@ class Experiment(Generic[ConfigT]):
     description: str
     joins_cuts: bool = False
     check: Callable[[ConfigT, Any], object] | None = None
+    computes: bool = True
 
     @property
     def settings(self) -> dict[str, Setting]:

@@ -42,14 +42,17 @@ def run(
       What became of each, in order. A run that failed is among them: it raises nothing.
 
     Raises:
-      UserError: the work folder cannot be written, or SLURM cannot be used.
+      UserError: the work folder cannot be written, SLURM cannot be used, or `JAX_PLATFORMS` names a
+        device that is not here.
       StoppedError: SIGINT, SIGTERM or SIGHUP came, and runs that were begun here were stopped.
     """
-    files.ensure_writable(workdir)
     settings = settings or Settings.from_environment()
     sweep = Sweep(tuple({run.name: run for run in runs}.values()), Path(workdir), rerun)
     known = {} if rerun else sweep.known()
     todo = [run for run in sweep.runs if run.name not in known]
+    if todo and settings.executor == "local":
+        local.check_devices()
+    files.ensure_writable(workdir)
     print(
         f"Runs: {len(sweep.runs)}, finished before: {len(known)}; logs: {sweep.folder}/",
         file=sys.stderr,

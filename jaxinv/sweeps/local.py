@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from jaxinv.errors import UsageError
 from jaxinv.store import records
 from jaxinv.sweeps import interrupts, settings
 from jaxinv.sweeps.interrupts import StoppedError
@@ -26,6 +27,32 @@ from jaxinv.sweeps.summary import SweepProgress
 _POLL_SECONDS = 0.05
 _SECONDS_TO_STOP = 5.0
 _INTERRUPTED = "interrupted; the same command goes on from what is finished."
+
+
+# A process of its own, for whoever starts a device takes its memory from the runs.
+_STARTS_DEVICES = """
+import sys
+from jaxinv.errors import UserError
+from jaxinv.machine import devices
+try:
+    devices.start()
+except UserError as error:
+    sys.exit(str(error))
+"""
+
+
+def check_devices() -> None:
+    """Starts the devices that the environment asks for once, where it asks for others than CPUs.
+
+    Raises:
+      UsageError: they are not here.
+    """
+    if os.environ.get("JAX_PLATFORMS", "") in ("", "cpu"):
+        return
+    command = [sys.executable, "-P", "-c", _STARTS_DEVICES]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+    if done.returncode:
+        raise UsageError((done.stderr.strip().splitlines() or ["JAX starts no device."])[-1])
 
 
 class _Begun(NamedTuple):

@@ -1,10 +1,14 @@
 """Facts of this machine in a record."""
 
 import json
+import os
+import pwd
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import jax
+import pytest
 
 from jaxinv.machine import environment
 
@@ -33,3 +37,20 @@ def test_64_bits_identify_a_run():
         assert environment.facts()["numerics"]["x64"] is True
     with jax.enable_x64(False):
         assert environment.numeric_mode() == {}
+
+
+def test_who_has_no_home_gets_the_name_of_one_for_a_while(monkeypatch):
+    def unknown(number):
+        raise KeyError(number)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(RuntimeError):
+        Path.home()
+    with environment.some_home():
+        assert not Path.home().is_dir()
+    assert "HOME" not in os.environ
+    monkeypatch.setenv("HOME", "/mine")
+    with environment.some_home():
+        assert Path.home() == Path("/mine")
+    assert os.environ["HOME"] == "/mine"

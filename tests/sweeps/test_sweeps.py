@@ -631,6 +631,13 @@ def test_a_work_folder_may_have_any_name_where_text_is_ascii(bench):
     assert len(records.find(bench.folder / ODD, "fake")) == 1
 
 
+def test_a_device_that_is_not_here_is_told_before_any_run(stand_in, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "none such")
+    with pytest.raises(UsageError, match="^JAX_PLATFORMS=none such: there is no such device here"):
+        run_here(fakes([{}]), tmp_path / "results")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_failure_is_named_with_its_log_and_the_others_go_on(stand_in, tmp_path, capsys):
     methods = ("good", "bad", "silent", "torn")
     runs = fakes([{"method": method} for method in methods])

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxinv.look.text import printable
+from jaxinv.machine.environment import some_home
 from jaxinv.store.files import atomic_write
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ else:
         """Altair, which takes a second to start: imported when the first chart is drawn."""
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(importlib.import_module("altair"), name)
+            with some_home():
+                module = importlib.import_module("altair")
+            return getattr(module, name)
 
     alt = _Altair()
 
