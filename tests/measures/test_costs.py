@@ -1,3 +1,4 @@
+import functools
 import math
 
 import flax.linen as nn
@@ -101,7 +102,8 @@ def test_one_image_costs_one_where_it_is_computed_as_two():
         token = jnp.broadcast_to(params["token"][None], (len(x), 4))
         return jnp.concatenate([token, x], axis=1) @ params["kernel"]
 
-    params = {"token": jnp.ones(4), "kernel": jnp.ones((7, 5))}
+    ones = functools.partial(jnp.ones, dtype=jnp.float32)
+    params = {"token": ones(4), "kernel": ones((7, 5))}
     network, params = from_function(with_token, params, (3,))
     assert not network.source.takes_one
     assert costs.split_costs(network, params)[0].cloud_flops == 2 * 7 * 5
