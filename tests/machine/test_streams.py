@@ -10,7 +10,7 @@ from scripts import ROOT
 
 from jaxinv.machine import streams
 
-PATH = os.fsdecode(b"/w\xc3\xa9/\xff")
+PATH = "/w\u00e9/\udcff"
 CLOSED = """
 import os, sys
 for descriptor in map(int, sys.argv[1].split()):

@@ -25,7 +25,7 @@ from jaxinv import sweeps
 from jaxinv.errors import UsageError, UserError
 from jaxinv.networks import cifar_cnn, lenet5
 from jaxinv.store import locks, records
-from jaxinv.studies import experiment
+from jaxinv.studies import cli, experiment
 from jaxinv.sweeps import grid, settings, summary
 from jaxinv.sweeps import slurm as tasks
 from jaxinv.sweeps.settings import Settings
@@ -138,6 +138,8 @@ def stand_in(checkout, monkeypatch):
     """The stand-in is an experiment of this process, too."""
     monkeypatch.syspath_prepend(checkout)
     monkeypatch.setitem(experiment.MODULES, "fake", "fake_experiment")
+    # Importing it replaces this; that is undone at the end.
+    monkeypatch.setattr(cli, "use_compilation_cache", cli.use_compilation_cache)
     monkeypatch.setenv("PYTHONPATH", str(checkout))
     for name in ("JOBS", "EXECUTOR"):
         monkeypatch.delenv(name, raising=False)
