@@ -9,10 +9,10 @@ import collections
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from jaxinv.networks.kinds import last_rectifier
 from jaxinv.networks.program import Equation, Path, Program, Value
+from jaxinv.networks.rectifiers import last_rectifier
 
-_ACTIVATIONS = frozenset(["tanh", "logistic", "erf", "exp", "sin", "max", "min", "clamp"])
+_ACTIVATIONS = frozenset(["tanh", "logistic", "erf", "exp", "sin"])
 
 
 class Cut(NamedTuple):
@@ -97,8 +97,9 @@ def _operation(program: Program, equation: Equation) -> str | None:
         return "add" if len(set(dependent)) == 2 else None
     if name in ("reduce_max", "reduce_window_max"):
         return "max_pool"
-    if name in ("max", "min", "clamp"):
-        return "relu" if last_rectifier(program, equation.outputs[0]) else None
+    found = last_rectifier(program, equation.outputs[0])
+    if found and program.maker[equation.outputs[0]] in found.places:
+        return "relu"
     if name == "logistic":
         return "sigmoid"
     return name if name in _ACTIVATIONS else None

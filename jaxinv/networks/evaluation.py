@@ -1,7 +1,7 @@
 """Runs equations of a program, with convolutions in this machine's fastest form. JAX."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -12,8 +12,8 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxinv.machine.numbers import widened
 from jaxinv.networks.convolution import Pads, convolve
-from jaxinv.networks.kinds import rectified
 from jaxinv.networks.program import Constant, Equation, Program, Value, expanded
+from jaxinv.networks.rectifiers import rectified
 
 _NHWC, _HWIO = (0, 3, 1, 2), (3, 2, 0, 1)  # places of batch or output, channels, rows, columns
 
@@ -24,7 +24,7 @@ def run(
     known: Mapping[Value, Array],
     wanted: Iterable[Value | Constant],
     *,
-    skipped: Set[int] = frozenset(),
+    skipped: Mapping[int, Value] | None = None,
     wide: bool = False,
 ) -> list[Any]:
     """Evaluates some equations of a program.
@@ -34,7 +34,7 @@ def run(
       places: of the equations, in order.
       known: value -> array, from which these can be evaluated.
       wanted: values to return.
-      skipped: places of equations that hand on their one input that depends on the batch.
+      skipped: place of an equation that is left out -> the value that it hands on.
       wide: True computes in float32 where the program has half precision.
     """
     # Parameters and inputs may have another type than those that were traced.
@@ -49,9 +49,8 @@ def run(
 
     for place in places:
         equation = program.equations[place]
-        if place in skipped:
-            (own,) = (value for value in equation.reads if value in program.dependent)
-            values[equation.outputs[0]] = values[own]
+        if skipped and place in skipped:
+            values[equation.outputs[0]] = values[skipped[place]]
             continue
         results = evaluate(equation, [read(operand) for operand in equation.inputs])
         values.update(zip(equation.outputs, results, strict=True))
@@ -77,7 +76,7 @@ def _widened(value: Any) -> Any:
 def _evaluate_wide(equation: Equation, inputs: list[Any]) -> list[Any]:
     """Evaluates an equation of half precision in float32; functions inside it as they are."""
     inner = expanded(equation)
-    high = rectified(*inner) if inner else None
+    high = rectified(equation)
     if high is not None:
         return [jnp.minimum(jax.nn.relu(_widened(inputs[0])), high)]
     if any(isinstance(value, Jaxpr | ClosedJaxpr) for value in equation.params.values()) or inner:

@@ -4,14 +4,13 @@ An attacker who knows an edge may use that a part of it is affine, that it ends 
 that a maximum over windows commutes with a rectifier. How the part was written does not matter.
 """
 
-import math
-from collections.abc import Iterable, Sequence, Set
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Literal
 
 import jax.numpy as jnp
-import numpy as np
 
-from jaxinv.networks.program import Constant, Equation, Program, Value, expanded, tainted, words
+from jaxinv.networks.program import Equation, Program, Value, expanded, tainted, words
+from jaxinv.networks.rectifiers import MAXIMA, REARRANGING, last_rectifier
 
 Kind = Literal["affine", "rectifier", "max_pool", "other"]
 
@@ -26,24 +25,6 @@ _LINEAR = words(
 # Linear in one operand, if the others do not depend on the batch: all of them, or the first.
 _LINEAR_IN_ONE = frozenset(["mul", "dot_general", "conv_general_dilated"])
 _LINEAR_IN_FIRST = frozenset(["div", "gather", "dynamic_slice"])
-_REARRANGING = words(
-    """
-    reshape transpose squeeze expand_dims slice rev name copy copy_p
-    """
-)
-_MAXIMA = frozenset(["reduce_max", "reduce_window_max"])
-
-
-class Rectifier(NamedTuple):
-    """A rectifier, `clip(x, 0, high)`.
-
-    Attributes:
-      places: of its equations.
-      high: the largest value that it lets through; infinite for most.
-    """
-
-    places: frozenset[int]
-    high: float
 
 
 def kind(program: Program, places: Sequence[int], start: Iterable[Value]) -> Kind:
@@ -54,7 +35,7 @@ def kind(program: Program, places: Sequence[int], start: Iterable[Value]) -> Kin
     dependent = tainted((program.equations[place] for place in places), start)
     own = [place for place in places if not dependent.isdisjoint(program.equations[place].outputs)]
     names = {program.equations[place].name for place in own}
-    if names & _MAXIMA and names <= _MAXIMA | _REARRANGING | {"pad"}:
+    if names & MAXIMA and names <= MAXIMA | REARRANGING | {"pad"}:
         return "max_pool"
     acting = [place for place in own if program.equations[place].mark is None]
     ends = program.equations[own[-1]].outputs
@@ -66,7 +47,7 @@ def is_affine(
     program: Program,
     places: Iterable[int],
     start: Iterable[Value],
-    skipped: Set[int] = frozenset(),
+    skipped: Mapping[int, Value] | None = None,
 ) -> bool:
     """Returns whether a part of a program is an affine map of some values.
 
@@ -74,14 +55,14 @@ def is_affine(
       program: the whole.
       places: of the equations of the part.
       start: numbers of the values.
-      skipped: places of equations that hand their input on.
+      skipped: place of an equation that is left out -> the value that it hands on.
     """
-    dependent = set(start)
+    dependent, skipped = set(start), skipped or {}
     for place in places:
         equation = program.equations[place]
         if place not in skipped and not _is_linear(equation, dependent):
             return False
-        if not dependent.isdisjoint(equation.reads):
+        if not dependent.isdisjoint([skipped[place]] if place in skipped else equation.reads):
             dependent.update(equation.outputs)
     return True
 
@@ -115,83 +96,3 @@ def _is_affine_inside(equations: Iterable[Equation], dependent: set[Value]) -> b
         if not dependent.isdisjoint(equation.reads):
             dependent.update(equation.outputs)
     return True
-
-
-def last_rectifier(program: Program, value: Value) -> Rectifier | None:
-    """Returns the rectifier behind which nothing happens to a value but maxima and rearranging.
-
-    These are monotone, so they can as well be taken before it. None where there is no such one.
-    """
-    high, places = math.inf, list[int]()
-    while (place := program.maker.get(value)) is not None:
-        equation = program.equations[place]
-        own = [each for each in equation.reads if each in program.dependent]
-        if len(own) != 1:
-            return None
-        if equation.name in _MAXIMA | _REARRANGING:
-            (value,) = own
-            continue
-        inner = expanded(equation)
-        if inner is not None:
-            found = rectified(*inner)
-            high = min(high, found or 0)
-            return Rectifier(frozenset([*places, place]), high) if high > 0 else None
-        limits = _clip_limits(program, equation, own[0])
-        if limits is None or limits[0] > 0:
-            return None
-        places.append(place)
-        low, most = limits
-        high = min(high, most)
-        if low == 0:
-            return Rectifier(frozenset(places), high) if high > 0 else None
-        (value,) = own
-    return None
-
-
-def rectified(equations: Sequence[Equation], arguments: Sequence[Value]) -> float | None:
-    """Returns the upper limit of equations that are a rectifier together; None for others."""
-    value, low, high = arguments[0], -math.inf, math.inf
-    for equation in equations:
-        if equation.reads != (value,):
-            return None
-        limits = _clip_limits(None, equation, value)
-        if limits is None:
-            return None
-        low, high = max(low, limits[0]), min(high, limits[1])
-        (value,) = equation.outputs
-    return high if low == 0 < high else None
-
-
-def _clip_limits(
-    program: Program | None, equation: Equation, own: Value
-) -> tuple[float, float] | None:
-    """Returns the limits between which an equation clips a value; None where it does not clip."""
-    others = [
-        _scalar(program, operand)
-        for operand in equation.inputs
-        if isinstance(operand, Constant) or operand != own
-    ]
-    if any(each is None for each in others):
-        return None
-    numbers = [float(each) for each in others if each is not None]
-    if equation.name == "max" and len(numbers) == 1:
-        return numbers[0], math.inf
-    if equation.name == "min" and len(numbers) == 1:
-        return -math.inf, numbers[0]
-    if equation.name == "clamp" and equation.inputs[1] == own and len(numbers) == 2:
-        return numbers[0], numbers[1]
-    return None
-
-
-def _scalar(program: Program | None, operand: Value | Constant) -> float | None:
-    """Returns the one number that a constant operand is made of, or None."""
-    if isinstance(operand, Constant):
-        found = np.unique(np.asarray(operand.value))
-        return float(found[0]) if found.size == 1 else None
-    place = None if program is None else program.maker.get(operand)
-    if program is None or place is None:
-        return None
-    equation = program.equations[place]
-    if equation.name in _REARRANGING | {"broadcast_in_dim", "convert_element_type"}:
-        return _scalar(program, equation.inputs[0])
-    return None

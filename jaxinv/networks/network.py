@@ -20,7 +20,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxinv.errors import UsageError, UserError
 from jaxinv.machine.numbers import widened
-from jaxinv.networks import checks, evaluation, kinds
+from jaxinv.networks import checks, evaluation, kinds, rectifiers
 from jaxinv.networks.cuts import Cut
 from jaxinv.networks.program import Path, Value, fingerprint
 from jaxinv.networks.source import Source
@@ -44,7 +44,8 @@ class Network:
       source: the function behind it.
       begin, end: places of the equations between which it lies.
       taken, given: numbers of the values that it takes and gives.
-      skipped: places of equations that it leaves out: a final rectifier.
+      skipped: place of an equation that it leaves out, of a final rectifier -> the value that it
+        hands on.
       mean, std: per channel, in unit space. The first step is `(x - mean) / std`, so that no caller
         knows these constants; None where inputs are taken as they are (every cloud).
     """
@@ -54,7 +55,7 @@ class Network:
     end: int
     taken: tuple[Value, ...]
     given: tuple[Any, ...]
-    skipped: frozenset[int] = frozenset()
+    skipped: Mapping[int, Value] = dataclasses.field(default_factory=dict)
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
@@ -81,7 +82,7 @@ class Network:
             len(program.equations),
             (program.input,),
             program.outputs,
-            frozenset(),
+            {},
             *constants,
         )
 
@@ -91,7 +92,7 @@ class Network:
     def places(self) -> tuple[int, ...]:
         """Places of the equations that it evaluates."""
         wanted = (value for value in self.given if isinstance(value, int))
-        return self.source.program.needed(self.taken, wanted)
+        return self.source.program.needed(self.taken, wanted, self.skipped)
 
     @functools.cached_property
     def input_wire(self) -> Wire:
@@ -130,7 +131,16 @@ class Network:
 
     @functools.cached_property
     def _own_cuts(self) -> tuple[Cut, ...]:
-        return tuple(cut for cut in self.source.cuts if self.begin < cut.place <= self.end)
+        within = (cut for cut in self.source.cuts if self.begin < cut.place <= self.end)
+        return tuple(cut for cut in within if not self._is_left_out(cut))
+
+    def _is_left_out(self, cut: Cut) -> bool:
+        """Returns whether a cut is within the rectifier that is left out."""
+        made = self.source.program.maker
+        return any(
+            made.get(value, -1) < cut.place <= place and value not in cut.wire
+            for place, value in self.skipped.items()
+        )
 
     @functools.cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -296,10 +306,10 @@ class Network:
         return found.high if found else math.inf
 
     @functools.cached_property
-    def _rectifier(self) -> kinds.Rectifier | None:
+    def _rectifier(self) -> rectifiers.Rectifier | None:
         if len(self.given) != 1 or not isinstance(self.given[0], int):
             return None
-        found = kinds.last_rectifier(self.source.program, self.given[0])
+        found = rectifiers.last_rectifier(self.source.program, self.given[0])
         return found if found and found.places <= {*self.places} else None
 
     @functools.cached_property
@@ -365,7 +375,7 @@ def _split(network: Network, cut: str) -> tuple[Network, Network]:
 @functools.lru_cache(maxsize=256)
 def _before_rectifier(network: Network) -> Network | None:
     found = network._rectifier
-    return dataclasses.replace(network, skipped=found.places) if found else None
+    return dataclasses.replace(network, skipped=found.handed) if found else None
 
 
 @functools.lru_cache(maxsize=64)

@@ -134,19 +134,28 @@ class Program:
         """Returns whether the batch is the first axis of a value."""
         return self.shapes[value][:1] == self.shapes[self.input][:1]
 
-    def needed(self, known: Iterable[Value], wanted: Iterable[Value]) -> tuple[int, ...]:
+    def needed(
+        self,
+        known: Iterable[Value],
+        wanted: Iterable[Value],
+        skipped: Mapping[int, Value] | None = None,
+    ) -> tuple[int, ...]:
         """Returns the places of the equations that lead from known values to wanted ones, in order.
 
         Equations of parameters alone are among them, wherever they stand.
+
+        Args:
+          known, wanted: values.
+          skipped: place of an equation that is left out -> the value that it hands on.
         """
-        have, todo, places = set(known), list(wanted), set()
+        have, todo, places, skipped = set(known), list(wanted), set[int](), skipped or {}
         while todo:
             value = todo.pop()
             place = self.maker.get(value)
             if value in have or place is None or place in places:
                 continue
             places.add(place)
-            todo += self.equations[place].reads
+            todo += [skipped[place]] if place in skipped else self.equations[place].reads
         return tuple(sorted(places))
 
 

@@ -14,7 +14,7 @@ from flax import nnx
 
 from jaxinv import networks
 from jaxinv.errors import UserError
-from jaxinv.networks import from_function, from_linen, from_module, max_pool, sequence
+from jaxinv.networks import from_function, from_linen, from_module, sequence
 
 
 class Block(nn.Module):
@@ -168,38 +168,6 @@ def test_one_example_where_the_program_of_one_is_another():
     np.testing.assert_allclose(network.apply(params, x[:1]), network.apply(params, x)[:1])
 
 
-@pytest.mark.parametrize(
-    "rectifier",
-    [nn.relu, lambda x: nn.relu(x), jax.jit(nn.relu), lambda x: jnp.maximum(x, 0), jax.nn.relu],
-)
-def test_rectifiers_are_known_by_their_equations(rectifier):
-    conv = nn.Conv(2, (3, 3))
-    network = sequence([("conv", conv), ("act", rectifier), ("pool", max_pool)], (6, 6, 1))
-    before = network.before_rectifier()
-    params, x = network.init(jax.random.key(0)), images(network)
-    result = before.apply(params, x)
-    assert result.min() < 0
-    np.testing.assert_array_equal(nn.relu(result), network.apply(params, x))
-    assert [segment.kind for segment in network.segments] == ["affine", "rectifier", "max_pool"]
-
-
-@pytest.mark.parametrize("clipped", [nn.relu6, lambda x: jnp.clip(x, 0, 6)])
-def test_a_clipped_rectifier_has_a_limit(clipped):
-    network = sequence([("scale", lambda x: 9 * x - 1), ("act", clipped)], (5,))
-    x = images(network)
-    assert network.rectifier_limit == 6
-    before = network.before_rectifier().apply({}, x)
-    assert before.max() > 6
-    np.testing.assert_array_equal(jnp.clip(before, 0, 6), network.apply({}, x))
-
-
-@pytest.mark.parametrize("floor", [lambda x: jnp.maximum(x, 0.5), lambda x: jnp.clip(x, 0.5, 2)])
-def test_a_rectifier_below_a_floor_is_none(floor):
-    network = sequence([("act", lambda x: floor(nn.relu(x)))], (5,))
-    assert network.before_rectifier() is None
-    assert [segment.kind for segment in network.segments][-1] != "rectifier"
-
-
 def test_segments_reach_a_cut_where_two_arrays_cross():
     """The last part has no constant: two arrays of one tell more than either."""
 
@@ -213,14 +181,6 @@ def test_segments_reach_a_cut_where_two_arrays_cross():
     for edge in both:
         assert edge.segments[-1].network.output_shape == edge.output_shape == (6,)
     assert [edge.segments[-1].kind for edge in both] == ["affine", "other"]
-
-
-def test_a_part_of_what_skips_its_rectifier_skips_it_too():
-    layers = [("scale", lambda x: x - 1), ("act", nn.relu), ("pool", max_pool)]
-    before = sequence(layers, (4, 4, 1)).before_rectifier()
-    edge, cloud = before.split("act")
-    x = images(before)
-    np.testing.assert_array_equal(cloud.apply({}, edge.apply({}, x)), before.apply({}, x))
 
 
 class ReluConv(nn.Conv):
