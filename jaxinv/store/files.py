@@ -125,14 +125,27 @@ def set_aside(
       why: how it is damaged, in words.
       say: is given the line.
     """
-    path = Path(path)
-    names = (path.with_name(f"{path.name}.corrupt-{n}") for n in range(1, sys.maxsize))
-    aside = next(name for name in names if not name.exists())
+    _rename(Path(path), "corrupt", f"damaged ({why})", say)
+
+
+def make_way(path: str | os.PathLike[str], what: str) -> None:
+    """Renames a whole file whose place is needed `<name>.other-<n>`, and says so on stderr.
+
+    Args:
+      path: of the file.
+      what: it is, in words.
+    """
+    _rename(Path(path), "other", what, None)
+
+
+def _rename(path: Path, suffix: str, what: str, say: Callable[[str], object] | None) -> None:
+    names = (path.with_name(f"{path.name}.{suffix}-{n}") for n in range(1, sys.maxsize))
+    aside = next(name for name in names if not os.path.lexists(name))
     outcome = "and is ignored"
     with contextlib.suppress(OSError):  # a read-only folder; or another process was first
         path.rename(aside)
         outcome = f"and is now {aside.name}"
-    line = f"{path} is damaged ({why}) {outcome}."
+    line = " ".join(f"{path} is {what} {outcome}.".splitlines())
     print(line, file=sys.stderr, flush=True) if say is None else say(line)
 
 

@@ -28,12 +28,14 @@ from jaxinv.machine import devices, hosts
 from jaxinv.machine.numbers import widened
 from jaxinv.machine.progress import Progress
 from jaxinv.store import checkpoints, files
+from jaxinv.training import identity
 from jaxinv.training.portions import Portions
 
 P = ParamSpec("P")
 Batch = Any
 Metrics = Mapping[str, Array]
 _SECONDS_UNSAVED = 5.0  # seconds of training that a kill may cost
+_IDENTITY = "identity"  # of the training, in a checkpoint's metadata
 
 Loss = Callable[[Any, Batch, Array], tuple[Array, Metrics]]
 
@@ -106,13 +108,12 @@ def fit(
       seeds: number of models trained side by side; if several, every leaf of parameters and
         optimizer's state is `[seeds, ...]`.
       checkpoint: file to continue from where it exists, and to write after the first and the last
-        epoch, and between them every few seconds. A damaged one is set aside with a line on stderr,
-        and training begins anew.
+        epoch, and between them every few seconds. A damaged one, and one of a training that differs
+        in anything (`identity`), is set aside with a line on stderr, and training begins anew.
       description: shown before the progress bar.
 
     Raises:
-      UserError: the loss became non-finite, or the checkpoint cannot be read or is of another
-        model.
+      UserError: the loss became non-finite, or the checkpoint cannot be opened.
     """
     size = len(jax.tree.leaves(data)[0])
     batch_size = min(batch_size, size)
@@ -122,17 +123,23 @@ def fit(
     # The loop gives its input buffers away: keep the caller's.
     masters = jax.tree.map(lambda leaf: jnp.array(widened(jnp.asarray(leaf))), params)
     state = (masters, jax.tree.map(jnp.array, optimizer.init(masters)))
-    state, history, seconds = _resume(checkpoint, state)
+    batch = jax.tree.map(partial(_shape_of_batch, batch_size), data)
+    loss = loss if isinstance(loss, Partial) else Partial(loss)
+    own, history, seconds = {}, [], 0.0
+    if checkpoint is not None:
+        counts = {"epochs": epochs, "batch_size": batch_size}
+        step = partial(_updated, optimizer)
+        own = identity.of_training(step, loss, state, data, batch, key, counts)
+        state, history, seconds = _resume(Path(checkpoint), state, own)
     first_epoch = len(history)
     if first_epoch >= epochs:
         return Fit(_typed_as(params, state[0]), history, seconds, 0.0)
 
     portions = Portions(mesh, data, batch_size)
     steps = portions.steps
-    batch = jax.tree.map(partial(_shape_of_batch, batch_size), data)
     metrics = jax.eval_shape(loss, params, batch, key)[1]
     zeros = devices.put(mesh, {name: jnp.zeros((), jnp.float32) for name in ("loss", *metrics)})
-    held = devices.put(mesh, loss if isinstance(loss, Partial) else Partial(loss))
+    held = devices.put(mesh, loss)
     state, key_steps = devices.put(mesh, state, *axes), devices.put(mesh, key_steps)
     began = time.perf_counter()
     run = _compiled(portions, key_steps, held, state, zeros, static=(optimizer, mesh, axes))
@@ -160,7 +167,8 @@ def fit(
             history.append(row)
             due = epoch + 1 == epochs or time.monotonic() - written > _SECONDS_UNSAVED
             if checkpoint is not None and due:
-                metadata = {"history": json.dumps(history), "seconds": str(seconds)}
+                told = {"history": history, "seconds": seconds, _IDENTITY: own}
+                metadata = {name: json.dumps(value) for name, value in told.items()}
                 checkpoints.save(checkpoint, state, metadata=metadata)
                 written = time.monotonic()
     trained = state[0] if mesh.size == 1 else jax.device_get(state[0])
@@ -172,18 +180,22 @@ def _typed_as(given: Any, trained: Any) -> Any:
 
 
 def _resume(
-    path: str | os.PathLike[str] | None, state: Any
+    path: Path, state: Any, own: Mapping[str, str]
 ) -> tuple[Any, list[dict[str, float]], float]:
     """Returns state, history and seconds of a checkpoint, or of the start where there is none."""
-    if path is None or not Path(path).is_file():
+    if not path.is_file():
         return state, [], 0.0
     try:
-        state, metadata = checkpoints.load(path, state)
+        _, metadata = checkpoints.read(path)
     except DamagedError as error:
         files.set_aside(path, error.why)
         return state, [], 0.0
-    history = json.loads(metadata.get("history", "[]"))
-    return jax.tree.map(jnp.asarray, state), history, float(metadata.get("seconds", 0))
+    if other := identity.differences(own, metadata.get(_IDENTITY)):
+        files.make_way(path, f"of another training (other {', '.join(other)})")
+        return state, [], 0.0
+    found, metadata = checkpoints.load(path, state)
+    history, seconds = json.loads(metadata["history"]), float(metadata["seconds"])
+    return jax.tree.map(jnp.asarray, found), history, seconds
 
 
 def _compiled(
@@ -260,19 +272,24 @@ def for_each(optimizer: optax.GradientTransformation) -> optax.GradientTransform
     return optax.GradientTransformation(jax.vmap(optimizer.init), jax.vmap(optimizer.update))
 
 
+def _updated(optimizer, loss, state, batch, key):
+    """Computes the state after a step, and the loss and its metrics before it."""
+    params, opt_state = state
+    (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch, key)
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    return (optax.apply_updates(params, updates), opt_state), {"loss": value, **metrics}
+
+
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(4, 5))
 def _run_steps(optimizer, mesh, axes, loss, state, totals, data, order, key, before, first, count):
     def step(i, carry):
-        (params, opt_state), totals = carry
+        state, totals = carry
         batch = jax.tree.map(lambda array: array[order[i]], data)
         batch = devices.constrain(mesh, batch, devices.IMAGES)
         step_key = jax.random.fold_in(key, before + i)
-        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, batch, step_key)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        params = optax.apply_updates(params, updates)
-        new = {"loss": value, **metrics}
-        totals = {name: total + jnp.float32(new[name]) for name, total in totals.items()}
-        return (params, opt_state), totals
+        state, found = _updated(optimizer, loss, state, batch, step_key)
+        totals = {name: total + jnp.float32(found[name]) for name, total in totals.items()}
+        return state, totals
 
     state, totals = jax.lax.fori_loop(first, first + count, step, (state, totals))
     return devices.constrain(mesh, state, *axes), devices.constrain(mesh, totals)

@@ -1,5 +1,6 @@
 """The fit loop: it minimises, it is a function of its key, and a kill changes nothing."""
 
+import json
 import os
 import signal
 import subprocess
@@ -18,8 +19,9 @@ from jax.tree_util import Partial
 
 from jaxinv.errors import UserError
 from jaxinv.machine import devices
+from jaxinv.store import checkpoints
 from jaxinv.training import fit as training
-from jaxinv.training import portions
+from jaxinv.training import identity, portions
 
 RNG = np.random.default_rng(0)
 DATA = {"x": RNG.standard_normal((50, 3)).astype("f"), "y": RNG.standard_normal(50).astype("f")}
@@ -44,6 +46,14 @@ def fit(loss=noisy, params=None, data=DATA, *, seed=0, epochs=5, batch_size=8, *
     options = {"optimizer": optax.adam(0.05), "key": jax.random.key(seed)} | options
     params = start() if params is None else params
     return training.fit(loss, params, data, epochs=epochs, batch_size=batch_size, **options)
+
+
+def identity_of(loss):
+    optimizer, params = optax.adam(0.05), start()
+    state = params, optimizer.init(params)
+    step, batch = partial(training._updated, optimizer), {k: v[:8] for k, v in DATA.items()}
+    given = (Partial(loss), state, DATA, batch, jax.random.key(0))
+    return identity.of_training(step, *given, {"epochs": 5})
 
 
 def assert_same(first, second):
@@ -210,9 +220,9 @@ def test_a_diverged_epoch_leaves_the_last_good_checkpoint(tmp_path):
     with pytest.raises(UserError, match="not finite"):
         fit(squared, optimizer=optax.sgd(schedule), epochs=9, checkpoint=path)
     whole = fit(squared, optimizer=optax.sgd(schedule), epochs=1)
-    resumed = fit(squared, optimizer=optax.sgd(schedule), epochs=1, checkpoint=path)
-    assert resumed.history[0] == whole.history[0]
-    assert all(np.isfinite(row["loss"]) for row in resumed.history)
+    history = json.loads(checkpoints.read(path)[1]["history"])
+    assert history[0] == whole.history[0]
+    assert all(np.isfinite(row["loss"]) for row in history)
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 4])
@@ -264,11 +274,68 @@ def test_a_killed_fit_goes_on(tmp_path):
     assert_same(fit(checkpoint=path), fit())
 
 
-def test_the_checkpoint_of_another_model(tmp_path):
+OTHERS = {
+    "seed": {"seed": 1},
+    "program": {"optimizer": optax.adam(0.06)},
+    "program, start, epochs": {"optimizer": optax.adam(lambda step: 0.1 / (step + 1)), "epochs": 6},
+    "program ": {"loss": squared},
+    "data": {"data": {**DATA, "y": -DATA["y"]}},
+    "start": {"params": {"w": jnp.ones(3), "b": jnp.zeros(())}},
+    "program, start": {"params": {"w": jnp.zeros(3), "b": jnp.zeros(1)}},
+    "program, batch_size": {"batch_size": 9},
+    "epochs": {"epochs": 4},
+}
+
+
+@pytest.mark.parametrize("differs", OTHERS)
+def test_the_checkpoint_of_another_training_makes_way(tmp_path, capsys, differs):
     path = tmp_path / "fit.safetensors"
-    fit(checkpoint=path, epochs=1)
-    with pytest.raises(UserError, match="another model"):
-        fit(checkpoint=path, params={"w": jnp.zeros(3), "b": jnp.zeros(1)})
+    options = {"optimizer": optax.adam(0.05), "epochs": 5}
+    first = fit(checkpoint=path, **options)
+    assert_same(fit(checkpoint=path, **options), first)
+    assert capsys.readouterr().err == ""
+    whole = path.read_bytes()
+    options |= OTHERS[differs]
+    assert_same(fit(checkpoint=path, **options), fit(**options))
+    assert path.with_name(f"{path.name}.other-1").read_bytes() == whole
+    said = f"{path} is of another training (other {differs.strip()}) and is now"
+    assert capsys.readouterr().err == f"{said} {path.name}.other-1.\n"
+
+
+@pytest.mark.parametrize("text", [None, "", "null", "3", "[1]", "{", '{"seed": null}'])
+def test_a_checkpoint_that_does_not_tell_its_training_makes_way(tmp_path, capsys, text):
+    path = tmp_path / "fit.safetensors"
+    first = fit(checkpoint=path, epochs=1)
+    arrays, metadata = checkpoints.read(path)
+    told = {} if text is None else {"identity": text}
+    checkpoints.save(path, arrays, metadata={"history": metadata["history"], **told})
+    assert_same(fit(checkpoint=path, epochs=1), first)
+    assert "of another training" in capsys.readouterr().err
+
+
+def test_what_a_loss_holds_identifies_a_training(tmp_path, capsys):
+    """Arrays in a `Partial` are no part of the program; those closed over are."""
+    path = tmp_path / "fit.safetensors"
+
+    def toward(goal, params, batch, key):
+        del batch, key
+        return jnp.square(params["w"] - goal).sum(), {}
+
+    for kind in (Partial, partial):
+        for goal in (jnp.ones(3), jnp.arange(3.0)):
+            loss = kind(toward, goal)
+            assert_same(fit(loss, checkpoint=path, epochs=2), fit(loss, epochs=2))
+    assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_a_training_is_the_same_in_another_process():
+    code = "import test_fit; print(test_fit.identity_of(test_fit.noisy))"
+    environment = os.environ | {"PYTHONHASHSEED": "7", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
+    environment["PYTHONPATH"] = f"{Path(__file__).parents[2]}:{Path(__file__).parent}"
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert said.strip() == str(identity_of(noisy))
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_training_begins_anew(tmp_path, capsys):
