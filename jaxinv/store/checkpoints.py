@@ -59,7 +59,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     if not os.path.isfile(path):  # Path's would raise where a name is too long
-        raise UserError(f"{path}: no such checkpoint.")
+        what = "a folder, and no such checkpoint" if os.path.isdir(path) else "no such checkpoint"
+        raise UserError(f"{path}: {what}.")
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

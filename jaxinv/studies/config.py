@@ -87,7 +87,7 @@ class AttackConfig(CutsConfig):
     checkpoint: str | None = setting(
         None,
         "Trained target, as train_target writes it; by default the one that ships with jaxinv, "
-        "else the newest in --workdir, else one is trained.",
+        "else the one that train_target left in --workdir by its defaults, else one is trained.",
         is_path=True,
     )
     surrogate: str = setting(

@@ -1,6 +1,7 @@
 """Trained target networks: shipped with the package, found in a work folder, or trained here. JAX.
 
-A target belongs to the data it was trained on: weights of one dataset never serve another.
+A target belongs to the data it was trained on: weights of one dataset never serve another. Beyond
+that name nothing that a file says of itself counts: parameters are checked, accuracies measured.
 """
 
 import contextlib
@@ -21,13 +22,16 @@ from jaxinv.look.charts import learning, style
 from jaxinv.machine import environment, hosts, source
 from jaxinv.networks import Network, Params, for_images
 from jaxinv.store import checkpoints, files, locks, records
-from jaxinv.training.classification import accuracy
+from jaxinv.store.record import TargetRecord
+from jaxinv.training import measured
+from jaxinv.training.measured import fingerprint
 from jaxinv.training.recipes import TargetRecipe, default_recipe, train
 
 EXPERIMENT = "train_target"
 WEIGHTS = "target.safetensors"
 SHIPPED = Path(__file__).parent / "weights"
 _CHECKPOINT = "checkpoint.safetensors"
+_MOST_APART = 0.01  # of a record's accuracy and the measured one: devices round differently
 _FLAGS = {"epochs", "batch_size", "learning_rate", "seed"}  # of the command that trains
 
 
@@ -40,7 +44,7 @@ class Target:
       params: its trained parameters.
       source: "shipped", or the file of the parameters.
       fingerprint: of the network and its parameters, for configuration hashes.
-      training: record of its training (empty if the file has none).
+      training: what the file says of its training, for people (empty if it says nothing).
     """
 
     network: Network
@@ -70,35 +74,51 @@ def train_run(
         "dataset": dataset.name,
         "data_fingerprint": dataset.fingerprint,
         "recipe": dataclasses.asdict(recipe),
-        "code": source.digest(__name__),
+        "code": _code(),
         **environment.numeric_mode(),
     }
     folder = records.run_dir(workdir, EXPERIMENT, config, label=f"{dataset.name}-s{recipe.seed}")
-    if rerun or not hosts.first(lambda: _is_trained(folder)):
+
+    def trained() -> bool:
+        return not rerun and _is_trained(folder, dataset)
+
+    if not hosts.first(trained):
         # One of several runs that need the target trains it, with all its processes.
         lock = Path(workdir) / "locks" / f"{EXPERIMENT}-{folder.name}"
         with locks.held(lock) if hosts.is_first() else contextlib.nullcontext():
             if rerun:
                 (folder / _CHECKPOINT).unlink(missing_ok=True)
-            if rerun or not hosts.first(lambda: _is_trained(folder)):
+            if not hosts.first(trained):
                 _train_into(folder, dataset, recipe, config)
     return folder / records.RECORD_NAME
 
 
-def _is_trained(folder: Path) -> bool:
-    return records.read(folder) is not None and _is_whole(folder / WEIGHTS)
+def _is_trained(folder: Path, dataset: Dataset) -> bool:
+    """Tells whether a run is finished; what disagrees with its parameters is set aside."""
+    record = records.read(folder)
+    if not isinstance(record, TargetRecord) or not _holds(folder / WEIGHTS, record):
+        return False
+    measured = test_accuracy(load(folder / WEIGHTS, dataset), dataset)
+    if abs((record.test_accuracy or 0.0) - measured) <= _MOST_APART:
+        return True
+    why = f"accuracy {record.test_accuracy}, of the parameters beside it {measured}"
+    files.set_aside(folder / records.RECORD_NAME, why)
+    return False
 
 
-def _is_whole(weights: Path) -> bool:
-    """Returns True if the weights can be read; damaged ones are set aside."""
+def _holds(weights: Path, record: TargetRecord) -> bool:
+    """Tells whether a file holds the parameters that a record names; others are set aside."""
     if not weights.is_file():
         return False
     try:
-        checkpoints.read(weights)
+        arrays, _ = checkpoints.read(weights)
     except DamagedError as error:
         files.set_aside(weights, error.why)
         return False
-    return True
+    if checkpoints.fingerprint(arrays) == record.fingerprint:
+        return True
+    files.make_way(weights, f"not what {records.RECORD_NAME} beside it was written of")
+    return False
 
 
 def _train_into(
@@ -118,7 +138,7 @@ def _train_into(
         "seed": recipe.seed,
         "flags": _flags(dataset, recipe),
         "num_images": len(dataset.target),
-        "test_accuracy": accuracy(network, done.params, dataset.test),
+        "test_accuracy": measured.accuracy(network, done.params, dataset.test),
         "num_test_images": len(dataset.test),
         "fingerprint": checkpoints.fingerprint(done.params),
         "compile_s": done.compile_seconds,
@@ -155,56 +175,83 @@ def find(
 ) -> Target:
     """Returns the target of a dataset: given, shipped, trained earlier in the work folder, or now.
 
-    A target of another recipe than `default_recipe` is used only if it is given.
+    A target of another recipe or seed than those of `default_recipe` is used only if it is given.
 
     Args:
       dataset: the data of the target's training.
       workdir: folder of runs; training a target makes a run there.
       checkpoint: file of the target, if given.
-      announce: receives one line if a target is trained now.
+      announce: receives one line if a target is trained now, or is not what one would expect.
 
     Raises:
       UserError: the checkpoint is missing, truncated, or of another model or dataset; or no
         built-in network takes the dataset's images.
     """
     if checkpoint is not None:
-        return load(checkpoint, dataset)
+        try:
+            return load(checkpoint, dataset)
+        except UserError as error:
+            raise UserError(f"checkpoint={error}") from error
     shipped = SHIPPED / f"{dataset.name}.safetensors"
     if shipped.is_file():
-        return load(shipped, dataset, source="shipped")
-    if trained := hosts.first(lambda: _newest(dataset, workdir)):
-        return load(trained, dataset)
-    announce(f"No trained target for {dataset.name} yet: training one on {dataset.source}.")
-    path = train_run(dataset, default_recipe(dataset), workdir)
-    return load(path.with_name(WEIGHTS), dataset)
+        target = load(shipped, dataset, source="shipped")
+        if target.training.get("data_fingerprint") != dataset.fingerprint:
+            announce(
+                f"The target that ships for {dataset.name} was trained on other data of this name "
+                f"than {dataset.source}; its accuracy is measured on these."
+            )
+        return target
+    recipe = default_recipe(dataset)
+    path, code = hosts.first(lambda: _earlier(dataset, recipe, workdir)) or (None, None)
+    if path is None:
+        announce(
+            f"No trained target of seed {recipe.seed} for {dataset.name} yet: training one on "
+            f"{dataset.source}."
+        )
+        path = train_run(dataset, recipe, workdir).with_name(WEIGHTS)
+    elif code != _code():
+        announce(f"Target {path} was trained by another version of the code, and is used as it is.")
+    return load(path, dataset)
 
 
-def _newest(dataset: Dataset, workdir: str | os.PathLike[str]) -> str | None:
-    """Returns the weights trained last by the default recipe."""
-    recipe = dataclasses.asdict(default_recipe(dataset))
+def _earlier(
+    dataset: Dataset, recipe: TargetRecipe, workdir: str | os.PathLike[str]
+) -> tuple[str, str | None] | None:
+    """Returns weights that a recipe trained on a dataset, and their code: this code's, or the last.
+
+    None if there are none.
+    """
+    wanted = dataclasses.asdict(recipe)
     found = [
-        Path(record.path).with_name(WEIGHTS)
+        (record.code == _code(), Path(record.path).stat().st_mtime, record)
         for record in records.find(workdir, EXPERIMENT)
-        if record.data_fingerprint == dataset.fingerprint
-        and {**record.config["recipe"], "seed": 0} == recipe
+        if isinstance(record, TargetRecord)
+        and (record.dataset, record.data_fingerprint) == (dataset.name, dataset.fingerprint)
+        and record.config.get("recipe") == wanted
     ]
-    trained = [path for path in found if _is_whole(path)]
-    return str(max(trained, key=lambda path: path.stat().st_mtime)) if trained else None
+    for *_, record in sorted(found, key=lambda row: row[:2], reverse=True):
+        weights = Path(record.path).with_name(WEIGHTS)
+        if _holds(weights, record):
+            return str(weights), record.code
+    return None
+
+
+def _code() -> str:
+    """Returns the digest of the code that trains."""
+    return source.digest(__name__)
 
 
 def test_accuracy(target: Target, dataset: Dataset) -> float:
-    """Returns the accuracy on the test split, as recorded at training or else measured."""
-    known = target.training.get("test_accuracy")
-    if known is not None and target.training.get("data_fingerprint") == dataset.fingerprint:
-        return float(known)
-    return accuracy(target.network, target.params, dataset.test)
+    """Returns the accuracy on the test split, measured."""
+    return measured.accuracy(target.network, target.params, dataset.test)
 
 
 def load(path: str | os.PathLike[str], dataset: Dataset, *, source: str | None = None) -> Target:
     """Reads a target for a dataset.
 
     Raises:
-      UserError: the file is missing, truncated, of another model, or of another dataset.
+      UserError: the file is missing, truncated, of another model or dataset, or holds a parameter
+        that is not finite.
     """
     network = for_images(dataset.image_shape, dataset.num_classes)
     like = jax.eval_shape(network.init, jax.random.key(0))
@@ -212,15 +259,12 @@ def load(path: str | os.PathLike[str], dataset: Dataset, *, source: str | None =
     if metadata.get("dataset") != dataset.name:
         trained_on = metadata.get("dataset", "an unknown dataset")
         raise UserError(f"{path}: trained on {trained_on}, not on {dataset.name}.")
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+        raise UserError(f"{path}: its parameters are not all finite.")
     try:
-        info = dict(json.loads(metadata.get("training", "{}")))
-    except ValueError as error:
+        told = json.loads(metadata.get("training", "{}"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: its record of training is not readable.") from error
     params = jax.tree.map(jnp.asarray, params)
-    return Target(network, params, source or str(path), fingerprint(network, params), info)
-
-
-def fingerprint(network: Network, params: Params) -> str:
-    """Returns 12 hex digits that identify a network and its parameters."""
-    digits = np.frombuffer(bytes.fromhex(network.fingerprint), np.uint8)
-    return checkpoints.fingerprint({"network": digits, "params": params})
+    told = told if isinstance(told, dict) else {}
+    return Target(network, params, source or str(path), fingerprint(network, params), told)

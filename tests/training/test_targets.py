@@ -1,6 +1,7 @@
 """Targets: shipped, found in a work folder, and training as a run."""
 
 import dataclasses
+import functools
 import json
 import shutil
 import time
@@ -15,7 +16,7 @@ from jaxinv import networks
 from jaxinv.errors import UserError
 from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.store import checkpoints, records
-from jaxinv.training import classification, recipes, targets
+from jaxinv.training import classification, fit, recipes, targets
 
 SHIPPED = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 ONE_EPOCH = recipes.TargetRecipe(1, 16, 1e-3, 0.0, 1e-3, augment=False)
@@ -85,8 +86,32 @@ def test_a_finished_run_is_not_repeated(workdir, no_training):
 A_RECORD = {
     **dict.fromkeys(("experiment", "dataset", "data_source", "device", "config_hash"), ""),
     **{"kind": "target", "seed": 0, "versions": {}, "config": {}},
-    **{"test_accuracy": 0.5, "num_test_images": 1, "fingerprint": "", "fit_s": 1.0},
+    **{"num_test_images": 20, "fit_s": 1.0},
 }
+
+
+@functools.cache
+def untrained():
+    """Parameters that nobody trained, and their accuracy."""
+    network = networks.lenet5()
+    params = jax.jit(network.init)(jax.random.key(3))
+    return params, classification.accuracy(network, params, dataset().test)
+
+
+def leave(folder, data, **fields):
+    """Leaves a run's files without a training; fields replace what is true in its record."""
+    params, accuracy = untrained()
+    checkpoints.save(folder / targets.WEIGHTS, params, metadata={"dataset": data.name})
+    true = {
+        "dataset": data.name,
+        "data_fingerprint": data.fingerprint,
+        "fingerprint": checkpoints.fingerprint(params),
+        "test_accuracy": accuracy,
+        "code": targets._code(),
+        "config": {"recipe": dataclasses.asdict(ONE_EPOCH)},
+    }
+    records.write(folder, {**A_RECORD, **true, **fields}, images=None)
+    return folder / targets.WEIGHTS
 
 
 def test_of_several_that_need_a_target_one_trains(tmp_path, monkeypatch):
@@ -95,8 +120,7 @@ def test_of_several_that_need_a_target_one_trains(tmp_path, monkeypatch):
     def train_into(folder, dataset, recipe, config):
         trained.append(folder)
         time.sleep(0.2)
-        checkpoints.save(folder / targets.WEIGHTS, {})
-        records.write(folder, A_RECORD, images=None)
+        leave(folder, dataset)
 
     monkeypatch.setattr(targets, "_train_into", train_into)
     with ThreadPoolExecutor(4) as pool:  # the lock is one between open files
@@ -121,7 +145,8 @@ def test_find_prefers_shipped_to_trained_to_training(tmp_path, workdir, monkeypa
 
     params = jax.tree.map(lambda leaf: leaf + 1, trained.params)
     path = tmp_path / "weights" / "tiny.safetensors"
-    checkpoints.save(path, params, metadata={"dataset": "tiny"})
+    training = json.dumps({"data_fingerprint": dataset().fingerprint})
+    checkpoints.save(path, params, metadata={"dataset": "tiny", "training": training})
     shipped = targets.find(dataset(), workdir, announce=pytest.fail)
     assert shipped.source == "shipped"
     assert checkpoints.fingerprint(shipped.params) == checkpoints.fingerprint(params)
@@ -144,6 +169,176 @@ def test_damaged_weights_are_set_aside_and_trained_again(workdir, tmp_path, monk
     )
     assert weights.with_name(f"{targets.WEIGHTS}.corrupt-1").read_bytes() == damaged
     assert str(weights) in capsys.readouterr().err
+
+
+@pytest.fixture
+def one_epoch(monkeypatch, tmp_path):
+    """Nothing is shipped, one epoch is the default, and a training is an error."""
+
+    def refuse(*args, **kwargs):
+        raise UserError("would train")
+
+    monkeypatch.setattr(targets, "SHIPPED", tmp_path / "weights")
+    monkeypatch.setattr(targets, "default_recipe", lambda dataset: ONE_EPOCH)
+    monkeypatch.setattr(targets, "train", refuse)
+
+
+def recipe(**changes):
+    return {"recipe": dataclasses.asdict(dataclasses.replace(ONE_EPOCH, **changes))}
+
+
+NOT_TAKEN = {
+    "another seed": {"config": recipe(seed=1)},
+    "another rate": {"config": recipe(learning_rate=0.5)},
+    "no recipe": {"config": {}},
+    "a recipe that is none": {"config": {"recipe": 3}},
+    "other data": {"data_fingerprint": "ba9876543210"},
+    "another name": {"dataset": "other"},
+    "other parameters": {"fingerprint": "0" * 12},
+    "no target": {"kind": "of tomorrow"},
+}
+
+
+@pytest.mark.parametrize("why", NOT_TAKEN)
+def test_only_a_target_of_the_wanted_recipe_seed_and_data_is_taken(tmp_path, one_epoch, why):
+    lines = []
+    wanted = leave(tmp_path / "train_target" / "wanted", dataset())
+    leave(tmp_path / "train_target" / "z", dataset(), **NOT_TAKEN[why])
+    found = targets.find(dataset(), tmp_path, announce=lines.append)
+    assert (found.source, lines) == (str(wanted), [])
+    shutil.rmtree(wanted.parent)
+    with pytest.raises(UserError, match="would train"):
+        targets.find(dataset(), tmp_path, announce=lines.append)
+    assert "No trained target of seed 0 for tiny yet" in lines[0]
+
+
+def test_a_target_of_other_code_is_taken_last_and_said(tmp_path, one_epoch):
+    lines = []
+    own = leave(tmp_path / "train_target" / "own", dataset())
+    time.sleep(0.01)
+    older = leave(tmp_path / "train_target" / "older", dataset(), code="0" * 12)
+    assert targets.find(dataset(), tmp_path, announce=lines.append).source == str(own)
+    assert lines == []
+    shutil.rmtree(own.parent)
+    copied = shutil.copytree(tmp_path, tmp_path / "copied")  # the paths in it are those of old
+    shutil.rmtree(older.parent)
+    found = targets.find(dataset(), copied, announce=lines.append)
+    assert found.source == str(copied / "train_target" / "older" / targets.WEIGHTS)
+    assert len(lines) == 1 and "another version of the code" in lines[0]
+
+
+TOLD = [
+    *("null", "3", '"0.99"', "[1]", "{}", '{"test_accuracy": null}', '{"test_accuracy": "0.99"}'),
+    *('{"test_accuracy": 99.1}', '{"test_accuracy": NaN}', '{"test_accuracy": {"a": 1}}'),
+    '{"test_accuracy": 0.99, "data_fingerprint": "0123456789ab", "fingerprint": 7}',
+]
+
+
+@pytest.mark.parametrize("told", TOLD)
+def test_an_accuracy_is_measured_whatever_the_file_says(tmp_path, told):
+    weights = leave(tmp_path, dataset())
+    arrays, _ = checkpoints.read(weights)
+    checkpoints.save(weights, arrays, metadata={"dataset": "tiny", "training": told})
+    target = targets.load(weights, dataset())
+    true = classification.accuracy(target.network, target.params, dataset().test)
+    assert targets.test_accuracy(target, dataset()) == true < 0.5
+    assert isinstance(target.training, dict)
+
+
+def test_training_data_that_cannot_be_read_are_one_line(tmp_path):
+    weights = leave(tmp_path, dataset())
+    arrays, _ = checkpoints.read(weights)
+    for told in ("{", "", "[" * 100_000):
+        checkpoints.save(weights, arrays, metadata={"dataset": "tiny", "training": told})
+        with pytest.raises(UserError, match="its record of training is not readable"):
+            targets.load(weights, dataset())
+
+
+def test_parameters_that_are_not_finite_are_refused(tmp_path):
+    weights = leave(tmp_path, dataset())
+    arrays, metadata = checkpoints.read(weights)
+    arrays["conv1/bias"][1] = np.nan
+    checkpoints.save(weights, arrays, metadata=metadata)
+    with pytest.raises(UserError, match=f"checkpoint={weights}: its parameters are not all finite"):
+        targets.find(dataset(), tmp_path, checkpoint=weights)
+
+
+def test_a_shipped_target_on_other_data_of_its_name_is_said(tmp_path, no_training):
+    lines = []
+    targets.find(dataset("mnist"), tmp_path, announce=lines.append)
+    assert len(lines) == 1 and "was trained on other data of this name" in lines[0]
+
+
+def test_a_record_that_disagrees_with_its_parameters_is_set_aside(tmp_path, one_epoch, capsys):
+    path = targets.records.run_dir  # the folder's name has a hash
+    config = {"dataset": "tiny", "data_fingerprint": "0123456789ab", "code": targets._code()}
+    folder = path(tmp_path, "train_target", {**config, **recipe()}, label="tiny-s0")
+    leave(folder, dataset())
+    assert targets.train_run(dataset(), ONE_EPOCH, tmp_path).parent == folder
+    leave(folder, dataset(), test_accuracy=0.99)
+    with pytest.raises(UserError, match="would train"):
+        targets.train_run(dataset(), ONE_EPOCH, tmp_path)
+    assert "accuracy 0.99, of the parameters beside it 0." in capsys.readouterr().err
+    assert (folder / "record.json.corrupt-1").is_file()
+    leave(folder, dataset(), fingerprint="0" * 12)
+    with pytest.raises(UserError, match="would train"):
+        targets.train_run(dataset(), ONE_EPOCH, tmp_path)
+    assert (folder / f"{targets.WEIGHTS}.other-1").is_file()
+
+
+RECIPES = {
+    **{"epochs": 2, "batch_size": 15, "learning_rate": 2e-3, "weight_decay": 0.1, "eps": 1e-4},
+    **{"augment": True, "seed": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """The checkpoint of a training of a small network."""
+    path = tmp_path_factory.mktemp("begun") / "checkpoint"
+    recipes.train(dataset(count=32), small(), ONE_EPOCH, checkpoint=path)
+    return path
+
+
+def small(activation=nn.relu, **normalisation):
+    layers = [("act", activation), ("fc", nn.DenseGeneral(10, axis=(-3, -2, -1)))]
+    return networks.sequence(layers, (28, 28, 1), **normalisation)
+
+
+def test_every_setting_of_a_recipe_is_tried():
+    assert {field.name for field in dataclasses.fields(recipes.TargetRecipe)} == RECIPES.keys()
+
+
+OTHER_TRAININGS = {
+    **{name: {"recipe": {name: value}} for name, value in RECIPES.items()},
+    "normalisation": {"network": small(mean=(0.4,), std=(0.2,))},
+    "network": {"network": small(nn.silu)},
+    "labels": {"data": {"order": -1}},
+    "data": {"data": {"count": 33}},
+}
+
+
+@pytest.mark.parametrize("other", OTHER_TRAININGS)
+def test_a_checkpoint_of_other_settings_is_not_resumed(begun, tmp_path, monkeypatch, other):
+    path = shutil.copy(begun, tmp_path)
+    changed = OTHER_TRAININGS[other]
+    data = dataset(count=changed.get("data", {}).get("count", 32))
+    if "order" in changed.get("data", {}):
+        labels = 9 - data.target.labels
+        data = dataclasses.replace(data, target=Samples(data.target.pixels, labels))
+    new = dataclasses.replace(ONE_EPOCH, **changed.get("recipe", {}))
+    network = changed.get("network", small())
+    monkeypatch.setattr(fit, "Portions", lambda *args: pytest.fail("trained"))
+    with pytest.raises(pytest.fail.Exception, match="trained"):
+        recipes.train(data, network, new, checkpoint=path)
+    (aside,) = tmp_path.glob("*.other-1")
+    assert aside.read_bytes() == begun.read_bytes()
+
+
+def test_a_checkpoint_of_the_same_settings_is_resumed(begun, monkeypatch):
+    monkeypatch.setattr(recipes, "accuracy", pytest.fail)  # of each epoch
+    again = recipes.train(dataset(count=32), small(), ONE_EPOCH, checkpoint=begun)
+    assert len(again.history) == 1
 
 
 def test_a_target_of_other_data_is_not_found(workdir, monkeypatch):
