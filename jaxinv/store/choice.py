@@ -2,7 +2,17 @@
 
 from msgspec import Struct, field
 
-from jaxinv.store.fields import UNKNOWN, Interval, RecordedDefense
+from jaxinv.store.fields import (
+    UNKNOWN,
+    Amount,
+    Count,
+    Interval,
+    Psnr,
+    RecordedDefense,
+    Share,
+    ShareInterval,
+    Ssim,
+)
 
 
 class RecordedAttacker(Struct):
@@ -16,10 +26,10 @@ class RecordedAttacker(Struct):
 class Attempt(RecordedAttacker, kw_only=True):
     """An attack on a choice; `path` is that of its record, from the work folder."""
 
-    psnr_mean: float | None = None
-    ssim_mean: float | None = None
-    reid_top1: float | None = None
-    diverged: int = 0
+    psnr_mean: Psnr | None = None
+    ssim_mean: Ssim | None = None
+    reid_top1: Share | None = None
+    diverged: Count = 0
     path: str = ""
 
 
@@ -46,22 +56,22 @@ class RecordedChoice(Struct, kw_only=True):
 
     split: str
     defense: RecordedDefense
-    accuracy: float | None
-    accuracy_ci: Interval = UNKNOWN
-    latency_s: float | None
-    edge_s: float | None
-    uplink_s: float | None
-    cloud_s: float | None
-    energy_j: float | None
-    memory_bytes: float | None
-    sent_bytes: float | None
-    psnr_mean: float | None
+    accuracy: Share | None
+    accuracy_ci: ShareInterval = UNKNOWN
+    latency_s: Amount | None
+    edge_s: Amount | None
+    uplink_s: Amount | None
+    cloud_s: Amount | None
+    energy_j: Amount | None
+    memory_bytes: Amount | None
+    sent_bytes: Amount | None
+    psnr_mean: Psnr | None
     psnr_ci: Interval = UNKNOWN
-    psnr_of_mean: float | None = None
-    ssim_mean: float | None
+    psnr_of_mean: Psnr | None = None
+    ssim_mean: Ssim | None
     ssim_ci: Interval = UNKNOWN
-    reid_top1: float | None
-    reid_ci: Interval = UNKNOWN
+    reid_top1: Share | None
+    reid_ci: ShareInterval = UNKNOWN
     attacker: RecordedAttacker | None = None
     diverged: bool = False
     attacks: list[Attempt] = field(default_factory=list)
@@ -80,30 +90,30 @@ class RecordedProfile(Struct, kw_only=True):
     name: str
     description: str = ""
     source: str = ""
-    edge_flops_per_s: float | None = None
-    edge_joules_per_flop: float | None = None
-    uplink_bits_per_s: float | None = None
-    uplink_joules_per_bit: float | None = None
-    round_trip_s: float | None = None
-    cloud_flops_per_s: float | None = None
+    edge_flops_per_s: Amount | None = None
+    edge_joules_per_flop: Amount | None = None
+    uplink_bits_per_s: Amount | None = None
+    uplink_joules_per_bit: Amount | None = None
+    round_trip_s: Amount | None = None
+    cloud_flops_per_s: Amount | None = None
 
 
 class Certain(Struct):
     """Gaussian noise that surely holds re-identification down at a cut, and the accuracy left."""
 
     split: str
-    sigma: float | None
-    accuracy: float | None
+    sigma: Amount | None
+    accuracy: Share | None
 
 
 class CutQuality(Struct):
     """Quality that the strongest attacker gets at a cut."""
 
     split: str
-    ssim_mean: float | None
+    ssim_mean: Ssim | None
     ssim_ci: Interval = UNKNOWN
-    reid_top1: float | None = None
-    reid_ci: Interval = UNKNOWN
+    reid_top1: Share | None = None
+    reid_ci: ShareInterval = UNKNOWN
 
 
 class Advice(Struct):

@@ -1,12 +1,22 @@
-"""Values that records of several kinds hold: counts, intervals, defences."""
+"""Values that records of several kinds hold, with their ranges: shares, intervals, defences."""
 
 from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
+_SLACK = 1e-3  # a mean may be rounded past its limit
+
 Count = Annotated[int, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Psnr = Annotated[float, Meta(le=100 + _SLACK)]
+Ssim = Annotated[float, Meta(ge=-1 - _SLACK, le=1 + _SLACK)]
+Amount = Annotated[float, Meta(ge=0)]
+"""A time, an energy, a size, or a rate of these."""
 Interval = tuple[float | None, float | None]
+_NearShare = Annotated[float, Meta(ge=-1, le=2)]
+ShareInterval = tuple[_NearShare | None, _NearShare | None]
+"""Of a share; a symmetric one reaches past 0 or 1."""
 UNKNOWN: Interval = (None, None)
 
 

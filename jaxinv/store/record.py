@@ -15,7 +15,17 @@ import msgspec
 from msgspec import Struct, field
 
 from jaxinv.store.choice import Advice, Certain, RecordedChoice, RecordedProfile
-from jaxinv.store.fields import UNKNOWN, Count, Interval, RecordedDefense
+from jaxinv.store.fields import (
+    UNKNOWN,
+    Amount,
+    Count,
+    Interval,
+    Psnr,
+    RecordedDefense,
+    Share,
+    ShareInterval,
+    Ssim,
+)
 
 SCHEMA = 1
 """Version of the form of records; raised when a key changes its name or its meaning."""
@@ -35,8 +45,8 @@ class Origin(Struct):
 class Printed(Struct):
     """Quality as the paper prints it: PSNR in dB, SSIM."""
 
-    psnr: float
-    ssim: float
+    psnr: Psnr
+    ssim: Ssim
 
 
 class Record(Struct, kw_only=True):
@@ -78,8 +88,8 @@ class Record(Struct, kw_only=True):
 class Joint(Struct):
     """The answer of several attackers together."""
 
-    psnr_mean: float | None
-    ssim_mean: float | None
+    psnr_mean: Psnr | None
+    ssim_mean: Ssim | None
 
 
 class AttackRecord(Record, kw_only=True):
@@ -99,30 +109,30 @@ class AttackRecord(Record, kw_only=True):
     num_images: Count
     defense: RecordedDefense
     releases: Count
-    accuracy: float | None
-    accuracy_undefended: float | None
-    exact_fraction: float | None
+    accuracy: Share | None
+    accuracy_undefended: Share | None
+    exact_fraction: Share | None
     diverged: Count
     paper: Printed | None
-    psnr_mean: float | None
-    psnr_std: float | None
-    psnr_median: float | None
-    psnr: list[float | None]
-    ssim_mean: float | None
-    ssim_std: float | None
-    ssim_median: float | None = None
-    ssim: list[float | None]
-    mse: list[float | None] = field(default_factory=list)
-    compile_s: float | None
-    fit_s: float | None
-    attack_s: float | None
-    images_per_s: float | None
+    psnr_mean: Psnr | None
+    psnr_std: Amount | None
+    psnr_median: Psnr | None
+    psnr: list[Psnr | None]
+    ssim_mean: Ssim | None
+    ssim_std: Amount | None
+    ssim_median: Ssim | None = None
+    ssim: list[Ssim | None]
+    mse: list[Amount | None] = field(default_factory=list)
+    compile_s: Amount | None
+    fit_s: Amount | None
+    attack_s: Amount | None
+    images_per_s: Amount | None
     psnr_ci: Interval = UNKNOWN
     ssim_ci: Interval = UNKNOWN
-    reid_top1: float | None = None
-    reid_ci: Interval = UNKNOWN
-    accuracy_ci: Interval = UNKNOWN
-    judge_accuracy: float | None = None
+    reid_top1: Share | None = None
+    reid_ci: ShareInterval = UNKNOWN
+    accuracy_ci: ShareInterval = UNKNOWN
+    judge_accuracy: Share | None = None
     threat_model: str | None = None
     draws: Count = 1
     retrain: str = "none"
@@ -130,10 +140,18 @@ class AttackRecord(Record, kw_only=True):
     queries: Count | None = None
     num_queries: Count | None = None
     num_shadows: Count | None = None
-    psnr_by_seed: list[float | None] = field(default_factory=list)
-    psnr_seed_std: float | None = None
-    ssim_by_seed: list[float | None] = field(default_factory=list)
+    psnr_by_seed: list[Psnr | None] = field(default_factory=list)
+    psnr_seed_std: Amount | None = None
+    ssim_by_seed: list[Ssim | None] = field(default_factory=list)
     joint: Joint | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("psnr", "ssim", "mse"):
+            count = len(getattr(self, name))
+            if count != self.num_images and (count or name != "mse"):
+                raise ValueError(f"{count} values of {name} for {self.num_images} images")
+        if self.diverged > self.num_images:
+            raise ValueError(f"{self.diverged} of {self.num_images} images diverged")
 
     @property
     def threat(self) -> str:
@@ -166,19 +184,29 @@ class PartitionRecord(Record, kw_only=True):
     constraints: dict[str, float | None]
     prefer: str
     choices: list[RecordedChoice]
-    recommendation: int | None
-    recommendation_split: int | None
+    recommendation: Count | None
+    recommendation_split: Count | None
     reason: str
     reason_split: str = ""
     certain: list[Certain] = field(default_factory=list)
     advice: Advice | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("recommendation", "recommendation_split"):
+            place = getattr(self, name)
+            if place is not None and place >= len(self.choices):
+                raise ValueError(f"{name} {place} of {len(self.choices)} choices")
 
 
 class Curve(Struct):
     """Quality after so many steps."""
 
     steps: list[Count]
-    psnr_mean: list[float | None]
+    psnr_mean: list[Psnr | None]
+
+    def __post_init__(self) -> None:
+        if len(self.steps) != len(self.psnr_mean):
+            raise ValueError(f"{len(self.psnr_mean)} values of psnr_mean at {len(self.steps)} steps")
 
 
 class ConvergenceRecord(Record, kw_only=True):
@@ -195,10 +223,10 @@ class BenchmarkRecord(Record, kw_only=True):
 class TargetRecord(Record, kw_only=True):
     """A network that was trained."""
 
-    test_accuracy: float | None
+    test_accuracy: Share | None
     num_test_images: Count
     fingerprint: str
-    fit_s: float | None
+    fit_s: Amount | None
 
 
 KINDS: dict[str, type[Record]] = {

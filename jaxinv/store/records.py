@@ -27,6 +27,7 @@ from jaxinv.store.strict import loads
 RECORD_NAME = "record.json"
 IMAGES_NAME = "images.npz"
 
+_PICTURED = ("originals", "reconstructions")
 _LABEL_LIMIT = 100  # characters; file systems allow 255 for a name
 
 
@@ -83,19 +84,39 @@ def write(
     files.atomic_write(Path(directory) / RECORD_NAME, lambda file: file.write(text.encode()))
 
 
-def read(directory: str | os.PathLike[str]) -> Record | None:
+def read(
+    directory: str | os.PathLike[str], config: Mapping[str, Any] | None = None
+) -> Record | None:
     """Reads the record of a finished run, or None; of several hosts, the first reads.
 
     A file that is not a whole record is renamed `record.json.corrupt-<n>`, with a line on stderr,
     and treated as missing. One that another version wrote, in a form that is not read, stays where
     it is, with a line on stderr.
 
+    Args:
+      directory: of the run.
+      config: of the run, if it is known. The record of another one, which was copied or edited, is
+        renamed `record.json.other-<n>`, with a line on stderr, and treated as missing.
+
     Raises:
       UserError: the record exists and cannot be opened.
     """
     path = Path(directory) / RECORD_NAME
     fields = hosts.first(lambda: _read(path))
-    return None if fields is None else typed(fields, str(path))
+    if fields is None:
+        return None
+    found = typed(fields, str(path))
+    if config is None or _is_of(found, config):
+        return found
+    hosts.first(lambda: files.make_way(path, "the record of another configuration"))
+    return None
+
+
+def _is_of(record: Record, config: Mapping[str, Any]) -> bool:
+    """Tells whether a configuration is a record's, which holds it as a file can."""
+    return record.config_hash == config_hash(config) and record.config == loads(
+        _to_json(config).encode()
+    )
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -137,6 +158,9 @@ def read_images(directory: str | os.PathLike[str]) -> dict[str, np.ndarray] | No
 def load_images(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads the arrays of an images.npz; no code is loaded.
 
+    Returns:
+      At least `originals` and `reconstructions`, each `[K, H, W, C]`.
+
     Raises:
       OSError: it cannot be opened.
       DamagedError: it is not what was written.
@@ -144,9 +168,19 @@ def load_images(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     with open(path, "rb") as file:
         try:
             with np.load(file, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+                found = {name: arrays[name] for name in arrays.files}
         except Exception as error:  # zipfile, zlib and NumPy raise many kinds
             raise DamagedError(path, _one_line(error)) from error
+    forms = [found[name].shape for name in _PICTURED if _is_pictures(found.get(name))]
+    if len(forms) != len(_PICTURED) or len(set(forms)) != 1:
+        raise DamagedError(path, "no originals and reconstructions of one shape [K, H, W, C]")
+    return found
+
+
+def _is_pictures(array: np.ndarray | None) -> bool:
+    if array is None or array.ndim != 4 or array.shape[-1] not in (1, 3) or not array.size:
+        return False
+    return array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating)
 
 
 def find(workdir: str | os.PathLike[str], experiment: str | None = None) -> list[Record]:

@@ -265,8 +265,8 @@ def read_or_make(
     path = str(folder / records.RECORD_NAME)
 
     def finished() -> dict[str, Any] | None:
-        record = None if config.rerun else records.read(folder)
-        if record and has_images and records.read_images(folder) is None:
+        record = None if config.rerun else records.read(folder, identity)
+        if record and has_images and not _has_images(folder, scene):
             return None
         return record.fields if record else None
 
@@ -292,6 +292,18 @@ def read_or_make(
     assert written is not None
     records.note(path)
     return {**written, "path": path}
+
+
+def _has_images(folder: Path, scene: Scene) -> bool:
+    """Tells whether a run's images are whole, and of the images that are attacked."""
+    found = records.read_images(folder)
+    if found is None:
+        return False
+    originals = found["originals"]
+    if np.array_equal(originals, scene.dataset.test[: len(originals)].images):
+        return True
+    files.make_way(folder / records.IMAGES_NAME, "of other images than were attacked")
+    return False
 
 
 def flags_of(

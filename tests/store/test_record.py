@@ -59,7 +59,8 @@ def test_an_attack_has_its_values_typed():
     [([0.01, 0.03], 16.9897), ([0.0, 0.0], 100.0), ([0.01, None], None), ([], None)],
 )
 def test_the_psnr_of_the_mean_error_is_that_of_squared_errors(mse, expected):
-    found = typed(fake_runs.attack_fields(mse=mse)).psnr_of_mean
+    per_image = {"num_images": len(mse), "psnr": [20.0] * len(mse), "ssim": [0.5] * len(mse)}
+    found = typed(fake_runs.attack_fields(mse=mse, **per_image)).psnr_of_mean
     assert found == (expected if expected is None else pytest.approx(expected, abs=1e-4))
 
 
@@ -74,9 +75,9 @@ def test_records_without_a_schema_are_read(tmp_path, capsys):
         found = typed(fields)
         assert (type(found), found.kind, found.schema) == (cls, kind, 0)
         assert (found.code, found.cuts) == (None, [])
-    found = typed(old(psnr=[20.0, None, 10], num_images=3))
+    found = typed(old(psnr=[20.0, None, 10], ssim=[None] * 3, num_images=3))
     assert found.mse == [pytest.approx(0.01), None, pytest.approx(0.1)]
-    assert typed(old(psnr=[-1e30])).psnr_of_mean is not None  # and no overflow
+    assert typed(old(psnr=[-1e30], ssim=[0.0], num_images=1)).psnr_of_mean is not None  # and no overflow
     before = old()
     del before["reid_top1"], before["reid_ci"]
     assert typed(before).reid_ci == UNKNOWN and not typed(before).is_measured
@@ -87,6 +88,72 @@ def written(tmp_path, fields):
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(fields))
     return path
+
+
+NEVER = {
+    "psnr": ([20.0] * 199, [100.5] * 200, [True] * 200),
+    "ssim": ([], [1.1] * 200),
+    "mse": ([0.1], [-0.1] * 200),
+    "diverged": (201, -1, 0.5, False),
+    "num_images": (-1, None, "200"),
+    "releases": (-1, True),
+    "draws": (-1,),
+    "exact_fraction": (-0.1, True),
+    "paper": ({"psnr": 1e5, "ssim": 0.5}, {"psnr": "12", "ssim": 0.5}, {}),
+    "psnr_mean": (101.0, "12", [12.0]),
+    "ssim_mean": (1.5, -2.0),
+    "psnr_std": (-1.0,),
+    "psnr_by_seed": ([1.0, 120.0], 3.0),
+    "joint": ({"psnr_mean": 1e6, "ssim_mean": None},),
+    "reid_ci": ([0.1], [-5.0, 0.5], [0.9, 99.0], ["0.1", "0.2"]),
+    "accuracy_ci": ([98.0, 99.1],),
+    "fit_s": (-1.0, "12 s"),
+    "attack_s": (-0.1,),
+    **dict.fromkeys(
+        ("accuracy", "accuracy_undefended", "reid_top1", "judge_accuracy"),
+        (99.1, -0.1, "0.99", True, [0.9], {}),
+    ),
+}
+NEVER_OF_TARGETS = {"test_accuracy": (99.1, "0.99", -1, True), "num_test_images": (-1, None)}
+NEVER_OF_CHOICES = {
+    **{"accuracy": (99.1,), "reid_top1": (-0.5,), "ssim_mean": (2.0,), "psnr_mean": (1e6,)},
+    **{"latency_s": (-1.0,), "sent_bytes": ("many",), "accuracy_ci": ([98.0, 99.0],)},
+}
+
+
+def cases(values):
+    return [(key, value) for key, values_ in values.items() for value in values_]
+
+
+@pytest.mark.parametrize(("key", "value"), cases(NEVER))
+def test_a_number_that_nothing_measures_is_no_record(key, value):
+    with pytest.raises(ValueError):
+        typed(json.loads(json.dumps(fake_runs.attack_fields(**{key: value}))))
+
+
+@pytest.mark.parametrize(("key", "value"), cases(NEVER_OF_TARGETS))
+def test_a_number_that_nothing_measures_is_no_record_of_a_target(key, value):
+    fields = fake_runs.attack_fields(kind="target", test_accuracy=0.9, num_test_images=1)
+    assert typed({**fields, "fingerprint": ""}).test_accuracy == 0.9
+    with pytest.raises(ValueError, match=key):
+        typed({**fields, "fingerprint": "", key: value})
+
+
+@pytest.mark.parametrize(("key", "value"), cases(NEVER_OF_CHOICES))
+def test_a_number_that_nothing_measures_is_no_choice(tmp_path, key, value):
+    with pytest.raises(ValueError):
+        fake_runs.partition(tmp_path, [fake_runs.choice("conv1") | {key: value}])
+
+
+@pytest.mark.parametrize("place", [-1, 1, 99, "0", True])
+def test_a_recommendation_is_one_of_the_choices(tmp_path, place):
+    with pytest.raises(ValueError):
+        fake_runs.partition(tmp_path, [fake_runs.choice("conv1")], recommendation=place)
+
+
+def test_the_limits_themselves_are_measured():
+    ends = {"accuracy": 1, "reid_top1": 0.0, "psnr_mean": 100.0, "ssim_mean": 1.0000001}
+    assert typed(fake_runs.attack_fields(**ends, reid_ci=[-0.1, 1.1])).accuracy == 1
 
 
 @pytest.mark.parametrize(

@@ -119,8 +119,9 @@ def test_write_without_images(tmp_path):
 
 def test_what_is_written_is_strict_json_in_plain_types(tmp_path):
     record = a_record(
+        num_images=3,
         psnr=np.array([39.123456789, np.nan, np.inf], np.float32),
-        ssim=jnp.array([0.25, 1.0]),
+        ssim=jnp.array([0.25, 1.0, 0.0]),
         diverged=np.int64(2),
         psnr_mean=float("nan"),
         psnr_std=np.float32("inf"),
@@ -132,7 +133,7 @@ def test_what_is_written_is_strict_json_in_plain_types(tmp_path):
     got = strict((tmp_path / "record.json").read_text())
     assert got == fields_of(tmp_path)
     assert got["psnr"] == [39.1235, None, None]
-    assert got["ssim"] == [0.25, 1.0]
+    assert got["ssim"] == [0.25, 1.0, 0.0]
     assert got["diverged"] == 2
     assert got["psnr_mean"] is got["psnr_std"] is None
     assert got["attack_s"] == 1 / 3
@@ -248,6 +249,43 @@ def test_images_that_cannot_be_opened_are_told_in_a_line(tmp_path):
     assert str(caught.value) == f"Cannot read {tmp_path / 'images.npz'}: Is a directory."
 
 
+PICTURES = np.zeros((2, 4, 4, 1), "f")
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        {},
+        {"originals": PICTURES},
+        {"originals": PICTURES, "reconstructions": PICTURES[:1]},
+        {"originals": PICTURES[..., 0], "reconstructions": PICTURES[..., 0]},
+        {"originals": PICTURES[:0], "reconstructions": PICTURES[:0]},
+        {"originals": PICTURES, "reconstructions": PICTURES.astype(complex)},
+        {"originals": PICTURES.astype(str), "reconstructions": PICTURES},
+    ],
+)
+def test_images_that_are_none_are_set_aside(tmp_path, capsys, images):
+    records.write(tmp_path, a_record(), images=images)
+    assert records.read_images(tmp_path) is None
+    assert "no originals and reconstructions of one shape" in capsys.readouterr().err
+    assert (tmp_path / "images.npz.corrupt-1").is_file()
+
+
+def test_the_record_of_another_configuration_makes_way(tmp_path, capsys):
+    config = {"steps": np.int32(5), "split": ("conv1",), "name": "a\u2028b" * 400, "rate": 0.1}
+    for number, (own, wanted) in enumerate(
+        ((config, config), ({**config, "steps": 6}, config), (config, {**config, "steps": 6}))
+    ):
+        fields = {"config": own, "config_hash": records.config_hash(own)}
+        records.write(tmp_path, a_record(**fields), images=None)
+        assert (records.read(tmp_path, wanted) is None) == (number > 0)
+        assert capsys.readouterr().err.count("record of another configuration") == (number > 0)
+    edited = {"config": {**config, "steps": 6}, "config_hash": records.config_hash(config)}
+    records.write(tmp_path, a_record(**edited), images=None)
+    assert records.read(tmp_path) is not None and records.read(tmp_path, config) is None
+    assert files_in(tmp_path) == [f"record.json.other-{n}" for n in (1, 2, 3)]
+
+
 def test_a_corrupt_record_that_cannot_be_renamed_is_ignored(tmp_path, capsys, monkeypatch):
     def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -338,7 +376,8 @@ from jaxinv.store.record import SCHEMA
 
 directory, value, record = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 for _ in range(40):
-    record |= {"seed": value, "psnr": [value] * 20_000}
+    record |= {"seed": value, "psnr": [value] * 4_000, "ssim": [0.5] * 4_000}
+    record["num_images"] = 4_000
     records.write(directory, record, images={"originals": np.full(50_000, value)})
 """
 

@@ -127,6 +127,26 @@ def test_a_run_whose_images_are_damaged_is_done_again(tmp_path, scene, capsys):
     assert run(scene, config, attack)["more"] == 2
 
 
+def test_a_record_or_images_of_another_run_are_not_taken(tmp_path, scene, capsys):
+    """As where somebody copied files between folders."""
+    config = config_in(tmp_path)
+    attack = Attack(scene, config)
+    first = Path(run(scene, config, attack)["path"])
+    second = Path(run(scene, config, attack, cut="conv1")["path"])
+    second.write_bytes(first.read_bytes())
+    assert run(scene, config, attack, cut="conv1")["split"] == "conv1"
+    assert attack.calls == 3 and second.with_name("record.json.other-1").is_file()
+    images = second.with_name(records.IMAGES_NAME)
+    with np.load(images) as found:
+        others = {name: 1 - array for name, array in found.items()}
+    np.savez(images, **others)
+    run(scene, config, attack, cut="conv1")
+    assert attack.calls == 4 and images.with_name("images.npz.other-1").is_file()
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    run(scene, config, attack, cut="conv1")
+    assert attack.calls == 4
+
+
 def test_of_several_that_want_a_run_one_does_it(tmp_path, scene, capsys):
     config = config_in(tmp_path)
     attack = Attack(scene, config)
