@@ -49,6 +49,8 @@ def attack_fields(experiment="whitebox", **values):
     threat = values.get("threat_model", experiment)
     config = {"experiment": experiment, "surrogate": "attacker", **values.pop("config", {})}
     quality = values.pop("quality", (20.0, 0.8))
+    count = values.get("num_images", 200)
+    count = count if type(count) is int and count > 0 else 200
     network = cifar_cnn() if values.get("dataset") == "cifar10" else lenet5()
     fields = {
         "kind": "attack",
@@ -88,25 +90,26 @@ def attack_fields(experiment="whitebox", **values):
         "reid_gallery": 1000,
         "exact_fraction": 0.0,
         "diverged": 0,
-        "mse": [None if quality[0] is None else 10 ** (-quality[0] / 10)] * 200,
+        "mse": [None if quality[0] is None else 10 ** (-quality[0] / 10)] * count,
         "device": "cpu: Some Processor x2",
         "versions": VERSIONS,
         "config": config,
         **values,
     }
-    for name in ("psnr", "ssim"):
+    for name, most in (("psnr", 100.0), ("ssim", 1.0)):
         mean, ends = fields[f"{name}_mean"], fields[f"{name}_ci"]
-        fields.setdefault(name, scores(fields["num_images"], mean, ends))
+        fields.setdefault(name, scores(count, mean, ends, most))
     return fields | {"config_hash": records.config_hash({**config, "record": repr(fields)})}
 
 
-def scores(count, mean, ends):
-    """Scores of images with a mean, and this 95% interval by Student's t."""
+def scores(count, mean, ends, most):
+    """Scores of images with a mean and this 95% interval by Student's t, none beyond the most."""
     if mean is None or None in ends or count < 2:
         return [mean] * count
     half = (ends[1] - ends[0]) / 2
     std = half * np.sqrt(count) / scipy.special.stdtrit(count - 1, 0.975)
     apart = std * (np.sqrt((count - 1) / count) if count % 2 == 0 else 1.0)
+    apart = min(apart, max(0.0, most - mean)) if isinstance(mean, int | float) else 0.0
     signs = np.resize([1.0, -1.0], count)
     signs[count - count % 2 :] = 0.0
     return (mean + apart * signs).tolist()

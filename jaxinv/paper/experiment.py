@@ -60,7 +60,7 @@ def run(config: PaperConfig) -> list[dict[str, str]]:
     done, outcomes = parts.run(wanted, str(workdir), extra=extra)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     folder = workdir / "paper"
-    drawn = pictures.draw(done, folder)
+    drawn = pictures.draw(done, folder, data_dir=config.data_dir)
     print(f"{len(drawn)} pictures: {folder}/")
     page = workdir / "report" / "index.html"
     report.write(report.read(str(workdir), None), page)

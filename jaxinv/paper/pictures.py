@@ -16,8 +16,13 @@ from jaxinv.studies import evaluation
 from jaxinv.studies.defended import verdict
 
 
-def draw(done: Iterable[Done], folder: Path) -> list[Path]:
+def draw(done: Iterable[Done], folder: Path, *, data_dir: str | None = None) -> list[Path]:
     """Draws every part that has records, and Fig. 2 of every dataset; returns the pictures.
+
+    Args:
+      done: what was run.
+      folder: of the pictures.
+      data_dir: of prepared datasets, as `data.load` takes it.
 
     Raises:
       UserError: a run's images are damaged, or the folder cannot be written.
@@ -27,15 +32,15 @@ def draw(done: Iterable[Done], folder: Path) -> list[Path]:
     for part, found in done:
         if part.dataset not in seen:
             seen.add(part.dataset)
-            drawn.append(_draw_costs(part.dataset, folder))
+            drawn.append(_draw_costs(part.dataset, folder, data_dir))
         if found:
             drawer = _draw_defenses if part.script == "defenses" else _draw_attacks
             drawn += drawer(part, found, folder)
     return drawn
 
 
-def _draw_costs(dataset: str, folder: Path) -> Path:
-    loaded = data.load(dataset, announce=lambda line: None)
+def _draw_costs(dataset: str, folder: Path, data_dir: str | None) -> Path:
+    loaded = data.load(dataset, data_dir=data_dir, announce=lambda line: None)
     network = for_images(loaded.image_shape, loaded.num_classes)
     profile = profiles.load("phone-wifi")
     rows = [

@@ -34,6 +34,15 @@ def loads(content: bytes) -> dict[str, Any]:
     return found
 
 
+def keeps(text: str) -> bool:
+    """Tells whether a text is read back as it was written."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a path need not be text
+        return False
+    return _text(text) == text
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):

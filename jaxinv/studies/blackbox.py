@@ -97,7 +97,7 @@ def _run_one(
         identity=attacked.identity(attack, config.surrogate),
         flags=runs.flags_of(config, scene, split=(cut,), **asked),
         label=f"-q{number}",
-        decided_by=(registry.find("blackbox", config.method).module,),
+        decided_by=(__name__, registry.find("blackbox", config.method).module),
     )
 
 

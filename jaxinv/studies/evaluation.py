@@ -5,7 +5,7 @@ The fields are those of every attack's `record.json`, in base units: dB, seconds
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from jaxinv.machine import hosts
 from jaxinv.measures import intervals, linkage, quality
 from jaxinv.store import records
 from jaxinv.store.fields import level_text
-from jaxinv.training.targets import Target
+
+if TYPE_CHECKING:
+    from jaxinv.training.targets import Target
 
 GRID_NAME = "grid.png"
 _KEPT_IMAGES = 64  # in images.npz, from the first
@@ -96,7 +98,7 @@ def reidentification_fields(reconstructions: np.ndarray, test: Samples) -> dict[
     }
 
 
-def target_fields(target: Target, dataset: Dataset) -> dict[str, Any]:
+def target_fields(target: "Target", dataset: Dataset) -> dict[str, Any]:
     """Returns what a record says of the data and of the network that was attacked."""
     return {
         "cuts": list(target.network.cuts),

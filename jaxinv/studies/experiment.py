@@ -29,6 +29,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from absl import flags
 
 from jaxinv.errors import UsageError
+from jaxinv.store import strict
 from jaxinv.studies import spelling
 
 MODULES = {
@@ -214,7 +215,8 @@ def spelled(config: Any, kind: type | None = None, **given: Any) -> dict[str, st
     """Returns the flags that make a run again, as text by name.
 
     These are `given`, and the settings that differ from their defaults; not where data and results
-    lie on this machine.
+    lie on this machine. There are none if a record could not keep one of them as it is, such as the
+    name of a file with a line break.
 
     Args:
       config: has the attributes of `kind`.
@@ -227,6 +229,8 @@ def spelled(config: Any, kind: type | None = None, **given: Any) -> dict[str, st
         told = name in given or value != each.default
         if name not in _NOT_REPEATED and value is not None and told:
             found[name] = spelling.text_of(value)
+    if not all(map(strict.keeps, found.values())):
+        return {}
     first = [name for name in given if name in found]
     return {name: found[name] for name in dict.fromkeys([*first, *found])}
 

@@ -90,7 +90,7 @@ def _run_cut(config: QueryfreeConfig, scene: runs.Scene, cut: str) -> dict[str, 
             **attacked.identity(attack, config.surrogate),
             "num_stream": config.num_stream,
         },
-        decided_by=(registry.find("queryfree", config.method).module,),
+        decided_by=(__name__, registry.find("queryfree", config.method).module),
     )
 
 

@@ -88,7 +88,8 @@ class Outcome(NamedTuple):
     fields: Mapping[str, Any] = {}
 
 
-_MEASURES = ("jaxinv.measures.quality", "jaxinv.measures.linkage", "jaxinv.measures.intervals")
+_MEASURES = ("jaxinv.studies.attacked", "jaxinv.studies.evaluation")
+"""What hands images to attacks and measures what they find."""
 
 
 def begin(config: WorkConfig) -> None:

@@ -126,7 +126,7 @@ def _run_cut(
         cut,
         partial(_attack, config, scene, cut, attack),
         identity=attacked.identity(attack, config.surrogate),
-        decided_by=(registry.find("whitebox", config.method).module,),
+        decided_by=(__name__, registry.find("whitebox", config.method).module),
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import jaxinv
 from jaxinv.machine import source
+from jaxinv.studies import runs
 
 read = source._text
 CODE = '''"""A module."""
@@ -102,6 +103,22 @@ def test_a_package_stands_for_all_of_its_modules(edited):
     assert edited("jaxinv.attacks.whitebox", edit="jaxinv.attacks.queryfree.shadow") == edited(
         "jaxinv.attacks.whitebox"
     )
+
+
+def test_one_more_attack_in_the_list_changes_no_result_of_others(edited):
+    attacks = "jaxinv.attacks"
+    for module in ("jaxinv.studies.defended", "jaxinv.studies.partition"):
+        assert edited(module, edit=f"{attacks}.registry") == edited(module)
+    assert edited(attacks, edit=f"{attacks}.registry") != edited(attacks)  # named, it counts
+
+
+def test_a_result_is_of_the_code_that_hands_over_attacks_and_measures(edited):
+    modules = ("jaxinv.studies.whitebox", "jaxinv.attacks.whitebox.rmle", *runs._MEASURES)
+    before = edited(*modules)
+    for name in ("studies.whitebox", "studies.evaluation", "studies.attacked", "measures.linkage"):
+        assert edited(*modules, edit=f"jaxinv.{name}") != before
+    for name in ("look.grids", "store.records", "training.targets", "report.cards"):
+        assert edited(*modules, edit=f"jaxinv.{name}") == before
 
 
 def test_unknown_modules_are_refused():

@@ -203,8 +203,16 @@ def test_why_is_said_only_of_what_differs():
     assert paper.why(alone) is not None
 
 
-def test_every_part_becomes_pictures(done, tmp_path):
-    drawn = pictures.draw(done, tmp_path)
+def test_every_part_becomes_pictures(done, tmp_path, monkeypatch):
+    load, folders = pictures.data.load, []
+
+    def loaded(name, *, data_dir, **options):
+        folders.append(data_dir)
+        return load("mnist_5k", **options)
+
+    monkeypatch.setattr(pictures.data, "load", loaded)
+    drawn = pictures.draw(done, tmp_path, data_dir="/data/of/mine")
+    assert folders == ["/data/of/mine"]
     names = {path.name for path in drawn}
     assert names == {
         "fig02-mnist.png",

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import shlex
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from jaxinv.inputs import data
 from jaxinv.look.charts import style
 from jaxinv.networks import lenet5
 from jaxinv.report import cards
-from jaxinv.store import records
+from jaxinv.store import records, strict
 from jaxinv.studies import cli, convergence, experiment, runs, speed
 from jaxinv.studies.defended import accuracy
 from jaxinv.studies.partition import limits, study
@@ -116,6 +117,66 @@ def test_the_command_in_a_record_finds_the_run_that_is_finished(quick, name, fla
         assert program == "jaxinv" and "--split" in " ".join(again)
         assert path in quick.run(script, *again)
     assert quick.made == made
+
+
+TEXTS = (
+    *("-x", "--rerun", "a b", " a ", "it's", 'a "b"', "$HOME `id`; rm *", "a,b=c", "\\n", "~/x"),
+    *("über 数 🙂", "#", "!!", "%s {0}"),
+)
+CONTROLLED = ("a\nb", "a\rb", "a\x00b", "a\u2028b", "\udcff", "x" * 2000)
+
+
+def repeatable(found):
+    return [each for each in found.settings.values() if each.name not in experiment._NOT_REPEATED]
+
+
+def others(setting):
+    """Values of a setting that are not its default."""
+    least = setting.least if setting.least is not None else 1 if setting.kind is int else -1e9
+    if setting.choices is not None:
+        found = list(setting.choices)
+    elif setting.kind is bool:
+        found = [True, False]
+    elif setting.kind is int:
+        found = [2**31 - 1] if setting.many else [int(least), 12345, setting.most or 2**31 - 1]
+    elif setting.kind is float:
+        ends = (least, 0.1 + 0.2, 1e-7, 1e22, -1.5, 0.0, setting.most or 3.0)
+        found = [x for x in ends if least <= x <= (setting.most or math.inf)]
+    else:
+        found = ["relu2", ".2+.3", "ReLU2", "-x", "it's", "數"] if setting.many else ["", *TEXTS]
+        if not setting.many and not setting.is_path:  # spaces around do not count
+            found = [text for text in found if text == text.strip()]
+    if setting.many:
+        found = [(found[0],), (*found, found[0])] + [()] * setting.may_be_empty
+        found = [tuple(dict.fromkeys(row)) if setting.kind is int else row for row in found]
+    return [value for value in found if value != setting.default]
+
+
+@pytest.mark.parametrize("name", experiment.MODULES)
+def test_every_setting_is_repeated_as_it_was(name):
+    found = experiment.find(name)
+    values = {each.name: others(each) for each in repeatable(found)}
+    assert all(values.values())
+    alone = [{key: value} for key, some in values.items() for value in some]
+    together = [{key: some[n % len(some)] for key, some in values.items()} for n in range(3)]
+    for given in alone + together:
+        config = found.Config(**given)
+        assert repeated(found, config) == config, given
+
+
+@pytest.mark.parametrize("text", CONTROLLED)
+def test_what_a_record_cannot_keep_is_repeated_by_no_command(text):
+    """Better none than the command of another run."""
+    found = experiment.find("whitebox")
+    assert experiment.spelled(found.Config(checkpoint=text, seed=3)) == {}
+
+
+def repeated(found, config):
+    """The configuration of the command that the report prints, from a record that was written."""
+    written = json.dumps({"flags": experiment.spelled(config)}).encode()
+    record = SimpleNamespace(**strict.loads(written))
+    command = cards.command(SimpleNamespace(experiment=found.name, record=record))
+    return cli._parsed(found, shlex.split(command)[2:], found.name)
 
 
 def test_the_command_of_one_of_several_runs_is_of_it_alone(quick):
