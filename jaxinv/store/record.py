@@ -206,7 +206,9 @@ class Curve(Struct):
 
     def __post_init__(self) -> None:
         if len(self.steps) != len(self.psnr_mean):
-            raise ValueError(f"{len(self.psnr_mean)} values of psnr_mean at {len(self.steps)} steps")
+            raise ValueError(
+                f"{len(self.psnr_mean)} values of psnr_mean at {len(self.steps)} steps"
+            )
 
 
 class ConvergenceRecord(Record, kw_only=True):

@@ -77,7 +77,9 @@ def test_records_without_a_schema_are_read(tmp_path, capsys):
         assert (found.code, found.cuts) == (None, [])
     found = typed(old(psnr=[20.0, None, 10], ssim=[None] * 3, num_images=3))
     assert found.mse == [pytest.approx(0.01), None, pytest.approx(0.1)]
-    assert typed(old(psnr=[-1e30], ssim=[0.0], num_images=1)).psnr_of_mean is not None  # and no overflow
+    assert (
+        typed(old(psnr=[-1e30], ssim=[0.0], num_images=1)).psnr_of_mean is not None
+    )  # and no overflow
     before = old()
     del before["reid_top1"], before["reid_ci"]
     assert typed(before).reid_ci == UNKNOWN and not typed(before).is_measured
