@@ -128,5 +128,5 @@ def fingerprint(tree: Any) -> str:
     for name, leaf in sorted(_leaves_by_path(tree).items()):
         array = np.asarray(leaf)
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # may be mapped
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # may be mapped
     return digest.hexdigest()[:12]

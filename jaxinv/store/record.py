@@ -184,18 +184,12 @@ class PartitionRecord(Record, kw_only=True):
     constraints: dict[str, float | None]
     prefer: str
     choices: list[RecordedChoice]
-    recommendation: Count | None
-    recommendation_split: Count | None
+    recommendation: int | None
+    recommendation_split: int | None
     reason: str
     reason_split: str = ""
     certain: list[Certain] = field(default_factory=list)
     advice: Advice | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("recommendation", "recommendation_split"):
-            place = getattr(self, name)
-            if place is not None and place >= len(self.choices):
-                raise ValueError(f"{name} {place} of {len(self.choices)} choices")
 
 
 class Curve(Struct):

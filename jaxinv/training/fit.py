@@ -125,7 +125,9 @@ def fit(
     state = (masters, jax.tree.map(jnp.array, optimizer.init(masters)))
     batch = jax.tree.map(partial(_shape_of_batch, batch_size), data)
     loss = loss if isinstance(loss, Partial) else Partial(loss)
-    own, history, seconds = {}, [], 0.0
+    own: dict[str, str] = {}
+    history: list[dict[str, float]] = []
+    seconds = 0.0
     if checkpoint is not None:
         counts = {"epochs": epochs, "batch_size": batch_size}
         step = partial(_updated, optimizer)

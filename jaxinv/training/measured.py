@@ -12,7 +12,7 @@ from jaxinv.errors import UserError
 from jaxinv.inputs.data import Samples, cache_root
 from jaxinv.machine import hosts
 from jaxinv.networks import Network, Params
-from jaxinv.store import checkpoints, files
+from jaxinv.store import checkpoints
 from jaxinv.training import classification
 
 _NAME = "accuracy"
@@ -53,5 +53,6 @@ def _kept(path: Path) -> float | None:
     except UserError:  # damaged, or not ours to open
         return None
     found = arrays.get(_NAME)
-    whole = found is not None and found.shape == () and found.dtype == np.float64
-    return float(found) if whole and 0 <= found <= 1 else None
+    if found is None or found.shape != () or found.dtype != np.float64:
+        return None
+    return float(found) if 0 <= float(found) <= 1 else None

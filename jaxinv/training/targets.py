@@ -202,16 +202,16 @@ def find(
             )
         return target
     recipe = default_recipe(dataset)
-    path, code = hosts.first(lambda: _earlier(dataset, recipe, workdir)) or (None, None)
-    if path is None:
-        announce(
-            f"No trained target of seed {recipe.seed} for {dataset.name} yet: training one on "
-            f"{dataset.source}."
-        )
-        path = train_run(dataset, recipe, workdir).with_name(WEIGHTS)
-    elif code != _code():
-        announce(f"Target {path} was trained by another version of the code, and is used as it is.")
-    return load(path, dataset)
+    if earlier := hosts.first(lambda: _earlier(dataset, recipe, workdir)):
+        path, code = earlier
+        if code != _code():
+            announce(f"Target {path} is of another version of the code, and is used as it is.")
+        return load(path, dataset)
+    announce(
+        f"No trained target of seed {recipe.seed} for {dataset.name} yet: training one on "
+        f"{dataset.source}."
+    )
+    return load(train_run(dataset, recipe, workdir).with_name(WEIGHTS), dataset)
 
 
 def _earlier(

@@ -147,12 +147,6 @@ def test_a_number_that_nothing_measures_is_no_choice(tmp_path, key, value):
         fake_runs.partition(tmp_path, [fake_runs.choice("conv1") | {key: value}])
 
 
-@pytest.mark.parametrize("place", [-1, 1, 99, "0", True])
-def test_a_recommendation_is_one_of_the_choices(tmp_path, place):
-    with pytest.raises(ValueError):
-        fake_runs.partition(tmp_path, [fake_runs.choice("conv1")], recommendation=place)
-
-
 def test_the_limits_themselves_are_measured():
     ends = {"accuracy": 1, "reid_top1": 0.0, "psnr_mean": 100.0, "ssim_mean": 1.0000001}
     assert typed(fake_runs.attack_fields(**ends, reid_ci=[-0.1, 1.1])).accuracy == 1

@@ -167,8 +167,8 @@ def test_every_setting_is_repeated_as_it_was(name):
 @pytest.mark.parametrize("text", CONTROLLED)
 def test_what_a_record_cannot_keep_is_repeated_by_no_command(text):
     """Better none than the command of another run."""
-    found = experiment.find("whitebox")
-    assert experiment.spelled(found.Config(checkpoint=text, seed=3)) == {}
+    found = experiment.find("benchmark")
+    assert experiment.spelled(found.Config(reference=text, seed=3)) == {}
 
 
 def repeated(found, config):

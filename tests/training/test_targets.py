@@ -224,7 +224,7 @@ def test_a_target_of_other_code_is_taken_last_and_said(tmp_path, one_epoch):
     shutil.rmtree(older.parent)
     found = targets.find(dataset(), copied, announce=lines.append)
     assert found.source == str(copied / "train_target" / "older" / targets.WEIGHTS)
-    assert len(lines) == 1 and "another version of the code" in lines[0]
+    assert len(lines) == 1 and "of another version of the code" in lines[0]
 
 
 TOLD = [
