@@ -104,12 +104,12 @@ def attack_fields(experiment="whitebox", **values):
 
 def scores(count, mean, ends, most):
     """Scores of images with a mean and this 95% interval by Student's t, none beyond the most."""
-    if mean is None or None in ends or count < 2:
+    if not isinstance(mean, int | float) or None in ends or count < 2:
         return [mean] * count
     half = (ends[1] - ends[0]) / 2
     std = half * np.sqrt(count) / scipy.special.stdtrit(count - 1, 0.975)
     apart = std * (np.sqrt((count - 1) / count) if count % 2 == 0 else 1.0)
-    apart = min(apart, max(0.0, most - mean)) if isinstance(mean, int | float) else 0.0
+    apart = min(apart, max(0.0, most - mean))
     signs = np.resize([1.0, -1.0], count)
     signs[count - count % 2 :] = 0.0
     return (mean + apart * signs).tolist()
