@@ -177,7 +177,7 @@ def test_a_defence_holds_if_nobody_who_attacked_gets_through(tmp_path):
     "spoilt",
     [
         {"diverged": 1},
-        {"ssim_ci": [-0.1, 0.3]},
+        {"ssim_ci": [-0.1, 0.3], "num_images": 50},
         {"reid_top1": 0.08},
         {"reid_ci": [None, None], "reid_top1": None},
         {"num_images": 1},
