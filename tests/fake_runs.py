@@ -14,7 +14,8 @@ KEYS = frozenset(
         *("method", "attacker_knowledge", "surrogate", "seed", "num_images", "defense"),
         *("releases", "accuracy", "accuracy_undefended", "psnr_mean", "psnr_std", "psnr_median"),
         *("ssim_mean", "ssim_std", "psnr", "ssim", "mse", "exact_fraction", "diverged", "paper"),
-        *("reid_top1", "reid_ci", "psnr_ci", "ssim_ci", "compile_s", "fit_s", "attack_s"),
+        *("reid_top1", "reid_top1_ci", "reid_likelihood", "reid_likelihood_ci", "reid", "reid_ci"),
+        *("psnr_ci", "ssim_ci", "compile_s", "fit_s", "attack_s"),
         *("images_per_s", "device", "versions", "config", "config_hash"),
     )
 )
@@ -87,6 +88,9 @@ def attack_fields(experiment="whitebox", **values):
         "ssim_ci": _around(quality[1], 0.01),
         "reid_top1": 0.9,
         "reid_ci": [0.85, 0.95],
+        "reid_likelihood": None,
+        "reid_likelihood_ci": [None, None],
+        "reid_likelihood_way": "exact",
         "reid_gallery": 1000,
         "exact_fraction": 0.0,
         "diverged": 0,
@@ -99,6 +103,8 @@ def attack_fields(experiment="whitebox", **values):
     for name, most in (("psnr", 100.0), ("ssim", 1.0)):
         mean, ends = fields[f"{name}_mean"], fields[f"{name}_ci"]
         fields.setdefault(name, scores(count, mean, ends, most))
+    fields.setdefault("reid", fields["reid_top1"])
+    fields.setdefault("reid_top1_ci", fields["reid_ci"])
     return fields | {"config_hash": records.config_hash({**config, "record": repr(fields)})}
 
 
@@ -169,7 +175,7 @@ def choice(split, *, defense=NONE, accuracy=0.99, ssim=0.8, latency=0.03, **valu
         "psnr_of_mean": None if split == "edge-only" else 9 + 15 * ssim,
         "ssim_mean": ssim,
         "ssim_ci": _around(ssim, 0.01),
-        "reid_top1": ssim,
+        "reid": ssim,
         "reid_ci": _around(ssim, 0.01),
         "attacker": None if whole else {"threat_model": "whitebox", "method": "adaptive"},
         "diverged": False,

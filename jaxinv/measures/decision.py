@@ -106,7 +106,7 @@ def worst(attacks: Sequence[AttackRecord]) -> dict[str, Any]:
       attacks: records of attacks on the same release.
 
     Returns:
-      `psnr_mean`, `ssim_mean`, `reid_top1` and their `_ci`, which `verdicts.greatest` computes;
+      `psnr_mean`, `ssim_mean`, `reid` and their `_ci`, which `verdicts.greatest` computes;
       `attacker`, the best by SSIM, as `attacker` returns it; `diverged`, True if any attack did;
       and `safe`, the verdict on whether they give nothing away.
 
@@ -187,7 +187,7 @@ _OBJECTIVES: tuple[Callable[[Row], float], ...] = (
     lambda row: row["energy_j"],
     lambda row: row["memory_bytes"],
     lambda row: _left(row, "ssim_mean"),
-    lambda row: _left(row, "reid_top1"),
+    lambda row: _left(row, "reid"),
 )
 
 # Places of objectives: the first decides, the others break ties.

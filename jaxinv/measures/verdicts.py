@@ -47,15 +47,21 @@ class Leak(NamedTuple):
         """The name of its interval in records."""
         return f"{self.name.partition('_')[0]}_ci"
 
-    def sample(self, record: AttackRecord) -> Sample | None:
-        """Returns what an attack was measured on; None where it was not, or all diverged."""
-        mean: float | None = getattr(record, self.name)
-        if mean is None:
-            return None
-        if not self.scores:
-            return Share(mean, min(record.num_images, GALLERY))
-        values = [value for value in getattr(record, self.scores) if value is not None]
-        return intervals.score(values, least=self.least, most=self.most)
+    def samples(self, record: AttackRecord) -> list[Sample]:
+        """Returns what an attack was measured on; none where it was not, or all diverged.
+
+        Linkage is measured twice, by the reconstruction and by the release.
+        """
+        if getattr(record, self.name) is None:
+            return []
+        if self.scores:
+            values = [value for value in getattr(record, self.scores) if value is not None]
+            found = intervals.score(values, least=self.least, most=self.most)
+            return [] if found is None else [found]
+        return shares(
+            (record.reid_top1, min(record.num_images, GALLERY)),
+            (record.reid_likelihood, record.reid_likelihood_images),
+        )
 
     def needed(self, sample: Sample, limit: float, sure: float) -> int | None:
         """Returns how many images settle a limit for one attack; see `Sample.needed`."""
@@ -66,9 +72,14 @@ class Leak(NamedTuple):
 
 PSNR = Leak("psnr_mean", "psnr", 0.0, 100.0)
 SSIM = Leak("ssim_mean", "ssim", -1.0, 1.0, "max_ssim", SAFE_SSIM, 1e-4)
-REID = Leak("reid_top1", limit="max_reid", safe=SAFE_REID)
+REID = Leak("reid", limit="max_reid", safe=SAFE_REID)
 LEAKS = (SSIM, REID)
 """Measures that limits are about: reconstruction, and telling which input it was of."""
+
+
+def shares(*measured: tuple[float | None, int | None]) -> list[Sample]:
+    """Returns the shares that were measured, each with its number of images."""
+    return [Share(mean, number or 0) for mean, number in measured if mean is not None]
 
 
 def at_most(ends: Sequence[float | None], limit: float, *, noise: float = 0.0) -> Verdict:
@@ -118,10 +129,17 @@ def greatest(attacks: Sequence[AttackRecord], leak: Leak) -> Ends:
     an attack on a single image, or one that was not measured. Attacks in which every image diverged
     are passed over.
     """
-    sure = confidence(len(attacks))
     measured = [each for each in attacks if each.diverged < each.num_images]
-    samples = [leak.sample(each) for each in measured]
-    ends = [Ends() if sample is None else sample.interval(sure) for sample in samples]
+    samples = [leak.samples(each) for each in measured]
+    if not all(samples):
+        return Ends()
+    return greatest_of([sample for own in samples for sample in own])
+
+
+def greatest_of(samples: Sequence[Sample]) -> Ends:
+    """Returns an interval of the greatest of several means; see `greatest`."""
+    sure = confidence(len(samples))
+    ends = [sample.interval(sure) for sample in samples]
     lows = [low for low, _ in ends if low is not None]
     highs = [high for _, high in ends if high is not None]
     if not ends or len(highs) < len(ends):
@@ -147,8 +165,8 @@ def images_needed(attacks: Sequence[AttackRecord], leak: Leak, limit: float) -> 
     One attack that leaks more settles it; else all must be seen to leak less. None if no number of
     images settles it, or if an attack was on too few images to tell.
     """
-    sure = confidence(len(attacks))
-    samples = [sample for each in attacks if (sample := leak.sample(each))]
+    samples = [sample for each in attacks for sample in leak.samples(each)]
+    sure = confidence(len(samples))
     above = [sample for sample in samples if sample.mean > limit]
     counts = [leak.needed(sample, limit, sure) for sample in above or samples]
     known = [count for count in counts if count is not None]

@@ -91,7 +91,7 @@ class _Measured:
 
     @property
     def reid(self) -> Measure:
-        return Measure(self.record.reid_top1, *self.record.reid_ci)
+        return Measure(self.record.reid, *self.record.reid_ci)
 
 
 @dataclass(frozen=True, eq=False)

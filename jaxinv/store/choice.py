@@ -28,7 +28,7 @@ class Attempt(RecordedAttacker, kw_only=True):
 
     psnr_mean: Psnr | None = None
     ssim_mean: Ssim | None = None
-    reid_top1: Share | None = None
+    reid: Share | None = None
     diverged: Count = 0
     path: str = ""
 
@@ -70,7 +70,7 @@ class RecordedChoice(Struct, kw_only=True):
     psnr_of_mean: Psnr | None = None
     ssim_mean: Ssim | None
     ssim_ci: Interval = UNKNOWN
-    reid_top1: Share | None
+    reid: Share | None
     reid_ci: ShareInterval = UNKNOWN
     attacker: RecordedAttacker | None = None
     diverged: bool = False
@@ -112,7 +112,7 @@ class CutQuality(Struct):
     split: str
     ssim_mean: Ssim | None
     ssim_ci: Interval = UNKNOWN
-    reid_top1: Share | None = None
+    reid: Share | None = None
     reid_ci: ShareInterval = UNKNOWN
 
 

@@ -27,7 +27,7 @@ from jaxinv.store.fields import (
     Ssim,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the form of records; raised when a key changes its name or its meaning."""
 
 
@@ -99,6 +99,10 @@ class AttackRecord(Record, kw_only=True):
       psnr, ssim, mse: of each image `[N]`; the mean over draws or attackers of several seeds, None
         where one diverged.
       psnr_by_seed, ssim_by_seed: means of each attacker `[S]`, where there are several.
+      reid_top1: share of inputs that are re-identified by their reconstruction.
+      reid_likelihood: share that is re-identified by the release itself, of
+        `reid_likelihood_images`; None where the attacker has nothing to compare with.
+      reid: the greater of the two.
       threat_model: what the attacker knows, where the experiment's name does not tell it.
     """
 
@@ -130,6 +134,12 @@ class AttackRecord(Record, kw_only=True):
     psnr_ci: Interval = UNKNOWN
     ssim_ci: Interval = UNKNOWN
     reid_top1: Share | None = None
+    reid_top1_ci: ShareInterval = UNKNOWN
+    reid_likelihood: Share | None = None
+    reid_likelihood_ci: ShareInterval = UNKNOWN
+    reid_likelihood_images: Count | None = None
+    reid_likelihood_way: str | None = None
+    reid: Share | None = None
     reid_ci: ShareInterval = UNKNOWN
     accuracy_ci: ShareInterval = UNKNOWN
     judge_accuracy: Share | None = None
@@ -248,10 +258,14 @@ def typed(fields: Mapping[str, Any], path: str = "") -> Record:
     schema = fields.get("schema")
     if "schema" in fields and not (isinstance(schema, int) and not isinstance(schema, bool)):
         raise ValueError("schema is not a whole number")
-    if schema is not None and schema != SCHEMA:
+    if schema not in (None, 1, SCHEMA):
         age = "a newer" if schema > SCHEMA else "an older"
         raise VersionError(f"was written by {age} version (schema {schema})")
-    given = dict(fields) if schema is not None else _upgraded(fields)
+    given = dict(fields)
+    if schema is None:
+        given = _with_schema(given)
+    if schema != SCHEMA:
+        given = _with_linkage(given)
     given |= {"path": path, "fields": dict(fields)}
     try:
         return msgspec.convert(given, KINDS.get(str(given.get("kind")), Record))
@@ -261,7 +275,20 @@ def typed(fields: Mapping[str, Any], path: str = "") -> Record:
         raise ValueError(str(error)) from error
 
 
-def _upgraded(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _with_linkage(fields: dict[str, Any]) -> dict[str, Any]:
+    """Reads a record that knows linkage by the reconstruction alone, whose interval was `reid_ci`.
+
+    Raises:
+      VersionError: it recommends a choice, and whom its releases single out was not looked at.
+    """
+    if fields.get("kind") == "partition":
+        raise VersionError("was written by an older version, which did not compare releases")
+    if fields.get("kind") == "attack":
+        fields["reid_top1_ci"] = fields.pop("reid_ci", UNKNOWN)
+    return fields
+
+
+def _with_schema(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Reads a record that has no schema, as the first version wrote them.
 
     Its experiment tells its kind; those that had a `split` were attacks. An image's squared error

@@ -26,7 +26,7 @@ from jaxinv.attacks.blackbox import paper
 from jaxinv.attacks.learned import inverse, maps
 from jaxinv.inputs import data
 from jaxinv.look.charts import queries, style
-from jaxinv.studies import attacked, runs
+from jaxinv.studies import attacked, linked, runs
 from jaxinv.studies.config import SURROGATES, AttackConfig
 from jaxinv.studies.experiment import Experiment, setting
 
@@ -120,10 +120,13 @@ def _attack(
     known = EdgeKnown(edge, params, scene.surrogate_images(config)).queries(0)
     learned = attack.learn(known, key_learn, attacked.shelf(config, cut))
     release = defenses.Release(edge, params, scene.images(config), defenses.NONE, key_release)
+    gallery = linked.candidates(scene.dataset)
+    released = defenses.Release(edge, params, gallery, defenses.NONE, key_release)
     return attacked.outcome(
         attack,
         learned.invert(release),
         config.surrogate,
+        **linked.fields(known, learned, released, gallery, seed=config.seed),
         num_queries=num_queries,
         fit_steps=getattr(attack, "fit_steps", None),
     )

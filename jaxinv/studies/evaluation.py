@@ -15,7 +15,7 @@ from jaxinv.errors import DamagedError, UserError
 from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.look import grids
 from jaxinv.machine import hosts
-from jaxinv.measures import intervals, linkage, quality
+from jaxinv.measures import intervals, linkage, quality, verdicts
 from jaxinv.store import records
 from jaxinv.store.fields import level_text
 
@@ -83,8 +83,8 @@ def reidentification_fields(reconstructions: np.ndarray, test: Samples) -> dict[
       test: the test split.
 
     Returns:
-      `reid_top1`, a share; `reid_ci`, its exact 95% limits over images; and `reid_gallery`,
-      among how many images.
+      `reid_top1`, a share; `reid_top1_ci`, its exact 95% limits over images; and
+      `reid_gallery`, among how many images.
     """
     gallery = test[:GALLERY].images
     several = reconstructions.ndim == gallery.ndim + 1
@@ -93,8 +93,34 @@ def reidentification_fields(reconstructions: np.ndarray, test: Samples) -> dict[
     summary = intervals.summarise_share(np.mean(found, axis=0))
     return {
         "reid_top1": summary.mean,
-        "reid_ci": [summary.low, summary.high],
+        "reid_top1_ci": [summary.low, summary.high],
         "reid_gallery": len(gallery),
+    }
+
+
+NO_LINK: dict[str, Any] = {
+    "reid_likelihood": None,
+    "reid_likelihood_ci": [None, None],
+    "reid_likelihood_images": None,
+    "reid_likelihood_way": None,
+}
+"""Fields about linkage by the release, of an attacker who has nothing to compare with."""
+
+
+def worst_linkage(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `reid`, the greater share of those by reconstruction and by release, and `reid_ci`.
+
+    Args:
+      fields: of a record, which tell both.
+    """
+    by_release = fields.get("reid_likelihood")
+    count = min(fields["num_images"], GALLERY)
+    measured = verdicts.shares(
+        (fields["reid_top1"], count), (by_release, fields.get("reid_likelihood_images"))
+    )
+    return {
+        "reid": max(sample.mean for sample in measured),
+        "reid_ci": list(verdicts.greatest_of(measured)),
     }
 
 

@@ -21,7 +21,7 @@ from jaxinv.attacks import registry
 from jaxinv.attacks.attack import Attack, CloudKnown
 from jaxinv.attacks.queryfree import paper, strong
 from jaxinv.look.charts import splits, style
-from jaxinv.studies import attacked, evaluation, runs
+from jaxinv.studies import attacked, evaluation, linked, runs
 from jaxinv.studies.config import SURROGATES, AttackConfig
 from jaxinv.studies.experiment import Experiment, setting
 
@@ -108,8 +108,11 @@ def _attack(
     stream = defenses.Release(edge, params, rest.images, defenses.NONE, keys[1])
     samples = scene.dataset.surrogate(config.surrogate)
     known = CloudKnown(cloud, cloud.select(params), samples, stream)
-    found = attack.learn(known, keys[2], attacked.shelf(config, cut)).invert(release)
+    learned = attack.learn(known, keys[2], attacked.shelf(config, cut))
+    found, gallery = learned.invert(release), linked.candidates(scene.dataset)
+    released = defenses.Release(edge, params, gallery, defenses.NONE, keys[0])
     fields: dict[str, Any] = {"num_stream": len(rest), "stream_is_attacked": is_attacked}
+    fields |= linked.fields(known, learned, released, gallery, seed=config.seed)
     if found.joint is not None:
         fields["num_shadows"] = len(found.images)
         fields["joint"] = evaluation.quality_fields(images, found.joint)

@@ -379,11 +379,13 @@ def run_once(
             "compile_s": found.compile_seconds,
             "attack_s": found.seconds,
             "images_per_s": number / found.seconds,
+            **evaluation.NO_LINK,
             **found.fields,
             **environment.facts(),
             **evaluation.quality_fields(images, found.images),
             **evaluation.reidentification_fields(found.images, scene.dataset.test),
         }
+        record |= evaluation.worst_linkage(record)
         shown = found.images[0] if found.images.ndim == images.ndim + 1 else found.images
         evaluation.write_run(folder, record, images, shown)
 

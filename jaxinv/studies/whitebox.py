@@ -23,7 +23,7 @@ from jaxinv.attacks.whitebox.settings import SOLVERS
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.networks import Network
-from jaxinv.studies import attacked, runs
+from jaxinv.studies import attacked, linked, runs
 from jaxinv.studies.config import SURROGATES, AttackConfig
 from jaxinv.studies.experiment import Experiment, setting
 
@@ -139,7 +139,10 @@ def _attack(
     known = EdgeKnown(edge, params, attacked.samples(attack, scene, config).images)
     learned = attack.learn(known, key_learn, attacked.shelf(config, cut))
     release = defenses.Release(edge, params, images, defenses.NONE, key_release)
-    return attacked.outcome(attack, learned.invert(release), config.surrogate)
+    gallery = linked.candidates(scene.dataset)
+    released = defenses.Release(edge, params, gallery, defenses.NONE, key_release)
+    told = linked.fields(known, learned, released, gallery, seed=config.seed)
+    return attacked.outcome(attack, learned.invert(release), config.surrogate, **told)
 
 
 EXPERIMENT = Experiment("whitebox", WhiteboxConfig, run, __doc__, check=prepare)

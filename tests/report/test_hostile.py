@@ -67,7 +67,7 @@ def records_of_every_kind(folder):
     fake_runs.attack(folder, folder="undefended", paper={"psnr": 0.0, "ssim": 0.0}, **own)
     fake_runs.defended(folder, folder="defended", threat_model="whitebox", **own)
     who = {"threat_model": "whitebox", "method": "adaptive", "surrogate": "same"}
-    attempt = {**who, "psnr_mean": 20.0, "ssim_mean": 0.5, "reid_top1": 0.5, "path": "a/b/c"}
+    attempt = {**who, "psnr_mean": 20.0, "ssim_mean": 0.5, "reid": 0.5, "path": "a/b/c"}
     bound = {"name": "rate", "kind": "certified", "quantity": "psnr", "value": 20.0}
     unsure = {"undecided": ["max_ssim"], "images_needed": {"max_ssim": 70}, "safe": "undecided"}
     row = fake_runs.choice(

@@ -359,7 +359,7 @@ def test_what_is_undecided_is_told_with_what_would_settle_it(tmp_path):
 
 
 def test_the_papers_advice_is_judged(tmp_path):
-    quality = {"reid_top1": 0.5, "psnr_mean": 20.0}
+    quality = {"reid": 0.5, "psnr_mean": 20.0}
     tested = {
         "before": {"split": "pool2", "ssim_mean": 0.887, **quality},
         "after": {"split": "fc1", "ssim_mean": 0.851, **quality},
@@ -391,7 +391,7 @@ def test_a_choice_leads_to_its_strongest_attack(tmp_path):
             "method": "hybrid",
             "psnr_mean": psnr,
             "ssim_mean": ssim,
-            "reid_top1": 0.5,
+            "reid": 0.5,
             "diverged": 0,
             "path": f"whitebox/{name}/record.json",
         }

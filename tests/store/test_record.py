@@ -5,6 +5,7 @@ import json
 import fake_runs
 import pytest
 
+from jaxinv.measures import verdicts
 from jaxinv.store import record, records
 from jaxinv.store.fields import UNKNOWN, RecordedDefense
 from jaxinv.store.record import SCHEMA, VersionError, typed
@@ -68,9 +69,8 @@ def test_records_without_a_schema_are_read(tmp_path, capsys):
     for experiment, (key, kind, cls) in OLD.items():
         fields = old(experiment)
         if experiment == "partition":
-            fields = fake_runs.partition(tmp_path, [fake_runs.choice("conv1")], folder="new")
-            fields = {k: v for k, v in fields.items() if k not in ("kind", "cuts")}
-        elif key is None:
+            continue
+        if key is None:
             del fields["split"]
         found = typed(fields)
         assert (type(found), found.kind, found.schema) == (cls, kind, 0)
@@ -83,6 +83,21 @@ def test_records_without_a_schema_are_read(tmp_path, capsys):
     before = old()
     del before["reid_top1"], before["reid_ci"]
     assert typed(before).reid_ci == UNKNOWN and not typed(before).is_measured
+
+
+@pytest.mark.parametrize("schema", [None, 1])
+def test_records_from_before_linkage_by_the_release_say_nothing_of_it(tmp_path, schema):
+    """Their interval was of the share that reconstructions tell, which is no verdict."""
+    before = {**old(), "reid_top1": 0.0, "reid_ci": [0.0, 0.05]}
+    before |= {} if schema is None else {"schema": schema, "kind": "attack"}
+    found = typed({key: before[key] for key in before if key not in ("reid", "reid_top1_ci")})
+    assert (found.reid_top1, found.reid_top1_ci) == (0.0, (0.0, 0.05))
+    assert (found.reid, found.reid_ci) == (None, UNKNOWN)
+    assert verdicts.safe([found]) == "undecided"
+    chosen = fake_runs.partition(tmp_path, [fake_runs.choice("conv1")], folder="new")
+    without = {key: value for key, value in chosen.items() if key != "schema"}
+    with pytest.raises(VersionError, match="did not compare releases"):
+        typed({**without, **({} if schema is None else {"schema": schema})})
 
 
 def written(tmp_path, fields):
@@ -155,7 +170,10 @@ def test_the_limits_themselves_are_measured():
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({**fake_runs.attack_fields(), "schema": SCHEMA + 1}, "by a newer version (schema 2)"),
+        (
+            {**fake_runs.attack_fields(), "schema": SCHEMA + 1},
+            f"by a newer version (schema {SCHEMA + 1})",
+        ),
         ({**fake_runs.attack_fields(), "schema": 0}, "by an older version (schema 0)"),
         ({**old(), "psnr_mean": "high"}, "by an older version (Expected `float | null`, got `str`"),
     ],

@@ -141,7 +141,7 @@ def test_reidentification_is_among_the_test_images_and_over_tries():
     fields = evaluation.reidentification_fields(found, test)
     assert fields["reid_top1"] == 0.5
     assert fields["reid_gallery"] == 30
-    low, high = fields["reid_ci"]
+    low, high = fields["reid_top1_ci"]
     assert 0 < low < 0.5 < high < 1
     several = evaluation.reidentification_fields(np.stack([found, test.images[:10]]), test)
     assert several["reid_top1"] == 0.75

@@ -169,8 +169,8 @@ def test_a_record_has_every_choice_in_order_and_what_it_costs_and_leaks(study):
         ("edge-only", "none"),
     ]
     whole, first, *_, nothing = rows
-    assert (whole["ssim_mean"], whole["reid_top1"], whole["psnr_mean"]) == (1.0, 1.0, 100.0)
-    assert (nothing["ssim_mean"], nothing["reid_top1"], nothing["psnr_mean"]) == (0.0, 0.0, None)
+    assert (whole["ssim_mean"], whole["reid"], whole["psnr_mean"]) == (1.0, 1.0, 100.0)
+    assert (nothing["ssim_mean"], nothing["reid"], nothing["psnr_mean"]) == (0.0, 0.0, None)
     assert whole["sent_bytes"] == 144 and nothing["sent_bytes"] == 0
     assert first["sent_bytes"] == 4 * 72 and first["ssim_mean"] == LEAKS["conv"]
     assert first["attacker"] == {"threat_model": "whitebox", "method": "adaptive"}
@@ -367,12 +367,12 @@ def test_plain_features_are_no_safer_than_what_can_be_made_of_them(study, monkey
     def stronger_behind_noise(config, scene, attacker, number):
         record = attack(config, scene, attacker, number)
         if record["defense"]["level"] and record["defense"]["site"] == "feature":
-            record |= {"reid_top1": 0.95, "reid_ci": [0.9, 1.0]}
+            record |= {"reid_top1": 0.95, "reid": 0.95, "reid_ci": [0.9, 1.0]}
         return record
 
     monkeypatch.setattr(defended_run, "run_one", stronger_behind_noise)
     rows = study(defense=("none", "gaussian:1", "dropout@input:.5"))["choices"]
-    found = {(row["split"], row["defense"]["kind"]): row["reid_top1"] for row in rows}
+    found = {(row["split"], row["defense"]["kind"]): row["reid"] for row in rows}
     for cut in NETWORK.cuts:
         assert found[cut, "none"] == found[cut, "gaussian"] == 0.95
         assert found[cut, "dropout"] < 0.95

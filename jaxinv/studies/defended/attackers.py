@@ -9,7 +9,7 @@ import numpy as np
 from jaxinv.attacks import registry
 from jaxinv.attacks.attack import CloudKnown, EdgeKnown, Known, LearnedAttack, Reconstruction
 from jaxinv.defenses import Joined, Rows
-from jaxinv.studies import attacked, runs
+from jaxinv.studies import attacked, linked, runs
 from jaxinv.studies.defended.choices import DefenseConfig
 from jaxinv.studies.defended.deployment import Deployment
 
@@ -48,6 +48,7 @@ class Attacker:
             correction=config.correction,
         )
         self._found: dict[int, Reconstruction] = {}
+        self._linked: dict[int, dict[str, Any]] = {}
         self._recorded: set[int] = set()
 
     @property
@@ -74,6 +75,11 @@ class Attacker:
             self._found |= self._attacked()
         return self._found[number]
 
+    def linked(self, number: int) -> dict[str, Any]:
+        """Returns the fields of a record about linkage by the release of a level; see `found`."""
+        self.found(number)
+        return self._linked[number]
+
     def recorded(self, number: int) -> None:
         """Frees the images of a level: they are not asked for again."""
         self._recorded.add(number)
@@ -89,7 +95,12 @@ class Attacker:
         found: dict[int, Reconstruction] = {}
         for group in groups:
             observed = [self._observed(number) for number in group]
-            parts = self._learned(group).invert_each(observed)
+            known = self._known(group)
+            learned = self._learned(known)
+            parts = learned.invert_each(observed)
+            for member, number in enumerate(group):
+                if number not in self._recorded:
+                    self._linked[number] = self._link(known, learned, number, member)
             found |= {
                 number: self._by_draw(part) for number, part in zip(group, parts, strict=True)
             }
@@ -99,9 +110,22 @@ class Attacker:
         images = self._scene.images(self._config)
         return Joined(self.deployment.releases(number, images, self._config.releases))
 
-    def _learned(self, group: Sequence[int]) -> LearnedAttack:
+    def _learned(self, known: Known) -> LearnedAttack:
         shelf = attacked.shelf(self._config, self.deployment.cut)
-        return self.attack.learn(self._known(group), self.deployment.key_learn, shelf)
+        return self.attack.learn(known, self.deployment.key_learn, shelf)
+
+    def _link(
+        self, known: Known, learned: LearnedAttack, number: int, member: int
+    ) -> dict[str, Any]:
+        """Fields about linkage, by the first draw; made once for attackers who know the same."""
+        gallery = linked.candidates(self._scene.dataset)
+        release = self.deployment.releases(number, gallery, self._config.releases)[0]
+        made, key = self.deployment.links, (self.threat, number)
+        if self.threat == "queryfree" or key not in made:
+            made[key] = linked.fields(
+                known, learned, release, gallery, seed=self._config.seed, member=member
+            )
+        return made[key]
 
     def _known(self, group: Sequence[int]) -> Known:
         """The attacker's knowledge of levels that stand at one edge."""

@@ -33,6 +33,7 @@ def run_one(
             level_units=deployment.units,
             retrain=deployment.retrain,
             **deployment.accuracy(number),
+            **attacker.linked(number),
             **judged(config, scene, found.images),
         )
         return outcome if deployment.draws > 1 else outcome._replace(images=found.images[0])

@@ -25,7 +25,7 @@ def _row(record: Any) -> str:
     return (
         f"{record['split']:<9}{defense['kind']:<18}{defense['site']:<9}"
         f"{level_text(defense['level']):<9}{attacker:<20}{record['accuracy']:<10.4f}{quality}"
-        f"{record['reid_top1']:<8.3f}{record['judge_accuracy']:<8.3f}"
+        f"{record['reid']:<8.3f}{record['judge_accuracy']:<8.3f}"
         f"{record['fit_s']:>7.1f}{record['attack_s']:>9.1f}"
     )
 

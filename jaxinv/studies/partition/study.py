@@ -239,7 +239,7 @@ def _whole(
         "psnr_of_mean": quality.PSNR_CAP if leaked else None,
         "ssim_mean": leaked,
         "ssim_ci": [leaked, leaked],
-        "reid_top1": leaked,
+        "reid": leaked,
         "reid_ci": [leaked, leaked],
         "attacker": None,
         "diverged": False,
@@ -250,7 +250,7 @@ def _whole(
 
 
 def _attacked(config: PartitionConfig, record: AttackRecord) -> dict[str, Any]:
-    keys = ("psnr_mean", "ssim_mean", "reid_top1", "diverged", "num_images", "psnr_of_mean")
+    keys = ("psnr_mean", "ssim_mean", "reid", "diverged", "num_images", "psnr_of_mean")
     return {
         **decision.attacker(record),
         **{key: getattr(record, key) for key in keys},
@@ -275,7 +275,7 @@ def _advice(scene: runs.Scene, rows: Sequence[dict[str, Any]]) -> dict[str, Any]
     before = cuts[cuts.index(first) - 1]
     if before not in plain:
         return None
-    keys = ("split", "ssim_mean", "ssim_ci", "reid_top1", "reid_ci", "psnr_mean")
+    keys = ("split", "ssim_mean", "ssim_ci", "reid", "reid_ci", "psnr_mean")
     return {
         "before": {key: plain[before][key] for key in keys},
         "after": {key: plain[first][key] for key in keys},

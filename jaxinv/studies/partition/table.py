@@ -160,4 +160,4 @@ def _ssim(row: Mapping[str, Any]) -> str:
 
 
 def _reid(row: Mapping[str, Any]) -> str:
-    return intervals.told(row["reid_top1"], row["reid_ci"], ".1%")
+    return intervals.told(row["reid"], row["reid_ci"], ".1%")
