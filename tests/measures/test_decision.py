@@ -48,12 +48,12 @@ def attack(method="adaptive", experiment="defenses", **changes):
 
 
 def test_each_measure_is_that_of_whoever_does_best_in_it():
-    by_ssim = attack(ssim_mean=0.9, ssim_ci=[0.8, 1.0], psnr_mean=10.0)
+    by_ssim = attack(ssim_mean=0.7, ssim_ci=[0.6, 0.8], psnr_mean=10.0, num_images=20)
     by_psnr = attack("paper", psnr_mean=30.0, psnr_ci=[29.0, 31.0])
     by_reid = attack(threat_model="blackbox", reid_top1=0.8, reid_ci=[0.7, 0.9])
     found = decision.worst([by_psnr, by_ssim, by_reid])
-    assert (found["psnr_mean"], found["ssim_mean"], found["reid"]) == (30.0, 0.9, 0.8)
-    for name, low, high in (("psnr", 28.7, 31.3), ("ssim", 0.77, 1.0), ("reid", 0.72, 0.87)):
+    assert (found["psnr_mean"], found["ssim_mean"], found["reid"]) == (30.0, 0.7, 0.8)
+    for name, low, high in (("psnr", 28.7, 31.3), ("ssim", 0.574, 0.826), ("reid", 0.72, 0.87)):
         assert found[f"{name}_ci"] == pytest.approx(
             [low, high], abs=0.1 if name == "psnr" else 0.01
         )
@@ -71,7 +71,7 @@ def test_an_attack_that_diverged_altogether_is_not_the_strongest():
 def test_the_whole_interval_is_that_of_all_attackers():
     """Who is second by the mean may reach further: a limit is on everybody."""
     best = attack(ssim_mean=0.5, ssim_ci=[0.49, 0.51])
-    wide = attack("paper", ssim_mean=0.49, ssim_ci=[0.3, 0.7])
+    wide = attack("paper", ssim_mean=0.49, ssim_ci=[0.3, 0.7], num_images=20)
     found = decision.worst([best, wide])
     assert found["ssim_mean"] == 0.5
     assert found["ssim_ci"][0] > 0.48 and found["ssim_ci"][1] > 0.7

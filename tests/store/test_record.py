@@ -93,7 +93,7 @@ def test_records_from_before_linkage_by_the_release_say_nothing_of_it(tmp_path, 
     found = typed({key: before[key] for key in before if key not in ("reid", "reid_top1_ci")})
     assert (found.reid_top1, found.reid_top1_ci) == (0.0, (0.0, 0.05))
     assert (found.reid, found.reid_ci) == (None, UNKNOWN)
-    assert verdicts.safe([found]) == "undecided"
+    assert verdicts.kept([found], verdicts.REID, 0.1) == "undecided"
     chosen = fake_runs.partition(tmp_path, [fake_runs.choice("conv1")], folder="new")
     without = {key: value for key, value in chosen.items() if key != "schema"}
     with pytest.raises(VersionError, match="did not compare releases"):
@@ -127,13 +127,17 @@ NEVER = {
     "fit_s": (-1.0, "12 s"),
     "attack_s": (-0.1,),
     **dict.fromkeys(
-        ("accuracy", "accuracy_undefended", "reid_top1", "judge_accuracy"),
+        ("accuracy", "accuracy_undefended", "reid", "reid_top1", "reid_likelihood"),
+        (99.1, -0.1, "0.99", True, [0.9], {}),
+    ),
+    **dict.fromkeys(
+        ("judge_accuracy",),
         (99.1, -0.1, "0.99", True, [0.9], {}),
     ),
 }
 NEVER_OF_TARGETS = {"test_accuracy": (99.1, "0.99", -1, True), "num_test_images": (-1, None)}
 NEVER_OF_CHOICES = {
-    **{"accuracy": (99.1,), "reid_top1": (-0.5,), "ssim_mean": (2.0,), "psnr_mean": (1e6,)},
+    **{"accuracy": (99.1,), "reid": (-0.5,), "ssim_mean": (2.0,), "psnr_mean": (1e6,)},
     **{"latency_s": (-1.0,), "sent_bytes": ("many",), "accuracy_ci": ([98.0, 99.0],)},
 }
 

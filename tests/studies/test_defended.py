@@ -114,7 +114,10 @@ MISTAKES = {
     "a level in words": ({"level": ("much",)}, "level=much: expected a number"),
     "level too high": ({"level": ("0", "1")}, "level=1.0: dropout takes a number ... below 1"),
     "level below 0": ({"level": ("-.1",)}, "level=-0.1: dropout"),
-    "level not finite": ({"defense": ("gaussian",), "level": ("nan",)}, "level=nan: gaussian"),
+    "level not finite": (
+        {"defense": ("gaussian",), "level": ("nan",)},
+        "level=nan: expected a number",
+    ),
     "part of a bit": ({"defense": ("quantize",), "level": ("1.5",)}, "quantize takes a whole"),
     "levels without a plus": (
         {"defense": ("dropout+gaussian",), "level": (".2",)},
