@@ -4,6 +4,8 @@ Programs of one function at several batch sizes are compared, and where an opera
 examples of a batch, a batch is compared with its parts.
 """
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,34 +35,6 @@ _REDUCTIONS = words(
 )
 
 
-def normalization(
-    shape: Sequence[int], mean: Any, std: Any
-) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Returns mean and std for each channel, checked.
-
-    Raises:
-      UserError: only one is given, they are not one number or one for each channel, not finite, or
-        a std is not positive.
-    """
-    if (mean is None) != (std is None):
-        raise UserError("Expected both of mean and std, or neither.")
-    if mean is None:
-        return None, None
-    channels = shape[-1] if shape else 1
-    found = []
-    for name, value in (("mean", mean), ("std", std)):
-        numbers = np.atleast_1d(np.asarray(value, float))
-        if numbers.ndim != 1 or len(numbers) not in (1, channels):
-            raise UserError(
-                f"{name}={value}: expected one number, or one for each of {channels} channels."
-            )
-        if not np.isfinite(numbers).all() or (name == "std" and not (numbers > 0).all()):
-            kind = "positive" if name == "std" else "finite"
-            raise UserError(f"{name}={value}: expected {kind} numbers.")
-        found.append(tuple(numbers.tolist()))
-    return found[0], found[1]
-
-
 def check(source: Source) -> None:
     """Checks that a function can be cut, and attacked example by example.
 
@@ -69,6 +43,7 @@ def check(source: Source) -> None:
         axis, depends on the size of the batch, or mixes its examples.
     """
     one, two, three = (source.at(size) for size in SIZES)
+    _check_outputs(three)
     _check_constants(three)
     check_alike(three, two)
     for size, program in zip(SIZES, (one, two, three), strict=True):
@@ -85,6 +60,18 @@ def check(source: Source) -> None:
         for equation in three.equations
     ):
         _compare_with_parts(source)
+
+
+def _check_outputs(program: Program) -> None:
+    """Refuses results that are none, no floats, or the same for every input."""
+    if not program.outputs:
+        raise UserError("The network returns no array: expected one or more, [N, ...].")
+    for value in program.outputs:
+        if value not in program.dependent:
+            raise UserError("The network has an output that does not depend on its input.")
+        dtype = program.dtypes[value]
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise UserError(f"The network returns {dtype}: expected floats, such as logits.")
 
 
 def _output_shapes(program: Program) -> list[tuple[int, ...]]:
@@ -211,20 +198,47 @@ def _compare_with_parts(source: Source) -> None:
         places = program.needed(known, wanted)
         return evaluation.run(program, places, known, wanted)
 
-    params = jax.jit(source.init)(jax.random.key(0))
-    together = values(params, x)
     names = [*(cut.name for cut in cuts), "the output"]
-    for number in range(size):  # the first one alone may be free of the others, as in a sum so far
-        alone = values(params, jnp.stack([x[number]] * 2))
+    params = jax.jit(source.init)(jax.random.key(0))
+    for own in (params, _random(params)):  # fresh ones may hide a part behind a gain of zero
+        _compare_rows(functools.partial(values, own), x, names)
+
+
+def _compare_rows(
+    values: Callable[[jax.Array], list[jax.Array]], x: jax.Array, names: Sequence[str]
+) -> None:
+    """Refuses values of a batch that differ from those of each example beside a copy of itself."""
+    together = values(x)
+    for number in range(
+        len(x)
+    ):  # the first one alone may be free of the others, as in a sum so far
+        alone = values(jnp.stack([x[number]] * 2))
         for name, all_rows, own_rows in zip(names, together, alone, strict=False):
             row, own = (np.asarray(each, float) for each in (all_rows[number], own_rows[0]))
-            apart = np.abs(row - own).max(initial=0)
-            if not apart <= _TOLERANCE * (1e-6 + np.abs(row).max(initial=0)):
+            if not np.allclose(row, own, 0, _TOLERANCE * (1e-6 + _size(row)), equal_nan=True):
                 raise UserError(
                     f"At {name} an example depends on the others of its batch, or on its place "
                     "there: a network must treat examples independently (normalise by stored "
                     "statistics, or over other axes)."
                 )
+
+
+def _size(x: np.ndarray) -> float:
+    return np.abs(x[np.isfinite(x)]).max(initial=0)
+
+
+def _random(params: Any) -> Any:
+    """Returns parameters of the same shapes, none of them small; positive ones stay so."""
+    rng = np.random.default_rng(0)
+
+    def drawn(leaf: Any) -> Any:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+        sizes = rng.uniform(0.5, 1.5, leaf.shape) / math.prod(leaf.shape[:-1]) ** 0.5
+        signs = rng.choice([-1, 1], leaf.shape) if (np.asarray(leaf) < 0).any() else 1
+        return jnp.asarray(sizes * signs, leaf.dtype)
+
+    return jax.tree.map(drawn, params)
 
 
 def _at(params: Any, path: Any) -> Any:

@@ -5,10 +5,10 @@ A place is the number of an equation; the cut there is before it. Names come fro
 """
 
 import bisect
-import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from jaxinv.networks import arguments
 from jaxinv.networks.program import Equation, Path, Program, Value
 from jaxinv.networks.rectifiers import last_rectifier
 
@@ -44,13 +44,13 @@ def find(program: Program, other: Program) -> tuple[Cut, ...]:
     last = len(program.equations)
     if not names:
         names = {last: "output", **dict(_of_modules(program))}
-    taken: collections.Counter[str] = collections.Counter()
-    found, before, since, seen = [], "input", 0, program.alive(0)
+    names = _differing(names)
+    start = arguments.free_name("input", {name.lower() for name in names.values()})
+    found, before, since, seen = [], start, 0, program.alive(0)
     for place in range(1, last + 1):
         alive, own = program.alive(place), names.get(place)
         if own is not None:
-            taken[own.lower()] += 1
-            before, since = own + f"_{taken[own.lower()]}" * (taken[own.lower()] > 1), 0
+            before, since = own, 0
         elif alive == seen:
             continue
         else:
@@ -60,6 +60,20 @@ def find(program: Program, other: Program) -> tuple[Cut, ...]:
             name = before if own is not None else f"{before}+{since}"
             found.append(Cut(name, place, alive, own is not None and len(alive) == 1))
     return tuple(found)
+
+
+def _differing(names: Mapping[int, str]) -> dict[int, str]:
+    """Returns allowed names, numbered where they repeat; the first of each keeps its own."""
+    safe = {place: arguments.safe_name(name) for place, name in sorted(names.items())}
+    taken = {name.lower() for name in safe.values()}
+    seen, found = set[str](), dict[int, str]()
+    for place, name in safe.items():
+        if name.lower() in seen:
+            name = arguments.free_name(name, taken)
+        found[place] = name
+        seen.add(name.lower())
+        taken.add(name.lower())
+    return found
 
 
 def _marked(program: Program) -> Iterator[tuple[int, str]]:

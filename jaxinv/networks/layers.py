@@ -1,8 +1,8 @@
 """Networks as ordered, named layers: the short way to write one. JAX."""
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import flax.linen as nn
@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxinv.errors import UserError
-from jaxinv.networks import modules
+from jaxinv.errors import UsageError, UserError
+from jaxinv.networks import arguments, modules
 from jaxinv.networks.network import Network, Params
-from jaxinv.networks.source import Source
+from jaxinv.networks.source import Source, in_one_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ def as_layer(spec: LayerLike) -> Layer:
     and begin with these.
 
     Raises:
-      TypeError: it is none of these.
+      UsageError: it is none of these.
     """
     if isinstance(spec, Layer):
         return spec
@@ -68,8 +68,13 @@ def as_layer(spec: LayerLike) -> Layer:
         function, params = modules.pure(spec)
         return Layer(lambda key, x: params, modules.in_type_of_parameters(function))
     if callable(spec):
-        return Layer(lambda key, x: {}, lambda params, x: spec(x))
-    raise TypeError(f"Expected a Layer, a module or a function, got {spec!r}.")
+        return Layer(lambda key, x: {}, functools.partial(_call, spec))
+    raise UsageError(f"layer={spec!r}: expected a Layer, a module or a function, such as nn.relu.")
+
+
+def _call(function: Callable[[Array], Array], params: Params, x: Array) -> Array:
+    with modules.in_evaluation(function):
+        return function(x)
 
 
 def _linen_layer(module: nn.Module) -> Layer:
@@ -98,26 +103,33 @@ def sequence(
     """Builds a network of named layers, which can be cut behind each.
 
     Args:
-      layers: `(name, layer)` in order; see `as_layer` for what a layer may be.
+      layers: `(name, layer)` in order; see `as_layer` for what a layer may be. Names are of ASCII
+        letters, digits, `_`, `.` and `-`, and differ whatever their case.
       input_shape: of one example, `(H, W, C)`.
       mean, std: normalisation of the first step, for each channel or one for all, in unit space.
 
     Raises:
-      UserError: two layers have one name; mean and std do not fit; or a layer mixes the examples of
-        a batch, loses the batch axis, keeps state or is not pure.
+      UserError: a name is not allowed or repeats; mean and std do not fit; or a layer mixes the
+        examples of a batch, loses the batch axis, keeps state or is not pure.
     """
-    names = [name for name, _ in layers]
-    if len({name.lower() for name in names}) < len(names):
-        raise UserError(f"Layer names must differ (whatever their case), got {', '.join(names)}.")
-    made = {name: as_layer(layer) for name, layer in layers}
-    chain = _Chain(made, tuple(input_shape))
-    source = Source(chain.apply, chain.init, tuple(input_shape))
+    shape, named = arguments.check_shape(input_shape), arguments.check_layers(layers)
+    arguments.check_normalization(shape, mean, std)
+    _check_shared(named)
+    chain = _Chain({name: as_layer(layer) for name, layer in named}, shape)
+    source = Source(chain.apply, chain.init, shape)
     return Network.whole(source, mean=mean, std=std)
 
 
 def append(network: Network, name: str, layer: LayerLike) -> Network:
-    """Returns a network with one more layer at the end, whose parameters have that name."""
+    """Returns a network with one more layer at the end, whose parameters have that name.
+
+    Raises:
+      UserError: the name is not allowed or is that of a cut; or as for `sequence`.
+    """
     last = as_layer(layer)
+    arguments.check_name(name)
+    if name.lower() in map(str.lower, network.all_cuts):
+        raise UsageError(f"name={name}: expected another than {', '.join(network.cuts)}.")
 
     def apply(params: Params, x: Array) -> Array:
         y = network.without_normalization.apply(params, x)
@@ -143,7 +155,7 @@ class _Chain:
         params: dict[str, Params] = {}
         x = jax.ShapeDtypeStruct((1, *self._input_shape), jnp.float32)
         for number, (name, layer) in enumerate(self._layers.items()):
-            with _of_layer(name):
+            with in_one_line(f"Layer {name}"):
                 own = layer.init(jax.random.fold_in(key, number), jnp.zeros(x.shape, x.dtype))
                 x = jax.eval_shape(layer.apply, own, x)
             if own:
@@ -152,17 +164,21 @@ class _Chain:
 
     def apply(self, params: Params, x: Array) -> Array:
         for name, layer in self._layers.items():
-            with _of_layer(name):
+            with in_one_line(f"Layer {name}"):
                 x = layer.apply(params.get(name, {}), x)
             x = cast(Array, checkpoint_name(x, name))
         return x
 
 
-@contextlib.contextmanager
-def _of_layer(name: str) -> Iterator[None]:
-    """Turns an error about shapes and types into a line that names the layer."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        first = str(error).partition("\n")[0]
-        raise UserError(f"Layer {name}: {first}") from error
+def _check_shared(layers: Sequence[tuple[str, LayerLike]]) -> None:
+    """Refuses one module with its arrays at two layers: they would be trained apart."""
+    owner: dict[int, str] = {}
+    for name, layer in layers:
+        if not modules.holds_arrays(layer) or not modules.pure(layer)[1]:
+            continue
+        first = owner.setdefault(id(layer), name)
+        if first != name:
+            raise UserError(
+                f"Layers {first} and {name} are one {type(layer).__name__} with its parameters: "
+                "put both into one layer to share them, or make two."
+            )

@@ -4,8 +4,11 @@ NNX and Equinox modules hold their arrays. Here these become parameters, nested 
 the modules' own names, and the module a pure function of them.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+import reprlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import flax.errors
@@ -16,7 +19,8 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from jaxinv.errors import UserError
+from jaxinv.errors import UsageError, UserError
+from jaxinv.networks import arguments
 from jaxinv.networks.network import Network, Params
 from jaxinv.networks.source import Source
 
@@ -109,9 +113,11 @@ def from_function(
       UserError: the function is not pure, holds arrays that are not among its parameters, or mixes
         the examples of a batch.
     """
+    shape = arguments.check_shape(input_shape)
+    arguments.check_normalization(shape, mean, std)
     named, rebuild = _named(params)
     apply = in_type_of_parameters(lambda params, x: function(rebuild(params), x))
-    source = Source(apply, lambda key: named, tuple(input_shape))
+    source = Source(apply, lambda key: named, shape)
     return Network.whole(source, mean=mean, std=std), named
 
 
@@ -160,6 +166,11 @@ def _pure_nnx(module: nnx.Module) -> tuple[Function, dict[str, Any]]:
         before = jax.tree.leaves(nnx.to_pure_dict(nnx.state(rebuilt)))
         y = rebuilt(x)
         after = jax.tree.leaves(nnx.to_pure_dict(nnx.state(rebuilt)))
+        if len(before) < len(after):
+            raise UserError(
+                f"{type(module).__name__} adds state while it runs (sow): leave that out of its "
+                "__call__, or wrap what it computes in a function (from_function)."
+            )
         if any(old is not new for old, new in zip(before, after, strict=True)):
             raise UserError(f"{type(module).__name__} {_TRAINING}.")
         return y
@@ -167,7 +178,33 @@ def _pure_nnx(module: nnx.Module) -> tuple[Function, dict[str, Any]]:
     return apply, params
 
 
+@contextlib.contextmanager
+def in_evaluation(module: Any) -> Iterator[None]:
+    """Tells how an Equinox module is put into evaluation, where it asks for a random key."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "requires a key" not in str(error):
+            raise
+        raise UserError(
+            f"{type(module).__name__} is random: put it into evaluation first "
+            "(eqx.nn.inference_mode(module))."
+        ) from error
+
+
+def _check_takes_one(module: Any) -> None:
+    """Refuses modules that need more than an example, such as Equinox's state."""
+    try:
+        inspect.signature(module).bind(None)
+    except TypeError as error:
+        raise UserError(
+            f"{type(module).__name__} takes more than an example ({error}): call it in a function "
+            "of parameters and a batch (from_function)."
+        ) from error
+
+
 def _pure_tree(module: Any) -> tuple[Function, dict[str, Any]]:
+    _check_takes_one(module)
     leaves, tree = jax.tree.flatten(module)
     learned = [number for number, leaf in enumerate(leaves) if _is_float(leaf)]
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(module)[0]]
@@ -179,8 +216,8 @@ def _pure_tree(module: Any) -> tuple[Function, dict[str, Any]]:
         own = list(leaves)
         for number in learned:
             own[number] = _get(params, _words(paths[number]))
-        function = jax.tree.unflatten(tree, own)
-        return jax.vmap(function)(x)
+        with in_evaluation(module):
+            return jax.vmap(jax.tree.unflatten(tree, own))(x)
 
     return apply, params
 
@@ -190,9 +227,21 @@ def _named(params: Any) -> tuple[dict[str, Any], Callable[[Params], Any]]:
     found, tree = jax.tree_util.tree_flatten_with_path(params)
     named: dict[str, Any] = {}
     for path, leaf in found:
-        _put(named, _words(path), jnp.asarray(leaf))
+        _put(named, _words(path), _array(path, leaf))
     paths = [_words(path) for path, _ in found]
     return named, lambda own: jax.tree.unflatten(tree, [_get(own, path) for path in paths])
+
+
+def _array(path: Any, leaf: Any) -> Array:
+    try:
+        if not isinstance(leaf, str | bytes):
+            return jnp.asarray(leaf)
+    except (TypeError, ValueError):
+        pass
+    where = "/".join(_words(path))
+    raise UsageError(
+        f"params={reprlib.repr(leaf)}: expected arrays of numbers{where and f', at {where}'}."
+    )
 
 
 def _words(path: Any) -> tuple[str, ...]:

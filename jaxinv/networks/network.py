@@ -20,7 +20,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxinv.errors import UsageError, UserError
 from jaxinv.machine.numbers import widened
-from jaxinv.networks import checks, evaluation, kinds, rectifiers
+from jaxinv.networks import arguments, checks, evaluation, kinds, rectifiers
 from jaxinv.networks.cuts import Cut
 from jaxinv.networks.program import Path, Value, fingerprint
 from jaxinv.networks.source import Source
@@ -73,7 +73,7 @@ class Network:
           UserError: it mixes the examples of a batch, loses the batch axis, or is not pure; or mean
             and std do not fit.
         """
-        constants = checks.normalization(source.input_shape, mean, std)
+        constants = arguments.check_normalization(source.input_shape, mean, std)
         checks.check(source)
         program = source.program
         return cls(

@@ -122,8 +122,7 @@ class Program:
     def alive(self, place: int) -> tuple[Value, ...]:
         """Returns the values that cross before a place: made of the batch, still needed."""
         if place == len(self.equations):
-            results = (value for value in self.outputs if isinstance(value, int))
-            return tuple(dict.fromkeys(results))
+            return tuple(value for value in self.outputs if isinstance(value, int))
         return tuple(
             value
             for value, made in self._dependent_by_maker
@@ -186,12 +185,16 @@ def trace(
       x: shape and type of the batch.
 
     Raises:
-      UserError: the function has side effects.
+      UserError: the function has side effects, or returns what is no array.
     """
     leaves, tree = jax.tree_util.tree_flatten_with_path(params)
 
     def flat(arrays: list[Any], x: jax.Array) -> Any:
-        return function(jax.tree.unflatten(tree, arrays), x)
+        found = function(jax.tree.unflatten(tree, arrays), x)
+        for leaf in jax.tree.leaves(found):
+            if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float | complex):
+                raise UserError(f"The network returns a {type(leaf).__name__}: expected arrays.")
+        return found
 
     closed = jax.make_jaxpr(flat)([leaf for _, leaf in leaves], x)
     if closed.effects:

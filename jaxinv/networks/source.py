@@ -1,7 +1,8 @@
 """The function behind a network, traced once for each size of batch. JAX."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -65,7 +66,9 @@ class Source:
         if known not in self._programs:
             x = jax.ShapeDtypeStruct((batch, *self.input_shape), jnp.float32)
             with self.mode():
-                program = trace(self._function, self._params, x)
+                params = self._params
+                with in_one_line("The network"):
+                    program = trace(self._function, params, x)
             if batch not in SIZES:
                 check_alike(self.program, program)
             self._programs[known] = program
@@ -91,6 +94,21 @@ class Source:
     def takes_one(self) -> bool:
         """Returns whether the program of one example has the equations of that of several."""
         return alike(self.at(1), self.program)
+
+
+@contextlib.contextmanager
+def in_one_line(whose: str) -> Iterator[None]:
+    """Turns whatever a foreign function raises into one line that says whose fault it is."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        first = lines[0] if lines else "no message"
+        plain = isinstance(error, TypeError | ValueError | RuntimeError)
+        kind = "" if plain else f"{type(error).__name__}: "
+        raise UserError(f"{whose}: {kind}{first}") from error
 
 
 def alike(a: Program, b: Program) -> bool:

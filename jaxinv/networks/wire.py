@@ -62,10 +62,20 @@ class Wire:
     def unravel(self, features: Array) -> list[Array]:
         """Takes apart what crossed, `[N, *shape]`, into its arrays."""
         if len(self.shapes) == 1:
-            return [features.astype(self.dtypes[0])]
+            return [_of_type(features, self.dtypes[0])]
         ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1].tolist()
         parts = jnp.split(features, ends, axis=1)
         return [
-            part.reshape(len(part), *shape).astype(dtype)
+            _of_type(part.reshape(len(part), *shape), dtype)
             for part, shape, dtype in zip(parts, self.shapes, self.dtypes, strict=True)
         ]
+
+
+def _of_type(x: Array, dtype: Any) -> Array:
+    """Returns numbers as another type; the nearest ones where a defense has changed whole ones."""
+    if dtype == jnp.bool_:
+        return x > 0.5
+    if not jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(x.dtype, jnp.integer):
+        return x.astype(dtype)
+    limits = jnp.iinfo(dtype)
+    return jnp.clip(jnp.round(x), limits.min, limits.max).astype(dtype)

@@ -10,7 +10,7 @@ import pytest
 
 from jaxinv import networks
 from jaxinv.errors import UsageError, UserError
-from jaxinv.networks import Layer, as_layer, cifar_cnn, for_images, lenet5, max_pool
+from jaxinv.networks import Layer, cifar_cnn, for_images, lenet5, max_pool
 
 LENET5 = {
     "conv1": (24, 24, 8),
@@ -252,22 +252,6 @@ def test_a_network_of_pure_functions():
     np.testing.assert_allclose(result, [[4.0, 16.0, 36.0]])
     assert network.split("scale")[0].is_affine
     assert not network.is_affine
-
-
-def test_what_is_no_layer():
-    with pytest.raises(TypeError, match="'relu'"):
-        as_layer("relu")
-
-
-@pytest.mark.parametrize("names", [("a", "a"), ("a", "A")])
-def test_duplicate_names_are_refused(names):
-    with pytest.raises(UserError, match="must differ.*" + ", ".join(names)):
-        networks.sequence([(name, nn.relu) for name in names], (4,))
-
-
-def test_mean_without_std_is_refused():
-    with pytest.raises(UserError, match="both of mean and std"):
-        networks.sequence([("a", nn.relu)], (4,), mean=(0.5,))
 
 
 @pytest.mark.parametrize(("height", "width", "window"), [(4, 6, 2), (5, 7, 2), (7, 9, 3)])
