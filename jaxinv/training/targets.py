@@ -208,7 +208,7 @@ def find(
             announce(f"Target {path} is of another version of the code, and is used as it is.")
         return load(path, dataset)
     announce(
-        f"No trained target of seed {recipe.seed} for {dataset.name} yet: training one on "
+        f"No trained target for {dataset.name} yet (of seed {recipe.seed}): training one on "
         f"{dataset.source}."
     )
     return load(train_run(dataset, recipe, workdir).with_name(WEIGHTS), dataset)

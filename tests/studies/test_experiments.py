@@ -62,7 +62,7 @@ def test_a_run_leaves_a_record_images_and_a_grid(first):
 
 def test_a_run_says_that_it_trains_and_what_it_found(first):
     stdout, record = first.done.stdout, json.loads(first.path.read_text())
-    assert "No trained target for mnist_5k yet" in stdout
+    assert "No trained target for mnist_5k yet (of seed 0)" in stdout
     assert f"{record['psnr_mean']:.2f}" in stdout
     assert first.done.stderr == ""
 

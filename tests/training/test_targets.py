@@ -209,7 +209,7 @@ def test_only_a_target_of_the_wanted_recipe_seed_and_data_is_taken(tmp_path, one
     shutil.rmtree(wanted.parent)
     with pytest.raises(UserError, match="would train"):
         targets.find(dataset(), tmp_path, announce=lines.append)
-    assert "No trained target of seed 0 for tiny yet" in lines[0]
+    assert "No trained target for tiny yet (of seed 0)" in lines[0]
 
 
 def test_a_target_of_other_code_is_taken_last_and_said(tmp_path, one_epoch):
