@@ -72,6 +72,8 @@ def _check_outputs(program: Program) -> None:
         dtype = program.dtypes[value]
         if not jnp.issubdtype(dtype, jnp.floating):
             raise UserError(f"The network returns {dtype}: expected floats, such as logits.")
+        if 0 in program.shapes[value]:
+            raise UserError("The network returns an empty array: expected some values an example.")
 
 
 def _output_shapes(program: Program) -> list[tuple[int, ...]]:

@@ -8,6 +8,8 @@ import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
+
 from jaxinv.networks import arguments
 from jaxinv.networks.program import Equation, Path, Program, Value
 from jaxinv.networks.rectifiers import last_rectifier
@@ -34,8 +36,8 @@ class Cut(NamedTuple):
 def find(program: Program, other: Program) -> tuple[Cut, ...]:
     """Returns every place where a program can be cut, in order.
 
-    All that crosses has the batch as its first axis. Places without a name of their own are named
-    after the one before: `conv1+2` is two operations behind `conv1`.
+    All that crosses are real numbers that have the batch as their first axis. Places without a name
+    of their own are named after the one before: `conv1+2` is two operations behind `conv1`.
 
     Args:
       program, other: of one function at two batch sizes.
@@ -56,10 +58,19 @@ def find(program: Program, other: Program) -> tuple[Cut, ...]:
         else:
             since += 1
         seen = alive
-        if alive and all(each.leads(value) for value in alive for each in (program, other)):
+        if alive and all(_crosses(each, value) for value in alive for each in (program, other)):
             name = before if own is not None else f"{before}+{since}"
             found.append(Cut(name, place, alive, own is not None and len(alive) == 1))
     return tuple(found)
+
+
+def _crosses(program: Program, value: Value) -> bool:
+    """Returns whether a value may be sent: some real numbers for each example."""
+    dtype = program.dtypes[value]
+    real = dtype == jnp.bool_ or any(
+        jnp.issubdtype(dtype, each) for each in (jnp.integer, jnp.floating)
+    )
+    return real and program.leads(value) and 0 not in program.shapes[value]
 
 
 def _differing(names: Mapping[int, str]) -> dict[int, str]:

@@ -44,7 +44,12 @@ def max_pool(x: Array, window: int = 2) -> Array:
 
     Returns:
       `[N, H // window, W // window, C]`.
+
+    Raises:
+      ValueError: `x` has other axes.
     """
+    if x.ndim != 4:
+        raise ValueError(f"expected images [N, H, W, C], got {x.shape}")
     n, h, w, c = x.shape
     rows, columns = h // window, w // window
     x = x[:, : rows * window, : columns * window]

@@ -31,6 +31,8 @@ _TRAINING = (
     "deterministic=True; NNX: module.eval())"
 )
 
+_CALLED = "call it in a function of parameters and a batch (from_function)"
+
 
 def from_linen(
     module: nn.Module,
@@ -51,6 +53,12 @@ def from_linen(
     Raises:
       UserError: the module changes its state, or mixes the examples of a batch.
     """
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"module={reprlib.repr(module)}: expected a Linen module.")
+    if not isinstance(variables, Mapping):
+        raise UsageError(
+            f"variables={reprlib.repr(variables)}: expected collections, as module.init returns."
+        )
     apply = functools.partial(apply_linen, module)
     return from_function(apply, variables, input_shape, mean=mean, std=std)
 
@@ -105,7 +113,8 @@ def from_function(
 
     Args:
       function: `(params, x [N, *input_shape]) -> y [N, ...]`, an array or a tree of several.
-      params: a tree of arrays; what is returned beside the network are nested dictionaries of them.
+      params: a tree of arrays. What is returned beside the network are nested dictionaries of those
+        that may be trained: whole numbers are constants of the network.
       input_shape: of one example.
       mean, std: as for `from_linen`.
 
@@ -113,6 +122,8 @@ def from_function(
       UserError: the function is not pure, holds arrays that are not among its parameters, or mixes
         the examples of a batch.
     """
+    if not callable(function):
+        raise UsageError(f"function={reprlib.repr(function)}: expected one of (params, x).")
     shape = arguments.check_shape(input_shape)
     arguments.check_normalization(shape, mean, std)
     named, rebuild = _named(params)
@@ -180,16 +191,27 @@ def _pure_nnx(module: nnx.Module) -> tuple[Function, dict[str, Any]]:
 
 @contextlib.contextmanager
 def in_evaluation(module: Any) -> Iterator[None]:
-    """Tells how an Equinox module is put into evaluation, where it asks for a random key."""
+    """Tells what to do where an Equinox module asks for a random key, or for its state."""
     try:
         yield
-    except RuntimeError as error:
-        if "requires a key" not in str(error):
-            raise
-        raise UserError(
-            f"{type(module).__name__} is random: put it into evaluation first "
-            "(eqx.nn.inference_mode(module))."
-        ) from error
+    except (RuntimeError, AttributeError) as error:
+        name = type(module).__name__
+        if "requires a key" in str(error):
+            raise UserError(
+                f"{name} is random: put it into evaluation first (eqx.nn.inference_mode(module))."
+            ) from error
+        if _has_state(module):
+            raise UserError(f"{name} takes more than an example (its state): {_CALLED}.") from error
+        raise
+
+
+def _has_state(module: Any) -> bool:
+    """Returns whether a layer of a module is one of Equinox's with state."""
+
+    def is_stateful(node: Any) -> bool:
+        return any(each.__name__ == "StatefulLayer" for each in type(node).__mro__)
+
+    return any(map(is_stateful, jax.tree.leaves(module, is_leaf=is_stateful)))
 
 
 def _check_takes_one(module: Any) -> None:
@@ -198,8 +220,7 @@ def _check_takes_one(module: Any) -> None:
         inspect.signature(module).bind(None)
     except TypeError as error:
         raise UserError(
-            f"{type(module).__name__} takes more than an example ({error}): call it in a function "
-            "of parameters and a batch (from_function)."
+            f"{type(module).__name__} takes more than an example ({error}): {_CALLED}."
         ) from error
 
 
@@ -223,13 +244,22 @@ def _pure_tree(module: Any) -> tuple[Function, dict[str, Any]]:
 
 
 def _named(params: Any) -> tuple[dict[str, Any], Callable[[Params], Any]]:
-    """Returns parameters as nested dictionaries, and a function that makes their own tree again."""
+    """Returns floats as nested dictionaries, and a function that makes their own tree again."""
     found, tree = jax.tree_util.tree_flatten_with_path(params)
-    named: dict[str, Any] = {}
-    for path, leaf in found:
-        _put(named, _words(path), _array(path, leaf))
     paths = [_words(path) for path, _ in found]
-    return named, lambda own: jax.tree.unflatten(tree, [_get(own, path) for path in paths])
+    leaves = [_array(path, leaf) for path, leaf in found]
+    named: dict[str, Any] = {}
+    for path, leaf in zip(paths, leaves, strict=True):
+        if _is_float(leaf):
+            _put(named, path, leaf)
+
+    def rebuild(own: Params) -> Any:
+        both = zip(paths, leaves, strict=True)
+        return jax.tree.unflatten(
+            tree, [_get(own, path) if _is_float(leaf) else leaf for path, leaf in both]
+        )
+
+    return named, rebuild
 
 
 def _array(path: Any, leaf: Any) -> Array:

@@ -10,6 +10,7 @@ import difflib
 import functools
 import hashlib
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -184,9 +185,9 @@ class Network:
 
         Raises:
           UserError: the shape is another, whole numbers come in place of floats, or a parameter is
-            missing.
+            missing or of another shape.
         """
-        x = jnp.asarray(x)
+        x = _numbers("x", x)
         if x.shape[1:] != self.input_shape or not x.ndim:
             raise UserError(f"Expected inputs [N, {_spelled(self.input_shape)}], got {x.shape}.")
         if self.input_wire.takes_floats and not jnp.issubdtype(x.dtype, jnp.floating):
@@ -197,7 +198,8 @@ class Network:
         return self._run(params, x)
 
     def _run(self, params: Params, x: Array) -> Array:
-        own = {path: jnp.asarray(_leaf(params, path)) for path in self._paths}
+        program = self.source.program
+        own = {path: _leaf(params, path, program.shape_of(path)) for path in self._paths}
         return _in_half(self, own, x) if self._has_half else self._evaluated(own, x)
 
     def _evaluated(self, own: Mapping[Path, Array], x: Array, *, wide: bool = False) -> Array:
@@ -269,6 +271,8 @@ class Network:
         Raises:
           UsageError: there is no such place.
         """
+        if not isinstance(cut, str):
+            raise UsageError(f"split={cut!r}: expected a layer, one of {', '.join(self.cuts)}.")
         by_lower = {name.lower(): name for name in self.all_cuts}
         if cut.lower() in by_lower:
             return by_lower[cut.lower()]
@@ -411,13 +415,26 @@ def _kind(network: Network) -> kinds.Kind:
     return kinds.kind(network.source.program, network.places, network.taken)
 
 
-def _leaf(params: Params, path: Path) -> Array:
+def _leaf(params: Params, path: Path, shape: tuple[int, ...]) -> Array:
     found: Any = params
+    name = "/".join(map(str, path))
     for key in path:
         if not isinstance(found, Mapping) or key not in found:
-            raise UserError(f"The parameters lack {'/'.join(map(str, path))}.")
+            raise UserError(f"The parameters lack {name}.")
         found = found[key]
-    return found
+    leaf = _numbers(name, found)
+    if leaf.shape != shape:
+        raise UserError(f"The parameter {name} has shape {leaf.shape}: expected {shape}.")
+    return leaf
+
+
+def _numbers(name: str, value: Any) -> Array:
+    if isinstance(value, str | bytes):
+        raise UsageError(f"{name}={reprlib.repr(value)}: expected an array of numbers.")
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name}={reprlib.repr(value)}: expected an array of numbers.") from error
 
 
 def _spelled(shape: Sequence[int]) -> str:

@@ -199,3 +199,61 @@ def test_normalisation(value):
     network = sequence([("a", nn.tanh)], (4, 4, 1), mean=value, std=value)
     own = float(np.ravel(value)[0])
     assert network.mean == network.std == (own,)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: networks.from_linen(nn.tanh, {}, (4,)), "^module=.*expected a Linen module"),
+        (lambda: networks.from_linen(nn.Dense(3), None, (4,)), "^variables=None: expected coll"),
+        (lambda: networks.from_linen(nn.Dense(3), {}, (4,)), "^The network: ScopeCollectionNot"),
+        (lambda: from_function("f", {}, (4,)), "^function='f': expected"),
+        (lambda: from_function(lambda x: x, {}, (4,)), "^The network: .*takes 1 positional"),
+        (lambda: sequence([("pool", networks.max_pool)], (4,)), "Layer pool: expected images"),
+    ],
+)
+def test_other_arguments_that_are_refused(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("cut", [None, 3, ("a",)], ids=repr)
+def test_cuts_are_names(cut):
+    with pytest.raises(UsageError, match="^split=.*: expected a layer, one of a"):
+        sequence([("a", nn.tanh)], (4,)).split(cut)
+
+
+@pytest.mark.parametrize(
+    ("params", "x", "message"),
+    [
+        (
+            {"w": np.ones((7, 7))},
+            np.ones((2, 4)),
+            r"The parameter w has shape \(7, 7\): expected \(\)",
+        ),
+        ({"w": "text"}, np.ones((2, 4)), "w='text': expected an array of numbers"),
+        ({"w": object()}, np.ones((2, 4)), "w=<object.*: expected an array of numbers"),
+        (None, np.ones((2, 4)), "The parameters lack w"),
+        ({"w": 1.0}, "text", "x='text': expected an array of numbers"),
+        ({"w": 1.0}, None, "x=None: expected an array of numbers|Expected inputs"),
+    ],
+)
+def test_what_a_network_is_applied_to(params, x, message):
+    network, _ = from_function(lambda params, x: x * params["w"], {"w": 1.0}, (4,))
+    with pytest.raises(UserError, match=message):
+        network.apply(params, x)
+
+
+def test_whole_numbers_are_no_parameters():
+    """They are constants, which tell networks apart and have no gradient."""
+
+    def permuted(order):
+        params = {"order": np.array(order), "w": jnp.ones(()), "key": jax.random.key(0)}
+        return from_function(lambda own, x: x[:, own["order"]] * own["w"], params, (3,))
+
+    (first, params), (second, _) = permuted([1, 2, 0]), permuted([0, 1, 2])
+    assert set(params) == {"w"}
+    assert first.fingerprint != second.fingerprint
+    x = jnp.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(first.apply(params, x), x[:, jnp.array([1, 2, 0])])
+    assert jax.grad(lambda params: first.apply(params, x).sum())(params)["w"] == 15

@@ -74,6 +74,7 @@ OUTPUTS = {
     "ones": (lambda x: jnp.ones((len(x), 2)), "does not depend on its input"),
     "zeros": (lambda x: jnp.zeros_like(x), "does not depend on its input"),
     "a constant beside": (lambda x: (x, np.ones((len(x), 2), "f")), "does not depend"),
+    "no values": (lambda x: x[:, :0], "returns an empty array"),
     "number": (lambda x: 3.0, "does not depend on its input"),
     "error": (lambda x: x @ np.ones((7, 7), "f"), "The network: dot_general"),
     "lacking": (lambda x: {}["w"], "The network: KeyError: 'w'"),
@@ -233,6 +234,12 @@ def test_modules_with_state_are_refused_with_what_to_do(name):
         with pytest.raises(UserError, match=message) as caught:
             build(make())
         assert "\n" not in str(caught.value)
+
+
+def test_state_deep_inside_is_told():
+    norm = eqx.nn.make_with_state(eqx.nn.BatchNorm)(4, "batch", mode="batch")[0]
+    with pytest.raises(UserError, match=r"Sequential takes more than an example \(its state\)"):
+        from_module(eqx_behind_a_linear(norm), (4,))
 
 
 def test_a_dropout_alone_is_refused():
