@@ -5,6 +5,9 @@ more mechanisms in turn, each at the input or at the features. A custom mechanis
 
     def blur(key, x, level): return (1 - level) * x + level * x.mean()
     defense = Mechanism("blur", blur, below=1.0).at("feature", 0.5)
+
+Noise of a custom mechanism must be rounded to a grid that does not depend on x, as `sampler.noisy`
+does: noise of `jax.random` alone tells x by the grid that its numbers lie on.
 """
 
 import dataclasses
@@ -16,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxinv.defenses import sampler
 from jaxinv.errors import UsageError
 
 Site = Literal["input", "feature"]
@@ -74,6 +78,8 @@ class Mechanism:
       noise: for bounds, the kind of noise that acts on every value independently: added, or values
         dropped. None for other mechanisms.
       noise_scale: `level -> scale` of that noise.
+      rounded: True if the output is rounded to `sampler.grid` of that scale, by `sampler.noisy`.
+        Bounds hold for added noise alone that is.
       symbols: `(y, level) -> whole numbers` of the shape of y and of `level` bits each, by which an
         output at a level above 0 can be sent beside its least and greatest value. None where an
         output takes more values.
@@ -94,7 +100,8 @@ class Mechanism:
     combined: Callable[[Any, int], Any] = lambda level, count: level
     penalty: Callable[[Array, Array], Array] | None = None
     noise: Literal["gaussian", "laplace", "dropout"] | None = None
-    noise_scale: Callable[[float], float] = lambda level: level
+    noise_scale: Callable[[Any], Any] = lambda level: level
+    rounded: bool = False
     symbols: Callable[[Array, Array], Array] | None = None
 
     def at(self, site: Site, level: float) -> "Defense":
@@ -122,6 +129,13 @@ class Step(NamedTuple):
     mechanism: Mechanism
     site: Site
     level: float
+
+    @property
+    def grid(self) -> float | None:
+        """The grid that the output is rounded to; None where it is not."""
+        if not (self.mechanism.rounded and self.level):
+            return None
+        return float(sampler.grid(self.mechanism.noise_scale(np.float32(self.level))))
 
 
 Structure = tuple[tuple[Mechanism, Site], ...]
@@ -159,18 +173,23 @@ class Defense:
         return self.levels
 
     def describe(self) -> dict[str, Any]:
-        """Returns `{kind, site, level}` for a record.
+        """Returns `{kind, site, level}` for a record, and the `grid` that noise is rounded to.
 
-        For several steps the level is a list, and sites that differ are joined by `+`.
+        For several steps level and grid are lists, and sites that differ are joined by `+`. Without
+        noise there is no grid; a step without noise has None.
         """
         if not self.steps:
             return {"kind": "none", "site": "feature", "level": 0.0}
         levels, sites = [step.level for step in self.steps], [step.site for step in self.steps]
-        return {
+        grids = [step.grid for step in self.steps]
+        described = {
             "kind": "+".join(step.mechanism.name for step in self.steps),
             "site": sites[0] if len(set(sites)) == 1 else "+".join(sites),
             "level": levels if len(levels) > 1 else levels[0],
         }
+        if any(grids):
+            described["grid"] = grids if len(grids) > 1 else grids[0]
+        return described
 
 
 NONE = Defense()

@@ -26,12 +26,17 @@ def level_text(level: float | Sequence[float]) -> str:
     return "+".join(f"{value:g}" for value in levels)
 
 
-class RecordedDefense(Struct, frozen=True):
-    """A defence; of several steps, `kind` joins their names and `level` lists their levels."""
+class RecordedDefense(Struct, frozen=True, omit_defaults=True):
+    """A defence; of several steps, `kind` joins their names and `level` lists their levels.
+
+    `grid` is the grid that a release is rounded to after noise, of each step; older records have
+    none.
+    """
 
     kind: str
     site: Annotated[str, Meta(pattern=r"^(input|feature)(\+(input|feature))*$")]
     level: float | tuple[float, ...]
+    grid: float | tuple[float | None, ...] | None = None
 
     @property
     def levels(self) -> tuple[float, ...]:

@@ -26,6 +26,7 @@ def test_describe():
     assert one.describe() == {"kind": "dropout", "site": "input", "level": LEVEL}
     both = one + GAUSSIAN.at("feature", 2)
     expected = {"kind": "dropout+gaussian", "site": "input+feature", "level": [LEVEL, 2.0]}
+    expected["grid"] = [None, 1 / 32]
     assert both.describe() == expected
     assert (GAUSSIAN.at("input", 1) + LAPLACE.at("input", 1)).describe()["site"] == "input"
     assert NONE + one == one == one + NONE

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxinv.defenses import sampler
 from jaxinv.defenses.mechanism import LEAST_NOISE, Mechanism, Site
 from jaxinv.defenses.mechanisms.noise import gaussian_log_likelihood, of_mean
 from jaxinv.machine.numbers import length
@@ -24,12 +25,13 @@ def clipped_gaussian(norm: float) -> Mechanism:
     """
 
     def clip(x: Array) -> Array:
+        x = x.astype(jnp.result_type(x, jnp.float32))
         size = length(x)
         return x * jnp.where(size > norm, norm / jnp.where(size > norm, size, 1), 1)
 
     def apply(key: Array, x: Array, level: Array) -> Array:
-        noise = level * norm * jax.random.normal(key, x.shape, x.dtype)
-        return jnp.where(level > 0, clip(x) + noise, x)
+        released = sampler.noisy(clip(x), sampler.normal(key, x.shape), level * norm)
+        return jnp.where(level > 0, released, x)
 
     def residual(before: Array, clean: Array, observed: Array, level: Array) -> Array:
         del before
@@ -52,6 +54,7 @@ def clipped_gaussian(norm: float) -> Mechanism:
         # Clipping brings features nearer together, which takes information away.
         noise="gaussian",
         noise_scale=lambda level: level * norm,
+        rounded=True,
     )
 
 

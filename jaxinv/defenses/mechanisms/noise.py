@@ -1,18 +1,18 @@
-"""Gaussian and Laplace noise (He, Zhang & Lee 2021, section IV-A)."""
+"""Gaussian and Laplace noise (He, Zhang & Lee 2021, section IV-A), rounded to a public grid."""
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxinv.defenses import sampler
 from jaxinv.defenses.mechanism import LEAST_NOISE, Mechanism
 
 _ROUNDED = 0.1  # scales of Laplace noise, below which its likelihood is smooth
 
 
 def _add_gaussian(key: Array, x: Array, level: Array) -> Array:
-    return x + level * jax.random.normal(key, x.shape, x.dtype)
+    return sampler.noisy(x, sampler.normal(key, x.shape), level)
 
 
 def _gaussian_residual(before: Array, clean: Array, observed: Array, level: Array) -> Array:
@@ -41,11 +41,12 @@ GAUSSIAN = Mechanism(
     log_likelihood=gaussian_log_likelihood,
     combined=of_mean,
     noise="gaussian",
+    rounded=True,
 )
 
 
 def _add_laplace(key: Array, x: Array, level: Array) -> Array:
-    return x + level * jax.random.laplace(key, x.shape, x.dtype)
+    return sampler.noisy(x, sampler.laplace(key, x.shape), level)
 
 
 def _laplace_residual(before: Array, clean: Array, observed: Array, level: Array) -> Array:
@@ -82,4 +83,5 @@ LAPLACE = Mechanism(
     combine=_median,
     combined=_of_median,
     noise="laplace",
+    rounded=True,
 )
