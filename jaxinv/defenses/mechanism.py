@@ -182,7 +182,7 @@ class Defense:
             return {"kind": "none", "site": "feature", "level": 0.0}
         levels, sites = [step.level for step in self.steps], [step.site for step in self.steps]
         grids = [step.grid for step in self.steps]
-        described = {
+        described: dict[str, Any] = {
             "kind": "+".join(step.mechanism.name for step in self.steps),
             "site": sites[0] if len(set(sites)) == 1 else "+".join(sites),
             "level": levels if len(levels) > 1 else levels[0],
