@@ -1,14 +1,17 @@
-"""Checks of what networks are made of: shapes, layers and their names, mean and std. NumPy."""
+"""Checks of what networks are made of: shapes, named layers, mean and std, parameters. JAX."""
 
 import operator
 import re
 import reprlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from jaxinv.errors import UsageError
+from jaxinv.errors import UsageError, UserError
+from jaxinv.networks.program import Path
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _FOREIGN = re.compile(r"[^A-Za-z0-9_.-]")
@@ -133,3 +136,35 @@ def _numbers(name: str, value: Any, channels: int) -> np.ndarray:
         kind = "positive" if name == "std" else "finite"
         raise UsageError(f"{name}={value}: expected {kind} numbers, within the range of float32.")
     return numbers
+
+
+def leaf(params: Any, path: Path, shape: tuple[int, ...]) -> Array:
+    """Returns one array of nested dictionaries of parameters.
+
+    Raises:
+      UserError: it is missing, has another shape, or is no array.
+    """
+    found: Any = params
+    name = "/".join(map(str, path))
+    for key in path:
+        if not isinstance(found, Mapping) or key not in found:
+            raise UserError(f"The parameters lack {name}.")
+        found = found[key]
+    array = numbers(name, found)
+    if array.shape != shape:
+        raise UserError(f"The parameter {name} has shape {array.shape}: expected {shape}.")
+    return array
+
+
+def numbers(name: str, value: Any) -> Array:
+    """Returns an array.
+
+    Raises:
+      UsageError: it is none.
+    """
+    if isinstance(value, str | bytes):
+        raise UsageError(f"{name}={reprlib.repr(value)}: expected an array of numbers.")
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name}={reprlib.repr(value)}: expected an array of numbers.") from error

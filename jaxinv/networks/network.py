@@ -10,19 +10,18 @@ import difflib
 import functools
 import hashlib
 import math
-import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.custom_derivatives import SymbolicZero
 
 from jaxinv.errors import UsageError, UserError
 from jaxinv.machine.numbers import widened
 from jaxinv.networks import arguments, checks, evaluation, kinds, rectifiers
 from jaxinv.networks.cuts import Cut
+from jaxinv.networks.half import in_half
 from jaxinv.networks.program import Path, Value, fingerprint
 from jaxinv.networks.source import Source
 from jaxinv.networks.wire import Wire
@@ -187,7 +186,7 @@ class Network:
           UserError: the shape is another, whole numbers come in place of floats, or a parameter is
             missing or of another shape.
         """
-        x = _numbers("x", x)
+        x = arguments.numbers("x", x)
         if x.shape[1:] != self.input_shape or not x.ndim:
             raise UserError(f"Expected inputs [N, {_spelled(self.input_shape)}], got {x.shape}.")
         if self.input_wire.takes_floats and not jnp.issubdtype(x.dtype, jnp.floating):
@@ -198,9 +197,10 @@ class Network:
         return self._run(params, x)
 
     def _run(self, params: Params, x: Array) -> Array:
-        program = self.source.program
-        own = {path: _leaf(params, path, program.shape_of(path)) for path in self._paths}
-        return _in_half(self, own, x) if self._has_half else self._evaluated(own, x)
+        known = self.source.program
+        shapes = {path: known.shapes[known.params[path]] for path in self._paths}
+        own = {path: arguments.leaf(params, path, shape) for path, shape in shapes.items()}
+        return in_half(self._evaluated, own, x) if self._has_half else self._evaluated(own, x)
 
     def _evaluated(self, own: Mapping[Path, Array], x: Array, *, wide: bool = False) -> Array:
         program = self.source.at(len(x))
@@ -335,33 +335,6 @@ class Network:
         )
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _in_half(network: Network, own: Mapping[Path, Array], x: Array) -> Array:
-    """Runs a network of half precision, whose derivatives are those of float32.
-
-    In half precision small cotangents are zero: of features of 300, those of every attack.
-    """
-    return network._evaluated(own, x)
-
-
-def _in_half_jvp(network, primals, tangents):
-    leaves, tree = jax.tree.flatten(primals)
-    slopes = jax.tree.leaves(tangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
-    moving = [place for place, slope in enumerate(slopes) if not isinstance(slope, SymbolicZero)]
-
-    def wide(*given):
-        every = dict(enumerate(leaves)) | dict(zip(moving, given, strict=True))
-        own, x = jax.tree.unflatten(tree, [every[place] for place in range(len(leaves))])
-        return network._evaluated(own, x, wide=True)
-
-    given, along = ([values[place] for place in moving] for values in (leaves, slopes))
-    y = _in_half(network, *primals)
-    return y, jax.jvp(wide, given, along)[1] if moving else jnp.zeros_like(y)
-
-
-_in_half.defjvp(_in_half_jvp, symbolic_zeros=True)
-
-
 @functools.lru_cache(maxsize=256)  # the same halves each time: programs are kept for them
 def _split(network: Network, cut: str) -> tuple[Network, Network]:
     (found,) = (each for each in network._own_cuts if each.name == cut)
@@ -413,28 +386,6 @@ def _kind(network: Network) -> kinds.Kind:
     if len(network.given) > 1 and not network.is_affine:
         return "other"
     return kinds.kind(network.source.program, network.places, network.taken)
-
-
-def _leaf(params: Params, path: Path, shape: tuple[int, ...]) -> Array:
-    found: Any = params
-    name = "/".join(map(str, path))
-    for key in path:
-        if not isinstance(found, Mapping) or key not in found:
-            raise UserError(f"The parameters lack {name}.")
-        found = found[key]
-    leaf = _numbers(name, found)
-    if leaf.shape != shape:
-        raise UserError(f"The parameter {name} has shape {leaf.shape}: expected {shape}.")
-    return leaf
-
-
-def _numbers(name: str, value: Any) -> Array:
-    if isinstance(value, str | bytes):
-        raise UsageError(f"{name}={reprlib.repr(value)}: expected an array of numbers.")
-    try:
-        return jnp.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{name}={reprlib.repr(value)}: expected an array of numbers.") from error
 
 
 def _spelled(shape: Sequence[int]) -> str:

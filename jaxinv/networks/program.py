@@ -129,10 +129,6 @@ class Program:
             if made < place <= self.last_use.get(value, -1)
         )
 
-    def shape_of(self, path: Path) -> tuple[int, ...]:
-        """Returns the shape of a parameter."""
-        return self.shapes[self.params[path]]
-
     def leads(self, value: Value) -> bool:
         """Returns whether the batch is the first axis of a value."""
         return self.shapes[value][:1] == self.shapes[self.input][:1]
@@ -177,9 +173,7 @@ def tainted(equations: Iterable[Equation], start: Iterable[Value]) -> frozenset[
 
 
 def trace(
-    function: Callable[[Any, jax.Array], Any],
-    params: Any,
-    x: jax.ShapeDtypeStruct,
+    function: Callable[[Any, jax.Array], Any], params: Any, x: jax.ShapeDtypeStruct
 ) -> Program:
     """Traces a function of parameters and a batch.
 
