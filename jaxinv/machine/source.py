@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.resources
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,9 @@ _STRING_OR_COMMENT = re.compile(
     r'|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|#[^\n]*',
     re.S,
 )
+_PARSING = threading.Lock()
+"""Python 3.11 counts the depth of all threads' syntax trees together, and stops at a mismatch."""
+
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 
@@ -86,7 +90,9 @@ def _module(name: str) -> _Module:
 def _read(text: str) -> _Module:
     lines = text.splitlines()
     imports: set[str] = set()
-    for statement in _statements(ast.parse(text).body):
+    with _PARSING:
+        tree = ast.parse(text)
+    for statement in _statements(tree.body):
         if isinstance(statement, ast.Import | ast.ImportFrom):
             imports.update(_imported(statement))
         elif _is_docstring(statement, lines):

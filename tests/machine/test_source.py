@@ -1,8 +1,11 @@
 """Digests of source: what changes them, and what does not."""
 
+import ast
 import itertools
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -148,3 +151,23 @@ def test_it_is_the_same_in_another_place(tmp_path):
 def test_the_order_of_modules_does_not_count():
     names = ["jaxinv.attacks.whitebox.rmle", "jaxinv.training.fit", "jaxinv.measures.quality"]
     assert len({source.digest(*order) for order in itertools.permutations(names)}) == 1
+
+
+def test_threads_parse_one_after_another(monkeypatch):
+    parse, inside, most = ast.parse, [], []
+
+    def slow(text):
+        inside.append(text)
+        time.sleep(0.02)
+        most.append(len(inside))
+        tree = parse(text)
+        inside.remove(text)
+        return tree
+
+    monkeypatch.setattr(source.ast, "parse", slow)
+    threads = [threading.Thread(target=source._read, args=(f"x = {n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1, 1]
