@@ -68,7 +68,7 @@ def test_noise_that_is_not_rounded_tells_who_it_is(cut):
     ("mechanism", "level", "scale"), MECHANISMS, ids=lambda each: getattr(each, "name", "")
 )
 def test_a_release_tells_no_more_by_a_grid_than_chance(mechanism, level, scale, on_grid, cut):
-    """Of 20 candidates chance finds one; more than five in one of a thousand times."""
+    """Chance finds one of 20 candidates; more than five in one of a thousand times."""
     assert scipy.stats.binom.sf(5, 20, 1 / 20) < 1e-3
     assert found(mechanism, level, cut, on_grid, scale) <= 5 / 20
 

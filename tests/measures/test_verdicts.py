@@ -68,7 +68,7 @@ def test_nobody_of_few_images_proves_no_share():
 
 
 def test_all_intervals_of_several_attackers_hold_together():
-    """Of three, each is at 1 - 5% / 3."""
+    """Each of three is at 1 - 5% / 3."""
     many = [attack(images=64)] * 3
     expected = Share(0.0, 64).interval(1 - 0.05 / 3)
     assert list(verdicts.greatest(many, REID)) == pytest.approx(list(expected))
