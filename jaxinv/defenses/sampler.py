@@ -56,9 +56,9 @@ def grid(scale: Array) -> Array:
 
 @jax.custom_jvp
 def _rounded(y: Array, step: Array) -> Array:
-    """Returns the nearest multiple of a power of two."""
+    """Returns the nearest multiple of a power of two; the upper one of two, so cells are equal."""
     small = jnp.abs(y) < step * 2.0**_MANTISSA  # what is larger is a multiple already
-    multiple = jnp.round(jnp.where(small, y, 0) / step) * step
+    multiple = jnp.floor(jnp.where(small, y, 0) / step + 0.5) * step
     # Zero has one sign: that of a rounded number would tell more than the grid.
     return jnp.where(small, jnp.where(multiple == 0, 0, multiple), y)
 

@@ -19,8 +19,9 @@ def reidentified(
 
     Reconstruction i is of gallery[i]. The image of the gallery that correlates most with it
     (Pearson, over all pixel values of an image) is taken for its original, whatever its brightness
-    and contrast. Chance is 1/G. An original whose correlation equals the highest counts as found,
-    so that duplicates in the gallery are one image.
+    and contrast. Chance is 1/G. Images of the gallery that correlate fully are one image: copies,
+    and those that differ in brightness and contrast alone. A reconstruction finds one image, even if
+    others correlate as much with it.
 
     Args:
       reconstructions: `[N, H, W, C]`, clipped to unit space here. One that has a non-finite pixel
@@ -78,6 +79,18 @@ def singled_out(scores: np.ndarray, gallery: np.ndarray, *, seed: int = 0) -> np
     return np.where(best, guesses, -1).argmax(axis=1) == own[: len(scores)]
 
 
+def commonest(gallery: np.ndarray) -> float:
+    """Computes the largest share of a gallery `[G, H, W, C]` that a constant answer finds.
+
+    It counts as `reidentified` and `singled_out` do: copies, and images that correlate fully.
+    """
+    standard, _ = _standardise(np.asarray(gallery, np.float32))
+    same = np.asarray(jnp.matmul(standard, standard.T, precision="highest")) >= 1 - 2 * _TIE
+    rows = gallery.reshape(len(gallery), -1)
+    _, counts = np.unique(rows, axis=0, return_counts=True)
+    return float(max(same.sum(axis=1).max(), counts.max()) / len(gallery))
+
+
 def _is_best(
     known: jax.Array, distinct: jax.Array, reconstructions: jax.Array, places: jax.Array
 ) -> jax.Array:
@@ -85,9 +98,10 @@ def _is_best(
     finite = jnp.isfinite(reconstructions).all(axis=(1, 2, 3))  # clipping would hide an inf
     standard, varied = _standardise(jnp.clip(reconstructions, 0.0, 1.0))
     correlations = jnp.matmul(standard, known.T, precision="highest")
-    own = jnp.take_along_axis(correlations, places[:, None], axis=1)[:, 0]
-    best = own >= correlations.max(axis=1) - _TIE
-    return best & finite & varied & distinct[places]
+    # The best one stands for all that are the same image, never for others that merely tie with it:
+    # a mixture of all images can correlate with each of them equally.
+    same = (known[correlations.argmax(axis=1)] * known[places]).sum(axis=1) >= 1 - _TIE
+    return same & finite & varied & distinct[places]
 
 
 @jax.jit

@@ -11,5 +11,6 @@ from jaxinv.measures.bounds.bound import Bound, evaluate
 from jaxinv.measures.bounds.channels import Channel, channel
 from jaxinv.measures.bounds.errors import cramer_rao, entropy, rate, two_point, van_trees
 from jaxinv.measures.bounds.fisher import DITHER, Information, information
-from jaxinv.measures.bounds.linkage import distinct, fano, least_noise, reid_sigma
+from jaxinv.measures.bounds.imperfection import least_error, total_variation
+from jaxinv.measures.bounds.linkage import fano, least_noise, reid_sigma
 from jaxinv.measures.bounds.spectra import Spectrum

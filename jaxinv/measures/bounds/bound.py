@@ -6,10 +6,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from jaxinv.measures import linkage
 from jaxinv.measures.bounds.channels import Channel
 from jaxinv.measures.bounds.errors import cramer_rao, rate, two_point, van_trees
 from jaxinv.measures.bounds.fisher import DITHER, Information
-from jaxinv.measures.bounds.linkage import distinct, fano
+from jaxinv.measures.bounds.imperfection import least_error, total_variation
+from jaxinv.measures.bounds.linkage import fano
 
 Certainty = Literal["certified", "estimated"]
 
@@ -61,8 +63,8 @@ def evaluate(
         return found
     if through.noise != "dropout":
         found += [_cramer_rao(through, known), *_van_trees(through, known, dithered)]
-    value = _psnr(two_point(through, gallery, features))
-    found.append(Bound("two-point", "certified", "psnr", value, False, _among(len(gallery))))
+    value, text = _psnr(two_point(through, gallery, features)), _among(len(gallery))
+    found.append(Bound("two-point", "certified", "psnr", value, False, text + _drawn(through)))
     return [*found, _fano(through, gallery, features)]
 
 
@@ -90,29 +92,32 @@ def _van_trees(through: Channel, known: Information, dithered: str) -> list[Boun
     found: list[Bound] = []
     if known.most is not None:
         kind: Certainty = "certified" if known.rigorous else "estimated"
-        value = _psnr(van_trees(through, known.most, known.dither).mean())
-        text = f"{dithered}; the information from the layers' Lipschitz constants"
+        error = float(van_trees(through, known.most, known.dither).mean())
+        value = _psnr(least_error(error, known.dither, through))
+        text = f"{dithered}; the information from the layers' Lipschitz constants{_drawn(through)}"
         found.append(Bound("van Trees", kind, "psnr", value, True, text))
     if not known.exact:
-        value = _psnr(van_trees(through, known.dithered, known.dither).mean())
-        text = f"{dithered}; {_sampled(known)}"
+        error = float(van_trees(through, known.dithered, known.dither).mean())
+        value = _psnr(least_error(error, known.dither, through))
+        text = f"{dithered}; {_sampled(known)}{_drawn(through)}"
         found.append(Bound("van Trees", "estimated", "psnr", value, True, text))
     return found
 
 
 def _fano(through: Channel, gallery: np.ndarray, features: np.ndarray) -> Bound:
-    different = distinct(gallery)
-    share = fano(through, features[different])
-    text = _among(len(different))
-    if len(different) < len(gallery):
-        text += "; equal images are one"
+    commonest = linkage.commonest(gallery)
+    share = fano(through, features, commonest)
+    text = _among(len(gallery))
+    if commonest > 1 / len(gallery):
+        text += f"; copies are one, and the commonest is {commonest:.1%} of the images"
+    text += _drawn(through)
     return Bound("Fano", "certified", "reid", share if share < 1 else math.nan, False, text)
 
 
 def _cramer_rao(through: Channel, known: Information) -> Bound:
     error = cramer_rao(through, known).mean()
     kind: Certainty = "certified" if known.exact else "estimated"
-    text = "an attacker without bias"
+    text = "an attacker without bias behind noise as it is defined, not as it is drawn"
     if not known.exact:
         text += f", at {_images(len(known.at.values))}"
     if not math.isfinite(error):
@@ -127,6 +132,16 @@ def _among(count: int) -> str:
     return (
         f"each of {count:,} test images as likely, which the attacker may know; the average over "
         "all of these, of which attacks are on the first ones"
+    )
+
+
+def _drawn(through: Channel) -> str:
+    """Says what noise is assumed, and what the bound allows for."""
+    drawn = total_variation(through, math.prod(through.network.output_shape))
+    return (
+        "; random bits as good as independent ones, of which noise is drawn that differs from its "
+        f"definition by at most {drawn:.1e} in total variation, which the bound "
+        "includes"
     )
 
 

@@ -31,6 +31,8 @@ class Channel(NamedTuple):
 def channel(edge: Network, defense: Defense, *, releases: int = 1) -> Channel | None:
     """Returns the channel of a defense's first step, or None where that step adds no noise.
 
+    Noise that is added and not rounded makes none: its own grid may tell everything.
+
     Later layers and steps compute from its output, so a bound on it bounds the whole (data
     processing). Steps at the input come first, in whichever order they are named.
     """
@@ -38,7 +40,7 @@ def channel(edge: Network, defense: Defense, *, releases: int = 1) -> Channel | 
     if not steps or not steps[0].level:
         return None
     mechanism, site, level = steps[0]
-    if mechanism.noise is None:
+    if mechanism.noise is None or (mechanism.noise != "dropout" and not mechanism.rounded):
         return None
     network = edge
     if site == "input":

@@ -1,4 +1,13 @@
-"""Upper bounds on the share of images that an attacker re-identifies."""
+"""Upper bounds on the share of images that an attacker re-identifies.
+
+An image X is one of M, each equally likely, and Y is its release. An attacker's answer finds all
+images that the metric takes for one: copies of an image, or of its brightness and contrast. Let s
+be the chance that the answer to Y finds X, and let q be the largest share of images that any one
+answer finds. Were Y independent of X, the chance would be at most q. Whether X is found is a
+function of X and Y, so by data processing `kl(s || q) <= I(X; Y)` for s > q, where kl is the
+divergence of two coins. With q = 1/M this is Fano's inequality. The information of a mixture is
+bounded by Kolchinsky & Tracey 2017, Eq. 10: `I <= -mean_i log mean_j exp(-KL(i || j))`.
+"""
 
 import math
 from collections.abc import Callable
@@ -7,43 +16,45 @@ import numpy as np
 from scipy import optimize, special
 
 from jaxinv.measures.bounds.channels import Channel
-from jaxinv.measures.bounds.divergences import divergence, squared_distances
+from jaxinv.measures.bounds.divergences import divergence, farthest
+from jaxinv.measures.bounds.imperfection import total_variation, variation_of
 
 
-def fano(through: Channel, features: np.ndarray) -> float:
+def fano(through: Channel, features: np.ndarray, commonest: float | None = None) -> float:
     """Bounds the share of images that any attacker finds among all of them, each equally likely.
 
-    Images must differ: `linkage.reidentified` counts either of two equal ones as found, so they are
-    one image here (`distinct`).
-    Source: Fano's inequality; the information of a mixture by Kolchinsky & Tracey 2017, Eq. 10.
+    The noise as it is drawn adds at most its total variation from ideal noise.
 
     Args:
       through: the noise.
       features: `[M, ...]`, of the map, without noise.
+      commonest: the largest share that one answer finds, as `linkage.commonest` counts it; by
+        default 1/M, of images that all differ.
     """
     if through.noise == "dropout":
         return 1.0
-    return _found_among(divergence(through, features))
+    found = _found_among(divergence(through, features), commonest or 1 / len(features))
+    return min(1.0, found + total_variation(through, features[0].size))
 
 
-def distinct(images: np.ndarray) -> np.ndarray:
-    """Returns the places of images that equal no earlier one, in order."""
-    _, first = np.unique(images.reshape(len(images), -1), axis=0, return_index=True)
-    return np.sort(first)
-
-
-def reid_sigma(features: np.ndarray, share: float) -> float:
+def reid_sigma(features: np.ndarray, share: float, commonest: float | None = None) -> float:
     """Finds the least Gaussian noise behind which no attacker finds more than a share of images.
 
     Args:
       features: `[M, ...]`, without noise, of equally likely images.
       share: of them, that may be found.
+      commonest: as for `fano`.
 
     Returns:
       Its standard deviation; infinity if 10,000 is not enough.
     """
-    divergence = squared_distances(features) / 2
-    return least_noise(lambda sigma: _found_among(divergence / sigma**2), share)
+    apart, least = farthest(features), commonest or 1 / len(features)
+    size = features[0].size
+
+    def most(sigma: float) -> float:
+        return _found_among(apart / 2 / sigma**2, least) + variation_of(size)
+
+    return least_noise(most, share)
 
 
 def least_noise(
@@ -73,22 +84,21 @@ def least_noise(
     return high
 
 
-def _found_among(divergence: np.ndarray) -> float:
+def _found_among(divergence: np.ndarray, commonest: float) -> float:
     """Bounds the share found, from the divergences of each two releases `[M, M]`, in nats."""
-    count = len(divergence)
-    mixed = special.logsumexp(-divergence, axis=1) - math.log(count)
-    return _most_found(min(float(-mixed.mean()), math.log(count)), count)
+    mixed = special.logsumexp(-divergence, axis=1) - math.log(len(divergence))
+    return _most_found(max(float(-mixed.mean()), 0.0) * (1 + 1e-9) + 1e-13, commonest)
 
 
-def _most_found(nats: float, count: int) -> float:
-    """Returns the largest share s with `log M - h(s) - (1 - s) log(M - 1) <= I`."""
+def _most_found(nats: float, commonest: float) -> float:
+    """Returns the largest share s with `kl(s || commonest) <= nats`, rounded up."""
 
     def told(share: float) -> float:
-        entropy = special.entr(share) + special.entr(1 - share)
-        return math.log(count) - entropy - (1 - share) * math.log(count - 1)
+        return float(
+            special.rel_entr(share, commonest) + special.rel_entr(1 - share, 1 - commonest)
+        )
 
-    if count < 2 or told(1.0) <= nats:
+    if told(1.0) <= nats:
         return 1.0
-    if told(1 / count) >= nats:  # no information; but for rounding it is zero
-        return 1 / count
-    return float(optimize.brentq(lambda share: told(share) - nats, 1 / count, 1.0))
+    found = optimize.brentq(lambda share: told(share) - nats, commonest, 1.0)
+    return min(1.0, float(found) * (1 + 1e-9))

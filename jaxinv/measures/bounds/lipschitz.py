@@ -16,6 +16,9 @@ from jaxinv.store import checkpoints
 
 T = TypeVar("T")
 
+OUTWARD = 2.0**-19
+"""Share of the largest eigenvalue by which calculated ones are rounded up."""
+
 _DENSE = 4096  # values of a layer's input, up to which its spectrum is exact
 _CHUNK = 256  # values of a pooling's input at once
 _PROBES, _LANCZOS = 8, 40  # directions and steps that find a largest eigenvalue
@@ -71,8 +74,10 @@ def _squared_norm(layer: Network, params: Params) -> tuple[float, bool]:
 
 
 def _affine_eigenvalues(layers: Network, params: Params) -> Spectrum:
-    """Computes the spectrum of `J'J`, which is the same everywhere."""
-    return eigenvalues(layers, params, np.zeros((1, 1, *layers.input_shape), np.float32))
+    """Computes the spectrum of `J'J`, which is the same everywhere, rounded up."""
+    found = eigenvalues(layers, params, np.zeros((1, 1, *layers.input_shape), np.float32))
+    # Products and sums in float32 move an eigenvalue by some units of the largest one.
+    return Spectrum(found.values + OUTWARD * found.values.max(), found.weights)
 
 
 def _most_windows(pooling: Network, params: Params) -> float:

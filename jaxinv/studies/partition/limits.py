@@ -18,7 +18,7 @@ from jaxinv.attacks.learned.queries import answers
 from jaxinv.constants.verdicts import SAFE_REID
 from jaxinv.defenses import GAUSSIAN, NONE, Defense, Mechanism, Release, query_function
 from jaxinv.machine import environment, hosts, source
-from jaxinv.measures import bounds, costs
+from jaxinv.measures import bounds, costs, linkage
 from jaxinv.networks import Network
 from jaxinv.store import files, records
 from jaxinv.studies import runs, threads
@@ -108,8 +108,8 @@ class _Limits:
 
         def find() -> dict[str, Any]:
             edge, cloud = self._scene.target.network.split(cut)
-            different = bounds.distinct(self._gallery)
-            sigma = bounds.reid_sigma(self._features(edge)[different], SAFE_REID)
+            commonest = linkage.commonest(self._gallery)
+            sigma = bounds.reid_sigma(self._features(edge), SAFE_REID, commonest)
             if not math.isfinite(sigma):
                 return {"sigma": None, "accuracy": None}
             noise, key = GAUSSIAN.at("feature", sigma), jax.random.key(self._config.seed)
