@@ -20,8 +20,8 @@ def reidentified(
     Reconstruction i is of gallery[i]. The image of the gallery that correlates most with it
     (Pearson, over all pixel values of an image) is taken for its original, whatever its brightness
     and contrast. Chance is 1/G. Images of the gallery that correlate fully are one image: copies,
-    and those that differ in brightness and contrast alone. A reconstruction finds one image, even if
-    others correlate as much with it.
+    and those that differ in brightness and contrast alone. A reconstruction finds one image, even
+    if others correlate as much with it.
 
     Args:
       reconstructions: `[N, H, W, C]`, clipped to unit space here. One that has a non-finite pixel
