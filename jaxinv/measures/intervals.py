@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 CONFIDENCE = 0.95
-"""Of an interval that stands alone; both sides are missed equally often."""
+"""Confidence of an interval that stands alone; both sides are missed equally often."""
 
 _MOST = 10**9  # images; more are none
 _SLACK = 1e-9  # of a count that went through a mean

@@ -16,7 +16,7 @@ Amount = Annotated[float, Meta(ge=0)]
 Interval = tuple[float | None, float | None]
 _NearShare = Annotated[float, Meta(ge=-1, le=2)]
 ShareInterval = tuple[_NearShare | None, _NearShare | None]
-"""Of a share; a symmetric one reaches past 0 or 1."""
+"""Interval of a share; a symmetric one reaches past 0 or 1."""
 UNKNOWN: Interval = (None, None)
 
 

@@ -89,7 +89,7 @@ class Outcome(NamedTuple):
 
 
 _MEASURES = ("jaxinv.studies.attacked", "jaxinv.studies.evaluation")
-"""What hands images to attacks and measures what they find."""
+"""Modules that hand images to attacks and measure the reconstructions."""
 
 
 def begin(config: WorkConfig) -> None:

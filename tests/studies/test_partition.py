@@ -213,7 +213,7 @@ def test_where_no_choice_fits_the_record_says_why(study):
 
 
 def test_a_choice_within_the_interval_of_a_limit_is_not_recommended(study):
-    """Of five images nothing is proved about a share of 10%."""
+    """Five images prove nothing about a share of 10%."""
     record = study(max_reid=0.3)
     split = [row for row in record["choices"] if row["split"] == "fc"]
     assert {row[key] for row in split for key in ("verdict", "safe")} == {"undecided"}

@@ -67,7 +67,7 @@ USUAL = {"whitebox": 100, "convergence": 32, "partition": 64, "defenses": 200}
 
 @pytest.fixture
 def finds_scene(scene, monkeypatch):
-    """What `load` looks for is there: twelve test images."""
+    """Writes what `load` looks for: twelve test images."""
     monkeypatch.setattr(data, "load", lambda *args, **options: scene.dataset)
     monkeypatch.setattr(targets, "find", lambda *args, **options: scene.target)
     monkeypatch.setattr(targets, "test_accuracy", lambda *args: 0.5)

@@ -67,7 +67,7 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def _unmet(row: Mapping[str, Any]) -> str:
-    """What a choice breaks, and what is undecided with the images that would settle it."""
+    """Names the limits that a choice breaks, and how many images settle the undecided ones."""
     told = [*row["fails"]]
     for name in row["undecided"]:
         count = row["images_needed"].get(name)
