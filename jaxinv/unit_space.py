@@ -123,8 +123,9 @@ def _is_known(array: Any) -> bool:
 
 
 def _are_bytes(array: np.ndarray) -> bool:
-    most = array.max()
-    return bool(1 < most <= 255 and array.min() >= 0 and (array == np.round(array)).all())
+    finite = array[np.isfinite(array)]  # those of a diverged image do not hide the others
+    most = finite.max(initial=0)
+    return bool(1 < most <= 255 and finite.min() >= 0 and (finite == np.round(finite)).all())
 
 
 def _kind(value: Any) -> str:

@@ -140,3 +140,12 @@ def test_reconstructions_of_any_value_are_clipped_and_not_refused():
 def test_samples_made_by_hand_must_fit(pixels, labels, message):
     with pytest.raises(UsageError, match=message):
         Samples(pixels, labels)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_diverged_image_does_not_hide_that_the_others_are_bytes(value):
+    found = BYTES.astype(np.float32)
+    found[0, 0, 0, 0] = value
+    with pytest.raises(UsageError, match="reconstructions=.*all whole: expected unit space"):
+        quality.evaluate(UNIT, found)
+    assert quality.evaluate(UNIT, np.full_like(UNIT, value)).diverged.all()

@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 from jax import Array
 
-from jaxinv import defenses, unit_space
+from jaxinv import arguments, defenses, unit_space
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.defenses import NONE, Defense, Query
+from jaxinv.errors import UsageError
 from jaxinv.inputs.data import Samples
 from jaxinv.networks import Network, Params
 
@@ -64,7 +65,8 @@ class EdgeKnown:
       releases: number of releases of one input, which the attacker combines.
 
     Raises:
-      UsageError: the images are not in unit space, or have not the shape that the edge takes.
+      UsageError: the images are not in unit space, or have not the shape that the edge takes;
+        there is no defense or no release.
     """
 
     threat_model: ClassVar[str] = "whitebox"
@@ -76,6 +78,9 @@ class EdgeKnown:
     releases: int = 1
 
     def __post_init__(self) -> None:
+        arguments.check_whole("releases", self.releases, least=1)
+        if not self.family:
+            raise UsageError("family=(): expected at least one defense, NONE for none.")
         images = unit_space.images(self.images, self.edge.input_shape)
         object.__setattr__(self, "images", images)
 

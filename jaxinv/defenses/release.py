@@ -15,7 +15,7 @@ from jax import Array
 from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
-from jaxinv import unit_space
+from jaxinv import arguments, unit_space
 from jaxinv.defenses.mechanism import NONE, Defense, Site, Structure, mean
 from jaxinv.machine import devices
 from jaxinv.networks import Network, Params
@@ -141,7 +141,8 @@ class Release:
         whatever their number.
 
     Raises:
-      UsageError: the images are not in unit space, or have not the shape that the edge takes.
+      UsageError: the images are not in unit space, or have not the shape that the edge takes; or
+        there is no release.
     """
 
     def __init__(
@@ -154,6 +155,7 @@ class Release:
         *,
         releases: int = 1,
     ):
+        arguments.check_whole("releases", releases, least=1)
         self._edge, self._params, self._defense = edge, edge.select(params), defense
         self._images = unit_space.images(images, edge.input_shape)
         self._key, self._releases = key, releases

@@ -136,7 +136,7 @@ def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     if given := os.environ.get("JAXINV_CACHE"):
         return Path(files.expanded("JAXINV_CACHE", given))
     if xdg := os.environ.get("XDG_CACHE_HOME"):
-        return Path(xdg) / "jaxinv"
+        return Path(files.expanded("XDG_CACHE_HOME", xdg)) / "jaxinv"
     home = _home()
     if home is None:
         return Path(_of_this_process().name)

@@ -7,7 +7,7 @@ import contextlib
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ _VERSIONED = (
     *("jaxinv", "jax", "jaxlib", "flax", "optax"),
     *("dm-pix", "numpy", "tensorflow-datasets"),
 )
+
+_USUAL_MODE = {"x64": False, "prng": "threefry2x32", "partitionable": True}
 
 
 def facts() -> dict[str, Any]:
@@ -47,8 +49,27 @@ def facts() -> dict[str, Any]:
 
 
 def numeric_mode() -> dict[str, Any]:
-    """Returns what identifies a run beside its settings: `{"x64": True}` where JAX has 64 bits."""
-    return {"x64": True} if has_64_bits() else {}
+    """Returns what identifies a run beside its settings: JAX's modes that are not its defaults.
+
+    * `x64`: it has 64 bits.
+    * `prng`: it draws by another generator.
+    * `partitionable`: False where draws depend on how arrays are divided.
+    """
+    import jax
+
+    config: Any = jax.config
+    found = {
+        "x64": has_64_bits(),
+        "prng": config.jax_default_prng_impl,
+        "partitionable": config.jax_threefry_partitionable,
+    }
+    return {name: value for name, value in found.items() if value != _USUAL_MODE[name]}
+
+
+def is_of_this_mode(config: Mapping[str, Any]) -> bool:
+    """Returns whether a configuration that holds `numeric_mode` is of the present one."""
+    mode = numeric_mode()
+    return all(config.get(name) == mode.get(name) for name in _USUAL_MODE)
 
 
 def has_64_bits() -> bool:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxinv import unit_space
+from jaxinv import arguments, unit_space
 from jaxinv.errors import UsageError, UserError
 from jaxinv.machine import devices
 
@@ -47,9 +47,10 @@ def evaluate(originals: ArrayLike, reconstructions: ArrayLike, *, chunk_size: in
 
     Raises:
       UsageError: the shapes differ or are not `[N, H, W, C]`, the originals are not in unit space,
-        or the reconstructions are whole numbers.
+        the reconstructions are whole numbers, or the chunk is none.
       UserError: the images are smaller than SSIM's window.
     """
+    arguments.check_whole("chunk_size", chunk_size, least=1)
     originals = unit_space.images(originals, name="originals")
     reconstructions = unit_space.reconstructions(reconstructions, name="reconstructions")
     _check(originals, reconstructions)

@@ -9,6 +9,7 @@ with the parameters of an undisturbed one. The first of several hosts trains.
 import functools
 import inspect
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -195,9 +196,23 @@ def _resume(
     if other := identity.differences(own, metadata.get(_IDENTITY)):
         files.make_way(path, f"of another training (other {', '.join(other)})")
         return state, [], 0.0
-    found, metadata = checkpoints.load(path, state)
-    history, seconds = json.loads(metadata["history"]), float(metadata["seconds"])
-    return jax.tree.map(jnp.asarray, found), history, seconds
+    told = _told(metadata)
+    if told is None:
+        files.set_aside(path, "its history is not readable")
+        return state, [], 0.0
+    found, _ = checkpoints.load(path, state)
+    return jax.tree.map(jnp.asarray, found), *told
+
+
+def _told(metadata: Mapping[str, str]) -> tuple[list[dict[str, float]], float] | None:
+    """Returns the history and the seconds that a checkpoint tells; None where they cannot be so."""
+    try:
+        history, seconds = (json.loads(metadata[name]) for name in ("history", "seconds"))
+        values = [seconds, *(value for row in history for value in (row["loss"], *row.values()))]
+        readable = bool(history) and all(map(math.isfinite, values)) and seconds >= 0
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
+    return (history, float(seconds)) if readable else None
 
 
 def _compiled(

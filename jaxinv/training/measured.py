@@ -1,16 +1,18 @@
 """Accuracy of targets on the test split: measured, never read from a target's own file. JAX.
 
-What was measured is kept in the cache, by the content of network, parameters, images and labels.
+What was measured is kept in the cache, by the content of network, parameters, images and labels,
+and by what computes: devices and numeric modes round differently.
 """
 
 import contextlib
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from jaxinv.errors import UserError
 from jaxinv.inputs.data import Samples, cache_root
-from jaxinv.machine import hosts
+from jaxinv.machine import environment, hosts
 from jaxinv.networks import Network, Params
 from jaxinv.store import checkpoints
 from jaxinv.training import classification
@@ -33,7 +35,9 @@ def accuracy(network: Network, params: Params, samples: Samples) -> float:
       samples: images and labels.
     """
     known = {"pixels": samples.pixels, "labels": samples.labels}
-    key = f"{fingerprint(network, params)}-{checkpoints.fingerprint(known)}"
+    mode = {"platform": jax.default_backend(), **environment.numeric_mode()}
+    computed = checkpoints.fingerprint(mode)
+    key = f"{fingerprint(network, params)}-{checkpoints.fingerprint(known)}-{computed}"
     path = cache_root() / "accuracies" / f"{key}.safetensors"
     kept: float | None = hosts.first(lambda: _kept(path))
     if kept is not None:

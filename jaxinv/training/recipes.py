@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from jaxinv import arguments
 from jaxinv.inputs.data import Dataset
 from jaxinv.networks import Network, Params
 from jaxinv.training.augmentation import augment
@@ -30,6 +31,9 @@ class TargetRecipe:
       eps: of AdamW, against the root of the squared gradient.
       augment: True if images are flipped and jittered.
       seed: of the initial parameters, the order of images and the augmentation.
+
+    Raises:
+      UsageError: a setting is no number that training can use.
     """
 
     epochs: int
@@ -39,6 +43,15 @@ class TargetRecipe:
     eps: float
     augment: bool
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            arguments.check_whole(name, getattr(self, name), least=1)
+        for name in ("weight_decay", "eps"):
+            arguments.check_number(name, getattr(self, name), least=0)
+        arguments.check_number("learning_rate", self.learning_rate, least=0, above=True)
+        arguments.check_choice("augment", self.augment, (False, True))
+        arguments.check_whole("seed", self.seed, least=0, most=2**32 - 1)
 
 
 def default_recipe(dataset: Dataset) -> TargetRecipe:

@@ -175,7 +175,8 @@ def find(
 ) -> Target:
     """Returns the target of a dataset: given, shipped, trained earlier in the work folder, or now.
 
-    A target of another recipe or seed than those of `default_recipe` is used only if it is given.
+    A target of another recipe or seed than those of `default_recipe`, or of another numeric mode,
+    is used only if it is given.
 
     Args:
       dataset: the data of the target's training.
@@ -228,6 +229,7 @@ def _earlier(
         if isinstance(record, TargetRecord)
         and (record.dataset, record.data_fingerprint) == (dataset.name, dataset.fingerprint)
         and record.config.get("recipe") == wanted
+        and environment.is_of_this_mode(record.config)
     ]
     for *_, record in sorted(found, key=lambda row: row[:2], reverse=True):
         weights = Path(record.path).with_name(WEIGHTS)

@@ -250,3 +250,5 @@ def test_cache_root(monkeypatch, tmp_path):
     assert data.cache_root() == tmp_path / "home" / ".cache" / "jaxinv"
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     assert data.cache_root() == Path("/xdg/jaxinv")
+    monkeypatch.setenv("XDG_CACHE_HOME", "~/mine")
+    assert data.cache_root() == tmp_path / "home" / "mine" / "jaxinv"

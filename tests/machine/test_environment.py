@@ -39,6 +39,17 @@ def test_64_bits_identify_a_run():
         assert environment.numeric_mode() == {}
 
 
+def test_another_generator_identifies_a_run():
+    usual = environment.numeric_mode()
+    with jax.default_prng_impl("rbg"):
+        assert environment.numeric_mode() == {**usual, "prng": "rbg"}
+        assert environment.is_of_this_mode({"prng": "rbg", **usual})
+        assert not environment.is_of_this_mode(usual)
+    with jax.threefry_partitionable(False):
+        assert environment.numeric_mode() == {**usual, "partitionable": False}
+    assert environment.is_of_this_mode({"recipe": 1, **usual})
+
+
 def test_who_has_no_home_gets_the_name_of_one_for_a_while(monkeypatch):
     def unknown(number):
         raise KeyError(number)

@@ -313,6 +313,22 @@ def test_a_checkpoint_that_does_not_tell_its_training_makes_way(tmp_path, capsys
     assert "of another training" in capsys.readouterr().err
 
 
+UNREADABLE = [
+    *({"history": text} for text in ("null", "3", "[]", "[3]", "x", '[{"loss": null}]', "[{}]")),
+    *({"history": '[{"loss": NaN}]'}, {"seconds": "null"}, {"seconds": "NaN"}, {"seconds": "-1"}),
+]
+
+
+@pytest.mark.parametrize("told", UNREADABLE)
+def test_a_checkpoint_whose_history_cannot_be_read_is_set_aside(tmp_path, capsys, told):
+    path = tmp_path / "fit.safetensors"
+    first = fit(checkpoint=path, epochs=1)
+    arrays, metadata = checkpoints.read(path)
+    checkpoints.save(path, arrays, metadata={**metadata, **told})
+    assert_same(fit(checkpoint=path, epochs=1), first)
+    assert "its history is not readable" in capsys.readouterr().err
+
+
 def test_what_a_loss_holds_identifies_a_training(tmp_path, capsys):
     """Arrays in a `Partial` are no part of the program; those closed over are."""
     path = tmp_path / "fit.safetensors"

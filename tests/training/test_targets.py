@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from jaxinv import networks
-from jaxinv.errors import UserError
+from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs.data import Dataset, Samples
+from jaxinv.machine import environment
 from jaxinv.store import checkpoints, records
 from jaxinv.training import classification, fit, recipes, targets
 
@@ -98,6 +99,11 @@ def untrained():
     return params, classification.accuracy(network, params, dataset().test)
 
 
+def recipe(**changes):
+    changed = dataclasses.replace(ONE_EPOCH, **changes)
+    return {"recipe": dataclasses.asdict(changed), **environment.numeric_mode()}
+
+
 def leave(folder, data, **fields):
     """Leaves a run's files without a training; fields replace what is true in its record."""
     params, accuracy = untrained()
@@ -108,7 +114,7 @@ def leave(folder, data, **fields):
         "fingerprint": checkpoints.fingerprint(params),
         "test_accuracy": accuracy,
         "code": targets._code(),
-        "config": {"recipe": dataclasses.asdict(ONE_EPOCH)},
+        "config": recipe(),
     }
     records.write(folder, {**A_RECORD, **true, **fields}, images=None)
     return folder / targets.WEIGHTS
@@ -183,13 +189,11 @@ def one_epoch(monkeypatch, tmp_path):
     monkeypatch.setattr(targets, "train", refuse)
 
 
-def recipe(**changes):
-    return {"recipe": dataclasses.asdict(dataclasses.replace(ONE_EPOCH, **changes))}
-
-
 NOT_TAKEN = {
     "another seed": {"config": recipe(seed=1)},
     "another rate": {"config": recipe(learning_rate=0.5)},
+    "64-bit mode": {"config": {**recipe(), "x64": not jax.config.jax_enable_x64}},
+    "another generator": {"config": {**recipe(), "prng": "rbg"}},
     "no recipe": {"config": {}},
     "a recipe that is none": {"config": {"recipe": 3}},
     "other data": {"data_fingerprint": "ba9876543210"},
@@ -210,6 +214,21 @@ def test_only_a_target_of_the_wanted_recipe_seed_and_data_is_taken(tmp_path, one
     with pytest.raises(UserError, match="would train"):
         targets.find(dataset(), tmp_path, announce=lines.append)
     assert "No trained target for tiny yet (of seed 0)" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        *(("epochs", 0), ("epochs", 1.5), ("batch_size", 0), ("batch_size", -3)),
+        *(("learning_rate", value) for value in (0.0, -1.0, np.nan, np.inf, "0.1", None)),
+        *(("weight_decay", -1.0), ("eps", np.nan), ("augment", None), ("augment", 1)),
+        *(("seed", -1), ("seed", 2**32), ("seed", 1.5), ("seed", True)),
+    ],
+)
+def test_a_recipe_that_cannot_be_trained_by_is_refused(setting, value):
+    with pytest.raises(UsageError, match=f"^{setting}={value}: expected .*") as caught:
+        dataclasses.replace(ONE_EPOCH, **{setting: value})
+    assert "\n" not in str(caught.value)
 
 
 def test_a_target_of_other_code_is_taken_last_and_said(tmp_path, one_epoch):

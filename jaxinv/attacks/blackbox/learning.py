@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from jax import Array
 
+from jaxinv import arguments
 from jaxinv.attacks.attack import Features, LearnedAttack, QueriesKnown, Reconstruction
 from jaxinv.attacks.learned.maps import TrainedMap
 from jaxinv.attacks.learned.queries import answers, divide
 from jaxinv.attacks.stopwatch import Stopwatch
-from jaxinv.errors import UsageError
 from jaxinv.measures import intervals, quality
 
 KNOWLEDGE = "answers to queries of the release; surrogate images"
@@ -24,14 +24,15 @@ KNOWLEDGE = "answers to queries of the release; surrogate images"
 FEWEST_QUERIES = 20
 
 
-def check_queries(number: int | None) -> None:
-    """Checks a budget.
+def check_budget(num_queries: int | None, fit_steps: int) -> None:
+    """Checks how much an attacker asks and trains.
 
     Raises:
-      UsageError: it allows too few queries.
+      UsageError: there are too few queries, or no steps.
     """
-    if number is not None and number < FEWEST_QUERIES:
-        raise UsageError(f"num_queries={number}: expected at least {FEWEST_QUERIES}.")
+    if num_queries is not None:
+        arguments.check_whole("num_queries", num_queries, least=FEWEST_QUERIES)
+    arguments.check_whole("fit_steps", fit_steps, least=1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from jaxinv.attacks.attack import Attack, LearnedAttack, QueriesKnown
 from jaxinv.attacks.blackbox.decoder import Decoder
 from jaxinv.attacks.blackbox.learning import (
     KNOWLEDGE,
-    check_queries,
+    check_budget,
     learn_and_judge,
 )
 from jaxinv.attacks.inversion.solvers import amsgrad
@@ -45,7 +45,7 @@ class DecodedQueries(Attack[QueriesKnown]):
     knowledge: ClassVar[str] = KNOWLEDGE
 
     def __post_init__(self) -> None:
-        check_queries(self.num_queries)
+        check_budget(self.num_queries, self.fit_steps)
 
     def learn(self, known: QueriesKnown, key: Array, shelf: Shelf = NOWHERE) -> LearnedAttack:
         check_images("paper", len(known.images))

@@ -14,7 +14,7 @@ from jaxinv.attacks.blackbox.learning import (
     FEWEST_QUERIES,
     KNOWLEDGE,
     InvertedQueries,
-    check_queries,
+    check_budget,
     learn_and_judge,
 )
 from jaxinv.attacks.learned import inverse, maps
@@ -42,7 +42,7 @@ class StrongQueries(Attack[QueriesKnown]):
     knowledge: ClassVar[str] = KNOWLEDGE
 
     def __post_init__(self) -> None:
-        check_queries(self.num_queries)
+        check_budget(self.num_queries, self.fit_steps)
 
     def learn(self, known: QueriesKnown, key: Array, shelf: Shelf = NOWHERE) -> LearnedAttack:
         check_images("strong", len(known.images))

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from jaxinv import arguments
 from jaxinv.attacks.attack import Attack, EdgeKnown, Features
 from jaxinv.attacks.learned import correction, inverse, maps
 from jaxinv.attacks.learned.queries import check_images
@@ -17,7 +18,12 @@ from jaxinv.attacks.stopwatch import Stopwatch
 from jaxinv.attacks.whitebox import trials
 from jaxinv.attacks.whitebox.map import MOST_TRIALS, ImagePrior, choose_ends, image_prior
 from jaxinv.attacks.whitebox.rmle import StagedAttack, identity_of
-from jaxinv.attacks.whitebox.settings import RmleSettings, hybrid_settings, map_settings
+from jaxinv.attacks.whitebox.settings import (
+    RmleSettings,
+    check_chunk,
+    hybrid_settings,
+    map_settings,
+)
 from jaxinv.attacks.whitebox.stage import Estimate, Stage, run_stage
 from jaxinv.attacks.whitebox.trials import Lessons
 
@@ -46,22 +52,27 @@ class HybridAttack(Attack[EdgeKnown]):
         "the edge's layers and parameters; surrogate images and the edge's features of them"
     )
 
+    def __post_init__(self) -> None:
+        check_chunk(self.chunk)
+        arguments.check_whole("fit_steps", self.fit_steps, least=1)
+        map_settings().replaced(self.overrides)
+
     @property
     def identity(self) -> dict[str, Any]:
-        settings = dataclasses.replace(map_settings(), **self.overrides)
+        settings = map_settings().replaced(self.overrides)
         return identity_of(settings, self.chunk, fit_steps=self.fit_steps)
 
     @property
     def settings(self) -> RmleSettings:
         """Settings of the stages behind the first."""
-        return dataclasses.replace(hybrid_settings(), **self.overrides)
+        return hybrid_settings().replaced(self.overrides)
 
     def learn(self, known: EdgeKnown, key: Array, shelf: Shelf = NOWHERE) -> StagedAttack:
         check_images("hybrid", len(known.images))
         stopwatch, keys = Stopwatch(), inverse.split_key(key)
         lessons = trials.divide_lessons(known, MOST_TRIALS)
         prior = image_prior(known, lessons.taught, keys.curvature)
-        settings = dataclasses.replace(map_settings(), **self.overrides)
+        settings = map_settings().replaced(self.overrides)
         stage, quality, _ = choose_ends(known, lessons, Stage(settings, prior.of_images))
         stages: tuple[Stage, ...] = (stage,)
         qualities: tuple[float, ...] = (quality,)

@@ -15,7 +15,7 @@ from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.attacks.stopwatch import Stopwatch
 from jaxinv.attacks.whitebox import trials
 from jaxinv.attacks.whitebox.rmle import StagedAttack, identity_of
-from jaxinv.attacks.whitebox.settings import RmleSettings, map_settings
+from jaxinv.attacks.whitebox.settings import RmleSettings, check_chunk, map_settings
 from jaxinv.attacks.whitebox.stage import Stage, run_stage
 from jaxinv.attacks.whitebox.trials import Chosen, Lessons
 from jaxinv.defenses import Joined
@@ -42,9 +42,13 @@ class MapAttack(Attack[EdgeKnown]):
 
     knowledge: ClassVar[str] = "the edge's layers and parameters; surrogate images"
 
+    def __post_init__(self) -> None:
+        check_chunk(self.chunk)
+        map_settings().replaced(self.overrides)
+
     @property
     def settings(self) -> RmleSettings:
-        return dataclasses.replace(map_settings(), **self.overrides)
+        return map_settings().replaced(self.overrides)
 
     @property
     def identity(self) -> dict[str, Any]:

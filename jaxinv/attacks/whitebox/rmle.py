@@ -24,7 +24,12 @@ from jaxinv.attacks.attack import (
 from jaxinv.attacks.inversion.loop import Snapshot
 from jaxinv.attacks.inversion.solvers import Result
 from jaxinv.attacks.shelf import NOWHERE, Shelf
-from jaxinv.attacks.whitebox.settings import RmleSettings, paper_settings, tv_settings
+from jaxinv.attacks.whitebox.settings import (
+    RmleSettings,
+    check_chunk,
+    paper_settings,
+    tv_settings,
+)
 from jaxinv.attacks.whitebox.stage import Stage, run_stage
 from jaxinv.constants.paper import resolve_lambda
 from jaxinv.defenses import Joined
@@ -150,6 +155,9 @@ class Rmle(Attack[EdgeKnown]):
     learns: ClassVar[bool] = False
     together: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        check_chunk(self.chunk)
+
     @property
     def identity(self) -> dict[str, Any]:
         return identity_of(self.settings, self.chunk)
@@ -179,7 +187,7 @@ def paper(
       UsageError: the weight is none of these.
     """
     given = _weighted(network, cut, overrides, tv_weight)
-    return Rmle(dataclasses.replace(paper_settings(network, cut), **given), chunk)
+    return Rmle(paper_settings(network, cut).replaced(given), chunk)
 
 
 def tv(
@@ -198,7 +206,7 @@ def tv(
     if tv_weight in ("code", "printed"):
         raise UsageError(f"tv_weight={tv_weight}: is for method=paper alone; expected a number.")
     given = _weighted(network, cut, overrides, tv_weight)
-    return Rmle(dataclasses.replace(tv_settings(network, cut), **given), chunk)
+    return Rmle(tv_settings(network, cut).replaced(given), chunk)
 
 
 def _weighted(

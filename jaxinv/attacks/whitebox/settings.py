@@ -1,14 +1,21 @@
 """Settings of regularised maximum likelihood, and those of each method. NumPy."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 
+from jaxinv import arguments
 from jaxinv.constants.paper import code_lambda
+from jaxinv.errors import UsageError
 from jaxinv.networks import Network
 
 SOLVERS = ("amsgrad", "adam", "lbfgs", "lm")
+_NOT_NEGATIVE = (
+    *("learning_rate", "eps", "tv_weight", "tv_start", "tv_eps"),
+    *("prior_weight", "prior_start", "ramp"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +46,9 @@ class RmleSettings:
         term by the squared length of the features and the total variation by the number of pixels.
         A data term in standard deviations of a defense's noise is always divided by the number of
         features.
+
+    Raises:
+      UsageError: a setting is none that the solvers can use.
     """
 
     solver: Literal["amsgrad", "adam", "lbfgs", "lm"]
@@ -58,11 +68,45 @@ class RmleSettings:
     space: Literal["unit", "normalized"] = "unit"
     scale: Literal["sum", "mean", "relative"] = "relative"
 
+    def __post_init__(self) -> None:
+        arguments.check_choice("solver", self.solver, SOLVERS)
+        arguments.check_choice("space", self.space, ("unit", "normalized"))
+        arguments.check_choice("scale", self.scale, ("sum", "mean", "relative"))
+        for name in ("box", "hinge"):
+            arguments.check_choice(name, getattr(self, name), (False, True))
+        for name in ("steps", "cg_steps"):
+            arguments.check_whole(name, getattr(self, name), least=1)
+        for name in _NOT_NEGATIVE:
+            arguments.check_number(name, getattr(self, name), least=0)
+        arguments.check_number("beta", self.beta, least=0.1)
+
+    def replaced(self, values: Mapping[str, Any]) -> "RmleSettings":
+        """Returns these settings with some others.
+
+        Raises:
+          UsageError: there is no such setting, or a value is not allowed.
+        """
+        names = [field.name for field in dataclasses.fields(self)]
+        for name, value in values.items():
+            if name not in names:
+                raise UsageError(f"{name}={value}: no such setting; there are {', '.join(names)}.")
+        return dataclasses.replace(self, **values)
+
     @property
     def weights(self) -> np.ndarray:
         """Weights `[2, 2]` of total variation and prior: before the first step, and at the end."""
         start, end = (self.tv_start, self.prior_start), (self.tv_weight, self.prior_weight)
         return np.array([start, end], np.float32)
+
+
+def check_chunk(chunk: Any) -> None:
+    """Checks a number of images that are attacked at once; None is what is fast.
+
+    Raises:
+      UsageError: it is no whole number above zero.
+    """
+    if chunk is not None:
+        arguments.check_whole("chunk", chunk, least=1)
 
 
 def paper_settings(network: Network, cut: str) -> RmleSettings:

@@ -1,0 +1,50 @@
+"""Checks of numbers and choices that library calls are given, each refused in one line."""
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from jaxinv.errors import UsageError
+
+
+def check_whole(name: str, value: Any, *, least: int, most: int | None = None) -> None:
+    """Checks a whole number, of Python or NumPy.
+
+    Raises:
+      UsageError: it is none, or lies outside of [least, most].
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        allowed = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise UsageError(f"{name}={value}: expected {allowed}, a whole number.")
+
+
+def check_number(name: str, value: Any, *, least: float, above: bool = False) -> None:
+    """Checks a finite number, of Python or NumPy.
+
+    Args:
+      name: of the argument.
+      value: of it.
+      least: the least that is allowed.
+      above: whether it must be larger than that.
+
+    Raises:
+      UsageError: it is no finite number, or too small.
+    """
+    real = isinstance(value, int | float | np.integer | np.floating)
+    finite = real and not isinstance(value, bool) and math.isfinite(value)
+    if not finite or value < least or (above and value == least):
+        where = "above" if above else "at least"
+        raise UsageError(f"{name}={value}: expected a finite number, {where} {least:g}.")
+
+
+def check_choice(name: str, value: Any, allowed: Collection[Any]) -> None:
+    """Checks one of several values.
+
+    Raises:
+      UsageError: it is none of them.
+    """
+    if not any(type(value) is type(each) and value == each for each in allowed):
+        raise UsageError(f"{name}={value}: expected one of {', '.join(map(str, allowed))}.")
