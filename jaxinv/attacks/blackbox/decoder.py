@@ -100,7 +100,7 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps features `[B, h, w, c]` or `[B, M]` to `[B, H, W, C]`."""
-        xavier = nn.initializers.glorot_uniform()
+        xavier, zeros = nn.initializers.glorot_uniform(), nn.initializers.zeros
         height, width, _ = self.image_shape
         if x.ndim != 4:
             grid = (-(-height // _DENSE_SHARE), -(-width // _DENSE_SHARE), _DENSE_CHANNELS)
@@ -113,8 +113,8 @@ class Decoder(nn.Module):
         for number, layer in enumerate(layers):
             x = nn.relu(x) if number else x
             shape = (layer.kernel, layer.kernel, x.shape[3], layer.channels)
-            kernel = self.param(f"kernel{number}", xavier, shape)
-            bias = self.param(f"bias{number}", nn.initializers.zeros, layer.channels)
+            kernel = self.param(f"kernel{number}", xavier, shape, jnp.float32)
+            bias = self.param(f"bias{number}", zeros, layer.channels, jnp.float32)
             x = transposed_convolution(x, kernel, layer.stride, layer.padding)
             x = _cut(x, layer.size) + bias[None, None, None]
         return x

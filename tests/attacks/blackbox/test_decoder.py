@@ -108,3 +108,12 @@ def test_weights_begin_as_xaviers():
     assert np.abs(params["kernel0"]).max() == pytest.approx(bound, rel=0.05)
     assert np.std(params["kernel0"]) == pytest.approx(bound / np.sqrt(3), rel=0.05)
     assert not params["bias0"].any()
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 3), (6, 6, 2), (9,)])
+def test_decoders_are_of_float32_in_either_mode(shape):
+    with jax.enable_x64(True):
+        decoder, x = Decoder((8, 8, 1)), jnp.ones((2, *shape), jnp.float32)
+        params = jax.eval_shape(decoder.init, jax.random.key(0), x)
+        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
+        assert jax.eval_shape(decoder.apply, params, x).dtype == jnp.float32
