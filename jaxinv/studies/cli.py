@@ -42,7 +42,12 @@ def main(name: str, arguments: Sequence[str] | None = None, program: str | None 
       program: what the user typed before them; by default the script's name.
     """
     given = sys.argv[1:] if arguments is None else arguments
-    run(experiment.find(name), given, program or Path(sys.argv[0]).name)
+    said = program or Path(sys.argv[0]).name
+    try:
+        found = experiment.find(name)
+    except UsageError as error:
+        sys.exit(_fail(said, str(error), error.exit_code))
+    run(found, given, said)
 
 
 def run(found: experiment.Experiment, arguments: Sequence[str], program: str) -> None:

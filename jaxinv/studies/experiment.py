@@ -19,6 +19,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import sys
 import textwrap
 import types
 import typing
@@ -196,11 +197,17 @@ def find(name: str) -> Experiment:
     """Returns an experiment by its name.
 
     Raises:
-      UsageError: there is none.
+      UsageError: there is none, or JAX refuses a setting of the environment.
     """
     if name not in MODULES:
         raise UsageError(f"there is no experiment '{name}'; there are: {', '.join(MODULES)}.")
-    return importlib.import_module(MODULES[name]).EXPERIMENT
+    try:
+        return importlib.import_module(MODULES[name]).EXPERIMENT
+    except ValueError as error:
+        if "jax" in sys.modules:
+            raise
+        # JAX reads its settings when it is imported.
+        raise UsageError(f"JAX refuses its environment: {error}.") from error
 
 
 def summary(name: str) -> str:

@@ -31,7 +31,7 @@ Environment variables:
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -82,8 +82,13 @@ def _say(message: str) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs a sweep; says on stderr what went wrong, in a line, and returns the exit status."""
-    named = arguments and arguments[0] in experiment.MODULES
-    names = experiment.find(arguments[0]).settings if named else ()
+    names: Iterable[str] = ()
+    try:
+        if arguments and arguments[0] in experiment.MODULES:
+            names = experiment.find(arguments[0]).settings
+    except UsageError as error:
+        _say(str(error))
+        return error.exit_code
     return cli.guarded(_PROGRAM, partial(main, arguments), names)
 
 

@@ -145,3 +145,15 @@ def test_a_program_that_was_written_by_half_is_compiled_and_kept_again(tmp_path)
         check=True,
         timeout=600,
     )
+
+
+@pytest.mark.parametrize("command", [["whitebox"], ["sweep", "whitebox"]], ids=" ".join)
+def test_a_setting_of_jax_that_it_refuses_is_one_line(command):
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "jaxinv", *command, "--split=conv1"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_ENABLE_X64": "maybe", "PYTHONPATH": str(ROOT)},
+    )
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and "JAX refuses its environment: invalid truth value" in line

@@ -158,9 +158,10 @@ class _Inputs(NamedTuple):
 
 
 # Arguments of the compiled program: settings that differ in these alone share it.
-_ARGUMENTS: dict[str, Any] = dict.fromkeys(
-    ("steps", "tv_weight", "tv_start", "prior_weight", "prior_start"), 0
-)
+_ARGUMENTS: dict[str, Any] = {
+    "steps": 1,
+    **dict.fromkeys(("tv_weight", "tv_start", "prior_weight", "prior_start"), 0),
+}
 
 
 def _coordinates(edge: Network, settings: RmleSettings) -> tuple[np.ndarray | np.float32, ...]:
