@@ -310,6 +310,7 @@ def test_other_attackers_of_a_composition_see_several_releases(scripts, few):
             "kind": "dropout+gaussian",
             "site": "input+feature",
             "level": [0.2, 0.3],
+            "grid": [None, 2**-8],
         }
         assert record["releases"] == 2
         assert record["accuracy"] < record["accuracy_undefended"]
