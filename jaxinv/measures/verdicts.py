@@ -58,10 +58,12 @@ class Leak(NamedTuple):
             values = [value for value in getattr(record, self.scores) if value is not None]
             found = intervals.score(values, least=self.least, most=self.most)
             return [] if found is None else [found]
-        return shares(
+        measured = shares(
             (record.reid_top1, min(record.num_images, GALLERY)),
             (record.reid_likelihood, record.reid_likelihood_images),
         )
+        # An attacker with nothing to compare releases with proves nothing of linkage.
+        return [*measured, Share(0.0, 0)] if record.reid_likelihood_way == "none" else measured
 
     def needed(self, sample: Sample, limit: float, sure: float) -> int | None:
         """Returns how many images settle a limit for one attack; see `Sample.needed`."""

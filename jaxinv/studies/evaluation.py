@@ -102,7 +102,7 @@ NO_LINK: dict[str, Any] = {
     "reid_likelihood": None,
     "reid_likelihood_ci": [None, None],
     "reid_likelihood_images": None,
-    "reid_likelihood_way": None,
+    "reid_likelihood_way": "none",
 }
 """Fields about linkage by the release, of an attacker who has nothing to compare with."""
 

@@ -95,3 +95,10 @@ def test_the_hardest_to_settle_counts_or_the_first_to_leak():
     assert needed > 1000
     assert verdicts.images_needed([easy, hard, attack(0.6, 0.1)], SSIM, 0.25) < 100
     assert verdicts.images_to_be_safe([easy, hard]) == needed
+
+
+def test_an_attacker_who_cannot_compare_releases_proves_nothing_of_linkage():
+    assert verdicts.kept([attack()], REID, 0.1) == HOLDS
+    unable = attack(reid_likelihood_way="none")
+    assert verdicts.kept([unable], REID, 0.1) == UNDECIDED
+    assert verdicts.safe([attack(), unable]) == UNDECIDED
