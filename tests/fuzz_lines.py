@@ -207,11 +207,16 @@ def _add(chance, arguments) -> None:
     arguments.append(chance.choice(["--", "-h", "--help", "--nosuch=1", "--norerun", *_ODD]))
 
 
+def _as_argument(text: str) -> str:
+    """Returns a text as Python reads it from a shell, in any locale."""
+    return os.fsdecode(text.encode())
+
+
 def _from_file(chance, arguments) -> None:
     """Moves them into a file of flags, which may be damaged or missing."""
     content = "\n".join([*arguments, chance.choice(["", "# a comment", "\n", *_ODD])])
-    path = Path(chance.choice(["flags", "flags é", "flags.txt"]))
-    path.write_bytes(os.fsencode(content.replace("\0", "")))
+    path = Path(chance.choice(["flags", _as_argument("flags é"), "flags.txt"]))
+    path.write_bytes(content.replace("\0", "").encode("utf-8", "surrogateescape"))
     if chance.random() < 0.2:
         path.write_bytes(chance.randbytes(40))
     name = str(path) if chance.random() < 0.8 else "missing"

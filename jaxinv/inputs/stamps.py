@@ -45,7 +45,7 @@ def sample(path: Path) -> list[int]:
 def remembered(path: Path) -> Any:
     """Returns the JSON value that `remember` wrote, or None."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
 
@@ -54,4 +54,4 @@ def remember(path: Path, value: Any) -> None:
     """Writes a JSON value. A folder that cannot be written costs only time, half a value too."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value))
+        path.write_text(json.dumps(value), encoding="utf-8")

@@ -120,8 +120,9 @@ def _device() -> str:
 
 
 def _cpu_name() -> str:
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+    with contextlib.suppress(OSError):
+        told = Path("/proc/cpuinfo").read_text("utf-8", "replace")
+        match = re.search(r"^model name\s*:\s*(.+)$", told, re.M)
         if match:
             return match[1]
     return platform.processor() or platform.machine()

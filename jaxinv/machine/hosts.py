@@ -162,7 +162,7 @@ def initialize() -> None:
     if jax.process_count() > 1:
         _group = _Group(global_state.client, jax.process_index(), jax.process_count())
     if not is_first():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, it is for as long as the process
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, until it ends
 
 
 def count() -> int:

@@ -27,7 +27,8 @@ def open_all() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, as long as the process
+            nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, until it ends
+            setattr(sys, name, nowhere)
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_ANY_TEXT)
 

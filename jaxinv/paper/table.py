@@ -93,9 +93,11 @@ def publish(text: str, readme: Path) -> None:
       UserError: the file has no such lines, or cannot be written.
     """
     try:
-        old = readme.read_text()
+        old = readme.read_text("utf-8")
     except OSError as error:
-        raise UserError(f"{readme} cannot be read: {error.strerror}.") from error
+        raise UserError(f"{readme} cannot be read: {files.reason(error)}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{readme} cannot be read: it is not text in UTF-8.") from error
     before, begin, rest = old.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

@@ -203,7 +203,7 @@ def note(path: str | os.PathLike[str]) -> None:
     listing = os.environ.get("JAXINV_RECORDS")
     if listing and hosts.is_first():
         try:
-            with open(listing, "a") as file:
+            with open(listing, "a", encoding="utf-8") as file:
                 file.write(f"{json.dumps(os.fspath(path))}\n")
         except OSError as error:
             raise UserError(f"Cannot write {listing}: {files.reason(error)}.") from error

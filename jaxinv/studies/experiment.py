@@ -214,7 +214,7 @@ def summary(name: str) -> str:
     """Returns the first line of an experiment's description; imports nothing heavy."""
     spec = importlib.util.find_spec(MODULES[name])
     assert spec is not None and spec.origin is not None
-    text = ast.get_docstring(ast.parse(Path(spec.origin).read_text())) or ""
+    text = ast.get_docstring(ast.parse(Path(spec.origin).read_text("utf-8"))) or ""
     return text.partition("\n")[0]
 
 

@@ -291,7 +291,7 @@ def _records(sweep: Sweep, listing: Path) -> tuple[Path, ...]:
     A run lists each (`records.note`), and again the one that it ends with.
     """
     try:
-        noted = [Path(json.loads(line)) for line in listing.read_text().splitlines()]
+        noted = [Path(json.loads(line)) for line in listing.read_text("utf-8").splitlines()]
     except (OSError, ValueError, TypeError):
         return ()
     # The last place of each counts.

@@ -122,7 +122,7 @@ def _control_group() -> Path:
     """Folder of this process's control group (Linux's cgroup v2); of all where it is in none."""
     own = None
     with contextlib.suppress(OSError):  # not everywhere
-        own = re.search(r"^0::/(.*)$", Path("/proc/self/cgroup").read_text(), re.M)
+        own = re.search(r"^0::/(.*)$", os.fsdecode(Path("/proc/self/cgroup").read_bytes()), re.M)
     return _CGROUPS / (own[1] if own else "")
 
 

@@ -224,7 +224,7 @@ def _run(script: Any, flags: Any, inputs: Any) -> Run:
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a file; a missing or damaged one holds nothing."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -237,6 +237,9 @@ def test_a_table_is_published_between_its_lines(tmp_path):
     with pytest.raises(UserError, match="has no lines"):
         table.publish("| new |", readme)
     assert readme.read_text() == "no lines"
+    readme.write_text("é", encoding="latin-1")
+    with pytest.raises(UserError, match="not text in UTF-8"):
+        table.publish("| new |", readme)
 
 
 def test_a_failing_run_leaves_the_others(tmp_path, monkeypatch, few):

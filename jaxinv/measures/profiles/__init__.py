@@ -58,7 +58,7 @@ def load(name: str) -> Profile:
     argument = f"profile={name}"
     if name.endswith(".toml"):
         try:
-            text = Path(name).read_text()
+            text = Path(name).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "not a text file"
             raise UsageError(f"{argument}: cannot be read: {why}.") from error
