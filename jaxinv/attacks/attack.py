@@ -146,6 +146,8 @@ class Reconstruction:
       fit_seconds: wall time of all learning, compilation included.
       info: more about the attack, by the names that a record has for it.
       joint: `[N, *input_shape]`, the answer that the attackers of several seeds give together.
+      ways: all reconstructions by the name of the way, each `[N, *input_shape]`, where there are
+        several; `images` or `joint` is what the attacker answers.
     """
 
     images: np.ndarray
@@ -154,6 +156,7 @@ class Reconstruction:
     fit_seconds: float = 0.0
     info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     joint: np.ndarray | None = None
+    ways: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def answer(self) -> np.ndarray:

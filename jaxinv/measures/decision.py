@@ -100,7 +100,7 @@ _COSTS = {
 
 
 def worst(attacks: Sequence[AttackRecord]) -> dict[str, Any]:
-    """Returns the greatest leakage of a choice, each measure by the attack that is best in it.
+    """Returns the greatest leakage of a choice, each measure by the attack and way best in it.
 
     Args:
       attacks: records of attacks on the same release.
@@ -117,11 +117,11 @@ def worst(attacks: Sequence[AttackRecord]) -> dict[str, Any]:
         raise ValueError("Expected at least one attack.")
     found: dict[str, Any] = {}
     for leak in (verdicts.PSNR, *verdicts.LEAKS):
-        found[leak.name] = getattr(_best(attacks, leak.name), leak.name)
+        found[leak.name] = verdicts.highest(attacks, leak)
         found[leak.interval_name] = list(verdicts.greatest(attacks, leak))
     return found | {
-        "attacker": attacker(_best(attacks, "ssim_mean")),
-        "diverged": any(record.diverged for record in attacks),
+        "attacker": attacker(_best(attacks)),
+        "diverged": any(record.has_diverged for record in attacks),
         "safe": verdicts.safe(attacks),
     }
 
@@ -138,11 +138,11 @@ def images_needed(
     }
 
 
-def _best(attacks: Sequence[AttackRecord], name: str) -> AttackRecord:
-    """Returns the attack with the highest mean; one that diverged altogether has none."""
+def _best(attacks: Sequence[AttackRecord]) -> AttackRecord:
+    """Returns the attack with the highest mean SSIM; one that diverged altogether has none."""
 
     def rank(record: AttackRecord) -> float:
-        mean = getattr(record, name)
+        mean = verdicts.SSIM.highest(record)
         return -math.inf if mean is None else mean
 
     return max(attacks, key=rank)

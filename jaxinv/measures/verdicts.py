@@ -1,8 +1,11 @@
 """Verdicts on limits: a limit is kept or broken only where a whole interval says so.
 
-What several attackers do at most is judged by the intervals of all of them. Each of A intervals is
-taken at 1 - 5% / A (Bonferroni), so that all of them hold together in 95% of cases, and with them
-whatever is chosen by looking at their means.
+What several attackers do at most, each by all of its ways, is judged by all their intervals. The
+greatest of A lower ends exceeds the greatest leakage as soon as one of them is too high, so each is
+taken at 1 - 5% / A (Bonferroni). The greatest of the upper ends is too low only if that of the one
+strongest attack is, whichever that is, so that these need no correction (an intersection-union
+test; Berger, Technometrics 24, 1982). Both ends hold together in 95% of cases, whatever is chosen
+by looking at the means.
 """
 
 import math
@@ -19,8 +22,8 @@ from jaxinv.constants.verdicts import (
     Verdict,
 )
 from jaxinv.measures import intervals
-from jaxinv.measures.intervals import Ends, Sample, Share
-from jaxinv.store.record import AttackRecord
+from jaxinv.measures.intervals import Ends, Sample, Score, Share
+from jaxinv.store.record import AttackRecord, Way
 
 
 class Leak(NamedTuple):
@@ -47,23 +50,39 @@ class Leak(NamedTuple):
         """The name of its interval in records."""
         return f"{self.name.partition('_')[0]}_ci"
 
-    def samples(self, record: AttackRecord) -> list[Sample]:
-        """Returns what an attack was measured on; none where it was not, or all diverged.
+    def highest(self, record: AttackRecord) -> float | None:
+        """Returns the mean of an attack by its best way; None if all images diverged by each."""
+        ways = record.ways.values() if self.scores else ()
+        means = (getattr(record, self.name), *(getattr(way, self.name) for way in ways))
+        return max((mean for mean in means if mean is not None), default=None)
 
-        Linkage is measured twice, by the reconstruction and by the release.
+    def samples(self, record: AttackRecord) -> list[Sample]:
+        """Returns what an attack's ways were measured on; none where that was not, or all diverged.
+
+        Linkage is measured by the release, too.
         """
-        if getattr(record, self.name) is None:
+        if self.highest(record) is None:
             return []
-        if self.scores:
+        if not self.scores:
+            return linked(record)
+        if record.ways:
+            found = [self._of_way(way, record.num_images) for way in record.ways.values()]
+        else:
             values = [value for value in getattr(record, self.scores) if value is not None]
-            found = intervals.score(values, least=self.least, most=self.most)
-            return [] if found is None else [found]
-        measured = shares(
-            (record.reid_top1, min(record.num_images, GALLERY)),
-            (record.reid_likelihood, record.reid_likelihood_images),
-        )
-        # An attacker with nothing to compare releases with proves nothing of linkage.
-        return [*measured, Share(0.0, 0)] if record.reid_likelihood_way == "none" else measured
+            found = [intervals.score(values, least=self.least, most=self.most)]
+        return [sample for sample in found if sample is not None]
+
+    def _of_way(self, way: Way, images: int) -> Score | None:
+        mean, spread = (getattr(way, f"{self.scores}_{each}") for each in ("mean", "std"))
+        number = images - way.diverged
+        if mean is None or spread is None or not number:
+            return None
+        std = spread * math.sqrt(number / (number - 1)) if number > 1 else math.nan
+        return Score(mean, std, number, self.least, self.most)
+
+    def is_known(self, attacks: Sequence[AttackRecord]) -> bool:
+        """Tells whether attacks measure all of it: one must compare releases with candidates."""
+        return bool(self.scores) or any(each.reid_likelihood_way != "none" for each in attacks)
 
     def needed(self, sample: Sample, limit: float, sure: float) -> int | None:
         """Returns how many images settle a limit for one attack; see `Sample.needed`."""
@@ -77,6 +96,16 @@ SSIM = Leak("ssim_mean", "ssim", -1.0, 1.0, "max_ssim", SAFE_SSIM, 1e-4)
 REID = Leak("reid", limit="max_reid", safe=SAFE_REID)
 LEAKS = (SSIM, REID)
 """Measures that limits are about: reconstruction, and telling which input it was of."""
+
+
+def linked(record: AttackRecord) -> list[Sample]:
+    """Returns the shares that an attack identifies: by every way's answers, and by the release."""
+    images = min(record.num_images, GALLERY)
+    answers = [way.reid_top1 for way in record.ways.values()] or [record.reid_top1]
+    return shares(
+        *((answer, images) for answer in answers),
+        (record.reid_likelihood, record.reid_likelihood_images),
+    )
 
 
 def shares(*measured: tuple[float | None, int | None]) -> list[Sample]:
@@ -114,37 +143,39 @@ def together(found: Iterable[Verdict]) -> Verdict:
 
 
 def confidence(attacks: int) -> float:
-    """Returns the confidence of each interval of so many, which hold together in 95% of cases."""
+    """Returns the confidence of each of so many intervals whose lower ends hold together."""
     return 1 - (1 - intervals.CONFIDENCE) / max(attacks, 1)
 
 
 def highest(attacks: Sequence[AttackRecord], leak: Leak) -> float | None:
     """Returns the highest mean of several attacks; None if all images of all diverged."""
-    means = (getattr(each, leak.name) for each in attacks)
+    means = (leak.highest(each) for each in attacks)
     return max((mean for mean in means if mean is not None), default=None)
 
 
 def greatest(attacks: Sequence[AttackRecord], leak: Leak) -> Ends:
-    """Returns an interval of the greatest leakage of several attacks on one release.
+    """Returns an interval of the greatest leakage of several attacks on one release, by any way.
 
-    It ends where the highest of their intervals end. There is none if one of them has none, such as
-    an attack on a single image, or one that was not measured. Attacks in which every image diverged
-    are passed over.
+    It ends where the highest of their intervals end; where nobody compared releases, at all that
+    linkage can be. There is none if one of them has none, such as an attack on a single image, or
+    one that was not measured. Attacks in which every image diverged are passed over.
     """
-    measured = [each for each in attacks if each.diverged < each.num_images]
+    measured = [each for each in attacks if not each.is_lost]
     samples = [leak.samples(each) for each in measured]
     if not all(samples):
         return Ends()
-    return greatest_of([sample for own in samples for sample in own])
+    found = greatest_of([sample for own in samples for sample in own])
+    if found.low is None or leak.is_known(measured):
+        return found
+    return Ends(found.low, leak.most)
 
 
 def greatest_of(samples: Sequence[Sample]) -> Ends:
     """Returns an interval of the greatest of several means; see `greatest`."""
     sure = confidence(len(samples))
-    ends = [sample.interval(sure) for sample in samples]
-    lows = [low for low, _ in ends if low is not None]
-    highs = [high for _, high in ends if high is not None]
-    if not ends or len(highs) < len(ends):
+    lows = [end for sample in samples if (end := sample.interval(sure).low) is not None]
+    highs = [end for sample in samples if (end := sample.interval().high) is not None]
+    if not samples or len(highs) < len(samples):
         return Ends()
     return Ends(max(lows), max(highs))
 
@@ -152,7 +183,7 @@ def greatest_of(samples: Sequence[Sample]) -> Ends:
 def kept(attacks: Sequence[AttackRecord], leak: Leak, limit: float) -> Verdict:
     """Judges that no attack leaks more than a limit; one that diverged proves nothing."""
     found = at_most(greatest(attacks, leak), limit, noise=leak.noise)
-    spoilt = any(each.diverged for each in attacks)
+    spoilt = any(each.has_diverged for each in attacks)
     return UNDECIDED if found == HOLDS and spoilt else found
 
 
@@ -165,16 +196,17 @@ def images_needed(attacks: Sequence[AttackRecord], leak: Leak, limit: float) -> 
     """Returns how many images settle a limit if all attacks go on as they did on theirs.
 
     One attack that leaks more settles it; else all must be seen to leak less. None if no number of
-    images settles it, or if an attack was on too few images to tell.
+    images settles it, as where nobody compared releases, or if an attack was on too few to tell.
     """
     samples = [sample for each in attacks for sample in leak.samples(each)]
-    sure = confidence(len(samples))
     above = [sample for sample in samples if sample.mean > limit]
+    sure = confidence(len(samples)) if above else intervals.CONFIDENCE
     counts = [leak.needed(sample, limit, sure) for sample in above or samples]
     known = [count for count in counts if count is not None]
     if above:
         return min(known, default=None)
-    return max(known) if known and len(known) == len(counts) else None
+    settled = leak.is_known(attacks) and len(known) == len(counts)
+    return max(known, default=None) if settled else None
 
 
 def images_to_be_safe(attacks: Sequence[AttackRecord]) -> int | None:
@@ -185,5 +217,5 @@ def images_to_be_safe(attacks: Sequence[AttackRecord]) -> int | None:
         if kept(attacks, leak, leak.safe) == UNDECIDED
     ]
     known = [count for count in counts if count is not None]
-    spoilt = len(known) < len(counts) or any(each.diverged for each in attacks)
+    spoilt = len(known) < len(counts) or any(each.has_diverged for each in attacks)
     return None if spoilt else max(known, default=None)

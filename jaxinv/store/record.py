@@ -92,6 +92,20 @@ class Joint(Struct):
     ssim_mean: Ssim | None
 
 
+class Way(Struct, kw_only=True):
+    """Quality of one of an attacker's ways; the mean and the spread of images' scores."""
+
+    psnr_mean: Psnr | None
+    psnr_std: Amount | None
+    psnr_ci: Interval = UNKNOWN
+    ssim_mean: Ssim | None
+    ssim_std: Amount | None
+    ssim_ci: Interval = UNKNOWN
+    reid_top1: Share
+    reid_top1_ci: ShareInterval = UNKNOWN
+    diverged: Count = 0
+
+
 class AttackRecord(Record, kw_only=True):
     """Images that were reconstructed at a cut.
 
@@ -99,10 +113,12 @@ class AttackRecord(Record, kw_only=True):
       psnr, ssim, mse: of each image `[N]`; the mean over draws or attackers of several seeds, None
         where one diverged.
       psnr_by_seed, ssim_by_seed: means of each attacker `[S]`, where there are several.
+      ways: each of an attacker's ways by name, where there are several. Quality and `reid_top1` of
+        the record are those of the answer that the attacker chose; another may do better in one.
       reid_top1: share of inputs that are re-identified by their reconstruction.
       reid_likelihood: share that is re-identified by the release itself, of
         `reid_likelihood_images`; None where the attacker has nothing to compare with.
-      reid: the greater of the two.
+      reid: the greatest of these, of all ways.
       threat_model: what the attacker knows, where the experiment's name does not tell it.
     """
 
@@ -154,6 +170,7 @@ class AttackRecord(Record, kw_only=True):
     psnr_seed_std: Amount | None = None
     ssim_by_seed: list[Ssim | None] = field(default_factory=list)
     joint: Joint | None = None
+    ways: dict[str, Way] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("psnr", "ssim", "mse"):
@@ -162,6 +179,17 @@ class AttackRecord(Record, kw_only=True):
                 raise ValueError(f"{count} values of {name} for {self.num_images} images")
         if self.diverged > self.num_images:
             raise ValueError(f"{self.diverged} of {self.num_images} images diverged")
+
+    @property
+    def has_diverged(self) -> bool:
+        """Tells whether an image diverged, by any way."""
+        return any([self.diverged, *(way.diverged for way in self.ways.values())])
+
+    @property
+    def is_lost(self) -> bool:
+        """Tells whether all images diverged, by every way."""
+        found = (self.diverged, *(way.diverged for way in self.ways.values()))
+        return min(found) >= self.num_images
 
     @property
     def threat(self) -> str:

@@ -107,16 +107,41 @@ NO_LINK: dict[str, Any] = {
 """Fields about linkage by the release, of an attacker who has nothing to compare with."""
 
 
-def worst_linkage(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `reid`, the greater share of those by reconstruction and by release, and `reid_ci`.
+def ways_fields(
+    originals: np.ndarray, ways: Mapping[str, np.ndarray], test: Samples
+) -> dict[str, dict[str, Any]]:
+    """Measures each of an attacker's ways, of which it answers with one.
 
     Args:
-      fields: of a record, which tell both.
+      originals: `[N, H, W, C]`, the first N test images.
+      ways: reconstructions by name, each as for `quality_fields`.
+      test: the test split.
+
+    Returns:
+      `psnr_mean`, `_std` and `_ci`, the same for `ssim`, `reid_top1`, `reid_top1_ci` and `diverged`
+      of each way.
     """
-    by_release = fields.get("reid_likelihood")
+    names = (*("psnr_mean", "psnr_std", "psnr_ci", "ssim_mean", "ssim_std", "ssim_ci"), "diverged")
+    found = {}
+    for way, images in ways.items():
+        quality_of = quality_fields(originals, images)
+        linked = reidentification_fields(images, test)
+        del linked["reid_gallery"]
+        found[way] = {name: quality_of[name] for name in names} | linked
+    return found
+
+
+def worst_linkage(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `reid`, the greatest share by any way's reconstructions or by release, and `reid_ci`.
+
+    Args:
+      fields: of a record, which tell all of them.
+    """
     count = min(fields["num_images"], GALLERY)
+    answers = [way["reid_top1"] for way in fields.get("ways", {}).values()]
     measured = verdicts.shares(
-        (fields["reid_top1"], count), (by_release, fields.get("reid_likelihood_images"))
+        *((answer, count) for answer in (answers or [fields["reid_top1"]])),
+        (fields.get("reid_likelihood"), fields.get("reid_likelihood_images")),
     )
     return {
         "reid": max(sample.mean for sample in measured),

@@ -113,6 +113,7 @@ def _attack(
     released = defenses.Release(edge, params, gallery, defenses.NONE, keys[0])
     fields: dict[str, Any] = {"num_stream": len(rest), "stream_is_attacked": is_attacked}
     fields |= linked.fields(known, learned, released, gallery, seed=config.seed)
+    fields["ways"] = evaluation.ways_fields(images, found.ways, scene.dataset.test)
     if found.joint is not None:
         fields["num_shadows"] = len(found.images)
         fields["joint"] = evaluation.quality_fields(images, found.joint)

@@ -350,6 +350,23 @@ def test_an_attacker_is_handed_every_draw_of_every_level(scene, answering, relea
         assert (level.compile_seconds, level.seconds) == (2.0, 4.0)
 
 
+def test_of_other_ways_no_more_than_their_quality_is_kept(scene, monkeypatch):
+    images = scene.dataset.test.images[:5]
+    right, grey = np.concatenate([images, images]), np.full((10, 12, 12, 1), 0.5, np.float32)
+
+    class TwoWays(LearnedAttack):
+        def invert(self, observed, member=0):
+            return Reconstruction(grey, 1.0, ways={"grey": grey, "right": right})
+
+    monkeypatch.setattr(rmle.Rmle, "learn", lambda *args: TwoWays())
+    attacker = Attacker(config_of(), scene, deployed(scene, 0.5), "whitebox", "paper")
+    found = attacker.found(0)
+    assert not found.ways and (found.images == 0.5).all()
+    ways = found.info["ways"]
+    assert ways["right"]["ssim_mean"] == pytest.approx(1) and ways["right"]["reid_top1"] == 1
+    assert ways["grey"]["ssim_mean"] < 0.5 and ways["grey"]["reid_top1"] == 0
+
+
 def test_cuts_are_attacked_side_by_side(scene, answering):
     """Each waits for the other, and neither attacks twice."""
     learned = answering(wait=threading.Barrier(2, timeout=30))

@@ -149,6 +149,24 @@ def test_reidentification_is_among_the_test_images_and_over_tries():
     assert nothing["reid_top1"] == 0
 
 
+def test_each_way_is_measured_and_the_best_identifies():
+    rng = np.random.default_rng(0)
+    test = Samples(rng.integers(0, 256, (30, 16, 16, 1), dtype=np.uint8), np.zeros(30, np.int32))
+    originals = test.images[:8]
+    grey = np.full_like(originals, 0.5)
+    found = evaluation.ways_fields(
+        originals, {"grey": grey, "right": np.stack([originals, grey])}, test
+    )
+    assert [found[way]["reid_top1"] for way in found] == [0, 0.5]
+    alone = evaluation.quality_fields(originals, grey)
+    assert found["grey"]["ssim_mean"] == alone["ssim_mean"] < found["right"]["ssim_mean"]
+    assert found["grey"]["psnr_std"] == alone["psnr_std"] and found["grey"]["diverged"] == 0
+    fields = {"num_images": 8, "reid_top1": 0.0, "reid_likelihood": 0.25}
+    fields |= {"reid_likelihood_images": 30, "ways": found}
+    assert evaluation.worst_linkage(fields)["reid"] == 0.5
+    assert evaluation.worst_linkage({**fields, "ways": {}})["reid"] == 0.25
+
+
 def test_reidentification_looks_at_so_many_images(monkeypatch):
     monkeypatch.setattr(evaluation, "GALLERY", 8)
     rng = np.random.default_rng(0)

@@ -44,13 +44,16 @@ class ShadowedEdge(LearnedAttack):
             "shadow_layers": list(self.shadows.network.cuts),
             "shadow_accuracy": list(self.shadows.accuracy),
         }
+        joint = _mean_of_finite(np.clip(images, 0, 1))
+        alone = {f"shadow {number}": own for number, own in enumerate(images)}
         return Reconstruction(
             images,
             sum(each.seconds for each in found),
             sum(each.compile_seconds for each in found),
             self.fit_seconds,
             info,
-            joint=_mean_of_finite(np.clip(images, 0, 1)),
+            joint=joint,
+            ways={"joint": joint, **alone} if len(alone) > 1 else {},
         )
 
     def believed(self, images: np.ndarray) -> np.ndarray:

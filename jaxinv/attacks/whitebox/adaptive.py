@@ -3,8 +3,8 @@
 They know how likely a defense at the features makes what they see (its residual), and they can run
 any defense on images of their own. An inverse map is trained on defended releases. From there rMLE
 starts, with the right likelihood and with the distribution of the map's errors as prior. A
-correction learns from what that makes of the attacker's images. The best of these ways is chosen on
-images of the attacker's that taught nothing.
+correction learns from what that makes of the attacker's images. It answers by the one of these ways
+that does best on images of its own that taught nothing, and tells what the others find.
 
 Behind a defense at the input rMLE looks for what went into the edge, the defended input, whose
 distribution about the map's answer is known from the attacker's images; the correction learns the
@@ -201,27 +201,29 @@ class AdaptedAttack(LearnedAttack):
         return self._inverted(list(observed), range(len(observed)))
 
     def _inverted(self, seen: list[Features], members: Sequence[int]) -> list[Reconstruction]:
-        best = self.scores.argmax(axis=0)[list(members)]
         began, compile_seconds = time.perf_counter(), 0.0
         found = [mapped(self.trained, seen, members)]
-        if best.max() > 0 and self.refinement is not None:
+        if self.refinement is not None:
             refined = self.refinement.run(seen, found[0], members)
             compile_seconds = refined.compile_seconds
             found.append(refined.images)
-        if best.max() > 1 and self.correction is not None:
+        if self.correction is not None:
             found.append(self.correction.run(seen, found[0], found[1], members))
-        ends = np.cumsum([len(part) for part in seen])[:-1]
-        each = [np.split(images, ends) for images in found]
-        images = [each[way][number] for number, way in enumerate(best)]
         seconds = time.perf_counter() - began - compile_seconds
         whole = Reconstruction(found[0], seconds, compile_seconds, self.fit_seconds)
-        quality = self.quality
+        ends = np.cumsum([len(part) for part in seen])[:-1]
+        each = zip(*(np.split(images, ends) for images in found), strict=True)
         parts = [
-            dataclasses.replace(
-                whole,
-                images=own,
-                info={"way": WAYS[way], "held_out_psnr": quality[member]},
-            )
-            for own, way, member in zip(images, best, members, strict=True)
+            self._answered(whole, dict(zip(WAYS, own, strict=False)), member)
+            for own, member in zip(each, members, strict=True)
         ]
         return shared_out(whole, parts)
+
+    def _answered(
+        self, whole: Reconstruction, found: dict[str, np.ndarray], member: int
+    ) -> Reconstruction:
+        """Returns what is answered of what a member released, by the best way, beside all ways."""
+        way = self.ways[member]
+        info = {"way": way, "held_out_psnr": self.quality[member]}
+        ways = found if len(found) > 1 else {}
+        return dataclasses.replace(whole, images=found[way], info=info, ways=ways)

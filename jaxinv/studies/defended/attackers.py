@@ -9,7 +9,7 @@ import numpy as np
 from jaxinv.attacks import registry
 from jaxinv.attacks.attack import CloudKnown, EdgeKnown, Known, LearnedAttack, Reconstruction
 from jaxinv.defenses import Joined, Rows
-from jaxinv.studies import attacked, linked, runs
+from jaxinv.studies import attacked, evaluation, linked, runs
 from jaxinv.studies.defended.choices import DefenseConfig
 from jaxinv.studies.defended.deployment import Deployment
 
@@ -162,6 +162,15 @@ class Attacker:
         )
 
     def _by_draw(self, found: Reconstruction) -> Reconstruction:
-        images = found.answer
-        shape = (self.deployment.draws, self._scene.num_images(self._config), *images.shape[1:])
-        return dataclasses.replace(found, images=images.reshape(shape), joint=None)
+        """Returns an answer draw by draw; of other ways it keeps no more than their quality."""
+        originals, answer = self._scene.images(self._config), found.answer
+        shape = (self.deployment.draws, *originals.shape)
+        ways = {way: images.reshape(shape) for way, images in found.ways.items()}
+        measured = evaluation.ways_fields(originals, ways, self._scene.dataset.test)
+        return dataclasses.replace(
+            found,
+            images=answer.reshape(shape),
+            joint=None,
+            ways={},
+            info={**found.info, "ways": measured},
+        )
