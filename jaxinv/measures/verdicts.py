@@ -101,9 +101,9 @@ LEAKS = (SSIM, REID)
 def linked(record: AttackRecord) -> list[Sample]:
     """Returns the shares that an attack identifies: by every way's answers, and by the release."""
     images = min(record.num_images, GALLERY)
-    answers = [way.reid_top1 for way in record.ways.values()] or [record.reid_top1]
+    ways: list[float | None] = [way.reid_top1 for way in record.ways.values()]
     return shares(
-        *((answer, images) for answer in answers),
+        *((answer, images) for answer in ways or [record.reid_top1]),
         (record.reid_likelihood, record.reid_likelihood_images),
     )
 
