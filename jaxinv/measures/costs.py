@@ -2,6 +2,7 @@
 
 A FLOP is one arithmetic operation; a multiplication and an addition are two. The compiler counts
 them, with convolutions as the network defines them, whatever form computes them on this machine.
+A layer is what lies between two neighbouring cuts: a block that cannot be cut counts as one.
 """
 
 import math
@@ -20,28 +21,66 @@ from jaxinv.networks.convolution import computed_as
 _FLOAT = 4  # bytes of what noise or a projection makes
 
 
+class Layer(NamedTuple):
+    """A layer's demands for one image: the part of a network from one cut to the next.
+
+    Attributes:
+      name: of the cut at its end.
+      flops: arithmetic.
+      parameters: number of those that it reads.
+      parameter_bytes, input_bytes, output_bytes: sizes, each in its own type.
+    """
+
+    name: str
+    flops: float
+    parameters: int
+    parameter_bytes: int
+    input_bytes: int
+    output_bytes: int
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes that memory moves at least: what it reads, and what it writes."""
+        return self.parameter_bytes + self.input_bytes + self.output_bytes
+
+    @property
+    def active_bytes(self) -> int:
+        """Bytes of activations that are held at once; an elementwise layer works in place."""
+        in_place = not self.parameters and self.input_bytes == self.output_bytes
+        return self.output_bytes if in_place else self.input_bytes + self.output_bytes
+
+
 class CutCost(NamedTuple):
     """Demands of a cut on the edge and the wire, for one image.
 
     Attributes:
       split: the last layer on the edge, "cloud-only" or "edge-only".
-      edge_flops, cloud_flops: arithmetic on either side.
+      edge, cloud: layers on either side.
       edge_parameters: number of parameters on the device.
       parameter_bytes: their size, each in its own type.
-      activation_bytes: at the peak, computing layer by layer: inputs and outputs of a layer, in
-        their types; elementwise layers work in place.
+      activation_bytes: at the peak, computing layer by layer.
       features: shape of the features sent; empty where nothing is sent.
       sent_bytes: their size without a defense, in their types; 8-bit pixels for an image.
     """
 
     split: str
-    edge_flops: float
-    cloud_flops: float
+    edge: tuple[Layer, ...]
+    cloud: tuple[Layer, ...]
     edge_parameters: int
     parameter_bytes: int
     activation_bytes: int
     features: tuple[int, ...]
     sent_bytes: int
+
+    @property
+    def edge_flops(self) -> float:
+        """Arithmetic on the device."""
+        return sum((layer.flops for layer in self.edge), 0.0)
+
+    @property
+    def cloud_flops(self) -> float:
+        """Arithmetic in the cloud."""
+        return sum((layer.flops for layer in self.cloud), 0.0)
 
     @property
     def memory_bytes(self) -> int:
@@ -58,24 +97,31 @@ def split_costs(network: Network, params: Params | None = None) -> list[CutCost]
     """
     if params is None:
         params = jax.eval_shape(network.init, jax.random.key(0))
-    total = _flops(network, params)
+    layers = _layers(network, params)
     pixels = math.prod(network.input_shape)
-    rows = [CutCost(CLOUD_ONLY, 0.0, total, 0, 0, pixels, network.input_shape, pixels)]
-    peak, inputs, before = 0, _FLOAT * pixels, 0
+    rows = [CutCost(CLOUD_ONLY, (), layers, 0, 0, pixels, network.input_shape, pixels)]
+    for number, (cut, shape) in enumerate(network.shapes.items(), 1):
+        edge, cloud = layers[:number], layers[number:]
+        count, size = _size(network.split(cut)[0], params)
+        peak = max(layer.active_bytes for layer in edge)
+        rows.append(CutCost(cut, edge, cloud, count, size, peak, shape, edge[-1].output_bytes))
+    return [*rows, rows[-1]._replace(split=EDGE_ONLY, features=(), sent_bytes=0)]
+
+
+def _layers(network: Network, params: Params) -> tuple[Layer, ...]:
+    found, rest = [], network
     for cut in network.cuts:
-        edge, _ = network.split(cut)
-        outputs, own = edge.wire.bytes, jax.tree.leaves(edge.select(params))
-        count = sum(leaf.size for leaf in own)
-        in_place = count == before and outputs == inputs
-        peak = max(peak, outputs if in_place else inputs + outputs)
-        inputs, before = outputs, count
-        done = _flops(edge, params)
-        # Both halves together do the arithmetic of the whole.
-        size = sum(leaf.size * np.dtype(leaf.dtype).itemsize for leaf in own)
-        shape = network.shapes[cut]
-        rows.append(CutCost(cut, done, max(0.0, total - done), count, size, peak, shape, outputs))
-    whole = rows[-1]
-    return [*rows, whole._replace(split=EDGE_ONLY, cloud_flops=0.0, features=(), sent_bytes=0)]
+        part, rest = rest.split(cut)
+        flops, sizes = _flops(part, params), _size(part, params)
+        found.append(Layer(cut, flops, *sizes, part.input_wire.bytes, part.wire.bytes))
+    return tuple(found)
+
+
+def _size(part: Network, params: Params) -> tuple[int, int]:
+    """Returns the number of parameters of a part, and their bytes."""
+    own = jax.tree.leaves(part.select(params))
+    count = sum(leaf.size for leaf in own)
+    return count, sum(leaf.size * np.dtype(leaf.dtype).itemsize for leaf in own)
 
 
 def _flops(network: Network, params: Params) -> float:

@@ -217,7 +217,7 @@ def choices(
                 [
                     Cell(each.name, each.index, note=note),
                     share(each.accuracy.mean, 2),
-                    Cell(unit(each.latency_s, "s"), each.latency_s),
+                    Cell(unit(each.latency_s, "s"), each.latency_s, note=_slowest(each)),
                     Cell(unit(each.energy_j, "J"), each.energy_j),
                     Cell(unit(each.memory_bytes, "B"), each.memory_bytes),
                     Cell(fixed(each.ssim.mean, 3), each.ssim.mean, note=interval(each.ssim, 3)),
@@ -235,6 +235,12 @@ def choices(
     labels = ("choice", "accuracy#", "latency#", "energy#", "memory#", "SSIM#", "re-identified#")
     columns = columns_of(*labels, *_MORE)
     return Table(name, caption, columns, rows)
+
+
+def _slowest(choice: Choice) -> str:
+    """Returns the latency that 5% of the images exceed; older studies have none."""
+    slowest = choice.record.latency_p95_s
+    return "" if slowest is None else f"95%: {unit(slowest, 's')}"
 
 
 def _parts(choice: Choice) -> tuple[float | None, ...]:
@@ -310,6 +316,7 @@ def profile(partition: Partition) -> str:
         f"device {unit(found.edge_flops_per_s, 'FLOP/s')}",
         f"{unit(found.edge_joules_per_flop, 'J')} a FLOP",
         f"uplink {unit(found.uplink_bits_per_s, 'bit/s')}",
+        f"in the slowest 5% {unit(found.uplink_p5_bits_per_s, 'bit/s')}",
         f"{unit(found.uplink_joules_per_bit, 'J')} a bit",
         f"round trip {unit(found.round_trip_s, 's')}",
         f"cloud {unit(found.cloud_flops_per_s, 'FLOP/s')}",

@@ -62,7 +62,13 @@ class RecordedChoice(Struct, kw_only=True):
     edge_s: Amount | None
     uplink_s: Amount | None
     cloud_s: Amount | None
+    latency_p95_s: Amount | None = None
     energy_j: Amount | None
+    edge_j: Amount | None = None
+    uplink_j: Amount | None = None
+    wait_j: Amount | None = None
+    tail_j: Amount | None = None
+    wire_bytes: Amount | None = None
     memory_bytes: Amount | None
     sent_bytes: Amount | None
     psnr_mean: Psnr | None
@@ -96,6 +102,7 @@ class RecordedProfile(Struct, kw_only=True):
     uplink_joules_per_bit: Amount | None = None
     round_trip_s: Amount | None = None
     cloud_flops_per_s: Amount | None = None
+    uplink_p5_bits_per_s: Amount | None = None
 
 
 class Certain(Struct):

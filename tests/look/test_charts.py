@@ -525,7 +525,7 @@ def test_a_label_is_where_it_hides_least():
 
 def cost_row(split="conv1", **changes):
     values = {"edge_s": 0.001, "uplink_s": 0.02, "cloud_s": 0.0, "edge_j": 1e-3, "uplink_j": 2e-3}
-    return {"split": split, **values, **changes}
+    return {"split": split, **values, "wait_j": 3e-3, "tail_j": 4e-3, **changes}
 
 
 def test_costs_are_stacked_and_name_their_splits(tmp_path):
@@ -538,7 +538,9 @@ def test_costs_are_stacked_and_name_their_splits(tmp_path):
     assert list(found) == ["edge", "uplink", "cloud"]
     assert [x for _, x in found["uplink"]] == pytest.approx([20, 20, 0])  # ms
     energy = series_of(drawn(figure, "bar", 1), "x")
-    assert energy == {"edge": [(1.0,)] * 3, "uplink": [(2.0,)] * 3}  # mJ
+    mj = {"edge": 1.0, "uplink": 2.0, "wait": 3.0, "tail": 4.0}
+    assert energy == {part: [(value,)] * 3 for part, value in mj.items()}
+    assert [row["text"] for row in drawn(figure, "text", 1)] == ["10"] * 3
     page = decoded(tmp_path, figure)
     assert colour_count(page, style.COLOURS[0]) > 1000 < colour_count(page, style.COLOURS[1])
     many = costs.figure([cost_row(f"layer{i}") for i in range(15)])

@@ -9,8 +9,10 @@ from jaxinv.look.charts.style import alt
 
 _LEGEND = {
     "edge": style.Key("edge computes", style.COLOURS[1], "square"),
-    "uplink": style.Key("uplink, round trip", style.COLOURS[0], "square"),
+    "uplink": style.Key("radio wakes and sends, round trip", style.COLOURS[0], "square"),
     "cloud": style.Key("cloud computes", style.COLOURS[2], "square"),
+    "wait": style.Key("edge waits", style.COLOURS[3], "square"),
+    "tail": style.Key("tail of the radio", style.COLOURS[4], "square"),
 }
 
 
@@ -18,8 +20,8 @@ def figure(rows: Sequence[style.Row], *, title: str = "") -> style.Figure:
     """Returns the latency of each split and the energy of the edge, by part (Fig. 2 of the paper).
 
     Args:
-      rows: a bar each, from above: `split`, `edge_s`, `uplink_s`, `cloud_s` (seconds), `edge_j` and
-        `uplink_j` (joules).
+      rows: a bar each, from above: `split`, `edge_s`, `uplink_s`, `cloud_s` (seconds, medians),
+        `edge_j`, `uplink_j`, `wait_j` and `tail_j` (joules).
       title: the words above the panels.
 
     Raises:
@@ -29,8 +31,8 @@ def figure(rows: Sequence[style.Row], *, title: str = "") -> style.Figure:
         raise ValueError("Expected at least one split, got none.")
     panels = []
     for key, parts, words in (
-        ("s", ("edge", "uplink", "cloud"), "latency of one image"),
-        ("j", ("edge", "uplink"), "energy of the edge for one image"),
+        ("s", ("edge", "uplink", "cloud"), "median latency of one image"),
+        ("j", ("edge", "uplink", "wait", "tail"), "energy of the edge for one image"),
     ):
         totals = {row["split"]: sum(row[f"{part}_{key}"] for part in parts) for row in rows}
         factor, prefix = prefix_of(totals.values())

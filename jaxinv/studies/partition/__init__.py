@@ -18,7 +18,6 @@ attacks of the others on the same release count, too. The run itself is a folder
 from pathlib import Path
 from typing import Any
 
-from jaxinv.studies import runs
 from jaxinv.studies.experiment import Experiment
 from jaxinv.studies.partition import study, table
 from jaxinv.studies.partition.options import PartitionConfig
@@ -32,8 +31,6 @@ def run(config: PartitionConfig) -> list[dict[str, Any]]:
     print(f"What each cut costs: {folder / study.COSTS_NAME}")
     print(f"What each choice leaves and costs: {folder / study.CHOICES_NAME}")
     print(table.summary(record))
-    if config.measure:
-        print(table.measured(runs.load(config).target))
     return [record]
 
 

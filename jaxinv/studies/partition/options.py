@@ -51,7 +51,9 @@ class PartitionConfig(AttackConfig):
         least=0,
         most=1,
     )
-    max_latency_ms: float | None = setting(None, "Constraint: of one image.", least=0)
+    max_latency_ms: float | None = setting(
+        None, "Constraint: of one image; 95% of the images must keep it.", least=0
+    )
     max_energy_mj: float | None = setting(
         None, "Constraint: of the device, for one image.", least=0
     )
@@ -93,10 +95,6 @@ class PartitionConfig(AttackConfig):
         "attacker",
         "Images that the attacker learns from: its own, or the target's training images.",
         choices=SURROGATES,
-    )
-    measure: bool = setting(
-        False,
-        "Whether to time every edge on this machine, too, and to compare with what is counted.",
     )
 
     @property

@@ -24,7 +24,7 @@ from jaxinv.studies.partition import options as _options
 from jaxinv.studies.partition.options import Option, PartitionConfig, plain
 
 NAME = "partition"
-DECIDED_BY = ("jaxinv.studies.partition", "jaxinv.measures.costs")
+DECIDED_BY = ("jaxinv.studies.partition", "jaxinv.measures.costs", "jaxinv.measures.latency")
 """The code that decides a result beside that of attacks, as `source.digest` takes it."""
 
 WHOLE = (CLOUD_ONLY, EDGE_ONLY)
@@ -208,15 +208,8 @@ def _sure(scene: runs.Scene, share: float | None) -> list[Any]:
 
 
 def _costs(price: costs.CutCost, profile: profiles.Profile, sent: float) -> dict[str, Any]:
-    cost = latency.cost(price, profile, sent)
     return {
-        "latency_s": cost.latency_s,
-        "edge_s": cost.edge_s,
-        "uplink_s": cost.uplink_s,
-        "cloud_s": cost.cloud_s,
-        "energy_j": cost.energy_j,
-        "edge_j": cost.edge_j,
-        "uplink_j": cost.uplink_j,
+        **latency.cost(price, profile, sent).fields(),
         "memory_bytes": price.memory_bytes,
         "edge_parameters": price.edge_parameters,
         "edge_flops": price.edge_flops,
