@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+from scipy.sparse import csgraph
 
 from jaxinv import unit_space
 from jaxinv.errors import UsageError
@@ -51,15 +52,19 @@ def reidentified(
     return devices.in_slices(_is_best, reconstructions, places, shared=shared, sizes=(chunk_size,))
 
 
-def singled_out(scores: np.ndarray, gallery: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Tests if each release singles out its input: the candidate of the highest score is it.
+def singled_out(
+    scores: np.ndarray, gallery: np.ndarray, *, places: np.ndarray | None = None, seed: int = 0
+) -> np.ndarray:
+    """Tests if each release singles out its input: the likeliest image is it.
 
-    Release i is of gallery[i]. Equal candidates are one. Among others of the same score one is
-    guessed, so that an attacker who learns nothing finds 1 in G.
+    Copies are one image (`copies`), as likely as all of them together. Among images of the same
+    score one is guessed, so that an attacker who learns nothing finds 1 in G that all differ.
 
     Args:
-      scores: `[N, G]`, of the candidates for each release; one that is not finite is the lowest.
-      gallery: `[G, ...]`, the candidates, G >= N.
+      scores: `[N, G]`, log-likelihoods of the candidates up to a constant of each release; one that
+        is not finite is the lowest.
+      gallery: `[G, ...]`, the candidates, each as likely before the release.
+      places: `[N]`, the input of each release, by its place in the gallery; by default the first N.
       seed: of the guesses.
 
     Returns:
@@ -68,27 +73,55 @@ def singled_out(scores: np.ndarray, gallery: np.ndarray, *, seed: int = 0) -> np
     Raises:
       ValueError: the shapes are not those.
     """
-    if scores.ndim != 2 or not len(scores) <= scores.shape[1] == len(gallery):
-        raise ValueError(f"scores={scores.shape}: expected [N, {len(gallery)}], N at most that.")
-    different, own = np.unique(gallery.reshape(len(gallery), -1), axis=0, return_inverse=True)
-    own = own.reshape(-1)
-    finite = np.where(np.isfinite(scores), scores, -np.inf)
-    known = np.stack([finite[:, own == one].max(axis=1) for one in range(len(different))], axis=1)
-    best = known.max(axis=1, keepdims=True) == known
-    guesses = np.random.default_rng(seed).random(known.shape)
-    return np.where(best, guesses, -1).argmax(axis=1) == own[: len(scores)]
+    places = np.arange(len(scores)) if places is None else places
+    fits = scores.ndim == 2 and len(places) == len(scores) and scores.shape[1] == len(gallery)
+    if not fits or (len(places) and places.max() >= len(gallery)):
+        raise ValueError(f"scores={scores.shape}: expected [{len(places)}, {len(gallery)}].")
+    own = copies(gallery)
+    return likeliest(scores, own, seed=seed) == own[places]
 
 
-def commonest(gallery: np.ndarray) -> float:
-    """Computes the largest share of a gallery `[G, H, W, C]` that a constant answer finds.
+def likeliest(scores: np.ndarray, own: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Returns the number of the likeliest image for each release, `[N]`; see `singled_out`.
 
-    It counts as `reidentified` and `singled_out` do: copies, and images that correlate fully.
+    Args:
+      scores: `[N, G]`, log-likelihoods of the candidates.
+      own: `[G]`, the number of each candidate's image, from `copies`.
+      seed: of guesses among equal ones.
+    """
+    known = np.where(np.isfinite(scores), scores, -np.inf)
+    order = np.argsort(own, kind="stable")
+    known = known[:, order]
+    if own.max() + 1 < len(own):
+        firsts = np.searchsorted(own[order], np.arange(own.max() + 1))
+        known = np.logaddexp.reduceat(known.astype(np.float64), firsts, axis=1)
+    best = known == known.max(axis=1, keepdims=True)
+    found = best.argmax(axis=1)
+    tied = np.flatnonzero(best.sum(axis=1) > 1)
+    guesses = np.random.default_rng(seed).random((len(tied), known.shape[1]))
+    found[tied] = np.where(best[tied], guesses, -1).argmax(axis=1)
+    return found
+
+
+def copies(gallery: np.ndarray) -> np.ndarray:
+    """Numbers the images of a gallery `[G, ...]`: those that the metrics take for one share one.
+
+    They are equal, or correlate fully: they differ in brightness and contrast alone.
+
+    Returns:
+      `[G]`, whole numbers from 0 on.
     """
     standard, _ = _standardise(np.asarray(gallery, np.float32))
     same = np.asarray(jnp.matmul(standard, standard.T, precision="highest")) >= 1 - 2 * _TIE
     rows = gallery.reshape(len(gallery), -1)
-    _, counts = np.unique(rows, axis=0, return_counts=True)
-    return float(max(same.sum(axis=1).max(), counts.max()) / len(gallery))
+    _, first, own = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    same[np.arange(len(rows)), first[own.reshape(-1)]] = True
+    return np.asarray(csgraph.connected_components(same, directed=False)[1])
+
+
+def commonest(gallery: np.ndarray) -> float:
+    """Computes the largest share of a gallery `[G, H, W, C]` that a constant answer finds."""
+    return float(np.bincount(copies(gallery)).max() / len(gallery))
 
 
 def _is_best(

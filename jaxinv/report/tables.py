@@ -300,13 +300,20 @@ def certain(partition: Partition, name: str, title: str) -> Table:
     """The noise that surely holds re-identification down, and what is left of accuracy."""
     rows = []
     for found in partition.record.certain:
-        cells = [Cell(found.split), Cell(fixed(found.sigma, 2), found.sigma)]
-        rows.append(Row([*cells, share(found.accuracy, 2)]))
+        cells = [Cell(found.split)]
+        for sigma, accuracy in (
+            (found.sigma, found.accuracy),
+            (found.bayes_sigma, found.bayes_accuracy),
+        ):
+            cells += [Cell(fixed(sigma, 2), sigma), share(accuracy, 2)]
+        rows.append(Row(cells))
     caption = (
         f"{title}: Gaussian noise at the features behind which nobody, certainly, re-identifies "
-        f"more than {SAFE_REID:.0%}, and the accuracy behind it"
+        f"more than {SAFE_REID:.0%}, and the accuracy behind it; and noise at which the best "
+        "attacker re-identifies as many of simulated releases, which is estimated"
     )
-    return Table(name, caption, columns_of("split", "standard deviation#", "accuracy#"), rows)
+    labels = ("split", "certain#", "accuracy#", "estimated#", "accuracy then#")
+    return Table(name, caption, columns_of(*labels), rows)
 
 
 def profile(partition: Partition) -> str:

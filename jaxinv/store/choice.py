@@ -34,7 +34,10 @@ class Attempt(RecordedAttacker, kw_only=True):
 
 
 class RecordedBound(Struct):
-    """Limit by theory, of `quantity` "psnr" (dB) or "reid" (a share); None for no limit."""
+    """Limit by theory, of `quantity` "psnr" (dB) or "reid" (a share); None for no limit.
+
+    `ci` is the interval of a value that was simulated.
+    """
 
     name: str
     kind: str
@@ -42,6 +45,7 @@ class RecordedBound(Struct):
     assumptions: str
     value: float | None = None
     dithered: bool = True
+    ci: Interval = UNKNOWN
 
 
 class RecordedChoice(Struct, kw_only=True):
@@ -106,11 +110,18 @@ class RecordedProfile(Struct, kw_only=True):
 
 
 class Certain(Struct):
-    """Gaussian noise that surely holds re-identification down at a cut, and the accuracy left."""
+    """Gaussian noise that holds re-identification down at a cut, and the accuracy left.
+
+    `sigma` surely does; at `bayes_sigma` the Bayes rate `bayes_reid` of simulated releases is low.
+    """
 
     split: str
     sigma: Amount | None
     accuracy: Share | None
+    bayes_sigma: Amount | None = None
+    bayes_accuracy: Share | None = None
+    bayes_reid: Share | None = None
+    bayes_reid_ci: ShareInterval = UNKNOWN
 
 
 class CutQuality(Struct):

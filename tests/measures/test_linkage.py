@@ -110,6 +110,33 @@ def test_singled_out_takes_the_highest_score_and_equal_candidates_for_one():
     assert linkage.singled_out(scores, gallery).tolist() == [True, True, False, True]
 
 
+def test_copies_are_as_likely_as_all_of_them_together():
+    """Ninety copies and ten others: whoever learns nothing names the copied image."""
+    gallery = np.random.default_rng(0).random((11, 4, 4, 1)).astype(np.float32)
+    gallery = np.concatenate([np.repeat(gallery[:1], 90, axis=0), gallery[1:]])
+    nothing = np.zeros((100, 100))
+    assert linkage.singled_out(nothing, gallery).mean() == 0.9
+    nothing[95, 95] = np.log(91)
+    assert linkage.singled_out(nothing, gallery)[95]
+
+
+def test_copies_of_other_brightness_and_contrast_are_one_image():
+    gallery = np.random.default_rng(0).random((6, 4, 4, 1)).astype(np.float32)
+    gallery[3], gallery[4], gallery[5] = 0.5 * gallery[0], 0.3 + 0.2 * gallery[0], gallery[1]
+    own = linkage.copies(gallery)
+    assert len(set(own.tolist())) == 3
+    assert own[0] == own[3] == own[4] and own[1] == own[5]
+    assert linkage.commonest(gallery) == 0.5
+    scores = np.eye(6)[[3, 5, 2, 0, 0, 1]] * 9
+    assert linkage.singled_out(scores, gallery).all()
+
+
+def test_releases_may_be_of_any_candidates():
+    gallery = np.random.default_rng(0).random((3, 4, 4, 1)).astype(np.float32)
+    places = np.array([2, 2, 0, 1])
+    assert linkage.singled_out(np.eye(3)[places], gallery, places=places).all()
+
+
 def test_singled_out_guesses_among_equal_scores():
     gallery = np.random.default_rng(0).random((400, 2, 2, 1)).astype(np.float32)
     assert linkage.singled_out(np.zeros((400, 400)), gallery).mean() < 0.02

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxinv.constants.verdicts import SAFE_REID
 from jaxinv.defenses import NONE
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
@@ -257,7 +258,7 @@ def test_bounds_hold_for_the_noise_alone(study):
     rows = study()["choices"]
     plain = next(row for row in rows if row["split"] == "relu")
     noisy = next(row for row in rows if row["defense"]["kind"] == "gaussian")
-    assert [bound["name"] for bound in plain["bounds"]] == ["rate"]
+    assert [bound["name"] for bound in plain["bounds"]] == ["rate", "Bayes"]
     assert {bound["name"] for bound in noisy["bounds"]} >= {"van Trees", "two-point", "Fano"}
     for row in rows:
         for bound in row["bounds"]:
@@ -318,6 +319,27 @@ def test_noise_that_is_certain_is_found_for_every_cut(study):
     assert [one["split"] for one in certain] == list(NETWORK.cuts)
     for one in certain:
         assert one["sigma"] > 0 and 0 <= one["accuracy"] <= 1
+        # Simulations tell of less noise, at which the best attacker finds so many.
+        assert 0 < one["bayes_sigma"] < one["sigma"] and 0 <= one["bayes_accuracy"] <= 1
+        low, high = one["bayes_reid_ci"]
+        assert low < one["bayes_reid"] <= SAFE_REID < high
+
+
+def test_the_bayes_rate_is_simulated_at_every_choice_and_shown(study):
+    """It is nowhere above what is certified, but for its interval."""
+    record = study(defense=("none", "gaussian:1", "laplace:2", "gaussian@input:1"))
+    told = table.table(record)
+    for row in record["choices"][1:-1]:
+        found = {bound["name"]: bound for bound in row["bounds"] if bound["quantity"] == "reid"}
+        if row["defense"]["site"] == "input":
+            assert "Bayes" not in found
+            continue
+        bayes, fano = found["Bayes"], found.get("Fano", {"value": None})
+        low, high = bayes["ci"]
+        assert bayes["kind"] == "estimated" and 0 < low <= bayes["value"] <= high <= 1
+        assert fano["value"] is None or low <= fano["value"]
+        assert f"{bayes['value']:.1%}" in told
+    assert "Bayes [95%]" in told and "Bayes rate is 10% (estimated): conv " in table.summary(record)
 
 
 # --- What is known already ------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from jaxinv import defenses
 from jaxinv.attacks.attack import EdgeKnown, Features
 from jaxinv.defenses import Defense, Mechanism, Release
 
+_DIGITS = 1e-5  # of the largest feature: errors of features that are computed twice
+
 
 def applies(defense: Defense) -> bool:
     """Returns whether the likelihood of a release has a closed form; see `defenses.last_noise`."""
@@ -28,7 +30,7 @@ def scores(
     """Computes the log-likelihood of each candidate, up to a constant of each release.
 
     A defense that draws nothing leaves one release of a candidate: the nearest is the likeliest,
-    as features that are computed twice differ in their last digits.
+    as features that are computed twice differ in their last digits (`nearness`).
 
     Args:
       known: the edge and its defenses, for which `applies` holds.
@@ -55,7 +57,14 @@ def scores(
 
 
 def nearness(clean: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """Returns minus the squared distance of each release `[N, ...]` to `[G, ...]`: `[N, G]`."""
+    """Returns the log-likelihood of features `[G, ...]` that are computed again, `[N, G]`.
+
+    They differ by normal errors in their last digits, for all that is known of these.
+
+    Args:
+      clean: `[G, ...]`, the features of candidates.
+      observed: `[N, ...]`, those that were released.
+    """
     return np.asarray(_scored(None, clean, observed, jnp.float32(0)))
 
 
@@ -63,10 +72,11 @@ def nearness(clean: np.ndarray, observed: np.ndarray) -> np.ndarray:
 def _scored(mechanism: Mechanism | None, clean: Array, observed: Array, level: Array) -> Array:
     """Scores `[G, ...]` against `[N, ...]`, one release after another: `[N, G]`."""
     clean, observed = clean.astype(jnp.float32), observed.astype(jnp.float32)
+    digits = _DIGITS * jnp.maximum(jnp.abs(clean).max(), 1e-30)
 
     def one(released: Array) -> Array:
         if mechanism is None or mechanism.log_likelihood is None:
-            each = -((clean - released[None]) ** 2)
+            each = -(((clean - released[None]) / digits) ** 2) / 2
         else:
             each = jax.vmap(mechanism.log_likelihood, (0, None, None))(clean, released, level)
         return each.reshape(len(clean), -1).sum(axis=1)

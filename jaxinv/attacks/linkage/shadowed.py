@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxinv.attacks.attack import Features
 
+_SURE = 1e4  # nats in a correlation of 1
 _SEEN = 1000  # features of the stream that tell how each feature varies
 
 
@@ -21,12 +22,13 @@ def scores(believed: np.ndarray, stream: Features, observed: Sequence[Features])
       observed: single releases of each input, each `[N, ...]`.
 
     Returns:
-      `[N, G]`, sums over shadows and releases.
+      `[N, G]`, sums over shadows and releases, so large that the number of a candidate's copies
+      decides among equal ones alone: how likely an error of shadows is is not known.
     """
     seen = _flat(stream[np.arange(min(_SEEN, len(stream)))])
     every = np.arange(len(observed[0]))
     rows = np.sum([_standard(_flat(part[every]), seen) for part in observed], axis=0)
-    return np.sum([rows @ _standard(own, own).T for own in map(_flat, believed)], axis=0)
+    return _SURE * np.sum([rows @ _standard(own, own).T for own in map(_flat, believed)], axis=0)
 
 
 def _flat(features: np.ndarray) -> np.ndarray:

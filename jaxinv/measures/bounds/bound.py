@@ -12,6 +12,7 @@ from jaxinv.measures.bounds.errors import cramer_rao, rate, two_point, van_trees
 from jaxinv.measures.bounds.fisher import DITHER, Information
 from jaxinv.measures.bounds.imperfection import least_error, total_variation
 from jaxinv.measures.bounds.linkage import fano
+from jaxinv.measures.intervals import Share
 
 Certainty = Literal["certified", "estimated"]
 
@@ -27,6 +28,7 @@ class Bound(NamedTuple):
       value: NaN where the theorem gives no bound.
       dithered: True if it is about images with dither, not about the test images themselves.
       assumptions: in words.
+      ci: 95% limits of a value that was simulated; None where there are none.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Bound(NamedTuple):
     value: float
     dithered: bool
     assumptions: str
+    ci: tuple[float | None, float | None] = (None, None)
 
 
 def evaluate(
@@ -66,6 +69,21 @@ def evaluate(
     value, text = _psnr(two_point(through, gallery, features)), _among(len(gallery))
     found.append(Bound("two-point", "certified", "psnr", value, False, text + _drawn(through)))
     return [*found, _fano(through, gallery, features)]
+
+
+def bayes(rate: Share, among: int) -> Bound:
+    """Returns the Bayes rate of linkage as a bound, with its exact interval.
+
+    Args:
+      rate: the share of simulated releases whose input is the likeliest of all candidates.
+      among: number of candidates.
+    """
+    text = (
+        f"each of {among:,} test images as likely, which the attacker may know; copies are one; "
+        f"{rate.number:,} simulated releases of images drawn among them; noise as it is defined"
+    )
+    ends = rate.interval()
+    return Bound("Bayes", "estimated", "reid", rate.mean, False, text, (ends.low, ends.high))
 
 
 def _rates(

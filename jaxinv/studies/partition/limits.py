@@ -14,11 +14,14 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
+from jaxinv.attacks.attack import EdgeKnown
 from jaxinv.attacks.learned.queries import answers
+from jaxinv.attacks.linkage import bayes
 from jaxinv.constants.verdicts import SAFE_REID
 from jaxinv.defenses import GAUSSIAN, NONE, Defense, Mechanism, Release, query_function
 from jaxinv.machine import environment, hosts, source
 from jaxinv.measures import bounds, costs, linkage
+from jaxinv.measures.intervals import Share
 from jaxinv.networks import Network
 from jaxinv.store import files, records
 from jaxinv.studies import runs, threads
@@ -29,6 +32,9 @@ from jaxinv.studies.partition.options import Option, PartitionConfig
 _GALLERY = 1000  # test images that bounds are about
 _SAMPLED, _DITHERS = 2, 8  # of these, at which the edge's information is measured; of each
 _SENT = 256  # dithers of each, for the entropy of what is sent
+_CERTAIN = {"sigma", "accuracy"} | {
+    f"bayes_{name}" for name in ("sigma", "accuracy", "reid", "reid_ci")
+}
 _RANGE_BITS = 64  # least and greatest value beside the symbols of an example
 
 
@@ -95,30 +101,59 @@ class _Limits:
                 bits=bits,
                 entropies=self._entropies(deployment, defense),
             )
-            return [{**bound._asdict(), "value": _finite(bound.value)} for bound in found]
+            found += self._bayes(deployment, defense)
+            return [_recorded(bound) for bound in found]
 
         return self._kept(deployment.cut, "bounds", known, find, _are_bounds)
 
     def certain(self, cut: str) -> dict[str, Any]:
-        """The Gaussian noise that surely holds re-identification down, and what it costs.
+        """The Gaussian noise that holds re-identification down, and what it costs.
 
-        Both on the images that bounds are about: noise that makes them alike leaves little to
-        classify.
+        `sigma` surely does, by Fano's bound; at `bayes_sigma` the Bayes rate is no higher, as far
+        as simulations tell. All on the images that bounds are about: noise that makes them alike
+        leaves little to classify.
         """
 
         def find() -> dict[str, Any]:
-            edge, cloud = self._scene.target.network.split(cut)
+            edge, _ = self._scene.target.network.split(cut)
             commonest = linkage.commonest(self._gallery)
             sigma = bounds.reid_sigma(self._features(edge), SAFE_REID, commonest)
-            if not math.isfinite(sigma):
-                return {"sigma": None, "accuracy": None}
-            noise, key = GAUSSIAN.at("feature", sigma), jax.random.key(self._config.seed)
-            params, test = self._scene.target.params, self._scene.dataset.test[:_GALLERY]
-            right = classified(edge, cloud, params, test, [noise], key)
-            return {"sigma": sigma, "accuracy": float(right.mean())}
+            known = self._linkage(edge)
+            least = known.least_sigma(SAFE_REID)
+            rate = known.rate(least) if math.isfinite(least) else None
+            return {
+                "sigma": _finite(sigma),
+                "accuracy": self._accuracy(cut, sigma),
+                "bayes_sigma": _finite(least),
+                "bayes_accuracy": self._accuracy(cut, least),
+                "bayes_reid": rate.mean if rate else None,
+                "bayes_reid_ci": list(rate.interval()) if rate else [None, None],
+            }
 
         found = self._kept(cut, "certain", {"share": SAFE_REID}, find, _is_certain)
         return {"split": cut, **found}
+
+    def _accuracy(self, cut: str, sigma: float) -> float | None:
+        """Returns the accuracy behind Gaussian noise; None behind noise that is not finite."""
+        if not math.isfinite(sigma):
+            return None
+        edge, cloud = self._scene.target.network.split(cut)
+        noise, key = GAUSSIAN.at("feature", sigma), jax.random.key(self._config.seed)
+        params, test = self._scene.target.params, self._scene.dataset.test[:_GALLERY]
+        return float(classified(edge, cloud, params, test, [noise], key).mean())
+
+    def _bayes(self, deployment: Deployment, defense: Defense) -> list[bounds.Bound]:
+        """Returns the Bayes rate of linkage, where the likelihood of a release is known."""
+        if not deployment.same_edge:
+            return []  # the target's edge is measured here, and not one that was trained on
+        if [step[:2] for step in defense.steps if step.level] == [(GAUSSIAN, "feature")]:
+            (sigma,) = (step.level for step in defense.steps if step.level)
+            rate: Share | None = self._linkage(deployment.edge).rate(sigma)
+        else:
+            nothing = self._gallery[:0]
+            known = EdgeKnown(deployment.edge, self._scene.target.params, nothing, (defense,))
+            rate = bayes.rate(known, self._gallery, seed=self._config.seed)
+        return [bounds.bayes(rate, len(self._gallery))] if rate else []
 
     def _kept(
         self,
@@ -184,6 +219,11 @@ class _Limits:
         return bounds.information(network, params, images, key, draws=_DITHERS)
 
     @functools.lru_cache(maxsize=2)  # noqa: B019
+    def _linkage(self, network: Network) -> bayes.GaussianLinkage:
+        features = self._features(network)
+        return bayes.GaussianLinkage(features, self._gallery, seed=self._config.seed)
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019
     def _features(self, network: Network) -> np.ndarray:
         key = jax.random.key(0)  # nothing is drawn
         release = Release(network, self._scene.target.params, self._gallery, NONE, key)
@@ -199,7 +239,7 @@ def _symbols(mechanism: Mechanism, released: Array, level: Array) -> Array:
 
 def _are_bounds(found: Any) -> bool:
     """Returns whether a file holds bounds, as a record has them."""
-    kinds = {"value": float | None, "dithered": bool}
+    kinds = {"value": float | None, "dithered": bool, "ci": list}
     return isinstance(found, list) and all(
         isinstance(one, dict)
         and one.keys() == set(bounds.Bound._fields)
@@ -211,9 +251,14 @@ def _are_bounds(found: Any) -> bool:
 def _is_certain(found: Any) -> bool:
     return (
         isinstance(found, dict)
-        and found.keys() == {"sigma", "accuracy"}
-        and all(isinstance(value, float | None) for value in found.values())
+        and found.keys() == _CERTAIN
+        and all(isinstance(value, float | list | None) for value in found.values())
     )
+
+
+def _recorded(bound: bounds.Bound) -> dict[str, Any]:
+    """Returns a bound as a record has it."""
+    return {**bound._asdict(), "value": _finite(bound.value), "ci": list(bound.ci)}
 
 
 def _finite(value: float) -> float | None:

@@ -10,7 +10,7 @@ _COLUMNS = (
     f"{'split':<12}{'defence':<20}{'accuracy':<10}{'ms':>8}{'p95 ms':>8}{'mJ':>9}"
     f"{'memory kB':>11}{'sent B':>9}"
     f"{'SSIM [95%]':>22}{'re-id [95%]':>19}{'dB':>7}  {'by':<27}"
-    f"{'dB of MSE':>9}  {'no one above':<16}"
+    f"{'dB of MSE':>9}  {'no one above':<16}{'Bayes [95%]':<21}"
 )
 
 
@@ -22,7 +22,8 @@ def table(record: Mapping[str, Any]) -> str:
         "and the radio's tail, and sent B no headers. SSIM, re-identified "
         "and PSNR are those of the strongest attacker that was run; * marks the Pareto set. No one "
         "is above in the PSNR of the mean squared error, dB of MSE, which may be below the mean "
-        "PSNR, and in re-identification, on average over more images than were attacked. Intervals "
+        "PSNR, and in re-identification, on average over more images than were attacked; the Bayes "
+        "rate is what the best attacker re-identifies in simulated releases (estimated). Intervals "
         "are those of the greatest of all attacks; of A attacks each is taken at 1 - 5% / A:",
         _COLUMNS,
         *(_line(row) for row in record["choices"]),
@@ -43,7 +44,7 @@ def _line(row: Mapping[str, Any]) -> str:
         f"{1e3 * row['latency_p95_s']:>8.3g}{1e3 * row['energy_j']:>9.3g}"
         f"{row['memory_bytes'] / 1e3:>11.1f}{row['sent_bytes']:>9,.0f}"
         f"{_ssim(row):>22}{_reid(row):>19}{psnr:>7}  {who:<27}{of_mean:>9}  "
-        f"{_certified(row):<16}"
+        f"{_certified(row):<16}{_bayes(row):<21}"
         f"{'*' if row['pareto'] else ' '} {_unmet(row)}"
     )
 
@@ -75,6 +76,12 @@ def _certified(row: Mapping[str, Any]) -> str:
     return ", ".join(told)
 
 
+def _bayes(row: Mapping[str, Any]) -> str:
+    """The Bayes rate of re-identification; "" where it is not known."""
+    rates = [bound for bound in row["bounds"] if bound["name"] == "Bayes"]
+    return intervals.told(rates[0]["value"], rates[0]["ci"], ".1%") if rates else ""
+
+
 def summary(record: Mapping[str, Any]) -> str:
     """The recommendation, what would be certain, and the paper's advice."""
     limits = {name: value for name, value in record["constraints"].items() if value is not None}
@@ -93,7 +100,11 @@ def summary(record: Mapping[str, Any]) -> str:
     lines.append(
         f"Gaussian noise on the features that holds re-identification below {SAFE_REID:.0%} for "
         "certain, and the accuracy behind it: "
-        + ", ".join(_certainly(one) for one in record["certain"])
+        + ", ".join(_certainly(one, "") for one in record["certain"])
+    )
+    lines.append(
+        f"Gaussian noise at which the Bayes rate is {SAFE_REID:.0%} (estimated): "
+        + ", ".join(_certainly(one, "bayes_") for one in record["certain"])
     )
     lines.append(
         "Limits on accuracy and leakage are on whole 95% intervals, and what is undecided (?) is "
@@ -122,10 +133,11 @@ def _advised(row: Mapping[str, Any]) -> str:
     )
 
 
-def _certainly(one: Mapping[str, Any]) -> str:
-    if one["sigma"] is None:
+def _certainly(one: Mapping[str, Any], by: str) -> str:
+    sigma, accuracy = one[f"{by}sigma"], one[f"{by}accuracy"]
+    if sigma is None:
         return f"{one['split']} not by any"
-    return f"{one['split']} {one['sigma']:.3g} ({one['accuracy']:.1%})"
+    return f"{one['split']} {sigma:.3g} ({accuracy:.1%})"
 
 
 def _advice_text(advice: Mapping[str, Any]) -> str:
