@@ -148,6 +148,9 @@ class Reconstruction:
       joint: `[N, *input_shape]`, the answer that the attackers of several seeds give together.
       ways: all reconstructions by the name of the way, each `[N, *input_shape]`, where there are
         several; `images` or `joint` is what the attacker answers.
+      dead: `[N]` or `[S, N]` bool, images that an optimisation left at its start, or whose features
+        gave it no direction there: they tell nothing of what was observed. None where no
+        optimisation begins at a plain start.
     """
 
     images: np.ndarray
@@ -157,6 +160,7 @@ class Reconstruction:
     info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     joint: np.ndarray | None = None
     ways: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    dead: np.ndarray | None = None
 
     @property
     def answer(self) -> np.ndarray:

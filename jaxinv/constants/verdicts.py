@@ -13,6 +13,9 @@ FAILS: Verdict = "fails"
 UNDECIDED: Verdict = "undecided"
 """The limit lies within the interval, or there is no interval."""
 
+SPOILT = {"diverged": "diverged", "dead": "did not move from its start"}
+"""Names, with their words, of what makes an attack prove nothing."""
+
 GALLERY = 1000
 """Test images among which reconstructions are looked for, and reconstructions, at most."""
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxinv.constants.verdicts import FAILS, HOLDS, UNDECIDED, Verdict
+from jaxinv.constants.verdicts import FAILS, HOLDS, SPOILT, UNDECIDED, Verdict
 from jaxinv.measures import verdicts
 from jaxinv.store.fields import level_text
 from jaxinv.store.record import AttackRecord
@@ -48,16 +48,17 @@ class Constraints:
     max_reid: float | None = None
 
     def verdicts(self, row: Row) -> dict[str, Verdict]:
-        """Returns a verdict on each limit, and on "diverged" where an attack did.
+        """Returns a verdict on each limit, and on "diverged" and "dead" where an attack is so.
 
-        A diverged attack proves nothing: limits on leakage are not known to be kept then.
+        Such an attack proves nothing: limits on leakage are not known to be kept then.
         """
         found = {name: self._verdict(name, limit, row) for name, limit in self.limits.items()}
-        if not row.get("diverged"):
+        spoilt = _spoilt(row)
+        if not spoilt:
             return found
         leaks = {leak.limit for leak in verdicts.LEAKS}
         unproved = {name for name in leaks & found.keys() if found[name] == HOLDS}
-        return found | dict.fromkeys([*unproved, "diverged"], UNDECIDED)
+        return found | dict.fromkeys([*unproved, *spoilt], UNDECIDED)
 
     def _verdict(self, name: str, limit: float, row: Row) -> Verdict:
         if name == "min_accuracy":
@@ -109,8 +110,8 @@ def worst(attacks: Sequence[AttackRecord]) -> dict[str, Any]:
 
     Returns:
       `psnr_mean`, `ssim_mean`, `reid` and their `_ci`, which `verdicts.greatest` computes;
-      `attacker`, the best by SSIM, as `attacker` returns it; `diverged`, True if any attack did;
-      and `safe`, the verdict on whether they give nothing away.
+      `attacker`, the best by SSIM, as `attacker` returns it; `diverged` and `dead`, True if any
+      attack is so; and `safe`, the verdict on whether they give nothing away.
 
     Raises:
       ValueError: there is no attack.
@@ -124,6 +125,7 @@ def worst(attacks: Sequence[AttackRecord]) -> dict[str, Any]:
     return found | {
         "attacker": attacker(_best(attacks)),
         "diverged": any(record.has_diverged for record in attacks),
+        "dead": any(record.dead for record in attacks),
         "safe": verdicts.safe(attacks),
     }
 
@@ -169,7 +171,7 @@ def pareto(rows: Sequence[Row]) -> list[bool]:
     """Marks the choices on the Pareto front: no other is as good in everything and better in one.
 
     Objectives are accuracy, median latency, energy, memory, and the SSIM and re-identification of
-    the strongest attacker, which are unknown where an attack diverged.
+    the strongest attacker, which are unknown where an attack diverged or is dead.
     """
     costs = np.array([[objective(row) for objective in _OBJECTIVES] for row in rows])
     no_worse = (costs[:, None] <= costs).all(axis=-1)
@@ -180,7 +182,12 @@ def pareto(rows: Sequence[Row]) -> list[bool]:
 
 def _left(row: Row, name: str) -> float:
     """Returns the leakage; infinite where it is unknown."""
-    return math.inf if row[name] is None or row.get("diverged") else row[name]
+    return math.inf if row[name] is None or _spoilt(row) else row[name]
+
+
+def _spoilt(row: Row) -> list[str]:
+    """Returns the names of what makes attacks on a choice prove nothing."""
+    return [name for name in SPOILT if row.get(name)]
 
 
 _OBJECTIVES: tuple[Callable[[Row], float], ...] = (
@@ -241,8 +248,9 @@ def reason(
         return "There is no such choice."
     limits = constraints.limits
     judged = [constraints.judged(row) for row in able]
-    if all("diverged" in each["undecided"] for each in judged):
-        return "Attacks on every choice diverged, which proves nothing."
+    for name, words in SPOILT.items():
+        if all(name in each["undecided"] for each in judged):
+            return f"An attack on every choice {words}, which proves nothing."
     alone = [name for name in limits if all(name in _unmet(each) for each in judged)]
     if alone:
         told = " and ".join(f"{name}={limits[name]:g}" for name in alone)
@@ -269,11 +277,14 @@ def _distance(row: Row, judged: Mapping[str, Any]) -> tuple[float, ...]:
 def _faults(row: Row, judged: Mapping[str, Any]) -> str:
     """Tells what keeps a choice from meeting the constraints."""
     wrong = [f"breaks {', '.join(judged['fails'])}"] if judged["fails"] else []
-    unsure = [_unsure(row, name) for name in judged["undecided"] if name != "diverged"]
+    unsure = [_unsure(row, name) for name in judged["undecided"] if name not in SPOILT]
     if unsure:
         wrong.append(f"is undecided in {', '.join(unsure)}")
-    if "diverged" in judged["undecided"]:
-        wrong.append("was attacked by what diverged, which proves nothing")
+    wrong += [
+        f"was attacked by what {words}, which proves nothing"
+        for name, words in SPOILT.items()
+        if name in judged["undecided"]
+    ]
     return " and ".join(wrong)
 
 

@@ -181,9 +181,9 @@ def greatest_of(samples: Sequence[Sample]) -> Ends:
 
 
 def kept(attacks: Sequence[AttackRecord], leak: Leak, limit: float) -> Verdict:
-    """Judges that no attack leaks more than a limit; one that diverged proves nothing."""
+    """Judges that no attack leaks more than a limit; diverged and dead ones prove nothing."""
     found = at_most(greatest(attacks, leak), limit, noise=leak.noise)
-    spoilt = any(each.has_diverged for each in attacks)
+    spoilt = any(each.is_spoilt for each in attacks)
     return UNDECIDED if found == HOLDS and spoilt else found
 
 
@@ -217,5 +217,5 @@ def images_to_be_safe(attacks: Sequence[AttackRecord]) -> int | None:
         if kept(attacks, leak, leak.safe) == UNDECIDED
     ]
     known = [count for count in counts if count is not None]
-    spoilt = len(known) < len(counts) or any(each.has_diverged for each in attacks)
+    spoilt = len(known) < len(counts) or any(each.is_spoilt for each in attacks)
     return None if spoilt else max(known, default=None)

@@ -90,11 +90,13 @@ def rows(done: Sequence[Done]) -> list[str]:
 def _verdict(claim: _Claim, record: AttackRecord) -> str:
     """Returns whether a claim holds for an attack, by whole 95% intervals.
 
-    An attack that diverged tells nothing. What is lost counts from the undefended accuracy as it
-    was measured, on the same images.
+    An attack that diverged, or did not move from its start, tells nothing. What is lost counts from
+    the undefended accuracy as it was measured, on the same images.
     """
     if record.ssim_mean is None or record.psnr_mean is None:
         return "diverged"
+    if record.dead:
+        return "dead start"
     before, (low, high) = record.accuracy_undefended, record.accuracy_ci
     loss = Ends()
     if before is not None and low is not None and high is not None:

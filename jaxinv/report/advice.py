@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
-from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED
+from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, SPOILT, UNDECIDED
 from jaxinv.report.results import Choice, Partition
 from jaxinv.report.values import Measure, fixed, interval, listed, percent, percents, unit
 from jaxinv.store.choice import CutQuality
@@ -121,18 +121,18 @@ def verdict(choice: Choice) -> str:
     if choice.meets:
         return "met"
     record = choice.record
-    broken = listed([_limit(name) for name in record.fails if name != "diverged"])
+    broken = listed([_limit(name) for name in record.fails if name not in SPOILT])
     unsure = listed(
         [
             f"{_limit(name)}{_settled(record.images_needed.get(name))}"
             for name in record.undecided
-            if name != "diverged"
+            if name not in SPOILT
         ]
     )
     told = [f"breaks {broken}"] if broken else []
     told += [f"undecided: {unsure}"] if unsure else []
-    if "diverged" in (*record.fails, *record.undecided):  # which proves nothing
-        told.append("unproved: an attack diverged")
+    given = (*record.fails, *record.undecided)
+    told += [f"unproved: an attack {words}" for name, words in SPOILT.items() if name in given]
     return "; ".join(told)
 
 

@@ -76,7 +76,7 @@ def card(attack: ShownAttack) -> Card:
         ("Recovers", _recovers(attack)),
         (
             "Images",
-            f"{attack.num_images:,}" + f", {attack.diverged} diverged" * bool(attack.diverged),
+            f"{attack.num_images:,}{_spoilt(attack)}",
         ),
         ("Seed", seeds),
         ("Time", _times(attack)),
@@ -85,6 +85,12 @@ def card(attack: ShownAttack) -> Card:
     ]
     title = f"{attack.dataset}, {attack.split}: {attack.attacker}, {attack.defense.words}"
     return Card(attack.number, title, pairs, command(attack))
+
+
+def _spoilt(attack: ShownAttack) -> str:
+    """Tells how many images diverged, and how many did not move from their start."""
+    counts = {"diverged": attack.diverged, "did not move from the start": attack.record.dead}
+    return "".join(f", {count} {words}" for words, count in counts.items() if count)
 
 
 def _defense(attack: ShownAttack) -> str:

@@ -72,7 +72,9 @@ def _psnr(attack: ShownAttack) -> Cell:
     if attack.psnr.mean is None and attack.diverged:
         return Cell("diverged")
     found = attack.psnr
-    return Cell(fixed(found.mean, 2), found.mean, note=interval(found, 2))
+    dead = f"dead start: {attack.record.dead} of {attack.num_images}" * bool(attack.record.dead)
+    note = "; ".join(filter(None, [interval(found, 2), dead]))
+    return Cell(fixed(found.mean, 2), found.mean, note=note)
 
 
 def _ssim(attack: ShownAttack) -> Cell:

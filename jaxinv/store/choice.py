@@ -30,6 +30,7 @@ class Attempt(RecordedAttacker, kw_only=True):
     ssim_mean: Ssim | None = None
     reid: Share | None = None
     diverged: Count = 0
+    dead: Count = 0
     path: str = ""
 
 
@@ -84,6 +85,7 @@ class RecordedChoice(Struct, kw_only=True):
     reid_ci: ShareInterval = UNKNOWN
     attacker: RecordedAttacker | None = None
     diverged: bool = False
+    dead: bool = False
     attacks: list[Attempt] = field(default_factory=list)
     bounds: list[RecordedBound] = field(default_factory=list)
     pareto: bool

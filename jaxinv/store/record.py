@@ -36,10 +36,14 @@ class VersionError(ValueError):
 
 
 class Origin(Struct):
-    """The network that was attacked: where it is from, and the digest of its parameters."""
+    """The network that was attacked: where it is from, the digest of its parameters, its seed.
+
+    The seed is that of its training by the dataset's own recipe; None where it is not known.
+    """
 
     source: str | None = None
     fingerprint: str | None = None
+    seed: Count | None = None
 
 
 class Printed(Struct):
@@ -120,6 +124,8 @@ class AttackRecord(Record, kw_only=True):
         `reid_likelihood_images`; None where the attacker has nothing to compare with.
       reid: the greatest of these, of all ways.
       threat_model: what the attacker knows, where the experiment's name does not tell it.
+      dead: number of images whose reconstruction did not move from a plain start, or whose features
+        gave it no direction there, for any draw or attacker; they are in the means.
     """
 
     split: str
@@ -133,6 +139,7 @@ class AttackRecord(Record, kw_only=True):
     accuracy_undefended: Share | None
     exact_fraction: Share | None
     diverged: Count
+    dead: Count = 0
     paper: Printed | None
     psnr_mean: Psnr | None
     psnr_std: Amount | None
@@ -177,8 +184,10 @@ class AttackRecord(Record, kw_only=True):
             count = len(getattr(self, name))
             if count != self.num_images and (count or name != "mse"):
                 raise ValueError(f"{count} values of {name} for {self.num_images} images")
-        if self.diverged > self.num_images:
-            raise ValueError(f"{self.diverged} of {self.num_images} images diverged")
+        for name in ("diverged", "dead"):
+            if getattr(self, name) > self.num_images:
+                count = getattr(self, name)
+                raise ValueError(f"{count} of {self.num_images} images are {name}")
 
     @property
     def has_diverged(self) -> bool:
@@ -195,6 +204,11 @@ class AttackRecord(Record, kw_only=True):
     def threat(self) -> str:
         """The threat model: "whitebox", "blackbox" or "queryfree"."""
         return self.threat_model or self.experiment
+
+    @property
+    def is_spoilt(self) -> bool:
+        """Tells whether images diverged or are dead, which proves nothing."""
+        return self.has_diverged or self.dead > 0
 
     @property
     def is_measured(self) -> bool:

@@ -25,12 +25,15 @@ def outcome(
 
     Args:
       attack: that was run.
-      found: its reconstruction, whose `info` becomes part of the record.
+      found: its reconstruction, whose `info` becomes part of the record, as does the number of
+        images that are dead for any draw or seed.
       surrogate: which images it may have learned from.
       fields: more for the record.
     """
-    info = {"attacker_knowledge": attack.knowledge}
+    info: dict[str, Any] = {"attacker_knowledge": attack.knowledge}
     info |= {"surrogate": surrogate if attack.learns else "none", **found.info}
+    if found.dead is not None:
+        info["dead"] = int(found.dead.reshape(-1, found.dead.shape[-1]).any(axis=0).sum())
     return runs.Outcome(
         found.images,
         info.pop("attacker_knowledge"),

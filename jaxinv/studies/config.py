@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, ClassVar
 
+from jaxinv.errors import UsageError
 from jaxinv.store import files
 from jaxinv.studies.experiment import setting, settings_of
 
@@ -86,9 +87,15 @@ class AttackConfig(CutsConfig):
     num_images: int | None = number_of_images(usual_images)
     checkpoint: str | None = setting(
         None,
-        "Trained target, as train_target writes it; by default the one that ships with jaxinv, "
-        "else the one that train_target left in --workdir by its defaults, else one is trained.",
+        "Trained target, as train_target writes it; by default that of --target_seed.",
         is_path=True,
+    )
+    target_seed: int = setting(
+        0,
+        "Seed of the target's training by train_target's defaults: of 0 the one that ships with "
+        "jaxinv, else the one that train_target left in --workdir, else one is trained there.",
+        least=0,
+        most=2**32 - 1,
     )
     surrogate: str = setting(
         "attacker",
@@ -96,6 +103,14 @@ class AttackConfig(CutsConfig):
         "images.",
         choices=SURROGATES,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.checkpoint is not None and self.target_seed:
+            raise UsageError(
+                f"target_seed={self.target_seed}: checkpoint={self.checkpoint} is the target; "
+                "expected one of the two."
+            )
 
     @property
     def method_name(self) -> str:

@@ -156,7 +156,11 @@ def target_fields(target: "Target", dataset: Dataset) -> dict[str, Any]:
         "dataset": dataset.name,
         "data_source": dataset.source,
         "data_fingerprint": dataset.fingerprint,
-        "target": {"source": target.source, "fingerprint": target.fingerprint},
+        "target": {
+            "source": target.source,
+            "fingerprint": target.fingerprint,
+            "seed": target.seed,
+        },
     }
 
 
@@ -264,7 +268,14 @@ def table_row(record: Mapping[str, Any]) -> str:
         row += f"  (+- {record['psnr_seed_std']:.2f} over {len(record['psnr_by_seed'])} seeds"
         row += f"; jointly {record['joint']['psnr_mean']:.2f})"
     some = 0 < record["diverged"] < record["num_images"]
-    return row + (f"  ({record['diverged']} diverged, not in the means)" if some else "")
+    row += f"  ({record['diverged']} diverged, not in the means)" if some else ""
+    return row + dead_words(record)
+
+
+def dead_words(record: Mapping[str, Any]) -> str:
+    """Tells how many images did not move from their start; "" if all did."""
+    dead = record.get("dead")
+    return f"  ({dead} of {record['num_images']} dead: not moved from the start)" if dead else ""
 
 
 TABLE = (_TABLE_HEADER, table_row)

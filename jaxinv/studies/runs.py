@@ -132,9 +132,9 @@ def load(config: CutsConfig, planned: Plan | None = None) -> Scene:
     """
     begin(config)
     dataset, _, cuts = planned or plan(config)
-    checkpoint = None
+    checkpoint, seed = None, 0
     if isinstance(config, AttackConfig):
-        checkpoint = config.checkpoint
+        checkpoint, seed = config.checkpoint, config.target_seed
         if len(dataset.test) < config.usual_images and config.num_images is None:
             print(
                 f"The test split has {len(dataset.test)} images, fewer than the usual "
@@ -143,7 +143,7 @@ def load(config: CutsConfig, planned: Plan | None = None) -> Scene:
     target = None if checkpoint is None else targets.load(checkpoint, dataset)
     hosts.first(lambda: files.ensure_writable(config.workdir))
     if target is None:
-        target = targets.find(dataset, config.workdir, announce=print)
+        target = targets.find(dataset, config.workdir, seed=seed, announce=print)
     return Scene(dataset, target, targets.test_accuracy(target, dataset), cuts)
 
 
@@ -396,7 +396,10 @@ def run_once(
         scene,
         make,
         identity={**known, **identity},
-        label=f"{scene.dataset.name}-{cut}-{method}{label}-n{number}-s{config.seed}",
+        label=(
+            f"{scene.dataset.name}-{cut}-{method}{label}-n{number}-s{config.seed}"
+            + f"-t{config.target_seed}" * bool(config.target_seed)
+        ),
         flags=flags_of(config, scene, split=(cut,)) if flags is None else flags,
         decided_by=(*decided_by, *_MEASURES),
         has_images=True,

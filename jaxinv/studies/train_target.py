@@ -23,7 +23,9 @@ class TrainingConfig(DataConfig):
 
     epochs: int | None = setting(None, "Passes over the data; by default chosen by the dataset.")
     batch_size: int | None = setting(None, "Images a step; by default chosen by the dataset.")
-    learning_rate: float | None = setting(None, "Peak of the one-cycle schedule.", least=1e-8)
+    learning_rate: float | None = setting(
+        None, "Learning rate; of colour images at the peak of its cycle.", least=1e-8
+    )
 
 
 def run(config: TrainingConfig) -> list[dict[str, Any]]:

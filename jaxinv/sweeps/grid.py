@@ -100,7 +100,8 @@ def expand(script: str, given: Mapping[str, str]) -> list[Run]:
             chosen = dict(zip(choices, point, strict=True))
             inputs = {**versions, "dataset": dataset.name, "data": dataset.fingerprint}
             if "checkpoint" in known:
-                inputs["target"] = targets[chosen.get("checkpoint", "")]
+                ships = chosen.get("target_seed", "0") == "0"
+                inputs["target"] = targets[chosen.get("checkpoint", "")] if ships else None
             if "dataset" in given:
                 chosen["dataset"] = name
             if found.check is not None:

@@ -160,10 +160,11 @@ class Sweep:
         return self.workdir / "sweeps" / "done" / f"{run.name}.json"
 
     def _inputs(self, run: Run) -> dict[str, Any]:
-        """A run's inputs; where its target is the newest in the work folder, what there is."""
+        """A run's inputs; where its target is found in the work folder, those of its seed there."""
         if "target" not in run.inputs or run.inputs["target"] is not None:
             return dict(run.inputs)
-        trained = sorted(self.workdir.glob("train_target/*/target.safetensors"))
+        seed = run.flags.get("target_seed", "0")
+        trained = sorted(self.workdir.glob(f"train_target/*-s{seed}-*/target.safetensors"))
         return {
             **run.inputs,
             "trained": [[path.parent.name, path.stat().st_mtime_ns] for path in trained],

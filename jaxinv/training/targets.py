@@ -30,6 +30,7 @@ from jaxinv.training.recipes import TargetRecipe, default_recipe, train
 EXPERIMENT = "train_target"
 WEIGHTS = "target.safetensors"
 SHIPPED = Path(__file__).parent / "weights"
+_SHIPPED_SEED = 0
 _CHECKPOINT = "checkpoint.safetensors"
 _MOST_APART = 0.01  # of a record's accuracy and the measured one: devices round differently
 _FLAGS = {"epochs", "batch_size", "learning_rate", "seed"}  # of the command that trains
@@ -45,6 +46,7 @@ class Target:
       source: "shipped", or the file of the parameters.
       fingerprint: of the network and its parameters, for configuration hashes.
       training: what the file says of its training, for people (empty if it says nothing).
+      seed: of the training by `default_recipe`; None of a file that was given.
     """
 
     network: Network
@@ -52,6 +54,7 @@ class Target:
     source: str
     fingerprint: str
     training: Mapping[str, Any]
+    seed: int | None = None
 
 
 def train_run(
@@ -170,18 +173,20 @@ def find(
     dataset: Dataset,
     workdir: str | os.PathLike[str],
     *,
+    seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
     announce: Callable[[str], None] = print_to_stderr,
 ) -> Target:
     """Returns the target of a dataset: given, shipped, trained earlier in the work folder, or now.
 
-    A target of another recipe or seed than those of `default_recipe`, or of another numeric mode,
-    is used only if it is given.
+    A target of another recipe than `default_recipe`, of another seed, or of another numeric mode,
+    is used only if it is given. Those that ship are of seed 0.
 
     Args:
       dataset: the data of the target's training.
       workdir: folder of runs; training a target makes a run there.
-      checkpoint: file of the target, if given.
+      seed: of the target's training.
+      checkpoint: file of the target, if given; then no seed counts.
       announce: receives one line if a target is trained now, or is not what one would expect.
 
     Raises:
@@ -193,8 +198,18 @@ def find(
             return load(checkpoint, dataset)
         except UserError as error:
             raise UserError(f"checkpoint={error}") from error
+    return dataclasses.replace(_of_seed(seed, dataset, workdir, announce), seed=seed)
+
+
+def _of_seed(
+    seed: int,
+    dataset: Dataset,
+    workdir: str | os.PathLike[str],
+    announce: Callable[[str], None],
+) -> Target:
+    """Returns the target of a seed: shipped, trained earlier in the work folder, or now."""
     shipped = SHIPPED / f"{dataset.name}.safetensors"
-    if shipped.is_file():
+    if seed == _SHIPPED_SEED and shipped.is_file():
         target = load(shipped, dataset, source="shipped")
         if target.training.get("data_fingerprint") != dataset.fingerprint:
             announce(
@@ -202,7 +217,7 @@ def find(
                 f"than {dataset.source}; its accuracy is measured on these."
             )
         return target
-    recipe = default_recipe(dataset)
+    recipe = dataclasses.replace(default_recipe(dataset), seed=seed)
     if earlier := hosts.first(lambda: _earlier(dataset, recipe, workdir)):
         path, code = earlier
         if code != _code():

@@ -260,7 +260,17 @@ def test_that_an_attack_diverged_is_said_apart():
     told = decision.reason([unproved, slow], limits)
     assert "conv1 comes nearest and breaks min_accuracy and was attacked by" in told
     told = decision.reason([unproved], Constraints())
-    assert told == "Attacks on every choice diverged, which proves nothing."
+    assert told == "An attack on every choice diverged, which proves nothing."
+
+
+def test_a_dead_attack_proves_nothing():
+    limits = Constraints(max_ssim=0.25)
+    found = {**row(ssim_mean=0.01, ssim_ci=[0.0, 0.02]), **decision.worst([attack(dead=3)])}
+    found |= {"ssim_mean": 0.01, "ssim_ci": [0.0, 0.02]}
+    assert found["dead"] and not found["diverged"]
+    assert limits.judged(found)["undecided"] == ["max_ssim", "dead"]
+    assert decision.recommend([found], limits) is None
+    assert "did not move from its start" in decision.reason([found], limits)
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,9 @@ def test_a_way_that_diverged_proves_nothing():
     assert verdicts.safe([attack(ways=ways)]) == UNDECIDED
 
 
-def test_one_attack_that_leaks_is_enough_and_one_that_diverged_proves_nothing():
-    spoilt = attack(diverged=1)
+@pytest.mark.parametrize("name", ["diverged", "dead"])
+def test_one_attack_that_leaks_is_enough_and_one_that_is_spoilt_proves_nothing(name):
+    spoilt = attack(**{name: 1})
     assert verdicts.safe([attack()]) == HOLDS
     assert verdicts.safe([attack(), spoilt]) == UNDECIDED
     assert verdicts.safe([attack(0.9), spoilt]) == FAILS

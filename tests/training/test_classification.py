@@ -77,7 +77,7 @@ TRAINED = {
         key=jax.random.key(0),
     ),
 }
-RECIPE = recipes.TargetRecipe(1, 4, 1e-3, 0.0, 1e-8, augment=False)
+RECIPE = recipes.TargetRecipe("amsgrad", 1, 4, 1e-3, 0.0, 1e-8, augment=False)
 
 
 @pytest.mark.parametrize("what", TRAINED)

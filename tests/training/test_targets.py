@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,7 +21,8 @@ from jaxinv.store import checkpoints, records
 from jaxinv.training import classification, fit, recipes, targets
 
 SHIPPED = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
-ONE_EPOCH = recipes.TargetRecipe(1, 16, 1e-3, 0.0, 1e-3, augment=False)
+ONE_EPOCH = recipes.TargetRecipe("amsgrad", 1, 16, 3e-3, 0.0, 1e-3, augment=False)
+ADAMW = dataclasses.replace(ONE_EPOCH, optimizer="adamw")
 
 
 def samples(count, shape, seed, classes=10):
@@ -68,7 +70,7 @@ def test_a_run_leaves_its_files(workdir):
     assert {file.name for file in folder.iterdir()} == names
     assert (record["dataset"], record["num_images"], record["num_test_images"]) == ("tiny", 64, 20)
     assert record["config"]["recipe"] == dataclasses.asdict(ONE_EPOCH)
-    told = {"epochs": "1", "batch_size": "16", "learning_rate": "0.001"}
+    told = {"epochs": "1", "batch_size": "16", "learning_rate": "0.003"}
     assert record["flags"] == {"dataset": "tiny", **told}
     assert [set(row) for row in record["history"]] == [{"loss", "accuracy", "test_accuracy"}]
     target = targets.load(folder / "target.safetensors", dataset())
@@ -216,12 +218,31 @@ def test_only_a_target_of_the_wanted_recipe_seed_and_data_is_taken(tmp_path, one
     assert "No trained target for tiny yet (of seed 0)" in lines[0]
 
 
+def test_a_target_of_a_seed_is_found_and_knows_its_seed(tmp_path, one_epoch, monkeypatch):
+    """The newest target of another seed is not taken, nor is what ships."""
+    lines = []
+    wanted = leave(tmp_path / "train_target" / "a", dataset(), config={**recipe(seed=7)})
+    newest = leave(tmp_path / "train_target" / "z", dataset(), config={**recipe(seed=8)})
+    monkeypatch.setattr(targets, "SHIPPED", tmp_path / "shipped")
+    targets.SHIPPED.mkdir()
+    shutil.copy(newest, targets.SHIPPED / "tiny.safetensors")
+    found = targets.find(dataset(), tmp_path, seed=7, announce=lines.append)
+    assert (found.source, found.seed, lines) == (str(wanted), 7, [])
+    shipped = targets.find(dataset(), tmp_path, announce=lines.append)
+    assert (shipped.source, shipped.seed) == ("shipped", 0)
+    assert targets.find(dataset(), tmp_path, checkpoint=wanted).seed is None
+    with pytest.raises(UserError, match="would train"):
+        targets.find(dataset(), tmp_path, seed=9, announce=lines.append)
+    assert "(of seed 9)" in lines[-1]
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
         *(("epochs", 0), ("epochs", 1.5), ("batch_size", 0), ("batch_size", -3)),
         *(("learning_rate", value) for value in (0.0, -1.0, np.nan, np.inf, "0.1", None)),
         *(("weight_decay", -1.0), ("eps", np.nan), ("augment", None), ("augment", 1)),
+        ("optimizer", "sgd"),
         *(("seed", -1), ("seed", 2**32), ("seed", 1.5), ("seed", True)),
     ],
 )
@@ -307,7 +328,7 @@ def test_a_record_that_disagrees_with_its_parameters_is_set_aside(tmp_path, one_
 
 RECIPES = {
     **{"epochs": 2, "batch_size": 15, "learning_rate": 2e-3, "weight_decay": 0.1, "eps": 1e-4},
-    **{"augment": True, "seed": 1},
+    **{"augment": True, "seed": 1, "optimizer": "amsgrad"},
 }
 
 
@@ -315,7 +336,7 @@ RECIPES = {
 def begun(tmp_path_factory):
     """The checkpoint of a training of a small network."""
     path = tmp_path_factory.mktemp("begun") / "checkpoint"
-    recipes.train(dataset(count=32), small(), ONE_EPOCH, checkpoint=path)
+    recipes.train(dataset(count=32), small(), ADAMW, checkpoint=path)
     return path
 
 
@@ -345,7 +366,7 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(begun, tmp_path, monkeypa
     if "order" in changed.get("data", {}):
         labels = 9 - data.target.labels
         data = dataclasses.replace(data, target=Samples(data.target.pixels, labels))
-    new = dataclasses.replace(ONE_EPOCH, **changed.get("recipe", {}))
+    new = dataclasses.replace(ADAMW, **changed.get("recipe", {}))
     network = changed.get("network", small())
     monkeypatch.setattr(fit, "Portions", lambda *args: pytest.fail("trained"))
     with pytest.raises(pytest.fail.Exception, match="trained"):
@@ -356,7 +377,7 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(begun, tmp_path, monkeypa
 
 def test_a_checkpoint_of_the_same_settings_is_resumed(begun, monkeypatch):
     monkeypatch.setattr(recipes, "accuracy", pytest.fail)  # of each epoch
-    again = recipes.train(dataset(count=32), small(), ONE_EPOCH, checkpoint=begun)
+    again = recipes.train(dataset(count=32), small(), ADAMW, checkpoint=begun)
     assert len(again.history) == 1
 
 
@@ -385,16 +406,50 @@ def test_flags_tell_a_recipe_or_nothing():
     assert targets._flags(dataset(), default) == {"dataset": "tiny"}
     other = dataclasses.replace(default, seed=3)
     assert targets._flags(dataset(), other) == {"dataset": "tiny", "seed": "3"}
-    assert targets._flags(dataset(), dataclasses.replace(default, weight_decay=0.5)) == {}
+    assert targets._flags(dataset(), dataclasses.replace(default, eps=0.5)) == {}
 
 
 def test_default_recipes():
     grey, colour = dataset(), dataset("c", (32, 32, 3))
-    assert not recipes.default_recipe(grey).augment
+    own = recipes.default_recipe(grey)
+    assert not own.augment
+    assert (own.optimizer, own.batch_size, own.learning_rate, own.eps) == (
+        "amsgrad",
+        32,
+        1e-3,
+        1e-3,
+    )
     assert recipes.default_recipe(colour).augment
     for data in (grey, colour):
         recipe = recipes.default_recipe(data)
         assert recipe.epochs * (len(data.target) // recipe.batch_size) >= 1500
+
+
+def test_the_authors_recipe_has_a_constant_rate_and_no_clipping():
+    recipe = recipes.default_recipe(dataset())
+    gradients = {"w": jnp.full(4, 100.0)}
+    sizes = []
+    for steps in (10, 1000):
+        rule = recipe.transformation(steps)
+        state = rule.init(gradients)
+        for _ in range(3):
+            update, state = rule.update(gradients, state, gradients)
+            sizes.append(float(jnp.abs(update["w"]).max()))
+    np.testing.assert_allclose(sizes, 1e-3, rtol=1e-3)
+    with pytest.raises(UsageError, match="weight_decay=0.5: is of optimizer=adamw alone"):
+        dataclasses.replace(recipe, weight_decay=0.5)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_ships_is_of_seed_0_and_of_the_default_recipe(name):
+    """Nobody chose a seed by what attacks find."""
+    told = targets.load(targets.SHIPPED / f"{name}.safetensors", dataset(name, SHIPPED[name]))
+    given = told.training["config"]["recipe"]
+    given = {"optimizer": "adamw", **given}  # the only one when CIFAR-10's was trained
+    wanted = recipes.default_recipe(dataset(name, SHIPPED[name]))
+    size = told.training["num_images"]
+    epochs = {"mnist": 12, "cifar10": 16}[name]
+    assert size > 30_000 and given == dataclasses.asdict(dataclasses.replace(wanted, epochs=epochs))
 
 
 def test_another_network_over_the_same_weights_is_another_target():

@@ -16,12 +16,12 @@ from jaxinv.attacks.blackbox.learning import (
     check_budget,
     learn_and_judge,
 )
-from jaxinv.attacks.inversion.solvers import amsgrad
 from jaxinv.attacks.learned import inverse
 from jaxinv.attacks.learned.maps import TrainedMap
 from jaxinv.attacks.learned.queries import Queries, check_images, kept, make_pool
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.networks import Params
+from jaxinv.training.amsgrad import amsgrad
 from jaxinv.training.fit import fit, whole_epochs
 
 STEPS = 56_250

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxinv.attacks.inversion import starts
 from jaxinv.attacks.inversion.objectives import Objective
 from jaxinv.attacks.inversion.solvers import Result, Solver
 from jaxinv.defenses import Rows
@@ -53,6 +54,8 @@ class Minimum(NamedTuple):
       result: `[N]` NumPy, of `solvers.Result`: why no more were taken.
       seconds: wall time of the steps.
       compile_seconds: wall time of tracing and compiling.
+      start: `[N, ...]` NumPy, where each began.
+      flat: `[N]` NumPy bool, whether the data term is flat there; False where nobody asked.
     """
 
     x: np.ndarray
@@ -61,6 +64,8 @@ class Minimum(NamedTuple):
     result: np.ndarray
     seconds: float
     compile_seconds: float
+    start: np.ndarray
+    flat: np.ndarray
 
 
 class Snapshot(NamedTuple):
@@ -127,6 +132,7 @@ def minimize(
     inputs: Inputs,
     start: np.ndarray,
     solver: Solver,
+    elsewhere: np.ndarray | None = None,
     *,
     steps: int,
     chunk: int,
@@ -146,6 +152,9 @@ def minimize(
         asked for when an image's turn comes.
       start: `[N, ...]`, the first iterate of each image.
       solver: the method.
+      elsewhere: `[K, ...]`, K >= 0, other starts in order. An image begins at the first of all at
+        which its data term is not flat (`Objective.is_flat`), at its own if there is none. None
+        does not ask.
       steps: at most, for each image.
       chunk: images at once, B; if there are fewer, they are padded to it.
       description: shown before the progress bar.
@@ -165,6 +174,7 @@ def minimize(
         make_objective,
         params,
         solver=solver,
+        elsewhere=elsewhere,
         steps=steps,
         chunk=chunk,
         description=description,
@@ -177,7 +187,7 @@ def minimize(
     mine = np.array_split(np.arange(count), hosts.count())[hosts.index()]
     found = run(Rows(inputs, mine), start[mine]) if len(mine) else None
     parts = [Minimum(*part) for part in hosts.gather(found) if part is not None]
-    x, objective, taken, result, seconds, compiling = zip(*parts, strict=True)
+    x, objective, taken, result, seconds, compiling, began_at, flat = zip(*parts, strict=True)
     return Minimum(
         x=np.concatenate(x),
         objective=np.concatenate(objective),
@@ -186,6 +196,8 @@ def minimize(
         # As long as the slowest took.
         seconds=max(seconds),
         compile_seconds=max(compiling),
+        start=np.concatenate(began_at),
+        flat=np.concatenate(flat),
     )
 
 
@@ -195,6 +207,7 @@ def compile_programs(
     inputs: Inputs,
     start: np.ndarray,
     solver: Solver,
+    elsewhere: np.ndarray | None = None,
     *,
     chunk: int,
 ) -> Programs:
@@ -205,9 +218,9 @@ def compile_programs(
     with devices.exact():
         first = np.arange(size) % len(inputs)
         example = devices.put(mesh, (start[first], inputs[first]), devices.IMAGES)
-        params = devices.put(mesh, params)
-        begin = _begin.lower(make_objective, solver, mesh, params, *example).compile()
-        places = begin.out_info
+        params, elsewhere = devices.put(mesh, (params, elsewhere))
+        begin = _begin.lower(make_objective, solver, mesh, params, elsewhere, *example).compile()
+        places, _ = begin.out_info
         advance = _advance.lower(make_objective, solver, mesh, params, places, 1, 1).compile()
         mask = devices.put(mesh, np.zeros(size, bool), devices.IMAGES)
         exchange = _exchange.lower(places, places, mask).compile()
@@ -222,6 +235,7 @@ def _minimize(
     start,
     *,
     solver,
+    elsewhere,
     steps,
     chunk,
     description,
@@ -232,12 +246,12 @@ def _minimize(
     """`minimize` for the images of this host."""
     count = len(inputs)
     compiled = programs or compile_programs(
-        make_objective, params, inputs, start, solver, chunk=chunk
+        make_objective, params, inputs, start, solver, elsewhere, chunk=chunk
     )
     begin, advance, exchange, evaluate, _ = compiled
     mesh = devices.mesh()
     size = chunk * mesh.size
-    params = devices.put(mesh, params)
+    params, elsewhere = devices.put(mesh, (params, elsewhere))
 
     def put(tree: Any) -> Any:
         return devices.put(mesh, tree, devices.IMAGES)
@@ -245,6 +259,7 @@ def _minimize(
     found = np.empty((count, *start.shape[1:]), np.float32)
     values, taken = np.empty(count, np.float32), np.zeros(count, np.int64)
     results = np.zeros(count, np.int64)
+    began_at, flat = np.empty_like(found), np.zeros(count, bool)
     indices = np.full(size, -1)
     # Devices take turns, so that each has as many images.
     turns = np.arange(size).reshape(mesh.size, chunk).T.ravel()
@@ -258,7 +273,8 @@ def _minimize(
                 waiting += len(new)
                 indices[idle[: len(new)]] = new
                 rows = np.where(indices < 0, new[0], indices)
-                fresh = begin(params, *put((start[rows], inputs[rows])))
+                fresh, flat_there = begin(params, elsewhere, *put((start[rows], inputs[rows])))
+                began_at[rows], flat[rows] = np.asarray(fresh.x), np.asarray(flat_there)
                 if len(idle) == size:
                     places = fresh
                 else:
@@ -288,19 +304,23 @@ def _minimize(
             saved = (steps - done[ended]).sum()
             progress.advance(int(done[working].sum() - before + saved))
             progress.show(f"{np.count_nonzero(indices >= 0)} of {count} images in work")
-    return Minimum(found, values, taken, results, seconds, compiled.seconds)
+    return Minimum(found, values, taken, results, seconds, compiled.seconds, began_at, flat)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _begin(make_objective, solver, mesh, params, x, inputs):
-    def begin(params, rows):
+def _begin(make_objective, solver, mesh, params, elsewhere, x, inputs):
+    def begin(shared, rows):
+        params, elsewhere = shared
         x, inputs = rows
         zeros = jnp.zeros(len(x), jnp.int32)
         objective = make_objective(params, inputs, jnp.zeros(len(x), x.dtype))
         x = objective.project(x)
-        return _Places(x, solver.init(objective, x), zeros, zeros, inputs)
+        flat = zeros > 0
+        if elsewhere is not None:
+            x, flat = starts.first_with_a_slope(objective, x, elsewhere)
+        return _Places(x, solver.init(objective, x), zeros, zeros, inputs), flat
 
-    return devices.by_image(mesh, begin, params, (x, inputs))
+    return devices.by_image(mesh, begin, (params, elsewhere), (x, inputs))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(4,))

@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -46,6 +47,17 @@ class Objective:
     def misfit(self, x: Array) -> Array:
         """The data term, `[B]`."""
         return jnp.sum(self.residual(x) ** 2, axis=-1)
+
+    def is_flat(self, x: Array) -> Array:
+        """Tests if the data term has no slope to follow at `x`, `[B]` bool.
+
+        By its gradient, a step of 1 in every pixel changes it by no more than rounding does. A
+        perfect fit has none, and is not flat: there is nothing to follow.
+        """
+        misfit, pull = jax.vjp(self.misfit, x)
+        (gradient,) = pull(jnp.ones_like(misfit))
+        reach = jnp.abs(gradient).sum(axis=tuple(range(1, x.ndim)))
+        return (misfit > 0) & (reach <= jnp.finfo(misfit.dtype).eps * misfit)
 
     def project(self, x: Array) -> Array:
         """The nearest point of the box."""

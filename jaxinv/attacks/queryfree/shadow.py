@@ -15,7 +15,6 @@ import optax
 from jax import Array
 
 from jaxinv import defenses, unit_space
-from jaxinv.attacks.inversion.solvers import amsgrad
 from jaxinv.attacks.queryfree.stream import SLICE, Moments, Stream, class_mean_distance
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.defenses import NONE, Defense
@@ -23,6 +22,7 @@ from jaxinv.errors import UserError
 from jaxinv.inputs.data import Samples
 from jaxinv.machine import devices
 from jaxinv.networks import Layer, Network, Params, append
+from jaxinv.training.amsgrad import amsgrad
 from jaxinv.training.fit import fit as fit_loop
 from jaxinv.training.fit import for_each, losses_of_each, one_cycle, whole_epochs
 

@@ -40,6 +40,7 @@ class ShadowedEdge(LearnedAttack):
         del member
         found = [inverted(observed) for inverted in self.inverters]
         images = np.stack([each.images for each in found])
+        dead = [each.dead for each in found if each.dead is not None]
         info = {
             "shadow_layers": list(self.shadows.network.cuts),
             "shadow_accuracy": list(self.shadows.accuracy),
@@ -54,6 +55,7 @@ class ShadowedEdge(LearnedAttack):
             info,
             joint=joint,
             ways={"joint": joint, **alone} if len(alone) > 1 else {},
+            dead=np.stack(dead) if dead else None,
         )
 
     def believed(self, images: np.ndarray) -> np.ndarray:

@@ -115,10 +115,12 @@ class StagedAttack(LearnedAttack):
         whole = dataclasses.replace(whole, fit_seconds=self.fit_seconds)
         ends = np.cumsum([len(part) for part in observed])[:-1]
         columns = {name: np.split(values, ends) for name, values in whole.info.items()}
+        dead = [None] * len(observed) if whole.dead is None else np.split(whole.dead, ends)
         parts = [
             dataclasses.replace(
                 whole,
                 images=images,
+                dead=dead[number],
                 info=self._info({name: rows[number] for name, rows in columns.items()}),
             )
             for number, images in enumerate(np.split(whole.images, ends))

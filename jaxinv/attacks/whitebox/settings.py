@@ -40,6 +40,9 @@ class RmleSettings:
       ramp: share of the steps over which the weights fall; then they stay.
       box: whether pixels are kept in [0, 1].
       hinge: whether a final rectifier is attacked through the features before it.
+      restart: whether an image at whose plain start (grey, or a prior's mean) the data term is
+        flat begins elsewhere: black, white or noise, the first where it is not. At grey all
+        rectifiers may be closed; no gradient passes them.
       space: what is optimised: pixels as they are, or normalised as the network does it.
       scale: "sum" is Eq. 1 as it is printed; "mean" divides the data term by the number of features
         and the total variation by the number of vertical neighbours; "relative" divides the data
@@ -65,6 +68,7 @@ class RmleSettings:
     ramp: float = 1.0
     box: bool = True
     hinge: bool = True
+    restart: bool = True
     space: Literal["unit", "normalized"] = "unit"
     scale: Literal["sum", "mean", "relative"] = "relative"
 
@@ -72,7 +76,7 @@ class RmleSettings:
         arguments.check_choice("solver", self.solver, SOLVERS)
         arguments.check_choice("space", self.space, ("unit", "normalized"))
         arguments.check_choice("scale", self.scale, ("sum", "mean", "relative"))
-        for name in ("box", "hinge"):
+        for name in ("box", "hinge", "restart"):
             arguments.check_choice(name, getattr(self, name), (False, True))
         for name in ("steps", "cg_steps"):
             arguments.check_whole(name, getattr(self, name), least=1)
@@ -112,6 +116,8 @@ def check_chunk(chunk: Any) -> None:
 def paper_settings(network: Network, cut: str) -> RmleSettings:
     """The settings of the authors' program: what the paper's figures were made with.
 
+    A dead start stays dead, as theirs does.
+
     Source: He, Zhang & Lee 2021, section III-A, and the program that they published.
     """
     weight = code_lambda(network, cut)
@@ -125,6 +131,7 @@ def paper_settings(network: Network, cut: str) -> RmleSettings:
         beta=2.0,
         box=False,
         hinge=False,
+        restart=False,
         space="normalized",
         scale="mean",
     )

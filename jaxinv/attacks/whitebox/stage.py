@@ -13,15 +13,16 @@ from jax import Array
 
 from jaxinv import defenses
 from jaxinv.attacks.attack import Features, Reconstruction
-from jaxinv.attacks.inversion import objectives
+from jaxinv.attacks.inversion import objectives, starts
 from jaxinv.attacks.inversion.loop import MakeObjective, Snapshot, chunk_size, minimize
 from jaxinv.attacks.inversion.objectives import Objective
 from jaxinv.attacks.inversion.priors import Gaussian
-from jaxinv.attacks.inversion.solvers import FirstOrder, Lbfgs, LevenbergMarquardt, Solver, amsgrad
+from jaxinv.attacks.inversion.solvers import FirstOrder, Lbfgs, LevenbergMarquardt, Solver
 from jaxinv.attacks.whitebox.settings import RmleSettings
 from jaxinv.defenses import Structure
 from jaxinv.machine.numbers import length
 from jaxinv.networks import Network, Params
+from jaxinv.training.amsgrad import amsgrad
 
 Estimate = Callable[[Features, np.ndarray | None], np.ndarray]
 
@@ -35,7 +36,7 @@ class Stage:
       prior: a Gaussian over images, or over the errors of `estimate`.
       estimate: `(features, found) -> images [N, H, W, C]`: where to start, and the prior's mean,
         from the features and from what the stage before has found (None at the first). Without it
-        the start is the prior's mean, or grey.
+        the start is the prior's mean, or grey; see `RmleSettings.restart`.
       structure: of the defense that the attacker knows to be at the features, whose residual takes
         the place of Eq. 1a; its levels are an argument of `run_stage`. Empty for none.
     """
@@ -71,9 +72,9 @@ def run_stage(
         have them; None where it has none.
 
     Returns:
-      A reconstruction whose `info` has, `[N]` each, the `objective`, the attacker's own measure of
-      success, of which least is best; `solver_steps`, that the solver took; and `solver_result`,
-      of `solvers.Result`.
+      A reconstruction, which knows those that are `dead`. Its `info` has, `[N]` each, the
+      `objective`, the attacker's own measure of success, of which least is best; `solver_steps`,
+      that the solver took; and `solver_result`, of `solvers.Result`.
     """
     settings = stage.settings
     mean, std = _coordinates(edge, settings)
@@ -90,7 +91,9 @@ def run_stage(
         "solver_steps": found.steps,
         "solver_result": found.result,
     }
-    return Reconstruction(found.x * std + mean, found.seconds, found.compile_seconds, info=info)
+    images, start = found.x * std + mean, found.start * std + mean
+    dead = None if means is not None else found.flat | starts.unmoved(start, images)
+    return Reconstruction(images, found.seconds, found.compile_seconds, info=info, dead=dead)
 
 
 class Problem(NamedTuple):
@@ -101,6 +104,7 @@ class Problem(NamedTuple):
     inputs: Any
     start: np.ndarray
     solver: Solver
+    elsewhere: np.ndarray | None
 
 
 def problem_of(
@@ -116,14 +120,17 @@ def problem_of(
     """States the problem that `run_stage` solves; see there for the arguments."""
     settings = stage.settings
     mean, std = _coordinates(edge, settings)
+    elsewhere = None
     if means is not None:
         start = means
-    elif stage.prior is not None:
-        start = np.broadcast_to(stage.prior.mean, (len(features), *edge.input_shape))
     else:
         # Grey: the middle of the box, or zero in normalised space, as the authors start.
-        grey = 0.5 if settings.space == "unit" else mean
-        start = np.broadcast_to(np.float32(grey), (len(features), *edge.input_shape))
+        grey = np.float32(0.5 if settings.space == "unit" else mean)
+        plain = grey if stage.prior is None else stage.prior.mean
+        start = np.broadcast_to(plain, (len(features), *edge.input_shape))
+        elsewhere = (
+            starts.elsewhere(edge.input_shape)[: None if settings.restart else 0] - mean
+        ) / std
     return Problem(
         _objective(
             edge,
@@ -135,6 +142,7 @@ def problem_of(
         _Inputs(features, weights, means, levels),
         (start - mean) / std,
         _solver(settings),
+        elsewhere,
     )
 
 

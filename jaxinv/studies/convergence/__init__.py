@@ -195,6 +195,7 @@ def _run_method(
         "attacker_knowledge": attack.knowledge,
         "stages": [dataclasses.asdict(stage.settings) for stage in learned.stages],
         **{name: quality[name] for name in ("psnr_mean", "ssim_mean", "diverged")},
+        "dead": 0 if found.dead is None else int(found.dead.sum()),
         "fit_s": learned.fit_seconds,
         "compile_s": found.compile_seconds,
     }
@@ -227,7 +228,8 @@ def draw(folder: Path, record: dict[str, Any]) -> None:
 
 
 def _name(method: str, attack: dict[str, Any]) -> str:
-    return f"{method} ({attack['diverged']} diverged)" if attack["diverged"] else method
+    words = [f"{attack[name]} {name}" for name in ("diverged", "dead") if attack[name]]
+    return f"{method} ({', '.join(words)})" if words else method
 
 
 TABLE_HEADER = (
@@ -250,8 +252,8 @@ def table_rows(record: dict[str, Any]) -> list[str]:
             f"{record['cut']:<10}{method:<8}{psnr:>8.2f}{ssim:>8.4f}{misfit:>10.1e}"
             f"{curves['steps'][-1]:>7}{curves['seconds'][-1]:>10.4f}{attack['fit_s']:>12.1f}"
         )
-        some = f"  ({attack['diverged']} diverged)" if attack["diverged"] else ""
-        rows.append(row + some)
+        counts = [f"{attack[name]} {name}" for name in ("diverged", "dead") if attack[name]]
+        rows.append(row + (f"  ({', '.join(counts)})" if counts else ""))
     return rows
 
 

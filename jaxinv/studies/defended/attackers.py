@@ -165,6 +165,9 @@ class Attacker:
         """Returns an answer draw by draw; of other ways it keeps no more than their quality."""
         originals, answer = self._scene.images(self._config), found.answer
         shape = (self.deployment.draws, *originals.shape)
+        dead = found.dead
+        if dead is not None:  # for any shadow
+            dead = np.any(dead.reshape(-1, *shape[:2]), axis=0)
         ways = {way: images.reshape(shape) for way, images in found.ways.items()}
         measured = evaluation.ways_fields(originals, ways, self._scene.dataset.test)
         return dataclasses.replace(
@@ -172,5 +175,6 @@ class Attacker:
             images=answer.reshape(shape),
             joint=None,
             ways={},
+            dead=dead,
             info={**found.info, "ways": measured},
         )

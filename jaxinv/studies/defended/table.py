@@ -4,6 +4,7 @@ from typing import Any
 
 from jaxinv.measures import intervals
 from jaxinv.store.fields import level_text
+from jaxinv.studies import evaluation
 
 
 def _header() -> str:
@@ -26,7 +27,7 @@ def _row(record: Any) -> str:
         f"{record['split']:<9}{defense['kind']:<18}{defense['site']:<9}"
         f"{level_text(defense['level']):<9}{attacker:<20}{record['accuracy']:<10.4f}{quality}"
         f"{record['reid']:<8.3f}{record['judge_accuracy']:<8.3f}"
-        f"{record['fit_s']:>7.1f}{record['attack_s']:>9.1f}"
+        f"{record['fit_s']:>7.1f}{record['attack_s']:>9.1f}{evaluation.dead_words(record)}"
     )
 
 

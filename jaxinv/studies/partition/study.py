@@ -236,6 +236,7 @@ def _whole(
         "reid_ci": [leaked, leaked],
         "attacker": None,
         "diverged": False,
+        "dead": False,
         "safe": FAILS if leaked else HOLDS,
         "attacks": [],
         "bounds": [],
@@ -243,7 +244,7 @@ def _whole(
 
 
 def _attacked(config: PartitionConfig, record: AttackRecord) -> dict[str, Any]:
-    keys = ("psnr_mean", "ssim_mean", "reid", "diverged", "num_images", "psnr_of_mean")
+    keys = ("psnr_mean", "ssim_mean", "reid", "diverged", "dead", "num_images", "psnr_of_mean")
     return {
         **decision.attacker(record),
         **{key: getattr(record, key) for key in keys},
@@ -255,8 +256,9 @@ def _advice(scene: runs.Scene, rows: Sequence[dict[str, Any]]) -> dict[str, Any]
     """The paper's advice, put to the test: a fully connected layer on the edge protects.
 
     The undefended cut before the first such layer, and the one behind it, which protects if the
-    whole intervals are low and no attack diverged; None unless both are among the choices. `holds`
-    is True only where that is shown; `verdict` tells what is undecided from what fails.
+    whole intervals are low and no attack diverged or is dead; None unless both are among the
+    choices. `holds` is True only where that is shown; `verdict` tells what is undecided from what
+    fails.
     Source: He, Zhang & Lee 2021, section IV-C.
     """
     shapes = scene.target.network.shapes

@@ -98,7 +98,7 @@ def test_buffers_are_given_away_and_the_result_is_the_same():
     make, observed, solver = make_quadratic(), observed_rows(3), FirstOrder(optax.adam(0.1))
     params, start = {"scale": np.float32(2)}, np.zeros((3, 2), np.float32)
     programs = optimize.compile_programs(make, params, observed, start, solver, chunk=3)
-    places = programs.begin(params, start, observed)
+    places, _ = programs.begin(params, None, start, observed)
     copy = jax.tree.map(np.array, places)
     found = programs.advance(params, places, 5, 9)
     assert places.x.is_deleted() and all(
