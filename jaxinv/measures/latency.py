@@ -1,11 +1,11 @@
 """Time and energy of one image that is classified by an edge and a cloud.
 
 A layer takes as long as its arithmetic or as moving its bytes, whichever is longer, and a launch
-(the roofline of Williams, Waterman & Patterson 2009). The device computes at a constant power. It
-then wakes its radio, sends the features with the headers of their packets, waits for the answer,
-whose few bytes are in the round trip, and its radio stays awake for a while (the tail). Each image
-is sent alone: one that follows another within the tail neither wakes the radio nor adds a tail. A
-defense's own arithmetic is not counted.
+(the roofline of Williams, Waterman & Patterson 2009); an edge that was timed takes that time. The
+device computes at a constant power. It then wakes its radio, sends the features with the headers of
+their packets, waits for the answer, whose few bytes are in the round trip, and its radio stays
+awake for a while (the tail). Each image is sent alone: one that follows another within the tail
+neither wakes the radio nor adds a tail. A defense's own arithmetic is not counted.
 
 The bandwidth varies from one transmission to the next, log-normally; nothing else does. Latency
 falls with the bandwidth, so its 95th percentile is that at the bandwidth's 5th.
@@ -73,9 +73,7 @@ def cost(cut: CutCost, profile: Profile, sent: float | None = None) -> Cost:
       sent: bytes sent, without headers; by default those of the cut without a defense.
     """
     sent = cut.sent_bytes if sent is None else sent
-    edge_s = _roofline(
-        cut.edge, profile.edge_flops_per_s, profile.edge_bytes_per_s, profile.edge_launch_s
-    )
+    edge_s = _edge_s(cut.edge, profile)
     edge_j = edge_s * profile.edge_watts
     if not sent:
         return Cost(edge_s, 0.0, 0.0, 0.0, edge_j, 0.0, 0.0, 0.0, 0)
@@ -102,6 +100,13 @@ def cost(cut: CutCost, profile: Profile, sent: float | None = None) -> Cost:
 def wire_bytes(sent: float, profile: Profile) -> float:
     """Returns the bytes on the wire: those sent, and a header for each packet of them."""
     return sent + math.ceil(sent / profile.packet_bytes) * profile.header_bytes
+
+
+def _edge_s(edge: Sequence[Layer], profile: Profile) -> float:
+    if not edge or not profile.edge_times:
+        rates = profile.edge_flops_per_s, profile.edge_bytes_per_s, profile.edge_launch_s
+        return _roofline(edge, *rates)
+    return profile.edge_times[edge[-1].name]
 
 
 def _roofline(

@@ -99,7 +99,8 @@ def study(scene, monkeypatch, tmp_path):
         path = tmp_path / "defenses" / record["config_hash"] / "record.json"
         return {**record, "path": str(path)}
 
-    monkeypatch.setattr(runs, "plan", lambda config, dataset: None)
+    planned = runs.Plan(scene.dataset, NETWORK, list(NETWORK.cuts))
+    monkeypatch.setattr(runs, "plan", lambda config, dataset: planned)
     monkeypatch.setattr(runs, "load", lambda config, plan: scene)
     monkeypatch.setattr(defended_run, "run_one", attack)
     monkeypatch.setattr(accuracy, "judge_of", lambda config, scene: None)
@@ -496,10 +497,13 @@ def test_the_script_recommends_and_its_record_is_read_again(scripts, few):
     assert "choices whose 95% intervals overlap may change places" in said
     assert "phone-wifi" in said and "min_accuracy" in said and "cloud-only" in said
     # Another profile asks no attack anew, and what nothing meets is said.
-    more = ("--profile=microcontroller", "--max_latency_ms=0.001")
+    more = ("--profile=this@microcontroller", "--max_latency_ms=0.001")
     again = scripts.here("partition", *flags, *more)
     assert again.returncode == 0, again.stderr
     assert "No choice meets max_latency_ms=0.001;" in again.stdout
+    assert "On this@microcontroller (edge timed on this machine (" in again.stdout
+    (kept,) = scripts.folder.glob("results/learned/times-*.json")
+    assert list(json.loads(kept.read_text())) == list(lenet5().cuts)
     assert len([*scripts.folder.glob("results/defenses/*/record.json")]) == 4
 
 

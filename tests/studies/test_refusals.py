@@ -34,6 +34,7 @@ CASES = [
     ("defenses", "--threat_model=greybox", 2, "--threat_model=greybox: expected"),
     ("partition", "--profile=missing.toml", 2, "--profile=missing.toml: cannot be read"),
     ("partition", "--profile=toaster", 2, "--profile=toaster: no such profile"),
+    ("partition", "--profile=missing.csv", 2, "--profile=missing.csv: cannot be read"),
     ("partition", "--defense=dropout", 2, "--defense=dropout: a level is missing"),
     ("convergence", "--method=slow", 2, "--method=slow: expected some of"),
     ("benchmark", "--split=nowhere", 2, "--split=nowhere: no such layer"),

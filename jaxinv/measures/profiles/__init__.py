@@ -35,6 +35,8 @@ class Profile:
       wait_watts: of the device while it waits for the answer.
       promotion_s, promotion_watts: of waking the radio.
       tail_s, tail_watts: of the radio, which stays awake after the answer.
+      edge_times: cut -> seconds of the whole edge, where they are measured; these take the place of
+        the edge's rates. No file of a profile has them: see `device`.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Profile:
     promotion_watts: float = 0.0
     tail_s: float = 0.0
     tail_watts: float = 0.0
+    edge_times: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def edge_watts(self) -> float:
@@ -72,7 +75,8 @@ _MAY_BE_ZERO = (
     *("round_trip_s", "edge_launch_s", "cloud_launch_s", "header_bytes", "wait_watts"),
     *("promotion_s", "promotion_watts", "tail_s", "tail_watts"),
 )
-_LEAST, _MOST = 1e-21, 1e21  # whatever is computed of such numbers is finite
+LEAST, MOST = 1e-21, 1e21
+"""Range of positive numbers: whatever is computed of these is finite."""
 
 
 def names() -> tuple[str, ...]:
@@ -89,11 +93,7 @@ def load(name: str) -> Profile:
     """
     argument = f"profile={name}"
     if name.endswith(".toml"):
-        try:
-            text = Path(name).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "not a text file"
-            raise UsageError(f"{argument}: cannot be read: {why}.") from error
+        text = text_of(argument, name)
     elif name in names():
         text = (_BUILT_IN / f"{name}.toml").read_text()
     else:
@@ -108,8 +108,22 @@ def load(name: str) -> Profile:
     return _checked(argument, {"name": Path(name).stem, **table})
 
 
+def text_of(argument: str, path: str) -> str:
+    """Returns the text of a file.
+
+    Raises:
+      UsageError: it cannot be read; the message begins with the argument.
+    """
+    try:
+        return Path(path).read_text("utf-8-sig")
+    except (OSError, ValueError) as error:  # a null character in a path is a ValueError
+        why = getattr(error, "strerror", None) or "not a text file"
+        raise UsageError(f"{argument}: cannot be read: {why}.") from error
+
+
 def _checked(argument: str, table: Mapping[str, Any]) -> Profile:
     fields = {field.name: field for field in dataclasses.fields(Profile)}
+    del fields["edge_times"]
     if unknown := [key for key in table if key not in fields]:
         raise UsageError(f"{argument}: {unknown[0]} is unknown; expected {', '.join(fields)}.")
     needed = (key for key, field in fields.items() if field.default is dataclasses.MISSING)
@@ -133,7 +147,7 @@ def _wanted(key: str, value: Any) -> str:
     if key in _TEXTS:
         return "" if isinstance(value, str) else "a text"
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and (_LEAST <= value <= _MOST or (key in _MAY_BE_ZERO and value == 0)):
+    if number and (LEAST <= value <= MOST or (key in _MAY_BE_ZERO and value == 0)):
         return ""
     positive = "0, or a positive number" if key in _MAY_BE_ZERO else "a positive number"
-    return f"{positive}, from {_LEAST:g} to {_MOST:g}"
+    return f"{positive}, from {LEAST:g} to {MOST:g}"

@@ -13,6 +13,8 @@ attacks of the others on the same release count, too. The run itself is a folder
   jaxinv partition --profile=microcontroller --max_latency_ms=100 --min_accuracy=.97
   jaxinv partition --defense=none,dropout:.6,gaussian:2,quantize:1 --max_ssim=.5
   jaxinv partition --split=relu2,fc1 --profile=my_device.toml --prefer=energy
+  jaxinv partition --profile=this@phone-lte
+  jaxinv partition --profile=times.csv@microcontroller
 """
 
 from pathlib import Path

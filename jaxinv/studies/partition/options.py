@@ -14,6 +14,7 @@ from jaxinv.defenses import MECHANISMS, NONE, Defense
 from jaxinv.errors import UsageError
 from jaxinv.measures import costs, decision, profiles
 from jaxinv.measures.decision import Constraints
+from jaxinv.measures.profiles import device
 from jaxinv.store import records
 from jaxinv.store.record import AttackRecord, typed
 from jaxinv.studies import runs, threads
@@ -40,8 +41,13 @@ class PartitionConfig(AttackConfig):
         "knows them; none is one. gaussian@input:.5 is noise on the input; a+b:.2+.3 does both.",
     )
     profile: str = setting(
-        "phone-wifi",
-        f"Device and network: {', '.join(profiles.names())}, or a file of one's own, .toml.",
+        device.USUAL,
+        f"Device, network and cloud: {', '.join(profiles.names())}, or a file of one's own, .toml. "
+        "Or this, for edges that are timed on this machine once and kept in --workdir, or a file "
+        ".csv of times measured elsewhere: a line layer,seconds (of each layer alone) or "
+        "cut,seconds (of the edge up to each cut), then a line for each layer of the network. All "
+        f"else is then that of {device.USUAL}, or of another profile behind an @, as in "
+        "this@phone-lte or times.csv@my_device.toml.",
         is_path=True,
     )
     min_accuracy: float | None = setting(

@@ -13,8 +13,9 @@ from jaxinv.look.charts import choices as choices_chart
 from jaxinv.look.charts import costs as costs_chart
 from jaxinv.look.charts import style
 from jaxinv.machine import environment
-from jaxinv.measures import costs, decision, latency, profiles, quality
+from jaxinv.measures import costs, decision, latency, profiles, quality, timing
 from jaxinv.measures.intervals import Share
+from jaxinv.measures.profiles import device
 from jaxinv.store import records
 from jaxinv.store.record import AttackRecord
 from jaxinv.studies import runs
@@ -40,8 +41,9 @@ def run(config: PartitionConfig) -> dict[str, Any]:
       UserError: something is missing, unknown or out of range; the message names the argument.
     """
     runs.begin(config)
-    plan, profile, chosen = prepare(config)
+    plan, named, chosen = prepare(config)
     scene = runs.load(config, plan)
+    profile = _profile(config, named, scene)
     flags = runs.flags_of(config, scene)
     number = scene.num_images(config)
     config = dataclasses.replace(config, num_images=number)  # of attacks, too
@@ -86,10 +88,21 @@ def run(config: PartitionConfig) -> dict[str, Any]:
 
 def prepare(
     config: PartitionConfig, dataset: data.Dataset | None = None
-) -> tuple[runs.Plan, profiles.Profile, list[DefenseChoice]]:
+) -> tuple[runs.Plan, device.Device, list[DefenseChoice]]:
     """Returns what is weighed: data and cuts, the device, and the defences; see `runs.plan`."""
-    profile, chosen = profiles.load(config.profile), _options.choices(config)
-    return runs.plan(config, dataset), profile, chosen
+    named, chosen = device.named(config.profile), _options.choices(config)
+    plan = runs.plan(config, dataset)
+    return plan, named.with_cuts(plan.network.cuts), chosen
+
+
+def _profile(config: PartitionConfig, named: device.Device, scene: runs.Scene) -> profiles.Profile:
+    """Returns the profile of a device, which is timed if it is this machine."""
+    if not named.is_this:
+        return named.profile
+    network, params = scene.target.network, scene.target.params
+    return timing.on_this_machine(
+        named.profile, network, params, config.workdir, rerun=config.rerun
+    )
 
 
 def _defaults(

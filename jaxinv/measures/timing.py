@@ -1,0 +1,118 @@
+"""Edges timed on this machine, and kept in the work folder. JAX.
+
+The fastest run counts: whatever else a machine does makes a run slower, never faster. Edges are
+timed in turn, in several rounds, so that what disturbs one round spoils no edge.
+"""
+
+import functools
+import itertools
+import json
+import math
+import operator
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from jaxinv.machine import environment, hosts, source
+from jaxinv.measures.profiles import Profile, device
+from jaxinv.networks import Network, Params
+from jaxinv.store import files, records
+
+_ROUNDS = 3
+_RUNS, _SECONDS = 15, 0.1  # of each edge in a round, at least
+
+
+def on_this_machine(
+    profile: Profile,
+    network: Network,
+    params: Params,
+    workdir: str,
+    *,
+    rerun: bool = False,
+) -> Profile:
+    """Returns a profile with the times of a network's edges on this machine, in place of its own.
+
+    A run that is stopped and started again goes on with the next edge.
+
+    Args:
+      profile: of all but the edge's times.
+      network: the whole.
+      params: its parameters.
+      workdir: folder to keep the times in.
+      rerun: whether to time all edges again.
+    """
+    facts = environment.facts()
+    known = {
+        "network": network.fingerprint,
+        "code": source.digest(__name__),
+        **facts,
+        **environment.numeric_mode(),
+    }
+    path = Path(workdir) / "learned" / f"times-{records.config_hash(known)}.json"
+    find = functools.partial(_times, network, params, path, rerun)
+    return device.timed(
+        profile,
+        hosts.first(find),
+        name=device.THIS,
+        where=f"on this machine ({facts['device']})",
+        how=(
+            f"fastest of at least {_ROUNDS * _RUNS} runs of one image, in {_ROUNDS} rounds over "
+            f"all edges, each compiled by XLA "
+            f"(jax {facts['versions']['jax']}) for {facts['device']}"
+        ),
+    )
+
+
+def _times(network: Network, params: Params, path: Path, rerun: bool) -> dict[str, float]:
+    found = {} if rerun else _kept(path)
+    rounds = itertools.product(range(1, _ROUNDS + 1), network.cuts)
+    waiting = [cut for number, cut in rounds if len(found.get(cut, [])) < number]
+    for cut in tqdm(waiting, "edges", unit="run", disable=None, leave=False):
+        found.setdefault(cut, []).append(seconds(network.split(cut)[0], params))
+        content = json.dumps(found).encode()
+        files.atomic_write(path, operator.methodcaller("write", content))
+    return {cut: min(found[cut]) for cut in network.cuts}
+
+
+def _kept(path: Path) -> dict[str, list[float]]:
+    """Returns earlier times by cut; a damaged file is renamed and counts as none."""
+    try:
+        found = json.loads(path.read_bytes())
+        if isinstance(found, dict) and all(map(_are_times, found.values())):
+            return found
+        files.set_aside(path, "not times of edges")
+    except (ValueError, RecursionError) as error:
+        files.set_aside(path, str(error))
+    except OSError:
+        pass  # nothing was timed before
+    return {}
+
+
+def _are_times(found: Any) -> bool:
+    return isinstance(found, list) and all(
+        isinstance(value, float) and 0 < value < math.inf for value in found
+    )
+
+
+def seconds(edge: Network, params: Params) -> float:
+    """Measures the fastest run of one image through an edge, compiled, on this machine."""
+    image = np.full((1, *edge.input_shape), 0.5, np.float32)
+    own, run = jax.device_put(edge.select(params)), _program(edge)
+    jax.block_until_ready(run(own, image))
+    took: list[float] = []
+    end = time.perf_counter() + _SECONDS
+    while len(took) < _RUNS or time.perf_counter() < end:
+        began = time.perf_counter()
+        jax.block_until_ready(run(own, image))
+        took.append(time.perf_counter() - began)
+    return min(took)
+
+
+@functools.lru_cache(maxsize=256)  # compiled once for all rounds
+def _program(edge: Network) -> Callable[[Params, np.ndarray], jax.Array]:
+    return jax.jit(edge.apply)
