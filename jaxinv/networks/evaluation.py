@@ -1,7 +1,7 @@
 """Runs equations of a program, with convolutions in this machine's fastest form. JAX."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -25,7 +25,7 @@ def run(
     wanted: Iterable[Value | Constant],
     *,
     skipped: Mapping[int, Value] | None = None,
-    wide: bool = False,
+    wide: Collection[Value] = (),
 ) -> list[Any]:
     """Evaluates some equations of a program.
 
@@ -35,23 +35,23 @@ def run(
       known: value -> array, from which these can be evaluated.
       wanted: values to return.
       skipped: place of an equation that is left out -> the value that it hands on.
-      wide: True computes in float32 where the program has half precision.
+      wide: values that are computed in float32 where the program has half precision.
     """
     # Parameters and inputs may have another type than those that were traced.
     values: dict[Value, Any] = {
-        value: _typed(array, program.dtypes[value], wide) for value, array in known.items()
+        value: _typed(array, program.dtypes[value], value in wide) for value, array in known.items()
     }
 
     def read(operand: Value | Constant) -> Any:
         return operand.value if isinstance(operand, Constant) else values[operand]
-
-    evaluate = _evaluate_wide if wide else _evaluate
 
     for place in places:
         equation = program.equations[place]
         if skipped and place in skipped:
             values[equation.outputs[0]] = values[skipped[place]]
             continue
+        is_wide = any(value in wide for value in equation.outputs)
+        evaluate = _evaluate_wide if is_wide else _evaluate
         results = evaluate(equation, [read(operand) for operand in equation.inputs])
         values.update(zip(equation.outputs, results, strict=True))
     return [read(value) for value in wanted]

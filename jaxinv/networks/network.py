@@ -10,7 +10,8 @@ import difflib
 import functools
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -48,6 +49,7 @@ class Network:
         hands on.
       mean, std: per channel, in unit space. The first step is `(x - mean) / std`, so that no caller
         knows these constants; None where inputs are taken as they are (every cloud).
+      is_wide: whether it computes in float32 where the program has half precision.
     """
 
     source: Source
@@ -58,6 +60,7 @@ class Network:
     skipped: Mapping[int, Value] = dataclasses.field(default_factory=dict)
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    is_wide: bool = False
 
     @classmethod
     def whole(
@@ -196,13 +199,30 @@ class Network:
             return self._run(params, jnp.concatenate([x, x]))[:1]
         return self._run(params, x)
 
-    def _run(self, params: Params, x: Array) -> Array:
+    def check(self, params: Params) -> None:
+        """Checks parameters; those of other parts are ignored.
+
+        Raises:
+          UserError: one of this part is missing or has another shape.
+        """
+        self._own(params)
+
+    def _own(self, params: Params) -> dict[Path, Array]:
         known = self.source.program
         shapes = {path: known.shapes[known.params[path]] for path in self._paths}
-        own = {path: arguments.leaf(params, path, shape) for path, shape in shapes.items()}
-        return in_half(self._evaluated, own, x) if self._has_half else self._evaluated(own, x)
+        return {path: arguments.leaf(params, path, shape) for path, shape in shapes.items()}
 
-    def _evaluated(self, own: Mapping[Path, Array], x: Array, *, wide: bool = False) -> Array:
+    def _run(self, params: Params, x: Array) -> Array:
+        known, own = self.source.program, self._own(params)
+        if self.is_wide:
+            return self._evaluated(own, x, wide=known.dependent)
+        if self._has_half:
+            return in_half(self._evaluated, partial(self._evaluated, wide=known.dtypes), own, x)
+        return self._evaluated(own, x)
+
+    def _evaluated(
+        self, own: Mapping[Path, Array], x: Array, *, wide: Collection[Value] = ()
+    ) -> Array:
         program = self.source.at(len(x))
         known = {program.params[path]: leaf for path, leaf in own.items()}
         with self.source.mode():
@@ -259,6 +279,15 @@ class Network:
         return tuple(path for path, value in program.params.items() if value in read)
 
     # --- Parts of it ------------------------------------------------------------------------------
+
+    @functools.cached_property  # the same each time: programs are kept for it
+    def wide(self) -> "Network":
+        """The network computed in float32 where it has half precision, from the same parameters.
+
+        What depends on the parameters alone is rounded as before. Whoever can run the network can
+        compute this: features of half precision are these, rounded.
+        """
+        return dataclasses.replace(self, is_wide=True) if self._has_half else self
 
     @functools.cached_property  # the same each time: programs are kept for it
     def without_normalization(self) -> "Network":

@@ -198,6 +198,7 @@ def _objective(
     edge: Network, settings: RmleSettings, has_tv: bool, structure: Structure
 ) -> MakeObjective:
     mean, std = _coordinates(edge, settings)
+    edge = edge.wide  # its rounding has no derivative
     before, limit = edge.before_rectifier() if settings.hinge else None, edge.rectifier_limit
     if structure and limit < math.inf:  # mechanisms know of rectifiers without a limit alone
         before = None
