@@ -17,7 +17,12 @@ _VERSIONED = (
     *("dm-pix", "numpy", "tensorflow-datasets"),
 )
 
-_USUAL_MODE = {"x64": False, "prng": "threefry2x32", "partitionable": True}
+_USUAL_MODE = {
+    "x64": False,
+    "prng": "threefry2x32",
+    "partitionable": True,
+    "matmul_precision": None,
+}
 
 
 def facts() -> dict[str, Any]:
@@ -54,6 +59,7 @@ def numeric_mode() -> dict[str, Any]:
     * `x64`: it has 64 bits.
     * `prng`: it draws by another generator.
     * `partitionable`: False where draws depend on how arrays are divided.
+    * `matmul_precision`: it rounds products otherwise; accelerators round more by default.
     """
     import jax
 
@@ -62,6 +68,7 @@ def numeric_mode() -> dict[str, Any]:
         "x64": has_64_bits(),
         "prng": config.jax_default_prng_impl,
         "partitionable": config.jax_threefry_partitionable,
+        "matmul_precision": config.jax_default_matmul_precision,
     }
     return {name: value for name, value in found.items() if value != _USUAL_MODE[name]}
 

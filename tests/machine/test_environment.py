@@ -23,20 +23,31 @@ def test_environment_names_device_and_versions():
 
 
 def test_environment_tells_what_changes_the_last_digits():
-    facts = environment.facts()
+    with jax.default_matmul_precision("highest"):
+        facts = environment.facts()
     assert facts["processor"]
     assert facts["numerics"]["x64"] == jax.config.jax_enable_x64
-    assert facts["numerics"]["matmul_precision"] == "highest"  # as tests have it
+    assert facts["numerics"]["matmul_precision"] == "highest"
     assert "xla_cpu_use_fusion_emitters" in facts["numerics"]["xla_flags"]
     assert facts["numerics"]["backend"]
 
 
 def test_64_bits_identify_a_run():
+    with jax.enable_x64(False):
+        usual = environment.numeric_mode()
     with jax.enable_x64(True):
-        assert environment.numeric_mode() == {"x64": True}
+        assert environment.numeric_mode() == {**usual, "x64": True}
         assert environment.facts()["numerics"]["x64"] is True
     with jax.enable_x64(False):
-        assert environment.numeric_mode() == {}
+        assert environment.numeric_mode() == usual
+
+
+def test_the_precision_of_products_identifies_a_run():
+    with jax.default_matmul_precision(None):
+        usual = environment.numeric_mode()
+    with jax.default_matmul_precision("bfloat16"):
+        assert environment.numeric_mode() == {**usual, "matmul_precision": "bfloat16"}
+        assert not environment.is_of_this_mode(usual)
 
 
 def test_another_generator_identifies_a_run():
