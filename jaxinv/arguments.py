@@ -40,6 +40,19 @@ def check_number(name: str, value: Any, *, least: float, above: bool = False) ->
         raise UsageError(f"{name}={value}: expected a finite number, {where} {least:g}.")
 
 
+def check_key(name: str, value: Any) -> None:
+    """Checks one key of JAX's random numbers, new (`jax.random.key`) or old (`PRNGKey`).
+
+    Raises:
+      UsageError: it is none.
+    """
+    kind, shape = str(getattr(value, "dtype", "")), getattr(value, "shape", None)
+    is_old = kind == "uint32" and shape in ((2,), (4,))
+    if not is_old and not (kind.startswith("key<") and shape == ()):
+        got = f"{kind} {list(shape)}" if kind and shape is not None else value
+        raise UsageError(f"{name}={got}: expected one random key, such as jax.random.key(0).")
+
+
 def check_choice(name: str, value: Any, allowed: Collection[Any]) -> None:
     """Checks one of several values.
 

@@ -6,9 +6,11 @@ An attacker who knows more can use an attack of one who knows less (`EdgeKnown.q
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+import jax
 import numpy as np
 from jax import Array
 
@@ -22,6 +24,9 @@ from jaxinv.networks import Network, Params
 
 class Features(Protocol):
     """Features `[N, ...]`, by index: a NumPy array, or a `defenses.Release` that makes them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
     def __len__(self) -> int: ...
 
@@ -52,6 +57,14 @@ class QueriesKnown:
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", unit_space.images(self.images))
 
+    @functools.cached_property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the answer to one query; none is asked."""
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
+        image = jax.ShapeDtypeStruct((1, *self.images.shape[1:]), np.float32)
+        which = (jax.ShapeDtypeStruct((1,), np.int32),) if self.members else ()
+        return tuple(jax.eval_shape(self.query, keys, image, *which).shape[1:])
+
 
 @dataclasses.dataclass(frozen=True)
 class EdgeKnown:
@@ -67,6 +80,7 @@ class EdgeKnown:
     Raises:
       UsageError: the images are not in unit space, or have not the shape that the edge takes;
         there is no defense or no release.
+      UserError: the parameters are another network's.
     """
 
     threat_model: ClassVar[str] = "whitebox"
@@ -81,6 +95,7 @@ class EdgeKnown:
         arguments.check_whole("releases", self.releases, least=1)
         if not self.family:
             raise UsageError("family=(): expected at least one defense, NONE for none.")
+        self.edge.check(self.params)
         images = unit_space.images(self.images, self.edge.input_shape)
         object.__setattr__(self, "images", images)
 
@@ -113,6 +128,10 @@ class CloudKnown:
       releases: number of releases of one input, which stream and observed features combine.
       normalization: mean and standard deviation of pixels, which belong to the knowledge of a
         defense at the input; None estimates them from the surrogate inputs.
+
+    Raises:
+      UsageError: the stream is not what the cloud takes, or there is no release.
+      UserError: the parameters are another network's.
     """
 
     threat_model: ClassVar[str] = "queryfree"
@@ -124,6 +143,11 @@ class CloudKnown:
     defense: Defense = NONE
     releases: int = 1
     normalization: tuple[Sequence[float], Sequence[float]] | None = None
+
+    def __post_init__(self) -> None:
+        arguments.check_whole("releases", self.releases, least=1)
+        self.cloud.check(self.params)
+        defenses.check_features(self.stream, self.cloud.input_shape, name="stream")
 
     @property
     def images(self) -> np.ndarray:
@@ -178,6 +202,9 @@ class LearnedAttack(abc.ABC):
         Args:
           observed: what crossed the wire.
           member: number of the defense that released it, in the family that is known.
+
+        Raises:
+          UsageError: there are none, or they are not of the cut that was learned.
         """
 
     def believed(self, images: np.ndarray) -> np.ndarray | None:

@@ -52,8 +52,14 @@ class RegisteredAttack(NamedTuple):
 
         Args:
           options: its settings; those that it does not have, or that are None, are left out.
+
+        Raises:
+          UsageError: one that it cannot do without is missing, or is not allowed.
         """
         given = {name: value for name, value in options.items() if value is not None}
+        for name, each in inspect.signature(self.maker).parameters.items():
+            if each.default is each.empty and name not in given:
+                raise UsageError(f"{name}=None: method={self.method} depends on the {name}.")
         return self.maker(**{name: given[name] for name in given if self.takes(name)})
 
 

@@ -1,6 +1,6 @@
 """Defenses as values, and the release: everything that crosses the wire."""
 
-from jaxinv.defenses.features import Joined, Rows
+from jaxinv.defenses.features import Joined, Rows, check_features
 from jaxinv.defenses.likelihood import before_noise, in_order, is_noisy, last_noise, residual
 from jaxinv.defenses.mechanism import NONE, SITES, Defense, Mechanism, Site, Step, Structure
 from jaxinv.defenses.mechanisms import (

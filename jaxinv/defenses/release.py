@@ -45,7 +45,9 @@ def query_function(
 
     Raises:
       ValueError: the defenses of a family differ in more than levels.
+      UserError: the parameters are another network's.
     """
+    edge.check(params)
     structure, levels = _levels_of(defense)
     return Partial(_release_at(edge, structure, releases), edge.select(params), levels)
 
@@ -141,8 +143,9 @@ class Release:
         whatever their number.
 
     Raises:
-      UsageError: the images are not in unit space, or have not the shape that the edge takes; or
-        there is no release.
+      UsageError: the images are not in unit space, or have not the shape that the edge takes;
+        there is no release, or no key.
+      UserError: the parameters are another network's.
     """
 
     def __init__(
@@ -156,6 +159,8 @@ class Release:
         releases: int = 1,
     ):
         arguments.check_whole("releases", releases, least=1)
+        arguments.check_key("key", key)
+        edge.check(params)
         self._edge, self._params, self._defense = edge, edge.select(params), defense
         self._images = unit_space.images(images, edge.input_shape)
         self._key, self._releases = key, releases
@@ -163,6 +168,10 @@ class Release:
 
     def __len__(self) -> int:
         return len(self._images)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self), *self._edge.output_shape
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
         places = np.arange(len(self))[indices]
@@ -196,6 +205,7 @@ def defended_inputs(edge: Network, images: ArrayLike, defense: Defense, key: Arr
     Raises:
       UsageError: as for `Release`.
     """
+    arguments.check_key("key", key)
     images = unit_space.images(images, edge.input_shape)
     places = jnp.arange(len(images), dtype=jnp.int32)
     levels = np.broadcast_to(defense.levels, (len(images), len(defense.steps)))

@@ -66,8 +66,14 @@ def scores(originals: ArrayLike, tries: np.ndarray) -> np.ndarray:
 
     Returns:
       `[T]`, or the product of these axes.
+
+    Raises:
+      UsageError: the tries have not the shape of the originals, or are as `evaluate` refuses them.
     """
-    flat = tries.reshape(-1, *np.shape(originals))
+    shape = np.shape(originals)
+    if np.ndim(tries) <= len(shape) or np.shape(tries)[-len(shape) :] != shape:
+        raise UsageError(f"tries={np.shape(tries)}: expected (T, {str(shape)[1:]}.")
+    flat = tries.reshape(-1, *shape)
     found = [np.nan_to_num(evaluate(originals, each).psnr, nan=0.0).mean() for each in flat]
     return np.array(found, float)
 

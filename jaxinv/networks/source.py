@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxinv import arguments
 from jaxinv.errors import UserError
 from jaxinv.machine import environment
 from jaxinv.networks import cuts
@@ -47,7 +48,12 @@ class Source:
         return jax.enable_x64(self._x64)
 
     def init(self, key: Array) -> dict[str, Any]:
-        """Returns fresh parameters."""
+        """Returns fresh parameters.
+
+        Raises:
+          UsageError: it is no key.
+        """
+        arguments.check_key("key", key)
         with self.mode():
             return self._init(key)
 

@@ -48,3 +48,10 @@ def test_an_attack_is_made_with_the_settings_that_it_has():
     assert not registry.find("whitebox", "map").takes("tv_weight")
     with pytest.raises(UsageError, match="method=magic: expected one of paper, strong, adaptive"):
         registry.make("blackbox", "magic")
+
+
+def test_an_attack_that_depends_on_the_network_says_so():
+    with pytest.raises(UsageError, match="network=None: method=paper depends on the network"):
+        registry.make("whitebox", "paper")
+    with pytest.raises(UsageError, match="cut=None: method=tv depends on the cut"):
+        registry.make("whitebox", "tv", network=lenet5())

@@ -118,3 +118,10 @@ def test_tries_are_scored_by_their_mean_and_divergence_is_worthless():
     tries = np.stack([originals, near, broken])
     np.testing.assert_allclose(quality.scores(originals, tries), [100, 20, 10], rtol=1e-5)
     assert quality.scores(originals, np.stack([tries, tries])).shape == (6,)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 12, 12, 1), (5, 12, 12, 1), (2, 5, 12, 1)])
+def test_tries_at_other_images_are_refused(shape):
+    originals = np.zeros((5, 12, 12, 1), np.float32)
+    with pytest.raises(UsageError, match=r"tries=\(.*\): expected \(T, 5, 12, 12, 1\)"):
+        quality.scores(originals, np.zeros(shape, np.float32))

@@ -32,7 +32,8 @@ class AdaptiveQueries(Attack[QueriesKnown]):
         check_images("an adaptive attacker", len(known.images))
         trained = learn_map(known, inverse.split_key(key).inverse, self.fit_steps, shelf)
         fit_seconds = trained.seconds + trained.compile_seconds
-        return InvertedQueries(trained, fit_seconds, {"queries": trained.queries}, known.members)
+        info = {"queries": trained.queries}
+        return InvertedQueries(trained, known.output_shape, fit_seconds, info, known.members)
 
 
 def learn_map(known: QueriesKnown, key: Array, steps: int, shelf: Shelf) -> maps.TrainedMap:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jax import Array
 
-from jaxinv import arguments
+from jaxinv import arguments, defenses
 from jaxinv.attacks.attack import Features, LearnedAttack, QueriesKnown, Reconstruction
 from jaxinv.attacks.learned.maps import TrainedMap
 from jaxinv.attacks.learned.queries import answers, divide
@@ -41,17 +41,20 @@ class InvertedQueries(LearnedAttack):
 
     Attributes:
       trained: the map.
+      shape: of features of one input.
       fit_seconds: wall time of querying and learning, compilation included.
       info: of its reconstructions.
       members: number of defenses that the map serves; 0 where it is that of one.
     """
 
     trained: TrainedMap
+    shape: tuple[int, ...]
     fit_seconds: float
     info: Mapping[str, Any]
     members: int = 0
 
     def invert(self, observed: Features, member: int = 0) -> Reconstruction:
+        defenses.check_features(observed, self.shape, name="observed")
         trained = self.trained.of(member) if self.members else self.trained
         images, compile_seconds, seconds = trained.timed(observed)
         return Reconstruction(images, seconds, compile_seconds, self.fit_seconds, self.info)
@@ -95,7 +98,7 @@ def learn_and_judge(
         "way": way,
         "held_out_psnr": _held_out_psnr(trained, known, held, key),
     }
-    return InvertedQueries(trained, stopwatch.seconds, info)
+    return InvertedQueries(trained, known.output_shape, stopwatch.seconds, info)
 
 
 def _held_out_psnr(

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from jaxinv import defenses
 from jaxinv.attacks.attack import Attack, Features, LearnedAttack, QueriesKnown, Reconstruction
 from jaxinv.attacks.blackbox import affine
 from jaxinv.attacks.blackbox.learning import (
@@ -63,6 +64,7 @@ class _Asker(LearnedAttack):
 
     def invert(self, observed: Features, member: int = 0) -> Reconstruction:
         del member
+        defenses.check_features(observed, self._known.output_shape, name="observed")
         tried = self._ask(observed[np.arange(1)])
         if tried.system is not None:
             began = time.perf_counter()

@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
+from jaxinv import arguments
 from jaxinv.attacks.attack import QueriesKnown
 from jaxinv.attacks.learned import maps
 from jaxinv.attacks.learned.maps import TrainedMap
@@ -36,7 +37,12 @@ class AttackerKeys(NamedTuple):
 
 
 def split_key(key: Array) -> AttackerKeys:
-    """Splits an attacker's key. Attackers of one key train one inverse map, which they share."""
+    """Splits an attacker's key. Attackers of one key train one inverse map, which they share.
+
+    Raises:
+      UsageError: it is none.
+    """
+    arguments.check_key("key", key)
     return AttackerKeys(*jax.random.split(key, 3))
 
 

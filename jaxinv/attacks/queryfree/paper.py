@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax
 from jax import Array
 
+from jaxinv import arguments
 from jaxinv.attacks.attack import Attack, CloudKnown, Features, Reconstruction
 from jaxinv.attacks.learned.queries import check_images
 from jaxinv.attacks.queryfree import shadow
@@ -49,6 +50,7 @@ class PaperShadows(Attack[CloudKnown]):
 
     def learn(self, known: CloudKnown, key: Array, shelf: Shelf = NOWHERE) -> ShadowedEdge:
         check_images("paper", len(known.samples))
+        arguments.check_key("key", key)
         rectified = look_rectified(known.stream, NONE)
         stopwatch = Stopwatch()
         key_shadows, _ = jax.random.split(key)

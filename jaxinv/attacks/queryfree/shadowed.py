@@ -38,6 +38,7 @@ class ShadowedEdge(LearnedAttack):
     def invert(self, observed: Features, member: int = 0) -> Reconstruction:
         """Reconstructs inputs, by each shadow and by all together."""
         del member
+        defenses.check_features(observed, self.shadows.network.output_shape, name="observed")
         found = [inverted(observed) for inverted in self.inverters]
         images = np.stack([each.images for each in found])
         dead = [each.dead for each in found if each.dead is not None]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import jax
 from jax import Array
 
-from jaxinv import defenses
+from jaxinv import arguments, defenses
 from jaxinv.attacks.attack import Attack, CloudKnown, Features, QueriesKnown, Reconstruction
 from jaxinv.attacks.learned import inverse
 from jaxinv.attacks.learned.maps import TrainedMap
@@ -51,6 +51,7 @@ class StrongShadows(Attack[CloudKnown]):
 
     def learn(self, known: CloudKnown, key: Array, shelf: Shelf = NOWHERE) -> ShadowedEdge:
         check_images("strong", len(known.samples))
+        arguments.check_key("key", key)
         stopwatch = Stopwatch()
         rectified = look_rectified(known.stream, known.defense)
         key_shadows, key_maps = jax.random.split(key)

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from jaxinv import defenses
 from jaxinv.attacks.attack import (
     Attack,
     EdgeKnown,
@@ -96,7 +97,8 @@ class AdaptiveEdge(Attack[EdgeKnown]):
             )
             found.append(corrected.run(seen, found[0], found[1], members))
         scores = np.array([scores_of(lessons.trial, images) for images in found])
-        return AdaptedAttack(trained, refinement, corrected, scores, stopwatch.seconds)
+        shape = known.edge.output_shape
+        return AdaptedAttack(trained, refinement, corrected, scores, stopwatch.seconds, shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +177,7 @@ class AdaptedAttack(LearnedAttack):
       scores: `[W, L]`, mean PSNR in dB of every way on images held out, for each member; of rMLE,
         and of what is made of it, after the fewer steps of a trial.
       fit_seconds: wall time of learning, compilation included.
+      shape: of features of one input.
     """
 
     trained: TrainedMap
@@ -182,6 +185,7 @@ class AdaptedAttack(LearnedAttack):
     correction: Corrected | None
     scores: np.ndarray
     fit_seconds: float
+    shape: tuple[int, ...]
 
     @property
     def ways(self) -> list[str]:
@@ -201,6 +205,8 @@ class AdaptedAttack(LearnedAttack):
         return self._inverted(list(observed), range(len(observed)))
 
     def _inverted(self, seen: list[Features], members: Sequence[int]) -> list[Reconstruction]:
+        for part in seen:
+            defenses.check_features(part, self.shape, name="observed")
         began, compile_seconds = time.perf_counter(), 0.0
         found = [mapped(self.trained, seen, members)]
         if self.refinement is not None:

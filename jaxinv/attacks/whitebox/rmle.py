@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jax import Array
 
+from jaxinv import defenses
 from jaxinv.attacks.attack import (
     Attack,
     EdgeKnown,
@@ -62,7 +63,13 @@ def invert(
 
     Returns:
       The reconstruction of the last stage, with the times of all; see `stage.run_stage`.
+
+    Raises:
+      UsageError: there are no features, or they are not of this edge.
+      UserError: the parameters are another network's.
     """
+    defenses.check_features(features, edge.output_shape)
+    edge.check(params)
     stages = [Stage(attack)] if isinstance(attack, RmleSettings) else attack
     images, seconds, compile_seconds = None, 0.0, 0.0
     for number, stage in enumerate(stages):
@@ -109,6 +116,8 @@ class StagedAttack(LearnedAttack):
         return self.invert_each([observed])[0]
 
     def invert_each(self, observed: Sequence[Features]) -> list[Reconstruction]:
+        for part in observed:
+            defenses.check_features(part, self.known.edge.output_shape, name="observed")
         whole = invert(
             self.known.edge, self.known.params, Joined(observed), self.stages, chunk=self.chunk
         )
