@@ -58,6 +58,36 @@ def test_half_precision_has_derivatives_of_float32(dtype, size):
         np.testing.assert_allclose(b, a, atol=0.02 * float(np.abs(a).max()))
 
 
+@pytest.mark.parametrize("dtype", HALVES)
+def test_half_precision_is_a_rounding_of_the_wide_network(dtype):
+    made = network(dtype)
+    params = made.init(jax.random.key(0))
+    edge, _ = made.split("relu")
+    wide = edge.wide.apply(params, X)
+    assert edge.wide is edge.wide and wide.dtype == jnp.float32
+    features = edge.apply(params, X)
+    step = float(jnp.finfo(dtype).eps) * float(jnp.abs(features).max())
+    assert 0 < float(jnp.abs(features - wide).max()) < 4 * step
+    assert not np.array_equal(wide, wide.astype(dtype).astype(jnp.float32))
+    plain = network()
+    assert plain.wide is plain
+    # The device's parameters are rounded, for everybody.
+    known = jax.tree.map(lambda leaf: leaf.astype(dtype).astype(jnp.float32), params)
+    exact = plain.split("relu")[0].apply(known, X)
+    np.testing.assert_allclose(wide, exact, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_a_wide_network_goes_on_before_its_rectifier(dtype):
+    made = network(dtype)
+    params = made.init(jax.random.key(0))
+    edge = made.split("relu")[0].wide
+    before = edge.before_rectifier()
+    assert before.is_wide
+    found = np.maximum(before.apply(params, X), 0)
+    np.testing.assert_array_equal(found, edge.apply(params, X))
+
+
 def test_half_precision_is_linearized_once():
     made = network(jnp.bfloat16)
     params, x = made.init(jax.random.key(0)), jnp.asarray(X)

@@ -44,13 +44,34 @@ def second_order(made):
 
 @pytest.mark.parametrize("settings", [first_order, second_order])
 @pytest.mark.parametrize(
-    ("dtype", "size"), [(jnp.bfloat16, 1.0), (jnp.float16, 300.0), (jnp.float16, 1e-3)]
+    ("dtype", "size"),
+    [(jnp.bfloat16, 1.0), (jnp.float16, 300.0), (jnp.float16, 2e4), (jnp.float16, 1e-3)],
 )
 def test_half_precision_is_attacked_as_well(settings, dtype, size):
     """Above 60 dB images are the same at 8 bits, and the rounding of features limits an attack."""
     plain, half = network(size), network(size, dtype)
     wanted, found = (attacked(made, settings(made)) for made in (plain, half))
     assert min(found, 60) == pytest.approx(min(wanted, 60), abs=3)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_the_rounding_of_inputs_and_features_alone_limits_an_attack(dtype):
+    """An edge of float32 whose inputs and features are rounded tells as little."""
+
+    def rounded(x):
+        return np.asarray(jnp.asarray(x, dtype).astype(jnp.float32))
+
+    plain, half = (network(dtype=each).split("conv")[0] for each in (None, dtype))
+    params = plain.init(jax.random.key(0))
+    inputs = plain.denormalize(rounded(plain.normalize(IMAGES)))
+    limit = rounded(jax.jit(plain.apply)(params, inputs))
+    settings = dataclasses.replace(second_order(plain), steps=20, tv_weight=1e-8)
+    wanted, found = (
+        quality.evaluate(IMAGES, rmle.invert(edge, params, seen, settings, chunk=2).images).psnr
+        for edge, seen in ((plain, limit), (half, np.asarray(jax.jit(half.apply)(params, IMAGES))))
+    )
+    assert wanted.mean() > 60
+    assert found.mean() > wanted.mean() - 2.5
 
 
 @pytest.mark.parametrize("settings", [first_order, second_order])
