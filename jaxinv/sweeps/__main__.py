@@ -7,6 +7,10 @@ and so may --split, of which "all" is every cut of the network. Each combination
 own. Flags that are lists to the experiment (--level, --defense, --num_queries, ...) stay whole,
 because what they name is learned or shown together. --workdir and --rerun hold for the whole sweep.
 
+Over several --target_seed a second table has a line for all targets together: mean, 95% interval
+over targets and images, standard deviation, least and most, the number of dead runs, and how many
+targets are above what the paper prints.
+
 Runs that are finished are skipped, the others are run several at once. The same command goes on
 after a kill, of a run, of the sweep or of the machine, at any moment; several sweeps at once share
 their runs. Each run has a log in <workdir>/sweeps/<sweep>/, whose summary.json is the last line
@@ -14,6 +18,7 @@ printed. Exit status: 0; 1 if a run failed; 2 for a mistake in the command, befo
 130 or 143 when interrupted.
 
   jaxinv sweep whitebox --split=all --seed=0,1,2
+  jaxinv sweep whitebox --split=conv1,relu2 --method=paper,tv --target_seed=0,1,2,3,4,5,6,7,8,9
   JOBS=4 jaxinv sweep blackbox --dataset=mnist,cifar10 --split=all --method=paper,strong
   jaxinv sweep defenses --split=conv1,relu2,fc1 --defense=dropout --level=0,.2,.4,.6,.8
   EXECUTOR=slurm PARTITION=gpu TIME=2:00:00 GPUS=1 jaxinv sweep whitebox --split=all

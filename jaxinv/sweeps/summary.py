@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from jaxinv.store import records
+from jaxinv.sweeps import targets
 from jaxinv.sweeps.store import Run, Sweep, SweepOutcome, write_json
 
 SUMMARY_NAME = "summary.json"
@@ -93,7 +94,8 @@ def write(sweep: Sweep, outcomes: Sequence[SweepOutcome]) -> Path:
         for outcome in outcomes
     ]
     path = sweep.folder / SUMMARY_NAME
-    write_json(path, {**counts(outcomes), "runs": rows})
+    over = [targets.fields(row) for row in targets.rows(outcomes)]
+    write_json(path, {**counts(outcomes), "runs": rows, "targets": over})
     return path
 
 
@@ -103,7 +105,10 @@ def counts(outcomes: Sequence[SweepOutcome]) -> dict[str, int]:
 
 
 def table(outcomes: Sequence[SweepOutcome]) -> str:
-    """A line for each run with what varies between them, the counts, and why runs failed."""
+    """Tells each run with what varies between them, the counts, and why runs failed.
+
+    Where runs differ in their targets, a second table has a line for all targets together.
+    """
     varies = _varying([outcome.run for outcome in outcomes])
     rows = [[*varies, "outcome", "seconds", "PSNR dB", "SSIM"]]
     for outcome in outcomes:
@@ -117,15 +122,7 @@ def table(outcomes: Sequence[SweepOutcome]) -> str:
                 _number(quality["ssim_mean"], ".3f"),
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    words = len(varies) + 1  # the rest are numbers
-    lines = [
-        "  ".join(
-            cell.ljust(width) if number < words else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    lines = _aligned(rows, words=len(varies) + 1)
     number = counts(outcomes)
     lines.append(", ".join(f"{number[state]} {state}" for state in STATES))
     for outcome in outcomes:
@@ -133,7 +130,31 @@ def table(outcomes: Sequence[SweepOutcome]) -> str:
             lines.append(f"failed: {outcome.run}: {outcome.reason}")
             lines += [f"  {last}" for last in last_lines(outcome.log)]
             lines.append(f"  log: {outcome.log}")
+    lines += _over_targets(outcomes)
     return "\n".join(lines)
+
+
+def _over_targets(outcomes: Sequence[SweepOutcome]) -> list[str]:
+    """Returns lines about all targets together; none where runs share one."""
+    found = targets.rows(outcomes)
+    if not found:
+        return []
+    names = [name for name in _varying([one.run for one in outcomes]) if name != targets.SEED]
+    rows = [[*names, *targets.HEADER]]
+    rows += [[*(row.flags.get(name, "") for name in names), *targets.cells(row)] for row in found]
+    return ["", *_aligned(rows, words=len(names)), targets.NOTE]
+
+
+def _aligned(rows: Sequence[Sequence[str]], *, words: int) -> list[str]:
+    """Returns lines of a table, whose first columns are words and the others numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if number < words else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def last_lines(log: Path | None, count: int = 1) -> list[str]:
