@@ -268,7 +268,8 @@ def sort(records: Sequence[Record]) -> Found:
 def _question(record: stored.PartitionRecord) -> str:
     """Names what a study asks, of which network; not how or when it was made."""
     network = record.target and record.target.fingerprint
-    asked = (record.seed, record.num_images, record.profile, record.constraints, record.prefer)
+    profile = msgspec.structs.replace(record.profile, edge_times={})  # measured, not asked
+    asked = (record.seed, record.num_images, profile, record.constraints, record.prefer)
     choices = [(row.split, row.defense) for row in record.choices]
     question = [record.data_fingerprint, network, asked, choices]
     return json.dumps(msgspec.to_builtins(question), sort_keys=True)

@@ -321,9 +321,12 @@ def certain(partition: Partition, name: str, title: str) -> Table:
 def profile(partition: Partition) -> str:
     """The device that was reckoned with, in words."""
     found = partition.record.profile
-    facts = [
+    rates = [
         f"device {unit(found.edge_flops_per_s, 'FLOP/s')}",
         f"{unit(found.edge_joules_per_flop, 'J')} a FLOP",
+    ]
+    facts = [
+        *([] if found.edge_times else rates),
         f"uplink {unit(found.uplink_bits_per_s, 'bit/s')}",
         f"in the slowest 5% {unit(found.uplink_p5_bits_per_s, 'bit/s')}",
         f"{unit(found.uplink_joules_per_bit, 'J')} a bit",

@@ -97,7 +97,7 @@ class RecordedChoice(Struct, kw_only=True):
 
 
 class RecordedProfile(Struct, kw_only=True):
-    """A device, its uplink and the cloud."""
+    """A device, its uplink and the cloud; `edge_times` are seconds by cut, if they are measured."""
 
     name: str
     description: str = ""
@@ -109,6 +109,7 @@ class RecordedProfile(Struct, kw_only=True):
     round_trip_s: Amount | None = None
     cloud_flops_per_s: Amount | None = None
     uplink_p5_bits_per_s: Amount | None = None
+    edge_times: dict[str, Amount] = field(default_factory=dict)
 
 
 class Certain(Struct):

@@ -31,7 +31,7 @@ def test_this_machine_has_the_radio_of_a_profile():
 def test_times_of_layers_add_up_and_those_of_cuts_are_taken_as_they_are(file):
     profile = device.named(str(file)).with_cuts(CUTS).profile
     assert profile.edge_times == pytest.approx({"conv": 0.5, "relu": 0.75, "fc": 0.751})
-    assert profile.name == f"{file}@phone-wifi" and "a phone, 50 runs" in profile.source
+    assert profile.name == "times.csv@phone-wifi" and "a phone, 50 runs" in profile.source
     file.write_text(GOOD.replace("layer,seconds", "Cut, seconds"))
     profile = device.named(f"{file}@modern-phone").with_cuts(CUTS).profile
     assert profile.edge_times == pytest.approx({"conv": 0.5, "relu": 0.25, "fc": 1e-3})

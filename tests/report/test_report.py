@@ -428,6 +428,15 @@ def test_bounds_that_say_something(tmp_path):
     assert "What theory allows: 4 bounds" in page and "no attacker can do" not in page
 
 
+def test_a_device_whose_edge_was_timed_is_described_without_its_rates(tmp_path):
+    profile = {"name": "mine", "edge_flops_per_s": 1e9, "uplink_bits_per_s": 5e6}
+    for name, more in (("rates", {}), ("timed", {"name": "this", "edge_times": {"conv1": 0.1}})):
+        partition(tmp_path, [choice("conv1")], folder=name, profile=profile | more)
+    told = {each.folder.name: tables.profile(each) for each in found_in(tmp_path).partitions}
+    assert told["rates"] == "Device 1.00 GFLOP/s, uplink 5.00 Mbit/s."
+    assert told["timed"] == "Uplink 5.00 Mbit/s."
+
+
 def test_of_equal_studies_the_newest_is_shown(tmp_path):
     rows = [choice("conv1"), choice("edge-only")]
     for age, (folder, more) in enumerate(
@@ -441,6 +450,7 @@ def test_of_equal_studies_the_newest_is_shown(tmp_path):
             ("of-other-limits", {"constraints": {"min_accuracy": 0.5}}),
             ("for-another-end", {"prefer": "energy"}),
             ("of-another-device", {"profile": {"name": "toaster"}}),
+            ("c", {"profile": {"name": "toaster", "edge_times": {"conv1": 0.1}}}),
             ("of-another-target", {"target": {"fingerprint": "d"}}),
             ("of-other-data", {"data_fingerprint": "d"}),
         ]
@@ -450,13 +460,13 @@ def test_of_equal_studies_the_newest_is_shown(tmp_path):
         os.utime(tmp_path / "partition" / folder / "record.json", (1e9 - age, 1e9 - age))
     found = found_in(tmp_path)
     names = {each.folder.name for each in found.partitions}
-    assert len(names) == 9 and {"a", "b"}.isdisjoint(names) and "z" in names
-    assert found.superseded == 2
+    assert len(names) == 9 and {"a", "b", "c"}.isdisjoint(names) and "z" in names
+    assert found.superseded == 3
     numbers = [each.number for each in found.runs]
     assert numbers == sorted(set(numbers))
     text = report.build(report.read(tmp_path))
     assert "9 runs of partition" in text
-    assert "2 older studies of the same choices are left out." in text
+    assert "3 older studies of the same choices are left out." in text
     os.utime(tmp_path / "partition" / "b" / "record.json", (2e9, 2e9))
     assert "b" in {each.folder.name for each in found_in(tmp_path).partitions}
 

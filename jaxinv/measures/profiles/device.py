@@ -8,6 +8,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from jaxinv.errors import UsageError
@@ -39,7 +40,7 @@ class Device(NamedTuple):
         """
         if self.times is None:
             return self
-        file, seconds = self.times.argument.partition("=")[2], self.times.of_edges(cuts)
+        file, seconds = Path(self.times.argument).name, self.times.of_edges(cuts)
         how = self.times.source or "the file does not say how it was timed"
         return Device(timed(self.profile, seconds, name=file, where=f"elsewhere ({file})", how=how))
 
