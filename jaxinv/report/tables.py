@@ -328,7 +328,7 @@ def profile(partition: Partition) -> str:
     facts = [
         *([] if found.edge_times else rates),
         f"uplink {unit(found.uplink_bits_per_s, 'bit/s')}",
-        f"in the slowest 5% {unit(found.uplink_p5_bits_per_s, 'bit/s')}",
+        f"at most {unit(found.uplink_p5_bits_per_s, 'bit/s')} for 5%",
         f"{unit(found.uplink_joules_per_bit, 'J')} a bit",
         f"round trip {unit(found.round_trip_s, 's')}",
         f"cloud {unit(found.cloud_flops_per_s, 'FLOP/s')}",

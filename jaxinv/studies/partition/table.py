@@ -18,10 +18,11 @@ def table(record: Mapping[str, Any]) -> str:
     """All choices; * is the Pareto set, and what is shown to break no constraint is marked ok."""
     lines = [
         f"On {record['profile']['name']} ({record['profile']['description']}); ms is the median "
-        "latency, and p95 ms, which max_latency_ms limits, that of the slowest 5%; mJ has waiting "
-        "and the radio's tail, and sent B no headers. SSIM, re-identified "
-        "and PSNR are those of the strongest attacker that was run; * marks the Pareto set. No one "
-        "is above in the PSNR of the mean squared error, dB of MSE, which may be below the mean "
+        "latency, and p95 ms, which max_latency_ms limits, what 5% of the images exceed; mJ has "
+        "waiting and the radio's tail, and sent B no headers.",
+        "SSIM, re-identified and PSNR are those of the strongest attacker that was run; * marks "
+        "the Pareto set. No one is above in the PSNR of the mean squared error, dB of MSE, which "
+        "may be below the mean "
         "PSNR, and in re-identification, on average over more images than were attacked; the Bayes "
         "rate is what the best attacker re-identifies in simulated releases (estimated). Intervals "
         "are those of the greatest of all attacks; of A attacks each is taken at 1 - 5% / A:",
