@@ -15,7 +15,7 @@ from jaxinv.errors import DamagedError, UserError
 from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.look import grids
 from jaxinv.machine import hosts
-from jaxinv.measures import intervals, linkage, quality, verdicts
+from jaxinv.measures import crossed, intervals, linkage, quality, verdicts
 from jaxinv.store import records
 from jaxinv.store.fields import level_text
 
@@ -26,20 +26,25 @@ GRID_NAME = "grid.png"
 _KEPT_IMAGES = 64  # in images.npz, from the first
 
 
-def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[str, Any]:
+def quality_fields(
+    originals: np.ndarray, reconstructions: np.ndarray, *, shadows: bool = False
+) -> dict[str, Any]:
     """Per-image quality and its summary; diverged images are counted and in no mean.
 
     Args:
       originals: `[N, H, W, C]` in unit space.
       reconstructions: `[N, H, W, C]`, or `[S, N, H, W, C]` by S attackers that differ in nothing
         but their seeds, or of S releases: then the quality of an image is the mean over them.
+      shadows: whether it is attackers who differ. Each is the same for all images, so that the
+        interval is over attackers and images (`measures.crossed`); releases are drawn for each
+        image by itself, and the interval over images holds their spread.
 
     Returns:
-      `psnr [N]` and `psnr_mean`, `_std`, `_median`, `_ci` (Student's 95% interval of the mean), the
-      same for `ssim`, `mse [N]`, `exact_fraction` and `diverged`, the number of non-finite images
-      (for any attacker). Of several attackers also `psnr_by_seed [S]`, the mean of each over images
-      that did not diverge for it, and `psnr_seed_std`, their standard deviation (NaN of one); and
-      the same for `ssim`.
+      `psnr [N]` and `psnr_mean`, `_std`, `_median`, `_ci` (95% interval of the mean, Student's
+      unless over attackers, too), the same for `ssim`, `mse [N]`, `exact_fraction` and `diverged`,
+      the number of non-finite images (for any attacker). Of several attackers also `psnr_by_seed
+      [S]`, the mean of each over images that did not diverge for it, and `psnr_seed_std`, their
+      standard deviation (NaN of one); and the same for `ssim`.
     """
     several = reconstructions.ndim == originals.ndim + 1
     tries = reconstructions if several else reconstructions[None]
@@ -52,15 +57,19 @@ def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[s
         ("ssim", measured.ssim, -1.0, 1.0),
     ):
         # NaN where an attacker diverged.
-        summary = intervals.summarise(values.mean(axis=0), least=ends[0], most=ends[1])
+        by_image = values.mean(axis=0)
+        by_seed = np.array([intervals.summarise(row).mean for row in values])
+        summary = intervals.summarise(by_image, least=ends[0], most=ends[1])
+        interval: tuple[float | None, ...] = summary[3:]
+        if shadows:
+            interval = crossed.interval(by_seed, by_image, least=ends[0], most=ends[1])
         fields |= {
             f"{name}_mean": summary.mean,
             f"{name}_std": summary.std,
             f"{name}_median": summary.median,
-            f"{name}_ci": [summary.low, summary.high],
+            f"{name}_ci": list(interval),
         }
         if several:
-            by_seed = np.array([intervals.summarise(row).mean for row in values])
             spread = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else float("nan")
             fields |= {f"{name}_by_seed": by_seed, f"{name}_seed_std": spread}
     error = (np.clip(tries, 0, 1) - originals).astype(np.float64) ** 2
@@ -74,26 +83,34 @@ def quality_fields(originals: np.ndarray, reconstructions: np.ndarray) -> dict[s
     }
 
 
-def reidentification_fields(reconstructions: np.ndarray, test: Samples) -> dict[str, Any]:
+def reidentification_fields(
+    reconstructions: np.ndarray, test: Samples, *, shadows: bool = False
+) -> dict[str, Any]:
     """Counts how often a reconstruction tells its original (`linkage.reidentified`).
 
     Args:
       reconstructions: `[N, H, W, C]`, or `[S, N, H, W, C]`, of the first N test images; not more
         than the first 1,000 are looked at.
       test: the test split.
+      shadows: as for `quality_fields`.
 
     Returns:
-      `reid_top1`, a share; `reid_top1_ci`, its exact 95% limits over images; and
-      `reid_gallery`, among how many images.
+      `reid_top1`, a share; `reid_top1_ci`, its exact 95% limits over images, or the interval over
+      attackers and images where that reaches further; and `reid_gallery`, among how many images.
     """
     gallery = test[:GALLERY].images
     several = reconstructions.ndim == gallery.ndim + 1
     tries = reconstructions if several else reconstructions[None]
     found = [linkage.reidentified(images[:GALLERY], gallery) for images in tries]
-    summary = intervals.summarise_share(np.mean(found, axis=0))
+    by_image = np.mean(found, axis=0)
+    summary = intervals.summarise_share(by_image)
+    low, high = summary.low, summary.high
+    if shadows and len(found) > 1:
+        wide = crossed.interval(np.mean(found, axis=1), by_image, least=0.0, most=1.0)
+        low, high = min(low, wide.low or 0.0), max(high, wide.high or 0.0)
     return {
         "reid_top1": summary.mean,
-        "reid_top1_ci": [summary.low, summary.high],
+        "reid_top1_ci": [low, high],
         "reid_gallery": len(gallery),
     }
 

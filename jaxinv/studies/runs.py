@@ -367,6 +367,7 @@ def run_once(
     def make(folder: Path, common: dict[str, Any]) -> None:
         found = attack()
         images = scene.images(config)
+        shadows = "num_shadows" in found.fields
         record = {
             **common,
             **known,
@@ -382,8 +383,8 @@ def run_once(
             **evaluation.NO_LINK,
             **found.fields,
             **environment.facts(),
-            **evaluation.quality_fields(images, found.images),
-            **evaluation.reidentification_fields(found.images, scene.dataset.test),
+            **evaluation.quality_fields(images, found.images, shadows=shadows),
+            **evaluation.reidentification_fields(found.images, scene.dataset.test, shadows=shadows),
         }
         record |= evaluation.worst_linkage(record)
         shown = found.images[0] if found.images.ndim == images.ndim + 1 else found.images

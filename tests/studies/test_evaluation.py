@@ -61,6 +61,27 @@ def test_the_quality_over_seeds_is_the_mean_of_each_image(attacked):
     assert fields["exact_fraction"] == pytest.approx(0.125)
 
 
+def test_shadows_that_differ_make_an_interval_wide_and_draws_do_not(attacked):
+    """An attacker is the same for all images; the noise of a draw is each image's own."""
+    originals, found = (images[[0, 2, 3]] for images in attacked)  # none is exact
+    tries = np.stack([found, np.clip(found + 0.1, 0, 1)])
+    for name, most in (("psnr", 100.0), ("ssim", 1.0)):
+        draws, shadows = (
+            evaluation.quality_fields(originals, tries, shadows=shadows)
+            for shadows in (False, True)
+        )
+        assert draws[f"{name}_mean"] == shadows[f"{name}_mean"]
+        low, high = shadows[f"{name}_ci"]
+        assert low < draws[f"{name}_ci"][0] and high >= min(draws[f"{name}_ci"][1], most)
+    test = Samples((originals * 255).astype(np.uint8), np.zeros(3, np.int64))
+    tries = np.stack([found, np.zeros_like(found)])
+    exact, wide = (
+        evaluation.reidentification_fields(tries, test, shadows=shadows)["reid_top1_ci"]
+        for shadows in (False, True)
+    )
+    assert wide[0] <= exact[0] and wide[1] >= exact[1] and wide != exact
+
+
 def test_an_image_that_diverged_for_one_seed_is_in_no_mean(attacked):
     originals, found = attacked
     broken = found.copy()
