@@ -8,7 +8,22 @@
 set -euo pipefail
 
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+say() { printf 'jaxinv: %s\n' "$*" >&2; }
+die() { # exit status, message
+  local status=$1
+  shift
+  say "$*"
+  exit "$status"
+}
+
 venv=${JAXINV_VENV:-$root/.venv}
+case $venv in # a shell leaves a ~ in quotes to us
+  '~' | '~/'*)
+    [[ -n ${HOME:-} ]] || die 2 "JAXINV_VENV=$venv: ~ is the home folder, and HOME is not set"
+    venv=$HOME${venv#'~'}
+    ;;
+  '~'*) die 2 "JAXINV_VENV=$venv: expected a path; of a home folder, ~/ alone" ;;
+esac
 [[ $venv == /* ]] || venv=$PWD/$venv
 venv=${venv%/}
 python=$venv/bin/python
@@ -18,14 +33,6 @@ lock=$venv.lock
 me=$HOSTNAME:$$
 log=
 child=
-
-say() { printf 'jaxinv: %s\n' "$*" >&2; }
-die() { # exit status, message
-  local status=$1
-  shift
-  say "$*"
-  exit "$status"
-}
 
 # --- what there is to run ------------------------------------------------------------------------
 

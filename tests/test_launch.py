@@ -380,6 +380,17 @@ def test_an_environment_of_the_users_is_kept(checkout):
         assert checkout.calls() == [checkout.pip_call()]
 
 
+def test_a_home_folder_in_the_environments_path(checkout):
+    home = str(checkout.user / "home")
+    checkout.run("setup", JAXINV_VENV="~/mine", HOME=home)
+    assert (checkout.user / "home" / "mine" / "jaxinv-made").exists()
+    assert not list(checkout.user.glob("~*"))
+    for path, given in (("~somebody/mine", home), ("~/mine", "")):
+        result = checkout.run("setup", JAXINV_VENV=path, HOME=given)
+        assert result.returncode == 2
+        assert f"JAXINV_VENV={path}: " in only_line(result.stderr)
+
+
 def test_unwritable_place_is_said(checkout):
     (checkout.user / "file").touch()
     result = checkout.run("hello", JAXINV_VENV="file/venv")

@@ -12,10 +12,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from jaxinv.errors import UsageError
+
 _VERSIONED = (
     *("jaxinv", "jax", "jaxlib", "flax", "optax"),
     *("dm-pix", "numpy", "tensorflow-datasets"),
 )
+
+_PROMOTION = "JAX_NUMPY_DTYPE_PROMOTION"
 
 _USUAL_MODE = {
     "x64": False,
@@ -51,6 +55,20 @@ def facts() -> dict[str, Any]:
             "backend": backend and str(backend),
         },
     }
+
+
+def check_promotion() -> None:
+    """Checks that JAX mixes types as trainings and attacks need it, for optax mixes them.
+
+    Raises:
+      UsageError: it is told not to.
+    """
+    import jax
+
+    config: Any = jax.config
+    mode = str(config.jax_numpy_dtype_promotion)
+    if mode != "standard":
+        raise UsageError(f"{_PROMOTION}={mode}: expected standard, or nothing; optax mixes types.")
 
 
 def numeric_mode() -> dict[str, Any]:

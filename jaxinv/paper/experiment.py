@@ -18,6 +18,7 @@ from pathlib import Path
 import jaxinv
 from jaxinv import report
 from jaxinv.errors import UsageError, UserError
+from jaxinv.inputs import data
 from jaxinv.paper import parts, pictures, table
 from jaxinv.store import files
 from jaxinv.studies.config import PlacesConfig
@@ -37,7 +38,8 @@ class PaperConfig(PlacesConfig):
         "One or several of mnist, cifar10 and mnist_5k, which stands in for MNIST.",
     )
     num_images: int | None = setting(
-        None, "Images in every run; by default enough for each figure."
+        None,
+        "Images in every run; by default enough for each figure, or all of a smaller test split.",
     )
     publish: bool = setting(
         False,
@@ -54,6 +56,10 @@ def run(config: PaperConfig) -> list[dict[str, str]]:
     workdir = Path(config.workdir)
     files.ensure_writable(workdir)
     wanted = parts.of_datasets(chosen, num_images=config.num_images)
+    if config.num_images is None:
+        tests = {name: data.load(name, data_dir=config.data_dir).test for name in chosen}
+        wanted, told = parts.fitted(wanted, {name: len(test) for name, test in tests.items()})
+        print(*told, sep="\n", end="\n" * bool(told))
     extra = {"seed": str(config.seed)}
     if config.data_dir is not None:
         extra["data_dir"] = config.data_dir

@@ -57,6 +57,26 @@ def of_datasets(datasets: Sequence[str], *, num_images: int | None = None) -> li
     return found
 
 
+def fitted(chosen: Sequence[Part], available: Mapping[str, int]) -> tuple[list[Part], list[str]]:
+    """Returns parts that attack no more images than there are, and a line on each smaller dataset.
+
+    Args:
+      chosen: with the usual numbers of images.
+      available: number of test images of each dataset.
+    """
+    found, told = [], {}
+    for part in chosen:
+        most, usual = available[part.dataset], int(part.flags["num_images"])
+        if usual > most:
+            part = part._replace(flags={**part.flags, "num_images": str(most)})
+            told[part.dataset] = (
+                f"The test split of {part.dataset} has {most} images, fewer than the usual "
+                f"numbers: all of them are attacked where those are larger."
+            )
+        found.append(part)
+    return found, list(told.values())
+
+
 def _both(
     figure: tuple[int, ...], script: str, paper_flags: dict[str, str], flags: dict[str, str]
 ) -> list[Part]:

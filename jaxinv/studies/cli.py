@@ -22,7 +22,7 @@ from absl import flags
 
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import data
-from jaxinv.machine import hosts, streams
+from jaxinv.machine import environment, hosts, streams
 from jaxinv.store import files, records
 from jaxinv.studies import experiment
 
@@ -64,6 +64,7 @@ def _run(found: experiment.Experiment, arguments: Sequence[str], program: str) -
         return
     if found.computes:
         repeat_on_gpus()
+        environment.check_promotion()
         if getattr(config, "multihost", False):
             hosts.initialize()
         use_compilation_cache()

@@ -78,10 +78,11 @@ class BenchmarkConfig(CutsConfig):
 def run(config: BenchmarkConfig) -> list[dict[str, Any]]:
     """Times everything, or reads what was timed before; returns the record with its `path`."""
     files.check_writable(config.workdir)
+    asked = max(_counts("devices", config.devices))
+    available = _provide(asked)  # before data are read
+    if asked > available:
+        raise UsageError(f"devices={asked}: there are {available}.")
     plan, methods, batches, counts = prepare(config)
-    available = _provide(max(counts))
-    if max(counts) > available:
-        raise UsageError(f"devices={max(counts)}: there are {available}.")
     scene = runs.load(config, plan)
     if config.batch is None and batches != list(_USUAL_BATCHES):
         print(_fewer(batches, max(counts), len(plan.dataset.test)))
@@ -243,14 +244,14 @@ def _fewer(batches: Sequence[int], devices: int, available: int) -> str:
 
 
 def _provide(count: int) -> int:
-    """Counts the devices, after a CPU that is not in use yet is divided in `count`.
+    """Counts the devices, after a CPU that is not in use yet is divided in `count`, or its cores.
 
     JAX has to be told before it looks for devices, and heeds XLA's own flag first.
     """
     divided = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if count > 1 and not divided:
         with contextlib.suppress(RuntimeError):  # it is in use
-            jax.config.update("jax_num_cpu_devices", count)
+            jax.config.update("jax_num_cpu_devices", min(count, environment.usable_cores()))
     devices.start()
     return jax.local_device_count()
 

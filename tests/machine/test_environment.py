@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from jaxinv.errors import UsageError
 from jaxinv.machine import environment
 
 
@@ -59,6 +60,15 @@ def test_another_generator_identifies_a_run():
     with jax.threefry_partitionable(False):
         assert environment.numeric_mode() == {**usual, "partitionable": False}
     assert environment.is_of_this_mode({"recipe": 1, **usual})
+
+
+def test_a_promotion_that_optax_cannot_do_with_is_refused():
+    environment.check_promotion()
+    with jax.numpy_dtype_promotion("strict"):
+        with pytest.raises(
+            UsageError, match="^JAX_NUMPY_DTYPE_PROMOTION=strict: expected standard"
+        ):
+            environment.check_promotion()
 
 
 def test_who_has_no_home_gets_the_name_of_one_for_a_while(monkeypatch):

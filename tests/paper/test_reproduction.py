@@ -132,6 +132,20 @@ def test_the_longest_runs_of_all_datasets_come_first(monkeypatch, tmp_path):
     assert first == [("defenses", "mnist")] * 2 + [("defenses", "cifar10")] * 2
 
 
+def test_a_smaller_test_split_is_used_whole_and_that_is_said():
+    usual = parts.of_datasets(["mnist", "cifar10"])
+    found, told = parts.fitted(usual, {"mnist": 60, "cifar10": 10_000})
+    asked = {part.dataset: set() for part in found}
+    for part in found:
+        asked[part.dataset].add(int(part.flags["num_images"]))
+    assert asked == {"mnist": {50, 60}, "cifar10": {10, 100}}
+    assert told == [
+        "The test split of mnist has 60 images, fewer than the usual numbers: all of them are "
+        "attacked where those are larger."
+    ]
+    assert parts.fitted(usual, {"mnist": 200, "cifar10": 100}) == (usual, [])
+
+
 def test_the_table_stands_beside_the_paper(done):
     text = table.table(done, "./launch.sh paper --dataset=mnist")
     lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
