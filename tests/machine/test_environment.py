@@ -64,11 +64,11 @@ def test_another_generator_identifies_a_run():
 
 def test_a_promotion_that_optax_cannot_do_with_is_refused():
     environment.check_promotion()
-    with jax.numpy_dtype_promotion("strict"):
-        with pytest.raises(
-            UsageError, match="^JAX_NUMPY_DTYPE_PROMOTION=strict: expected standard"
-        ):
-            environment.check_promotion()
+    with (
+        jax.numpy_dtype_promotion("strict"),
+        pytest.raises(UsageError, match="^JAX_NUMPY_DTYPE_PROMOTION=strict: expected standard"),
+    ):
+        environment.check_promotion()
 
 
 def test_who_has_no_home_gets_the_name_of_one_for_a_while(monkeypatch):
