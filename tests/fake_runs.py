@@ -186,6 +186,7 @@ def choice(split, *, defense=NONE, accuracy=0.99, ssim=0.8, latency=0.03, **valu
         "bounds": [],
         "pareto": True,
         "meets": True,
+        "effort": "full",
         "fails": [],
         **values,
     }

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from scripts import Accepted, outcome
 
 from jaxinv import report, sweeps
+from jaxinv.constants.threats import THREATS
 from jaxinv.errors import DamagedError, UserError
 from jaxinv.inputs import data
 from jaxinv.inputs import tfds as _tfds
@@ -30,8 +31,7 @@ from jaxinv.store import checkpoints, records
 from jaxinv.store.record import SCHEMA
 from jaxinv.studies import cli, experiment, runs
 from jaxinv.studies.defended import accuracy
-from jaxinv.studies.partition import options
-from jaxinv.studies.partition.options import PartitionConfig
+from jaxinv.studies.defended.known import known
 from jaxinv.sweeps import grid
 from jaxinv.training import targets
 
@@ -283,7 +283,6 @@ def test_any_record_that_is_read_can_be_reported_and_compared(made, tmp_path):
         target=SimpleNamespace(fingerprint=record["target"]["fingerprint"]),
         num_images=lambda config: config.num_images,
     )
-    config = PartitionConfig(workdir=str(tmp_path), num_images=1)
     whole, counts = copy.deepcopy(record), {"read": 0, "known": 0}
 
     @fuzz(250)
@@ -298,7 +297,7 @@ def test_any_record_that_is_read_can_be_reported_and_compared(made, tmp_path):
         if read_or_set_aside(folder) is None:
             return
         counts["read"] += 1
-        counts["known"] += len(options._known(config, scene))
+        counts["known"] += len(known(str(tmp_path), scene, images=1, releases=1, threats=THREATS))
         assert results.sort(records.find(tmp_path)).attacks
 
     check()

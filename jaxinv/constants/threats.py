@@ -2,3 +2,9 @@
 
 THREATS = {"whitebox": "white-box", "blackbox": "black-box", "queryfree": "query-free"}
 """Threat models and how they are written, the best informed first."""
+
+
+def within(threat: str) -> tuple[str, ...]:
+    """Returns a threat model and those who know less: whatever they can do, it can, too."""
+    known = list(THREATS)
+    return tuple(known[known.index(threat) :]) if threat in THREATS else (threat,)

@@ -70,10 +70,17 @@ def _leaves(choice: Choice) -> str:
     told = f", and re-identifies {share} of the images"
     ssim = " ".join(filter(None, [fixed(choice.ssim.mean, 3), interval(choice.ssim, 3)]))
     words = (
-        f"The strongest attacker that was run ({choice.attacker}) gets SSIM {ssim} "
+        f"Of {effort(choice)}, the strongest ({choice.attacker}) gets SSIM {ssim} "
         f"({fixed(choice.psnr.mean, 1)} dB){told if choice.reid.mean is not None else ''}."
     )
     return " ".join(filter(None, [words, _SAFE.get(choice.record.safe, "")]))
+
+
+def effort(choice: Choice) -> str:
+    """Tells which attacks were run on a choice."""
+    if not choice.attacker:
+        return "none"
+    return "all attacks" if choice.record.effort == "full" else "quick attacks alone"
 
 
 _LIMITS = f"SSIM {SAFE_SSIM:g} and {SAFE_REID:.0%} re-identification"

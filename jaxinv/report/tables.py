@@ -195,7 +195,7 @@ def _queries(attack: ShownAttack) -> str:
 
 _EXACT, _ALL = 100.0, 0.9995  # dB, at which PSNRs are capped; a share that is shown as 100.0%
 _MORE = (
-    *("strongest attacker", "constraints", "worth having", "+PSNR dB#", "+sent#"),
+    *("strongest attacker", "effort", "constraints", "worth having", "+PSNR dB#", "+sent#"),
     *("+on the device#", "+on the way#", "+in the cloud#"),
 )
 
@@ -225,6 +225,7 @@ def choices(
                     Cell(fixed(each.ssim.mean, 3), each.ssim.mean, note=interval(each.ssim, 3)),
                     share(each.reid.mean)._replace(note=percents(each.reid)),
                     _attacker(each, places),
+                    Cell(advice.effort(each)),
                     Cell(advice.verdict(each)),
                     Cell("yes" if each.pareto else "no"),
                     Cell(fixed(each.psnr.mean, 1), each.psnr.mean),

@@ -57,6 +57,8 @@ class RecordedChoice(Struct, kw_only=True):
       fails, undecided: names of limits that are broken, and of those within an interval.
       images_needed: how many images settle an undecided limit; None if no number does.
       safe: the verdict on `SAFE_SSIM` and `SAFE_REID` together.
+      effort: "full" if every attack of every experiment was run on it that the threat models allow,
+        "screen" if few quick ones were.
     """
 
     split: str
@@ -94,6 +96,7 @@ class RecordedChoice(Struct, kw_only=True):
     undecided: list[str] = field(default_factory=list)
     images_needed: dict[str, int | None] = field(default_factory=dict)
     safe: str | None = None
+    effort: str = "screen"
 
 
 class RecordedProfile(Struct, kw_only=True):

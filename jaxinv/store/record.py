@@ -229,7 +229,13 @@ class AttackRecord(Record, kw_only=True):
 
 
 class PartitionRecord(Record, kw_only=True):
-    """Choices of where to split, and the places of those that are recommended."""
+    """Choices of where to split, and the places of those that are recommended.
+
+    Attributes:
+      effort: "full" if every choice was attacked with everything; see `RecordedChoice`.
+      threat_models: of the attackers that count.
+      releases: of each image that attackers see.
+    """
 
     num_images: Count
     profile: RecordedProfile
@@ -242,6 +248,9 @@ class PartitionRecord(Record, kw_only=True):
     reason_split: str = ""
     certain: list[Certain] = field(default_factory=list)
     advice: Advice | None = None
+    effort: str = "screen"
+    threat_models: list[str] = field(default_factory=list)
+    releases: Count = 1
 
 
 class Curve(Struct):

@@ -64,8 +64,7 @@ def run(config: BlackboxConfig) -> list[dict[str, Any]]:
     scene = runs.load(config, prepare(config))
     budgets: tuple[int | None, ...] = config.num_queries or (None,)
     attacks = [
-        partial(_run_one, config, scene, cut, number)
-        for cut, number in product(scene.cuts, budgets)
+        partial(run_cut, config, scene, cut, number) for cut, number in product(scene.cuts, budgets)
     ]
     finished = runs.run_all(EXPERIMENT.name, config, scene, attacks)
     if len(budgets) > 1:
@@ -82,9 +81,10 @@ def prepare(config: BlackboxConfig, dataset: data.Dataset | None = None) -> runs
     return runs.plan(config, dataset)
 
 
-def _run_one(
-    config: BlackboxConfig, scene: runs.Scene, cut: str, num_queries: int | None
+def run_cut(
+    config: BlackboxConfig, scene: runs.Scene, cut: str, num_queries: int | None = None
 ) -> dict[str, Any]:
+    """Runs what is not finished yet at a cut, within a budget of queries; returns its record."""
     attack = _attack_within(config, num_queries)
     number = getattr(attack, "num_queries", None) or len(scene.dataset.surrogate(config.surrogate))
     asked: dict[str, Any] = {} if num_queries is None else {"num_queries": (num_queries,)}

@@ -15,12 +15,13 @@ level, and accuracy against SSIM and PSNR. At the end: what it costs to be safe,
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED
 from jaxinv.inputs import data
 from jaxinv.look.charts import style, tradeoff
@@ -31,6 +32,7 @@ from jaxinv.studies.defended import choices, verdict
 from jaxinv.studies.defended.attackers import Attacker
 from jaxinv.studies.defended.choices import DefenseConfig
 from jaxinv.studies.defended.deployment import Deployment
+from jaxinv.studies.defended.known import known
 from jaxinv.studies.defended.run import run_one
 from jaxinv.studies.defended.table import TABLE
 from jaxinv.studies.experiment import Experiment
@@ -58,7 +60,14 @@ def run(config: DefenseConfig) -> list[dict[str, Any]]:
     ]
     finished = runs.run_all(EXPERIMENT.name, config, scene, attacks, table=TABLE, grid=False)
     _draw(config, scene, attackers, finished)
-    print(protection_table(finished))
+    others = known(
+        config.workdir,
+        scene,
+        images=scene.num_images(config),
+        releases=config.releases,
+        threats=THREATS,
+    )
+    print(protection_table(finished, others))
     return finished
 
 
@@ -73,15 +82,21 @@ def prepare(
 # --- Tables and pictures ------------------------------------------------------------------------
 
 
-def protection_table(finished: Sequence[dict[str, Any]]) -> str:
+def protection_table(
+    finished: Sequence[dict[str, Any]], others: Mapping[str, Sequence[AttackRecord]]
+) -> str:
     """`verdict.protection` as text."""
     lines = [
-        f"Least loss of accuracy at which every attacker above stays below SSIM {SAFE_SSIM:g} "
-        f"and {SAFE_REID:.0%} re-identification, with the whole 95% interval of the strongest:"
+        f"Least loss of accuracy at which every attacker stays below SSIM {SAFE_SSIM:g} "
+        f"and {SAFE_REID:.0%} re-identification, with the whole 95% interval of the strongest. "
+        "Finished attacks of other commands on the same releases count; whoever knows more can do "
+        "what those do who know less:"
     ]
-    attacks = [typed(record, record.get("path", "")) for record in finished]
-    for found in verdict.protection([each for each in attacks if isinstance(each, AttackRecord)]):
-        lines.append(f"  {found.split:<9}{found.defense:<28}{_told(found)}")
+    every = [typed(record, record.get("path", "")) for record in finished]
+    attacks = [each for each in every if isinstance(each, AttackRecord)]
+    for found in verdict.protection(attacks, others):
+        named = f"{found.split:<9}{found.defense:<28}{THREATS.get(found.threat, found.threat):<12}"
+        lines.append(f"  {named}{_told(found)}")
     return "\n".join(lines)
 
 

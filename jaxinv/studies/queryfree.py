@@ -62,7 +62,7 @@ def run(config: QueryfreeConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet, cut by cut, and returns all records with their `path`."""
     runs.begin(config)
     scene = runs.load(config, runs.plan(config))
-    attacks = [partial(_run_cut, config, scene, cut) for cut in scene.cuts]
+    attacks = [partial(run_cut, config, scene, cut) for cut in scene.cuts]
     finished = runs.run_all(EXPERIMENT.name, config, scene, attacks)
     if len(finished) > 1:
         path = runs.joint_path("splits", EXPERIMENT.name, config, scene, finished)
@@ -72,7 +72,8 @@ def run(config: QueryfreeConfig) -> list[dict[str, Any]]:
     return finished
 
 
-def _run_cut(config: QueryfreeConfig, scene: runs.Scene, cut: str) -> dict[str, Any]:
+def run_cut(config: QueryfreeConfig, scene: runs.Scene, cut: str) -> dict[str, Any]:
+    """Runs what is not finished yet at a cut and returns its record."""
     attack = registry.make(
         "queryfree",
         config.method,

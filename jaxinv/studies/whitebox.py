@@ -85,18 +85,17 @@ class WhiteboxConfig(AttackConfig):
 def run(config: WhiteboxConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet, cut by cut, and returns all records with their `path`."""
     runs.begin(config)
-    plan, planned = prepare(config)
-    scene = runs.load(config, plan)
-    attacks = [partial(_run_cut, config, scene, cut, planned[cut]) for cut in scene.cuts]
+    scene = runs.load(config, prepare(config))
+    attacks = [partial(run_cut, config, scene, cut) for cut in scene.cuts]
     return runs.run_all(EXPERIMENT.name, config, scene, attacks)
 
 
-def prepare(
-    config: WhiteboxConfig, dataset: data.Dataset | None = None
-) -> tuple[runs.Plan, dict[str, Attack[EdgeKnown]]]:
-    """Returns what is attacked, and the attack at each cut; see `runs.plan`."""
+def prepare(config: WhiteboxConfig, dataset: data.Dataset | None = None) -> runs.Plan:
+    """Returns what is attacked, once the attack at each cut is checked; see `runs.plan`."""
     plan = runs.plan(config, dataset)
-    return plan, {cut: _attack_on(config, plan.network, cut) for cut in plan.cuts}
+    for cut in plan.cuts:
+        _attack_on(config, plan.network, cut)
+    return plan
 
 
 def _attack_on(config: WhiteboxConfig, network: Network, cut: str) -> Attack[EdgeKnown]:
@@ -116,9 +115,9 @@ def _attack_on(config: WhiteboxConfig, network: Network, cut: str) -> Attack[Edg
     )
 
 
-def _run_cut(
-    config: WhiteboxConfig, scene: runs.Scene, cut: str, attack: Attack[EdgeKnown]
-) -> dict[str, Any]:
+def run_cut(config: WhiteboxConfig, scene: runs.Scene, cut: str) -> dict[str, Any]:
+    """Runs what is not finished yet at a cut and returns its record."""
+    attack = _attack_on(config, scene.target.network, cut)
     return runs.run_once(
         EXPERIMENT.name,
         config,

@@ -288,8 +288,8 @@ def test_a_recommendation_in_words(tmp_path):
     )
     assert second == (
         "If the cloud has to compute a part, split after relu2 with dropout 0.6 at the features: "
-        "96.5% accuracy, 30.0 ms and 3.00 mJ an image and 123 kB of memory on the device. The "
-        "strongest attacker that was run (white-box, adaptive) gets SSIM 0.200 [0.190, 0.210] "
+        "96.5% accuracy, 30.0 ms and 3.00 mJ an image and 123 kB of memory on the device. Of "
+        "all attacks, the strongest (white-box, adaptive) gets SSIM 0.200 [0.190, 0.210] "
         "(13.0 dB), and re-identifies 20.0% [19.0%, 21.0%] of the images. That is not below SSIM "
         "0.25 and 10% re-identification."
     )

@@ -28,6 +28,7 @@ from jaxinv.studies.defended.accuracy import classified, judged
 from jaxinv.studies.defended.attackers import Attacker
 from jaxinv.studies.defended.choices import DefenseChoice, DefenseConfig, choices
 from jaxinv.studies.defended.deployment import Deployment
+from jaxinv.studies.defended.known import release_key
 from jaxinv.studies.defended.run import run_one
 from jaxinv.studies.defended.verdict import protection
 from jaxinv.studies.defenses import protection_table
@@ -498,11 +499,12 @@ def test_a_judgement_is_the_mean_over_draws(scene, monkeypatch, tmp_path):
 # --- Verdicts -----------------------------------------------------------------------------------
 
 
-def record(defense, accuracy, ssim, reid, split="relu2", **values):
+def record(defense, accuracy, ssim, reid, split="relu2", threat_model="whitebox", **values):
     """An attack on 200 images, whose mean SSIM is known to 0.01."""
     return typed(
         fake_runs.attack_fields(
             "defenses",
+            threat_model=threat_model,
             split=split,
             defense=defense.describe(),
             accuracy=accuracy,
@@ -534,7 +536,9 @@ def test_the_strongest_attacker_decides():
     assert (found.ssim, found.reid) == (0.2, 0.03)
     assert found.ssim_ci.low < 0.19 < 0.21 < found.ssim_ci.high < SAFE_SSIM
     assert found.reid_ci.low < 0.01 < 0.06 < found.reid_ci.high < SAFE_REID
-    assert "4.00 points, at level 0.6 (SSIM 0.200 [0.18" in protection_table(fields_of(finished))
+    assert "4.00 points, at level 0.6 (SSIM 0.200 [0.18" in protection_table(
+        fields_of(finished), {}
+    )
 
 
 def fields_of(finished):
@@ -544,7 +548,7 @@ def fields_of(finished):
 def test_both_measures_must_hold():
     (found,) = protection([dropout(0.4, 0.98, 0.1, 0.5), dropout(0.6, 0.9, 0.3, 0.0)])
     assert (found.verdict, found.level) == (FAILS, "0.4")
-    told = protection_table(fields_of([dropout(0.6, 0.9, 0.3, 0.0)]))
+    told = protection_table(fields_of([dropout(0.6, 0.9, 0.3, 0.0)]), {})
     assert "not reached; nearest is level 0.6 at 9.00 points (SSIM 0.300 [0.290, 0.310]" in told
     for limit in (dropout(0.4, 0.98, SAFE_SSIM, 0.0), dropout(0.4, 0.98, 0.0, SAFE_REID)):
         (found,) = protection([limit])
@@ -557,10 +561,37 @@ def test_what_is_within_an_interval_is_undecided_and_told_with_the_images_that_s
     assert (found.verdict, found.level) == (UNDECIDED, "0.4")
     assert found.images_needed > 200
     told = f"undecided, {found.images_needed:,} images would settle it; nearest is level 0.4"
-    assert told in protection_table(fields_of([near]))
+    assert told in protection_table(fields_of([near]), {})
     few = dropout(0.4, 0.98, 0.1, 0.0, num_images=8)
     (found,) = protection([few])
     assert (found.verdict, found.images_needed) == (UNDECIDED, 36)
+
+
+def test_who_knows_more_can_do_what_others_can_who_know_less():
+    """Here the black-box attacker is the strongest, and the query-free one is held."""
+    finished = [
+        dropout(0.4, 0.98, 0.1, 0.0),
+        dropout(0.4, 0.98, 0.6, 0.0, threat_model="blackbox"),
+        dropout(0.4, 0.98, 0.0, 0.0, threat_model="queryfree"),
+    ]
+    found = {each.threat: (each.verdict, each.ssim) for each in protection(finished)}
+    assert found == {"whitebox": (FAILS, 0.6), "blackbox": (FAILS, 0.6), "queryfree": (HOLDS, 0.0)}
+    *_, blackbox, queryfree = protection_table(fields_of(finished), {}).splitlines()
+    assert "black-box   not reached;" in blackbox and "query-free  1.00 points" in queryfree
+
+
+def test_attacks_of_other_commands_on_the_same_release_count():
+    own, other = dropout(0.4, 0.98, 0.1, 0.0), dropout(0.4, 0.98, 0.6, 0.0, method="paper")
+    weaker = dropout(0.4, 0.98, 0.7, 0.0, threat_model="blackbox")
+    key = release_key("relu2", DROPOUT.at("feature", 0.4).describe())
+    (found,) = protection([own], {key: [own, other, weaker]})
+    assert (found.verdict, found.ssim, found.threat) == (FAILS, 0.7, "whitebox")
+    elsewhere = release_key("relu2", DROPOUT.at("feature", 0.6).describe())
+    (found,) = protection([own], {elsewhere: [other]})
+    assert (found.verdict, found.ssim) == (HOLDS, 0.1)
+    trained = dropout(0.4, 0.98, 0.1, 0.0, retrain="cloud")
+    (found,) = protection([trained], {key: [other]})
+    assert found.verdict == HOLDS
 
 
 def test_an_attack_that_diverged_proves_nothing():

@@ -19,7 +19,7 @@ from jaxinv.store import records
 from jaxinv.studies import runs
 from jaxinv.studies.defended import accuracy
 from jaxinv.studies.defended import run as defended_run
-from jaxinv.studies.partition import limits, options, table
+from jaxinv.studies.partition import attacks, everything, limits, options, table
 from jaxinv.studies.partition import study as studies
 from jaxinv.studies.partition.options import PartitionConfig
 from jaxinv.training import targets
@@ -86,25 +86,47 @@ def record_of(scene, cut, defense, *, method="adaptive", **changes):
 
 @pytest.fixture
 def study(scene, monkeypatch, tmp_path):
-    """Runs a study whose attacks are made up; counts them."""
-    attacked = []
+    """Runs a study whose attacks are made up; tells which are made, by whom, and how long.
+
+    `leaks` is what an attack finds: a function of its record's fields that returns more of them.
+    """
+    attacked, finished = [], {}
+
+    def written(cut, defense, threat, method, steps, **values):
+        """Reads or makes a record, as a run does."""
+        kind = "none" if defense["level"] == 0 else defense["kind"]
+        attacked.append((cut, kind, threat, method, steps))
+        if attacked[-1] not in finished:
+            if run.made == run.killed_after:
+                raise KeyboardInterrupt
+            run.made += 1
+            given = {"method": method, "threat_model": threat, "config": {"steps": steps}}
+            found = record_of(scene, cut, defense, **given, **values)
+            record = record_of(scene, cut, defense, **given, **values, **run.leaks(found))
+            path = tmp_path / "defenses" / record["config_hash"] / "record.json"
+            finished[attacked[-1]] = {**record, "path": str(path)}
+        return finished[attacked[-1]]
 
     def attack(config, scene, attacker, number):
         deployment = attacker.deployment
         defense = deployment.family[number].describe()
-        attacked.append((deployment.cut, attacker.threat, attacker.method))
-        record = record_of(
-            scene, deployment.cut, defense, method=attacker.method, threat_model=attacker.threat
-        )
-        path = tmp_path / "defenses" / record["config_hash"] / "record.json"
-        return {**record, "path": str(path)}
+        who = attacker.threat, attacker.method
+        return written(deployment.cut, defense, *who, config.fit_steps)
+
+    def run_cut(config, scene, cut):
+        steps = getattr(config, "fit_steps", None)
+        threat = next(name for name, (kind, _) in scripts.items() if isinstance(config, kind))
+        return written(cut, NONE.describe(), threat, config.method, steps)
+
+    scripts = {name: (kind, run_cut) for name, (kind, _) in everything._SCRIPTS.items()}
+    monkeypatch.setattr(everything, "_SCRIPTS", scripts)
 
     planned = runs.Plan(scene.dataset, NETWORK, list(NETWORK.cuts))
     monkeypatch.setattr(runs, "plan", lambda config, dataset: planned)
     monkeypatch.setattr(runs, "load", lambda config, plan: scene)
     monkeypatch.setattr(defended_run, "run_one", attack)
     monkeypatch.setattr(accuracy, "judge_of", lambda config, scene: None)
-    monkeypatch.setattr(options, "TABLE", ("", lambda record: ""))
+    monkeypatch.setattr(attacks, "TABLE", ("", lambda record: ""))
 
     def run(**changes):
         settings = {
@@ -118,8 +140,15 @@ def study(scene, monkeypatch, tmp_path):
         return studies.run(PartitionConfig(**settings))
 
     run.attacked = attacked
+    run.made, run.killed_after = 0, None
+    run.leaks = lambda record: {}
     run.workdir = tmp_path
     return run
+
+
+def with_everything(study):
+    """The choices that somebody attacked who does not screen."""
+    return {(cut, kind) for cut, kind, threat, *_ in study.attacked if threat == "queryfree"}
 
 
 # --- Flags ----------------------------------------------------------------------------------------
@@ -176,7 +205,7 @@ def test_a_record_has_every_choice_in_order_and_what_it_costs_and_leaks(study):
     assert whole["sent_bytes"] == 144 and nothing["sent_bytes"] == 0
     assert first["sent_bytes"] == 4 * 72 and first["ssim_mean"] == LEAKS["conv"]
     assert first["attacker"] == {"threat_model": "whitebox", "method": "adaptive"}
-    attack, _ = first["attacks"]
+    attack, *_ = first["attacks"]
     assert not Path(attack["path"]).is_absolute() and attack["path"].endswith("record.json")
     for row in rows:
         assert row["latency_s"] == pytest.approx(row["edge_s"] + row["uplink_s"] + row["cloud_s"])
@@ -186,7 +215,9 @@ def test_a_record_has_every_choice_in_order_and_what_it_costs_and_leaks(study):
         assert row["meets"] == (row["verdict"] == "holds") == (not row["fails"] + row["undecided"])
         assert row["images_needed"].keys() == set(row["undecided"]) - {"diverged"}
     assert [row["memory_bytes"] for row in rows] == sorted(row["memory_bytes"] for row in rows)
-    assert (record["fit_s"], record["attack_s"], record["compile_s"]) == (6.0, 12.0, 18.0)
+    made = float(study.made)
+    assert (record["fit_s"], record["attack_s"]) == (made, 2 * made)
+    assert record["compile_s"] == 3 * made
     folder = Path(record["path"]).parent
     for name in (studies.COSTS_NAME, studies.CHOICES_NAME):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
@@ -382,7 +413,7 @@ def test_attacks_of_other_scripts_on_the_same_release_count(study, scene):
     row = next(row for row in study()["choices"] if row["split"] == "relu")
     assert row["ssim_mean"] == 0.95
     assert row["attacker"] == {"threat_model": "whitebox", "method": "map"}
-    assert len(row["attacks"]) == 3  # and that on the noisy release
+    assert len(row["attacks"]) == 3 + 14  # of everything; and that on the noisy release
 
 
 def test_plain_features_are_no_safer_than_what_can_be_made_of_them(study, monkeypatch):
@@ -461,21 +492,175 @@ def test_what_is_beside_bounds_is_the_psnr_of_the_mean_error(study, monkeypatch)
 
 
 def test_every_attacker_attacks_every_choice(study):
-    study(threat_model=("whitebox", "blackbox"), attacker=("paper", "adaptive"))
+    study(threat_model=("whitebox", "blackbox"), attacker=("paper", "adaptive"), max_reid=0)
     expected = {
-        (cut, threat, method)
+        (cut, kind, threat, method, options.SCREENING["fit_steps"])
         for cut in NETWORK.cuts
+        for kind in ("none", "gaussian")
         for threat in ("whitebox", "blackbox")
         for method in ("paper", "adaptive")
     }
-    assert set(study.attacked) == expected and len(study.attacked) == 2 * len(expected)
+    assert set(study.attacked) == expected and len(study.attacked) == len(expected)
+
+
+# --- Everything -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plain(study, monkeypatch):
+    """The same without bounds and pictures."""
+    monkeypatch.setattr(limits, "of_options", lambda *args: ([[] for _ in args[2]], []))
+    monkeypatch.setattr(studies.style, "save", lambda *args: None)
+    return study
+
+
+def test_what_is_recommended_was_attacked_with_everything(plain):
+    record = plain(min_accuracy=0.5, max_ssim=0.7)
+    rows = record["choices"]
+    split = rows[record["recommendation_split"]]
+    assert (split["split"], split["defense"]["kind"], split["effort"]) == (
+        "relu",
+        "gaussian",
+        "full",
+    )
+    assert with_everything(plain) == {("relu", "gaussian")}
+    told = {(one["threat_model"], one["method"]) for one in split["attacks"]}
+    assert told == {(t, m) for t in ("whitebox", "blackbox", "queryfree") for m in METHODS}
+    assert [row["effort"] for row in rows].count("full") == 3  # the two that cut nothing
+    assert record["effort"] == "screen" and record["releases"] == 1
+    assert record["threat_models"] == ["whitebox", "blackbox", "queryfree"]
+    lines = table.table(record).splitlines()
+    assert [line.split().count("screen") for line in lines[2:]] == [
+        int(row["effort"] == "screen") for row in rows
+    ]
+    assert "of everything that attacked, the strongest" in table.summary(record)
+
+
+METHODS = ("paper", "adaptive", "mean")
+
+
+def test_what_everything_breaks_is_replaced_by_the_next(plain, capsys):
+    def leaks(record):
+        broken = record["split"] == "relu" and record["threat_model"] == "blackbox"
+        return {"ssim_mean": 0.95, "ssim_ci": [0.9, 1.0]} if broken else {}
+
+    plain.leaks = leaks
+    record = plain(min_accuracy=0.5, max_ssim=0.7)
+    rows = record["choices"]
+    split = rows[record["recommendation_split"]]
+    assert (split["split"], split["defense"]["kind"], split["effort"]) == (
+        "conv",
+        "gaussian",
+        "full",
+    )
+    broken = next(row for row in rows if row["ssim_mean"] == 0.95 and row["defense"]["level"])
+    assert (broken["split"], broken["effort"]) == ("relu", "screen")
+    assert broken["fails"] == ["max_ssim"] and not broken["meets"]
+    assert with_everything(plain) == {("relu", "gaussian"), ("conv", "gaussian")}
+    # It is not attacked any further.
+    after = [
+        method for cut, kind, _, method, _ in plain.attacked if (cut, kind) == ("relu", "gaussian")
+    ]
+    assert len(after) < 9
+    said = capsys.readouterr().out
+    assert "relu with gaussian 1 would be recommended if the cloud is to compute" in said
+    assert "relu with gaussian 1 is no longer recommended if" in said and "(max_ssim)" in said
+    assert "conv with gaussian 1 was attacked with everything." in said
+
+
+def test_what_leaks_more_under_everything_gives_way_to_what_leaks_less(plain):
+    """Nothing is broken: the choice is made again by what is known then."""
+
+    def leaks(record):
+        more = record["split"] == "relu" and record["method"] == "paper"
+        return {"ssim_mean": 0.5, "ssim_ci": [0.45, 0.55]} if more else {}
+
+    plain.leaks = leaks
+    record = plain(min_accuracy=0.5, max_ssim=0.7)
+    split = record["choices"][record["recommendation_split"]]
+    assert (split["split"], split["ssim_mean"], split["effort"]) == ("conv", 0.45, "full")
+
+
+def test_with_full_effort_everything_attacks_every_choice(plain):
+    record = plain(effort="full")
+    assert {row["effort"] for row in record["choices"]} == {"full"}
+    assert with_everything(plain) == {
+        (cut, kind) for cut in NETWORK.cuts for kind in ("none", "gaussian")
+    }
+    hybrid = [one for one in plain.attacked if one[3] == "hybrid"]
+    assert {kind for _, kind, *_ in hybrid} == {"none"} and len(hybrid) == 3
+
+
+def test_a_study_that_was_killed_goes_on(plain):
+    settings = {"min_accuracy": 0.5, "max_ssim": 0.7}
+    plain.killed_after = 9  # six screen
+    with pytest.raises(KeyboardInterrupt):
+        plain(**settings)
+    plain.killed_after = None
+    record = plain(**settings)
+    assert plain.made == len(set(plain.attacked)) == 6 + 9
+    assert record["choices"][record["recommendation_split"]]["effort"] == "full"
+    assert plain(**settings) == record
+
+
+@pytest.mark.parametrize(
+    "threat_model, expected",
+    [
+        (("queryfree", "whitebox"), ["whitebox", "blackbox", "queryfree"]),
+        (("blackbox",), ["blackbox", "queryfree"]),
+        (("queryfree",), ["queryfree"]),
+    ],
+)
+def test_who_knows_more_than_is_asked_for_does_not_attack(plain, threat_model, expected):
+    record = plain(threat_model=threat_model, min_accuracy=0.5)
+    assert record["threat_models"] == expected
+    assert {threat for _, _, threat, *_ in plain.attacked} == set(expected)
+
+
+def test_of_several_releases_those_who_see_fewer_count_and_no_bound_on_one(study, scene):
+    noisy = {"kind": "gaussian", "site": "feature", "level": 1.0, "grid": 2.0**-6}
+    for number in (1, 3, 4):
+        record = record_of(scene, "relu", noisy, releases=number, code=code_of(), fit_s=number)
+        records.write(study.workdir / "defenses" / str(number), record, images=None)
+    found = study(releases=3, max_ssim=0.7, min_accuracy=0.5, defense=("none", "gaussian:1"))
+    row = next(row for row in found["choices"] if row["defense"]["kind"] == "gaussian")
+    rows = {(row["split"], row["defense"]["kind"]): row for row in found["choices"]}
+    row = rows["relu", "gaussian"]
+    counted = [one for one in row["attacks"] if one["path"].split("/")[1] in "134"]
+    assert len(counted) == 2 and found["releases"] == 3
+    assert not row["bounds"] and rows["relu", "none"]["bounds"] and not found["certain"]
+    assert "for certain" not in table.summary(found)
+
+
+def code_of():
+    return runs.code_of(*defended_run.decided_by("whitebox", "adaptive"))
+
+
+def test_the_attacks_are_those_of_the_registry_and_are_made_by_their_experiments(scene, tmp_path):
+    """Made for real by those who answer the mean."""
+    config = PartitionConfig(workdir=str(tmp_path), num_images=5, defense=("none", "gaussian:1"))
+    (choice,) = options.choices(config)
+    deployment = attacks.Deployment(config.screening, scene, "relu", choice)
+    for number, several in enumerate(({"map", "hybrid", "tv"}, set())):
+        option = options.Option(deployment, number)
+        planned = everything.everything(config, scene, option)
+        assert list(planned) == ["whitebox", "blackbox", "queryfree"]
+        methods = [one.method for one in planned["whitebox"]]
+        assert set(methods) == {"adaptive", "paper", "mean"} | several
+        assert methods[0] == "adaptive" and methods[-1] == "mean"
+        assert ("strong" in [one.method for one in planned["queryfree"]]) == bool(several)
+        record = planned["whitebox"][-1].make()
+        assert record["experiment"] == ("whitebox" if several else "defenses")
+        assert record["defense"]["level"] == number and record["num_images"] == 5
+        again = planned["whitebox"][-1].make()
+        assert again == record
 
 
 # --- The script -----------------------------------------------------------------------------------
 
 
 def test_the_script_recommends_and_its_record_is_read_again(scripts, few):
-    flags = ("--split=pool2", "--defense=none,gaussian:2", "--fit_steps=5", *few)
+    flags = ("--split=pool2", "--defense=none,gaussian:2", "--fit_steps=5", "--max_reid=.1", *few)
     done = scripts.here("partition", *flags)
     assert done.returncode == 0, done.stderr
     path = scripts.folder / done.stdout.splitlines()[-1]
@@ -494,6 +679,7 @@ def test_the_script_recommends_and_its_record_is_read_again(scripts, few):
     said = done.stdout
     assert "Recommendation: edge-only" in said
     assert "strongest attacker that was run" in said and "dB of MSE" in said
+    assert "If the cloud is to compute some layers: none." in said
     assert "choices whose 95% intervals overlap may change places" in said
     assert "phone-wifi" in said and "min_accuracy" in said and "cloud-only" in said
     # Another profile asks no attack anew, and what nothing meets is said.

@@ -2,13 +2,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import msgspec
+
+from jaxinv.constants.threats import THREATS, within
 from jaxinv.constants.verdicts import FAILS, HOLDS, Verdict
 from jaxinv.measures import verdicts
 from jaxinv.measures.intervals import Ends
 from jaxinv.store.fields import level_text
 from jaxinv.store.record import AttackRecord
+from jaxinv.studies.defended.known import release_key
 
 
 def point(record: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -25,12 +30,13 @@ def point(record: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 
 class Protection(NamedTuple):
-    """The least loss of accuracy at which a defense holds every attacker at a split.
+    """The least loss of accuracy at which a defense holds every attacker of a threat model.
 
     Where no level holds, the one that comes nearest: an undecided one before one that fails.
 
     Attributes:
       defense: "kind, site".
+      threat: what attackers know, or less: whoever knows more can do what they do.
       verdict: whether every attacker is held there.
       loss: of accuracy, a share; None where accuracy was not measured.
       ssim, reid: of the strongest attacker in each, None where all images diverged.
@@ -40,6 +46,7 @@ class Protection(NamedTuple):
 
     split: str
     defense: str
+    threat: str
     verdict: Verdict
     level: str
     loss: float | None
@@ -50,32 +57,72 @@ class Protection(NamedTuple):
     images_needed: int | None
 
 
-def protection(finished: Sequence[AttackRecord]) -> list[Protection]:
-    """Finds the least loss of accuracy at which every attacker is held, by split and defense.
+Known = Mapping[str, Sequence[AttackRecord]]
+
+
+def protection(
+    finished: Sequence[AttackRecord], others: Known = MappingProxyType({})
+) -> list[Protection]:
+    """Finds the least loss of accuracy at which every attacker is held.
 
     All that attacked are held where the whole interval of the strongest is below `SAFE_SSIM` and
     `SAFE_REID` (`verdicts.safe`). An attack that diverged proves nothing.
+
+    Args:
+      finished: attacks, which tell the splits, defenses, levels and threat models.
+      others: further attacks on the same releases, as `known.known` returns them.
+
+    Returns:
+      A verdict for each split, defense and threat model. On that of the white-box attackers those
+      count, too, who know less, and so on.
     """
     groups: dict[tuple[str, str], dict[str, list[AttackRecord]]] = {}
     for record in finished:
         levels = groups.setdefault((record.split, record.defense.name), {})
         levels.setdefault(record.defense.level_text, []).append(record)
     return [
-        min((_judged(split, name, *item) for item in levels.items()), key=_rank)
-        for (split, name), levels in groups.items()
+        min((_judged(threat, own) for own in _within(threat, levels, others)), key=_rank)
+        for levels in groups.values()
+        for threat in _threats(levels)
     ]
 
 
-def _judged(split: str, name: str, level: str, attacks: Sequence[AttackRecord]) -> Protection:
+def _threats(levels: Mapping[str, Sequence[AttackRecord]]) -> list[str]:
+    """Returns the threat models of attacks, the best informed first."""
+    tried = {record.threat for attacks in levels.values() for record in attacks}
+    return sorted(tried, key=lambda threat: [*THREATS, threat].index(threat))
+
+
+def _within(
+    threat: str, levels: Mapping[str, Sequence[AttackRecord]], others: Known
+) -> list[list[AttackRecord]]:
+    """Returns the attacks of a threat model on each level, and those by who knows less."""
+    found = []
+    for attacks in levels.values():
+        every = {record.config_hash: record for record in [*attacks, *_beside(attacks[0], others)]}
+        found.append([record for record in every.values() if record.threat in within(threat)])
+    return [own for own in found if own]
+
+
+def _beside(record: AttackRecord, others: Known) -> Sequence[AttackRecord]:
+    """Returns other attacks on the release that a record attacked."""
+    if record.retrain != "none":
+        return ()
+    return others.get(release_key(record.split, msgspec.to_builtins(record.defense)), ())
+
+
+def _judged(threat: str, attacks: Sequence[AttackRecord]) -> Protection:
     """Returns the verdict on one level."""
+    defense = attacks[0].defense
     before, behind = attacks[0].accuracy_undefended, attacks[0].accuracy
     ends = [verdicts.greatest(attacks, leak) for leak in verdicts.LEAKS]
     tops = [verdicts.highest(attacks, leak) for leak in verdicts.LEAKS]
     return Protection(
-        split,
-        name,
+        attacks[0].split,
+        defense.name,
+        threat,
         verdicts.safe(attacks),
-        level,
+        defense.level_text,
         None if before is None or behind is None else before - behind,
         *(tops[0], ends[0], tops[1], ends[1]),
         verdicts.images_to_be_safe(attacks),

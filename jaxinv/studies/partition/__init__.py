@@ -5,8 +5,12 @@ memory on a device of a --profile; what the strongest of the attackers that are 
 the test images, and what no attacker can (bounds). Of these choices it shows the Pareto set, and
 recommends one that meets the constraints. Sending everything and sending nothing are choices, too.
 
-Each attack is a run of the experiment defenses, so either reads what the other has finished, and
-attacks of the others on the same release count, too. The run itself is a folder
+Quick attackers screen all choices. What would be recommended is attacked with everything that there
+is, and the choice is made again with what that finds, until it stands; --effort=full attacks every
+choice with everything.
+
+Each attack is a run of the experiment defenses, or of whitebox, blackbox or queryfree, so that each
+reads what another has finished, and a study that was stopped goes on. The study itself is a folder
 <workdir>/partition/<run>/ with record.json, choices.png and costs.png; the report has a page of it.
 
   jaxinv partition --dataset=mnist
@@ -15,6 +19,7 @@ attacks of the others on the same release count, too. The run itself is a folder
   jaxinv partition --split=relu2,fc1 --profile=my_device.toml --prefer=energy
   jaxinv partition --profile=this@phone-lte
   jaxinv partition --profile=times.csv@microcontroller
+  jaxinv partition --split=fc1,relu4 --defense=gaussian:12 --max_reid=.1 --min_accuracy=.5
 """
 
 from pathlib import Path

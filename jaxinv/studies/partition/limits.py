@@ -44,7 +44,10 @@ def of_options(
     options: Sequence[Option],
     prices: Mapping[str, costs.CutCost],
 ) -> tuple[list[list[dict[str, Any]]], list[dict[str, Any]]]:
-    """Bounds on every choice, and what is certain of every cut."""
+    """Returns bounds on every choice, and what is certain of every cut.
+
+    They are about single releases: of several there is none, unless these are all the same.
+    """
     known = _Limits(config, scene)
     jobs: list[list[Callable[[], Any]]] = []
     for cut in scene.cuts:
@@ -66,6 +69,12 @@ def of_options(
             *found, certain = (next(waiting)() for _ in job)
             of_choices += found
             of_cuts.append(certain)
+    if config.releases > 1:
+        of_cuts = []
+        of_choices = [
+            [] if option.defense.is_random else found
+            for option, found in zip(options, of_choices, strict=True)
+        ]
     return of_choices, of_cuts
 
 

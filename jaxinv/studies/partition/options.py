@@ -1,31 +1,27 @@
-"""Choices of a cut and a defence, and all attacks on each of them. NumPy."""
+"""Settings of a study of choices, and the choices: a cut and a defence each. NumPy."""
 
 import dataclasses
-import json
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, ClassVar, NamedTuple
-
-import msgspec
+from typing import Any, ClassVar
 
 from jaxinv.attacks import registry
-from jaxinv.constants.threats import THREATS
-from jaxinv.defenses import MECHANISMS, NONE, Defense
+from jaxinv.constants.threats import THREATS, within
+from jaxinv.defenses import MECHANISMS, Defense
 from jaxinv.errors import UsageError
 from jaxinv.measures import costs, decision, profiles
 from jaxinv.measures.decision import Constraints
 from jaxinv.measures.profiles import device
-from jaxinv.store import records
-from jaxinv.store.record import AttackRecord, typed
-from jaxinv.studies import runs, threads
+from jaxinv.store.record import AttackRecord
 from jaxinv.studies.config import SURROGATES, AttackConfig, number_of_images
-from jaxinv.studies.defended import accuracy, run
 from jaxinv.studies.defended import choices as defended
-from jaxinv.studies.defended.attackers import Attacker
 from jaxinv.studies.defended.choices import DefenseConfig
 from jaxinv.studies.defended.deployment import Deployment
-from jaxinv.studies.defended.table import TABLE
+from jaxinv.studies.defended.known import plain
 from jaxinv.studies.experiment import setting
+
+SCREENING = {"fit_steps": 400, "shadow_steps": 300}
+"""Steps of training by attackers who screen choices."""
+
+EFFORTS = ("screen", "full")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,19 +79,39 @@ class PartitionConfig(AttackConfig):
         "The best of the choices that meet all of these has the most of this.",
         choices=tuple(decision.PREFERENCES),
     )
+    effort: str = setting(
+        "screen",
+        "screen attacks every choice by --attacker, quickly trained, and the one that would be "
+        "recommended with everything that there is, until one stands. full attacks every choice "
+        "with everything: every attack of every experiment, trained for long.",
+        choices=EFFORTS,
+    )
     threat_model: tuple[str, ...] = setting(
         ("whitebox", "blackbox"),
-        f"Attackers to run: one or several of {', '.join(THREATS)}. What others "
-        "have finished in --workdir counts, too.",
+        f"Attackers who screen choices: one or several of {', '.join(THREATS)}. With everything "
+        "they attack who know as much as the best informed of these, or less. What these have "
+        "finished in --workdir counts, too.",
     )
     attacker: tuple[str, ...] = setting(
         ("adaptive",),
-        f"Some of {', '.join(registry.methods('defenses'))}, as in the experiment defenses.",
+        f"Attackers who screen: some of {', '.join(registry.methods('defenses'))}, as in the "
+        "experiment defenses.",
     )
-    fit_steps: int = setting(400, "Steps of training what an attacker learns.")
-    shadow_steps: int = setting(300, "Steps of training query-free shadows.")
+    releases: int = setting(1, "Releases of each image that attackers see.")
+    fit_steps: int | None = setting(
+        None,
+        "Steps of training what an attacker learns. By default "
+        f"{SCREENING['fit_steps']} to screen, and else each attack's own.",
+    )
+    shadow_steps: int | None = setting(
+        None,
+        "Steps of training query-free shadows. By default "
+        f"{SCREENING['shadow_steps']} to screen, and else each attack's own.",
+    )
     correction: bool = setting(
-        False, "Whether white-box attackers learn a correction, too; it takes longer."
+        False,
+        "Whether white-box attackers who screen learn a correction, too, which takes longer; with "
+        "everything they do.",
     )
     surrogate: str = setting(
         "attacker",
@@ -109,20 +125,37 @@ class PartitionConfig(AttackConfig):
         names = (field.name for field in dataclasses.fields(Constraints))
         return Constraints(**{name: getattr(self, name) for name in names})
 
+    @property
+    def threats(self) -> tuple[str, ...]:
+        """The threat models that count: the best informed attackers', and those who know less."""
+        best = min(self.threat_model, key=list(THREATS).index)
+        return within(best)
+
+    @property
+    def screening(self) -> DefenseConfig:
+        """The settings of attacks that screen choices."""
+        return self.attacks(**{name: getattr(self, name) or SCREENING[name] for name in SCREENING})
+
     def attacks(self, **changes: Any) -> DefenseConfig:
-        """Returns the settings of the attacks on the choices."""
+        """Returns the settings of attacks on the choices."""
         shared = {field.name for field in dataclasses.fields(self)}
         shared &= {field.name for field in dataclasses.fields(DefenseConfig)}
         own = {name: getattr(self, name) for name in shared} | {"draws": 1}
         return DefenseConfig(**{**own, **changes})
 
 
-class Option(NamedTuple):
-    """A choice: a level of a deployment, and all attacks on it."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Option:
+    """A choice: a level of a deployment, and all attacks on it.
+
+    Attributes:
+      deployment, number: the defence and its level, as it is screened.
+      attacks: records of attacks.
+    """
 
     deployment: Deployment
     number: int
-    attacks: list[AttackRecord]
+    attacks: list[AttackRecord] = dataclasses.field(default_factory=list)
 
     @property
     def defense(self) -> Defense:
@@ -137,6 +170,11 @@ class Option(NamedTuple):
         """Tells whether its releases can be made of undefended features."""
         at_features = all(step.site == "feature" for step in self.defense.steps)
         return self.deployment.retrain == "none" and at_features and not self.is_undefended
+
+    def add(self, record: AttackRecord) -> None:
+        """Adds an attack, unless it is known already."""
+        if all(record.config_hash != other.config_hash for other in self.attacks):
+            self.attacks.append(record)
 
     def sent_bytes(self, price: costs.CutCost) -> int:
         """Bytes that cross the wire for one image."""
@@ -183,104 +221,3 @@ def _check_trained_in(choice: defended.DefenseChoice) -> None:
                 f"defense={kind}:0: trains the edge on, too; expected a level above 0, or "
                 "none, which does not."
             )
-
-
-def attacked(
-    config: PartitionConfig, scene: runs.Scene, chosen: Sequence[defended.DefenseChoice]
-) -> list[Option]:
-    """Every choice, cut by cut."""
-    attacks = config.attacks()
-    options: list[Option] = []
-    jobs: list[list[Callable[[], dict[str, Any]]]] = []
-    for cut in scene.cuts:
-        for choice in chosen:
-            deployment = Deployment(attacks, scene, cut, choice)
-            attackers = [
-                Attacker(attacks, scene, deployment, threat, method)
-                for threat in dict.fromkeys(config.threat_model)
-                for method in dict.fromkeys(config.attacker)
-            ]
-            own = [Option(deployment, number, []) for number in range(len(deployment.family))]
-            options += own
-            jobs.append(
-                [
-                    partial(_attack, attacks, scene, attacker, option)
-                    for option in own
-                    for attacker in attackers
-                ]
-            )
-    # What attackers share is made before there are several of them.
-    accuracy.judge_of(attacks, scene)
-    with threads.side_by_side(jobs) as steps:
-        runs.run_all(defended.EXPERIMENT, attacks, scene, steps, table=TABLE, grid=False)
-    known = _known(config, scene)
-    for option in options:
-        seen = {record.config_hash for record in option.attacks}
-        others = known.get(_key(option.deployment.cut, option.defense.describe()), [])
-        option.attacks.extend(other for other in others if other.config_hash not in seen)
-    for option in options:
-        if option.is_undefended:
-            # Whoever sees plain features can defend them first, and attack what that leaves.
-            option.attacks.extend(
-                attack
-                for other in options
-                if other.deployment.cut == option.deployment.cut and other.is_made_of_features
-                for attack in other.attacks
-            )
-    return options
-
-
-def _attack(
-    config: DefenseConfig, scene: runs.Scene, attacker: Attacker, option: Option
-) -> dict[str, Any]:
-    found = run.run_one(config, scene, attacker, option.number)
-    record = typed(found, found["path"])
-    assert isinstance(record, AttackRecord)
-    option.attacks.append(record)
-    return found
-
-
-def _known(config: PartitionConfig, scene: runs.Scene) -> dict[str, list[AttackRecord]]:
-    """Reads finished attacks on releases of this target, by cut and defence; of as many images.
-
-    Attacks on defences by other code are left out, and those that lack a measure.
-    """
-    found: dict[str, list[AttackRecord]] = {}
-    for record in records.find(config.workdir):
-        if isinstance(record, AttackRecord) and _is_comparable(record, config, scene):
-            key = _key(record.split, msgspec.to_builtins(record.defense))
-            found.setdefault(key, []).append(record)
-    return found
-
-
-def _is_comparable(record: AttackRecord, config: PartitionConfig, scene: runs.Scene) -> bool:
-    """Returns whether an attack is on one release of this target, as it is released now."""
-    return (
-        record.is_measured
-        and _is_current(record)
-        and record.data_fingerprint == scene.dataset.fingerprint
-        and record.target is not None
-        and record.target.fingerprint == scene.target.fingerprint
-        and record.num_images >= scene.num_images(config)
-        and record.releases == 1
-        and record.retrain == "none"
-    )
-
-
-def _is_current(record: AttackRecord) -> bool:
-    """Returns whether a record attacked what is released now; other experiments defend nothing."""
-    if record.experiment != defended.EXPERIMENT:
-        return True
-    if record.method not in registry.methods(defended.EXPERIMENT, record.threat):
-        return False
-    return record.code == runs.code_of(*run.decided_by(record.threat, record.method))
-
-
-def _key(cut: str, defense: dict[str, Any]) -> str:
-    """Returns the key of a release; a mechanism at level 0 is no defence."""
-    return json.dumps([cut, plain(defense)], sort_keys=True)
-
-
-def plain(defense: dict[str, Any]) -> dict[str, Any]:
-    """Returns a defence as records describe it; at level 0 it is none."""
-    return NONE.describe() if defense["level"] == 0 else defense

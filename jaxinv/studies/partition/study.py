@@ -5,31 +5,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
-from jaxinv.constants.verdicts import FAILS, HOLDS
-from jaxinv.defenses import NONE
+from jaxinv.constants.verdicts import HOLDS
 from jaxinv.inputs import data
 from jaxinv.look.charts import choices as choices_chart
 from jaxinv.look.charts import costs as costs_chart
 from jaxinv.look.charts import style
 from jaxinv.machine import environment
-from jaxinv.measures import costs, decision, latency, profiles, quality, timing
+from jaxinv.measures import decision, profiles, timing
 from jaxinv.measures.intervals import Share
 from jaxinv.measures.profiles import device
 from jaxinv.store import records
-from jaxinv.store.record import AttackRecord
 from jaxinv.studies import runs
 from jaxinv.studies.defended.choices import DefenseChoice
-from jaxinv.studies.partition import limits
+from jaxinv.studies.partition import attacks, limits, table
 from jaxinv.studies.partition import options as _options
-from jaxinv.studies.partition.options import Option, PartitionConfig, plain
+from jaxinv.studies.partition.options import PartitionConfig
+from jaxinv.studies.partition.rows import Board, sure
 
 NAME = "partition"
 DECIDED_BY = ("jaxinv.studies.partition", "jaxinv.measures.costs", "jaxinv.measures.latency")
 """The code that decides a result beside that of attacks, as `source.digest` takes it."""
-
-WHOLE = (CLOUD_ONLY, EDGE_ONLY)
-"""The choices that cut nothing: sending the image itself, and sending nothing."""
 
 COSTS_NAME, CHOICES_NAME = "costs.png", "choices.png"
 
@@ -48,13 +43,17 @@ def run(config: PartitionConfig) -> dict[str, Any]:
     number = scene.num_images(config)
     config = dataclasses.replace(config, num_images=number)  # of attacks, too
     limited = _defaults(config, scene, profile)
-    options = _options.attacked(limited, scene, chosen)
+    board = Board(limited, scene, profile, attacks.screened(limited, scene, chosen))
+    settle(board, config.effort)
     identity = {
         "num_images": number,
         "profile": dataclasses.asdict(profile),
         "constraints": dataclasses.asdict(limited.constraints),
         "prefer": config.prefer,
-        "attacks": [sorted(one.config_hash for one in option.attacks) for option in options],
+        "effort": config.effort,
+        "threat_models": config.threats,
+        "releases": config.releases,
+        "attacks": [sorted(one.config_hash for one in option.attacks) for option in board.options],
     }
 
     def make(folder: Path, common: dict[str, Any]) -> None:
@@ -63,7 +62,10 @@ def run(config: PartitionConfig) -> dict[str, Any]:
             "num_images": number,
             "accuracy_undefended": scene.accuracy,
             "profile": dataclasses.asdict(profile),
-            **_judged(limited, scene, profile, options),
+            "effort": config.effort,
+            "threat_models": list(config.threats),
+            "releases": config.releases,
+            **_judged(limited, scene, board),
             **environment.facts(),
         }
         title = f"{scene.dataset.name} on {profile.name}"
@@ -111,7 +113,7 @@ def _defaults(
     """The settings, with a default for each constraint that has one and is not given."""
     limits: dict[str, float] = {}
     if config.min_accuracy is None:
-        limits["min_accuracy"] = max(0.0, round(_sure(scene, scene.accuracy)[0] - 0.01, 4))
+        limits["min_accuracy"] = max(0.0, round(sure(scene, scene.accuracy)[0] - 0.01, 4))
     if config.max_memory_mb is None and profile.memory_bytes is not None:
         limits["max_memory_mb"] = 1e-6 * profile.memory_bytes
     return dataclasses.replace(config, **limits)  # type: ignore[arg-type]
@@ -139,36 +141,43 @@ def _undefended(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(first.values())
 
 
-def _judged(
-    config: PartitionConfig, scene: runs.Scene, profile: profiles.Profile, options: Sequence[Option]
-) -> dict[str, Any]:
+def settle(board: Board, effort: str) -> None:
+    """Attacks with everything, until what is recommended has been; or all choices, if asked."""
+    if effort == "full":
+        for option in board.options:
+            while board.siege.left(option):
+                board.siege.advance([option])
+        return
+    before: dict[int, str] = {}
+    while True:
+        rows = board.rows()
+        best, split = board.recommended(rows)
+        reasons = {split: table.RECOMMENDED_SPLIT} | {best: table.RECOMMENDED}
+        now = {
+            place: reason
+            for place, reason in reasons.items()
+            if place is not None and rows[place]["effort"] != "full"
+        }
+        for line in table.replaced(rows, before, now):
+            print(line, flush=True)
+        if not now:
+            return
+        board.siege.advance([board.options[place - 1] for place in now])
+        before = now
+
+
+def _judged(config: PartitionConfig, scene: runs.Scene, board: Board) -> dict[str, Any]:
     """Returns the fields of a record about the choices."""
-    network = scene.target.network
-    prices = {price.split: price for price in costs.split_costs(network, scene.target.params)}
-    found, certain = limits.of_options(config, scene, options, prices)
-    rows = [
-        _whole(scene, profile, prices[CLOUD_ONLY], leaked=1.0),
-        *(
-            _row(config, scene, profile, prices[option.deployment.cut], option, bounded)
-            for option, bounded in zip(options, found, strict=True)
-        ),
-        _whole(scene, profile, prices[EDGE_ONLY], leaked=0.0),
-    ]
-    limited = config.constraints
-    attacks: list[Sequence[AttackRecord]] = [(), *(option.attacks for option in options), ()]
-    for row, worth, own in zip(rows, decision.pareto(rows), attacks, strict=True):
-        row |= {"pareto": worth, **limited.judged(row)}
+    found, certain = limits.of_options(config, scene, board.options, board.prices)
+    rows, limited = board.rows(), config.constraints
+    for row, own, bounded in zip(rows, board.attacks(), [[], *found, []], strict=True):
+        row["bounds"] = bounded
         row["images_needed"] = decision.images_needed(own, limited, row["undecided"])
         if limited.min_accuracy is not None and "min_accuracy" in row["undecided"]:
             share = Share(row["accuracy"], len(scene.dataset.test.labels))
             row["images_needed"]["min_accuracy"] = share.needed(limited.min_accuracy)
-
-    def splits(row: decision.Row) -> bool:
-        return row["split"] not in (*WHOLE, network.cuts[-1])
-
-    best = decision.recommend(rows, limited, prefer=config.prefer)
-    split = decision.recommend(rows, limited, prefer=config.prefer, allowed=splits)
-    distinct = {one.config_hash: one for option in options for one in option.attacks}
+    best, split = board.recommended(rows)
+    distinct = {one.config_hash: one for option in board.options for one in option.attacks}
     return {
         "constraints": dataclasses.asdict(limited),
         "prefer": config.prefer,
@@ -176,92 +185,15 @@ def _judged(
         "recommendation": best,
         "recommendation_split": split,
         "reason": "" if best is not None else decision.reason(rows, limited),
-        "reason_split": "" if split is not None else decision.reason(rows, limited, allowed=splits),
+        "reason_split": ""
+        if split is not None
+        else decision.reason(rows, limited, allowed=board.allows),
         "certain": certain,
         "advice": _advice(scene, rows),
         **{
             key: float(sum(getattr(attack, key) or 0 for attack in distinct.values()))
             for key in ("fit_s", "attack_s", "compile_s")
         },
-    }
-
-
-def _row(
-    config: PartitionConfig,
-    scene: runs.Scene,
-    profile: profiles.Profile,
-    price: costs.CutCost,
-    option: Option,
-    bounded: list[dict[str, Any]],
-) -> dict[str, Any]:
-    sent = option.sent_bytes(price)
-    attacks = [_attacked(config, record) for record in option.attacks]
-    told = [one["psnr_of_mean"] for one in attacks if one["psnr_of_mean"] is not None]
-    return {
-        "split": option.deployment.cut,
-        "defense": plain(option.defense.describe()),
-        **_accuracy(scene, option.attacks[0].accuracy),
-        **_costs(price, profile, sent),
-        **decision.worst(option.attacks),
-        "psnr_of_mean": max(told, default=None),
-        "attacks": attacks,
-        "bounds": bounded,
-    }
-
-
-def _accuracy(scene: runs.Scene, share: float | None) -> dict[str, Any]:
-    """Returns the accuracy of the whole test split, and its exact limits."""
-    return {"accuracy": share, "accuracy_ci": _sure(scene, share)}
-
-
-def _sure(scene: runs.Scene, share: float | None) -> list[Any]:
-    if share is None:
-        return [None, None]
-    return list(Share(share, len(scene.dataset.test.labels)).interval())
-
-
-def _costs(price: costs.CutCost, profile: profiles.Profile, sent: float) -> dict[str, Any]:
-    return {
-        **latency.cost(price, profile, sent).fields(),
-        "memory_bytes": price.memory_bytes,
-        "edge_parameters": price.edge_parameters,
-        "edge_flops": price.edge_flops,
-        "cloud_flops": price.cloud_flops,
-        "sent_bytes": sent,
-    }
-
-
-def _whole(
-    scene: runs.Scene, profile: profiles.Profile, price: costs.CutCost, *, leaked: float
-) -> dict[str, Any]:
-    """Sending the image itself, or nothing at all: what that leaves needs no attack."""
-    return {
-        "split": price.split,
-        "defense": NONE.describe(),
-        **_accuracy(scene, scene.accuracy),
-        **_costs(price, profile, price.sent_bytes),
-        "psnr_mean": quality.PSNR_CAP if leaked else None,
-        "psnr_ci": [quality.PSNR_CAP] * 2 if leaked else [None, None],
-        "psnr_of_mean": quality.PSNR_CAP if leaked else None,
-        "ssim_mean": leaked,
-        "ssim_ci": [leaked, leaked],
-        "reid": leaked,
-        "reid_ci": [leaked, leaked],
-        "attacker": None,
-        "diverged": False,
-        "dead": False,
-        "safe": FAILS if leaked else HOLDS,
-        "attacks": [],
-        "bounds": [],
-    }
-
-
-def _attacked(config: PartitionConfig, record: AttackRecord) -> dict[str, Any]:
-    keys = ("psnr_mean", "ssim_mean", "reid", "diverged", "dead", "num_images", "psnr_of_mean")
-    return {
-        **decision.attacker(record),
-        **{key: getattr(record, key) for key in keys},
-        "path": Path(record.path).relative_to(config.workdir).as_posix(),
     }
 
 

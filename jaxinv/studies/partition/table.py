@@ -1,15 +1,58 @@
 """The lines that a partition study prints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED
 from jaxinv.measures import decision, intervals, quality
+from jaxinv.measures.verdicts import LEAKS
+from jaxinv.store.record import AttackRecord
+from jaxinv.studies.defended.known import plain
+
+RECOMMENDED = "recommended"
+RECOMMENDED_SPLIT = "recommended if the cloud is to compute some layers"
+
+
+def attack(record: AttackRecord) -> str:
+    """Returns the line of an attack on a choice, each measure by the best of its ways."""
+    ssim, reid = (leak.highest(record) for leak in LEAKS)
+    told = "diverged" if ssim is None else f"SSIM {ssim:.3f}"
+    defense = plain(record.fields["defense"])
+    return (
+        f"  {decision.name_of({'split': record.split, 'defense': defense}):<28}"
+        f"{decision.attacker_name(decision.attacker(record)):<24}{told}"
+        f"{'' if reid is None else f', re-identified {reid:.1%}'}"
+    )
+
+
+def replaced(
+    rows: Sequence[Mapping[str, Any]], before: Mapping[int, str], now: Mapping[int, str]
+) -> list[str]:
+    """Returns what there is to say as other choices come to be recommended, by their places."""
+    lines = []
+    for place, reason in before.items():
+        if place in now:
+            continue
+        row = rows[place]
+        unmet = ", ".join([*row["fails"], *(f"{name}?" for name in row["undecided"])])
+        if row["effort"] == "full" and not unmet:
+            lines.append(f"{decision.name_of(row)} was attacked with everything.")
+        else:
+            told = f" ({unmet})" if unmet else ": another leaves less"
+            lines.append(f"{decision.name_of(row)} is no longer {reason}{told}.")
+    for place, reason in now.items():
+        if place not in before:
+            lines.append(
+                f"{decision.name_of(rows[place])} would be {reason}: attacked with everything "
+                "first."
+            )
+    return lines
+
 
 _COLUMNS = (
     f"{'split':<12}{'defence':<20}{'accuracy':<10}{'ms':>8}{'p95 ms':>8}{'mJ':>9}"
     f"{'memory kB':>11}{'sent B':>9}"
-    f"{'SSIM [95%]':>22}{'re-id [95%]':>19}{'dB':>7}  {'by':<27}"
+    f"{'SSIM [95%]':>22}{'re-id [95%]':>19}{'dB':>7}  {'by':<27}{'effort':<8}"
     f"{'dB of MSE':>9}  {'no one above':<16}{'Bayes [95%]':<21}"
 )
 
@@ -25,7 +68,9 @@ def table(record: Mapping[str, Any]) -> str:
         "may be below the mean "
         "PSNR, and in re-identification, on average over more images than were attacked; the Bayes "
         "rate is what the best attacker re-identifies in simulated releases (estimated). Intervals "
-        "are those of the greatest of all attacks; of A attacks each is taken at 1 - 5% / A:",
+        "are those of the greatest of all attacks, by the best way of each in each measure: of A "
+        "lower ends each is taken at 1 - 5% / A. Effort is full where everything attacked, and "
+        "screen where few quick attackers did, who prove nothing:",
         _COLUMNS,
         *(_line(row) for row in record["choices"]),
     ]
@@ -44,7 +89,7 @@ def _line(row: Mapping[str, Any]) -> str:
         f"{row['split']:<12}{name:<20}{row['accuracy']:<10.4f}{1e3 * row['latency_s']:>8.3g}"
         f"{1e3 * row['latency_p95_s']:>8.3g}{1e3 * row['energy_j']:>9.3g}"
         f"{row['memory_bytes'] / 1e3:>11.1f}{row['sent_bytes']:>9,.0f}"
-        f"{_ssim(row):>22}{_reid(row):>19}{psnr:>7}  {who:<27}{of_mean:>9}  "
+        f"{_ssim(row):>22}{_reid(row):>19}{psnr:>7}  {who:<27}{row['effort']:<8}{of_mean:>9}  "
         f"{_certified(row):<16}{_bayes(row):<21}"
         f"{'*' if row['pareto'] else ' '} {_unmet(row)}"
     )
@@ -98,15 +143,16 @@ def summary(record: Mapping[str, Any]) -> str:
         if split is not None:
             told = _advised(record["choices"][split])
         lines.append(f"If the cloud is to compute some layers: {told}")
-    lines.append(
-        f"Gaussian noise on the features that holds re-identification below {SAFE_REID:.0%} for "
-        "certain, and the accuracy behind it: "
-        + ", ".join(_certainly(one, "") for one in record["certain"])
-    )
-    lines.append(
-        f"Gaussian noise at which the Bayes rate is {SAFE_REID:.0%} (estimated): "
-        + ", ".join(_certainly(one, "bayes_") for one in record["certain"])
-    )
+    if record["certain"]:
+        lines.append(
+            f"Gaussian noise on the features that holds re-identification below {SAFE_REID:.0%} "
+            "for certain, and the accuracy behind it: "
+            + ", ".join(_certainly(one, "") for one in record["certain"])
+        )
+        lines.append(
+            f"Gaussian noise at which the Bayes rate is {SAFE_REID:.0%} (estimated): "
+            + ", ".join(_certainly(one, "bayes_") for one in record["certain"])
+        )
     lines.append(
         "Limits on accuracy and leakage are on whole 95% intervals, and what is undecided (?) is "
         "not recommended. Else the Pareto set and the recommendation go by measured means; choices "
@@ -128,7 +174,7 @@ def _advised(row: Mapping[str, Any]) -> str:
         return f"{text}; {'all' if row['ssim_mean'] else 'nothing'} is given away."
     by = decision.attacker_name(row["attacker"])
     return (
-        f"{text}; the strongest attacker that was run ({by}) has SSIM {_ssim(row)} and "
+        f"{text}; of everything that attacked, the strongest ({by}) has SSIM {_ssim(row)} and "
         f"re-identifies {_reid(row)}; that all stay below {SAFE_SSIM:g} and {SAFE_REID:.0%}: "
         f"{row['safe']}."
     )

@@ -1,0 +1,73 @@
+"""Finished attacks on the releases of a target, whichever experiment made them. NumPy."""
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import msgspec
+
+from jaxinv.attacks import registry
+from jaxinv.defenses import NONE
+from jaxinv.store import records
+from jaxinv.store.record import AttackRecord
+from jaxinv.studies import runs
+from jaxinv.studies.defended.choices import EXPERIMENT
+from jaxinv.studies.defended.run import decided_by
+
+
+def known(
+    workdir: str, scene: runs.Scene, *, images: int, releases: int, threats: Collection[str]
+) -> dict[str, list[AttackRecord]]:
+    """Reads finished attacks on releases of a target, by `release_key`.
+
+    Attacks on defences by other code are left out, and those that lack a measure.
+
+    Args:
+      workdir: the folder of results.
+      scene: the target and the data.
+      images: of the test split, at least, from the first.
+      releases: of each image, at most: who sees more may look at fewer.
+      threats: threat models of the attacks.
+    """
+    found: dict[str, list[AttackRecord]] = {}
+    for record in records.find(workdir):
+        if (
+            isinstance(record, AttackRecord)
+            and _is_on_target(record, scene)
+            and _is_current(record)
+            and record.is_measured
+            and record.num_images >= images
+            and record.releases <= releases
+            and record.threat in threats
+        ):
+            key = release_key(record.split, msgspec.to_builtins(record.defense))
+            found.setdefault(key, []).append(record)
+    return found
+
+
+def release_key(cut: str, defense: Mapping[str, Any]) -> str:
+    """Returns the key of a release; a mechanism at level 0 is no defence."""
+    return json.dumps([cut, plain(defense)], sort_keys=True)
+
+
+def plain(defense: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a defence as records describe it; at level 0 it is none."""
+    return NONE.describe() if defense["level"] == 0 else dict(defense)
+
+
+def _is_on_target(record: AttackRecord, scene: runs.Scene) -> bool:
+    return (
+        record.data_fingerprint == scene.dataset.fingerprint
+        and record.target is not None
+        and record.target.fingerprint == scene.target.fingerprint
+        and record.retrain == "none"
+    )
+
+
+def _is_current(record: AttackRecord) -> bool:
+    """Tells whether a record attacked what is released now; other experiments defend nothing."""
+    if record.experiment != EXPERIMENT:
+        return True
+    if record.method not in registry.methods(EXPERIMENT, record.threat):
+        return False
+    return record.code == runs.code_of(*decided_by(record.threat, record.method))

@@ -1,0 +1,124 @@
+"""Attacks on choices: those that screen all of them, and everything that there is. NumPy."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from jaxinv.store.record import AttackRecord, typed
+from jaxinv.studies import runs, threads
+from jaxinv.studies.defended import accuracy, run
+from jaxinv.studies.defended.attackers import Attacker
+from jaxinv.studies.defended.choices import EXPERIMENT, DefenseChoice, DefenseConfig
+from jaxinv.studies.defended.deployment import Deployment
+from jaxinv.studies.defended.known import known, release_key
+from jaxinv.studies.defended.table import TABLE
+from jaxinv.studies.partition import table
+from jaxinv.studies.partition.everything import Planned, everything
+from jaxinv.studies.partition.options import Option, PartitionConfig
+
+
+def screened(
+    config: PartitionConfig, scene: runs.Scene, chosen: Sequence[DefenseChoice]
+) -> list[Option]:
+    """Screens every choice, cut by cut; attacks that are finished elsewhere count, too."""
+    attacks = config.screening
+    options: list[Option] = []
+    jobs: list[list[Callable[[], dict[str, Any]]]] = []
+    for cut in scene.cuts:
+        for choice in chosen:
+            deployment = Deployment(attacks, scene, cut, choice)
+            attackers = [
+                Attacker(attacks, scene, deployment, threat, method)
+                for threat in dict.fromkeys(config.threat_model)
+                for method in dict.fromkeys(config.attacker)
+            ]
+            own = [Option(deployment, number) for number in range(len(deployment.family))]
+            options += own
+            jobs.append(
+                [
+                    partial(_screen, attacks, scene, attacker, option)
+                    for option in own
+                    for attacker in attackers
+                ]
+            )
+    # What attackers share is made before there are several of them.
+    accuracy.judge_of(attacks, scene)
+    with threads.side_by_side(jobs) as steps:
+        runs.run_all(EXPERIMENT, attacks, scene, steps, table=TABLE, grid=False)
+    found = known(
+        config.workdir,
+        scene,
+        images=scene.num_images(config),
+        releases=config.releases,
+        threats=config.threats,
+    )
+    for option in options:
+        for record in found.get(release_key(option.deployment.cut, option.defense.describe()), ()):
+            option.add(record)
+    return options
+
+
+def on(option: Option, options: Iterable[Option]) -> list[AttackRecord]:
+    """Returns all attacks that count on a choice.
+
+    Whoever sees plain features can defend them first, and attack what that leaves.
+    """
+    if not option.is_undefended:
+        return option.attacks
+    others = [
+        attack
+        for other in options
+        if other.deployment.cut == option.deployment.cut and other.is_made_of_features
+        for attack in other.attacks
+    ]
+    return [*option.attacks, *others]
+
+
+def _screen(
+    config: DefenseConfig, scene: runs.Scene, attacker: Attacker, option: Option
+) -> dict[str, Any]:
+    found = run.run_one(config, scene, attacker, option.number)
+    _add(option, found)
+    return found
+
+
+def _add(option: Option, found: dict[str, Any]) -> None:
+    record = typed(found, found["path"])
+    assert isinstance(record, AttackRecord)
+    option.add(record)
+
+
+class Siege:
+    """Everything that there is to attack choices with, wave by wave."""
+
+    def __init__(self, config: PartitionConfig, scene: runs.Scene):
+        self._config, self._scene = config, scene
+        self._left: dict[Option, dict[str, list[Planned]]] = {}
+
+    def left(self, option: Option) -> int:
+        """Returns how many attacks are left."""
+        return sum(map(len, self._plans(option).values()))
+
+    def effort(self, option: Option) -> str:
+        """Returns "full" if a choice was attacked with everything, else "screen"."""
+        begun = option in self._left
+        return "full" if begun and not self.left(option) else "screen"
+
+    def advance(self, options: Sequence[Option]) -> None:
+        """Attacks some choices by the next of each threat model's attackers."""
+        wave = [
+            (option, planned.pop(0))
+            for option in options
+            for planned in self._plans(option).values()
+            if planned
+        ]
+        with threads.side_by_side([[planned.make] for _, planned in wave]) as made:
+            for (option, _), attack in zip(wave, made, strict=True):
+                found = attack()
+                _add(option, found)
+                print(table.attack(option.attacks[-1]), flush=True)
+
+    def _plans(self, option: Option) -> dict[str, list[Planned]]:
+        if option not in self._left:
+            self._left[option] = everything(self._config, self._scene, option)
+        return self._left[option]

@@ -1,0 +1,107 @@
+"""Every attack that the registry has on a choice, as runs that are made or read one by one. NumPy.
+
+An undefended cut is attacked by all methods of the experiments of each threat model, and by those
+of the experiment defenses that these do not have; a defended one by all of defenses. Attackers know
+the level of the one choice alone and train as long as they do elsewhere, but for the authors', who
+get no more steps than others.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from jaxinv.attacks import registry
+from jaxinv.attacks.blackbox.adaptive import FIT_STEPS
+from jaxinv.attacks.queryfree import strong
+from jaxinv.studies import blackbox, queryfree, runs, whitebox
+from jaxinv.studies.config import AttackConfig
+from jaxinv.studies.defended import run
+from jaxinv.studies.defended.attackers import Attacker
+from jaxinv.studies.defended.choices import EXPERIMENT
+from jaxinv.studies.defended.deployment import Deployment
+from jaxinv.studies.partition.options import Option, PartitionConfig
+
+# The strongest first, for one that breaks a limit ends it. What two share is trained by one of them
+# before the other asks for it.
+_ORDER = {
+    "whitebox": ("adaptive", "map", "hybrid", "tv", "paper", "mean"),
+    "blackbox": ("strong", "paper", "adaptive", "mean"),
+    "queryfree": ("strong", "adaptive", "paper", "mean"),
+}
+_SCRIPTS: dict[str, tuple[type[AttackConfig], Callable[..., dict[str, Any]]]] = {
+    "whitebox": (whitebox.WhiteboxConfig, whitebox.run_cut),
+    "blackbox": (blackbox.BlackboxConfig, blackbox.run_cut),
+    "queryfree": (queryfree.QueryfreeConfig, queryfree.run_cut),
+}
+_AUTHORS = {"fit_steps": FIT_STEPS, "shadow_steps": strong.RECIPE.steps}
+
+
+class Planned(NamedTuple):
+    """An attack: its threat model and method, and a function that makes or reads its record."""
+
+    threat: str
+    method: str
+    make: Callable[[], dict[str, Any]]
+
+
+def everything(
+    config: PartitionConfig, scene: runs.Scene, option: Option
+) -> dict[str, list[Planned]]:
+    """Returns every attack on a choice by threat model, in the order to attack."""
+    deployment, number = _alone(config, scene, option)
+    found = {}
+    for threat in config.threats:
+        scripted = registry.methods(threat, threat) if option.is_undefended else []
+        methods = [*scripted, *registry.methods(EXPERIMENT, threat)]
+        planned = []
+        for method in sorted(set(methods), key=_ORDER[threat].index):
+            make = partial(_scripted, config, scene, option.deployment.cut, threat, method)
+            if method not in scripted:
+                make = partial(_of_defense, config, scene, deployment, number, threat, method)
+            planned.append(Planned(threat, method, make))
+        found[threat] = planned
+    return found
+
+
+def _alone(config: PartitionConfig, scene: runs.Scene, option: Option) -> tuple[Deployment, int]:
+    """Returns the defence at its one level, and its number; trained levels stay together."""
+    deployment, number = option.deployment, option.number
+    if deployment.retrain != "none":
+        return deployment, number
+    assert deployment.choice.levels is not None
+    choice = deployment.choice._replace(levels=(deployment.choice.levels[number],))
+    return Deployment(config.attacks(), scene, deployment.cut, choice), 0
+
+
+def _of_defense(
+    config: PartitionConfig,
+    scene: runs.Scene,
+    deployment: Deployment,
+    number: int,
+    threat: str,
+    method: str,
+) -> dict[str, Any]:
+    attacks = config.attacks(**_steps(config, method), correction=True)
+    attacker = Attacker(attacks, scene, deployment, threat, method)
+    return run.run_one(attacks, scene, attacker, number)
+
+
+def _scripted(
+    config: PartitionConfig, scene: runs.Scene, cut: str, threat: str, method: str
+) -> dict[str, Any]:
+    kind, run_cut = _SCRIPTS[threat]
+    names = {field.name for field in dataclasses.fields(kind)}
+    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(AttackConfig)}
+    steps = {
+        name: value
+        for name, value in _steps(config, method).items()
+        if name in names and value is not None
+    }
+    return run_cut(kind(**{**given, **steps, "split": (cut,), "method": method}), scene, cut)
+
+
+def _steps(config: PartitionConfig, method: str) -> dict[str, int | None]:
+    """Returns the steps of training; None is an attack's own number."""
+    own = _AUTHORS if method == "paper" else dict.fromkeys(_AUTHORS)
+    return {name: getattr(config, name) or default for name, default in own.items()}
