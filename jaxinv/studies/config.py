@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any, ClassVar
 
-from jaxinv.errors import UsageError
 from jaxinv.store import files
 from jaxinv.studies.experiment import setting, settings_of
 
@@ -103,14 +102,6 @@ class AttackConfig(CutsConfig):
         "images.",
         choices=SURROGATES,
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.checkpoint is not None and self.target_seed:
-            raise UsageError(
-                f"target_seed={self.target_seed}: checkpoint={self.checkpoint} is the target; "
-                "expected one of the two."
-            )
 
     @property
     def method_name(self) -> str:

@@ -112,6 +112,11 @@ def plan(config: CutsConfig, dataset: data.Dataset | None = None) -> Plan:
     Raises:
       UserError: something is missing or unknown; the message names the argument.
     """
+    if isinstance(config, AttackConfig) and config.target_seed and config.checkpoint is not None:
+        raise UsageError(
+            f"target_seed={config.target_seed}: checkpoint={config.checkpoint} is the target; "
+            "expected one of the two."
+        )
     if dataset is None:
         dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
     if isinstance(config, AttackConfig):

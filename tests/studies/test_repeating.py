@@ -54,7 +54,8 @@ def quick(monkeypatch, tmp_path):
 
     def bounded(config, scene, options, prices):
         quick.made += 1
-        certain = [{"split": cut, "sigma": None, "accuracy": None} for cut in scene.cuts]
+        nothing = dict.fromkeys(("sigma", "accuracy", "bayes_sigma", "bayes_accuracy"))
+        certain = [{"split": cut, **nothing} for cut in scene.cuts]
         return [[] for _ in options], certain
 
     for owner, name, stub in (

@@ -7,6 +7,7 @@ import pytest
 
 from jaxinv import sweeps
 from jaxinv.errors import UsageError
+from jaxinv.studies import runs
 from jaxinv.studies.whitebox import WhiteboxConfig
 from jaxinv.sweeps import summary, targets
 from jaxinv.sweeps.store import Run, Sweep, SweepOutcome
@@ -60,18 +61,18 @@ def test_runs_of_one_target_have_no_such_line(outcomes):
 
 def test_a_run_of_another_seed_does_not_wait_for_what_ships(tmp_path):
     given = {"dataset": "mnist_5k", "split": "conv1", "target_seed": "0,1"}
-    runs = sweeps.expand("whitebox", given)
-    assert [run.flags["target_seed"] for run in runs] == ["0", "1"]
-    sweep, inputs = Sweep(tuple(runs), tmp_path), []
+    points = sweeps.expand("whitebox", given)
+    assert [run.flags["target_seed"] for run in points] == ["0", "1"]
+    sweep, inputs = Sweep(tuple(points), tmp_path), []
     for seed in (None, 0, 1):
         if seed is not None:
             folder = tmp_path / "train_target" / f"mnist_5k-s{seed}-0123456789"
             folder.mkdir(parents=True)
             (folder / "target.safetensors").touch()
-        inputs.append([sweep._inputs(run).get("trained") for run in runs])
+        inputs.append([sweep._inputs(run).get("trained") for run in points])
     assert [[len(trained) for trained in row] for row in inputs] == [[0, 0], [1, 0], [1, 1]]
 
 
 def test_a_seed_beside_a_checkpoint_is_refused():
     with pytest.raises(UsageError, match="^target_seed=3: checkpoint=a is the target"):
-        WhiteboxConfig(checkpoint="a", target_seed=3)
+        runs.plan(WhiteboxConfig(checkpoint="a", target_seed=3))
