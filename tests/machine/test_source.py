@@ -136,7 +136,7 @@ def test_it_is_the_same_in_another_place(tmp_path):
     archive = tmp_path / "elsewhere.zip"
     with zipfile.ZipFile(archive, "w") as file:
         for path in package.rglob("*.py"):
-            file.writestr(str(path.relative_to(package.parent)), path.read_text())
+            file.writestr(str(path.relative_to(package.parent)), path.read_text("utf-8"))
     names = ["jaxinv.attacks.whitebox", "jaxinv.measures.quality"]
     lines = [
         f"import sys; sys.path.insert(0, {str(archive)!r})",
