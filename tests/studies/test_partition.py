@@ -394,6 +394,25 @@ def test_another_question_about_the_same_attacks_measures_no_bound_anew(study, m
     ]
 
 
+def test_an_edge_that_was_timed_elsewhere_takes_that_time(study, tmp_path, monkeypatch):
+    no_bounds = lambda config, scene, options, prices: ([[] for _ in options], [])  # noqa: E731
+    monkeypatch.setattr(limits, "of_options", no_bounds)
+    file = tmp_path / "times.csv"
+    file.write_text("cut,seconds\nconv,0.25\nrelu,0.5\nfc,2\n")
+    settings = {"defense": ("none",), "profile": f"{file}@phone-lte"}
+    before = study(**settings)
+    assert [row["edge_s"] for row in before["choices"]] == [0, 0.25, 0.5, 2, 2]
+    assert before["profile"]["tail_s"] > 10
+    assert "On times.csv@phone-lte (edge timed elsewhere" in table.table(before)
+    assert "2,000" in table.table(before)  # ms
+    file.write_text(file.read_text().replace("2\n", "3\n"))
+    after = study(**settings)
+    assert after["path"] != before["path"] and after["choices"][-1]["edge_s"] == 3
+    file.write_text("cut,seconds\nconv,0.25\n")
+    with pytest.raises(UsageError, match="cut relu is missing"):
+        study(**settings)
+
+
 def test_attacks_of_other_scripts_on_the_same_release_count(study, scene):
     def write(name, experiment="whitebox", **changes):
         given = {"ssim_mean": 0.99, "ssim_ci": [0.94, 1.0], "experiment": experiment, **changes}

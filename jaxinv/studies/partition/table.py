@@ -65,12 +65,11 @@ def table(record: Mapping[str, Any]) -> str:
         "waiting and the radio's tail, and sent B no headers.",
         "SSIM, re-identified and PSNR are those of the strongest attacker that was run; * marks "
         "the Pareto set. No one is above in the PSNR of the mean squared error, dB of MSE, which "
-        "may be below the mean "
-        "PSNR, and in re-identification, on average over more images than were attacked; the Bayes "
-        "rate is what the best attacker re-identifies in simulated releases (estimated). Intervals "
-        "are those of the greatest of all attacks, by the best way of each in each measure: of A "
-        "lower ends each is taken at 1 - 5% / A. Effort is full where everything attacked, and "
-        "screen where few quick attackers did, who prove nothing:",
+        "may be below the mean PSNR, and in re-identification, on average over more images than "
+        "were attacked; the Bayes rate is what the best attacker re-identifies in simulated "
+        "releases (estimated). Intervals are those of the greatest of all attacks, by the best way "
+        "of each in each measure: of A lower ends each is taken at 1 - 5% / A. Effort is full "
+        "where everything attacked, and screen where few quick attackers did, who prove nothing:",
         _COLUMNS,
         *(_line(row) for row in record["choices"]),
     ]
@@ -86,13 +85,18 @@ def _line(row: Mapping[str, Any]) -> str:
     by = row["attacker"]
     who = decision.attacker_name(by) if by else ""
     return (
-        f"{row['split']:<12}{name:<20}{row['accuracy']:<10.4f}{1e3 * row['latency_s']:>8.3g}"
-        f"{1e3 * row['latency_p95_s']:>8.3g}{1e3 * row['energy_j']:>9.3g}"
+        f"{row['split']:<12}{name:<20}{row['accuracy']:<10.4f}"
+        f"{_milli(row['latency_s']):>8}{_milli(row['latency_p95_s']):>8}{_milli(row['energy_j']):>9}"
         f"{row['memory_bytes'] / 1e3:>11.1f}{row['sent_bytes']:>9,.0f}"
         f"{_ssim(row):>22}{_reid(row):>19}{psnr:>7}  {who:<27}{row['effort']:<8}{of_mean:>9}  "
         f"{_certified(row):<16}{_bayes(row):<21}"
         f"{'*' if row['pareto'] else ' '} {_unmet(row)}"
     )
+
+
+def _milli(value: float) -> str:
+    """Returns thousands of a unit to three digits, or to whole ones."""
+    return f"{1e3 * value:.3g}" if value < 0.9995 else f"{1e3 * value:,.0f}"
 
 
 def _unmet(row: Mapping[str, Any]) -> str:
@@ -166,8 +170,8 @@ def summary(record: Mapping[str, Any]) -> str:
 def _advised(row: Mapping[str, Any]) -> str:
     text = (
         f"{decision.name_of(row)}: accuracy {row['accuracy']:.2%}, "
-        f"{1e3 * row['latency_s']:.3g} ms (95%: {1e3 * row['latency_p95_s']:.3g} ms), "
-        f"{1e3 * row['energy_j']:.3g} mJ, "
+        f"{_milli(row['latency_s'])} ms (95%: {_milli(row['latency_p95_s'])} ms), "
+        f"{_milli(row['energy_j'])} mJ, "
         f"{row['memory_bytes'] / 1e3:,.0f} kB"
     )
     if row["attacker"] is None:
