@@ -30,14 +30,15 @@ def first_with_a_slope(objective: Objective, x: Array, others: Array) -> tuple[A
       `[B, ...]`, the starts, `x` where all are flat; and `[B]` bool, where all are.
     """
 
-    def look(carry, other):
+    def look(carry, tried):
         chosen, flat = carry
-        tried = objective.project(jnp.broadcast_to(other, x.shape).astype(x.dtype))
         takes = flat & ~objective.is_flat(tried)
         mask = takes.reshape(-1, *(1,) * (x.ndim - 1))
         return (jnp.where(mask, tried, chosen), flat & ~takes), None
 
-    return jax.lax.scan(look, (x, objective.is_flat(x)), others)[0]
+    rest = jnp.broadcast_to(others[:, None], (len(others), *x.shape)).astype(x.dtype)
+    every = jnp.concatenate([x[None], jax.vmap(objective.project)(rest)])
+    return jax.lax.scan(look, (x, jnp.ones(len(x), bool)), every)[0]
 
 
 def unmoved(start: np.ndarray, images: np.ndarray) -> np.ndarray:
