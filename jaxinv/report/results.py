@@ -48,7 +48,10 @@ class ShownRun:
 
     @property
     def seed(self) -> str:
-        return str(self.record.seed)
+        """The seed, and that of the target unless it is the one that ships."""
+        target = self.record.target
+        told = f"; target of seed {target.seed}" if target and target.seed else ""
+        return f"{self.record.seed}{told}"
 
     @property
     def versions(self) -> dict[str, str]:
