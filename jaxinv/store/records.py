@@ -112,6 +112,11 @@ def read(
     return None
 
 
+def is_as_written(record: Record) -> bool:
+    """Tells whether a configuration is the one that the hash names; either may be edited."""
+    return record.config_hash == config_hash(record.config)
+
+
 def _is_of(record: Record, config: Mapping[str, Any]) -> bool:
     """Tells whether a configuration is a record's, which holds it as a file can."""
     return record.config_hash == config_hash(config) and record.config == loads(

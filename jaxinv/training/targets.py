@@ -245,6 +245,7 @@ def _earlier(
         and (record.dataset, record.data_fingerprint) == (dataset.name, dataset.fingerprint)
         and record.config.get("recipe") == wanted
         and environment.is_of_this_mode(record.config)
+        and records.is_as_written(record)
     ]
     for *_, record in sorted(found, key=lambda row: row[:2], reverse=True):
         weights = Path(record.path).with_name(WEIGHTS)

@@ -118,7 +118,9 @@ def leave(folder, data, **fields):
         "code": targets._code(),
         "config": recipe(),
     }
-    records.write(folder, {**A_RECORD, **true, **fields}, images=None)
+    told = {**A_RECORD, **true, **fields}
+    named = {"config_hash": records.config_hash(told["config"]), **fields}
+    records.write(folder, {**told, **named}, images=None)
     return folder / targets.WEIGHTS
 
 
@@ -198,6 +200,7 @@ NOT_TAKEN = {
     "another generator": {"config": {**recipe(), "prng": "rbg"}},
     "no recipe": {"config": {}},
     "a recipe that is none": {"config": {"recipe": 3}},
+    "an edited recipe": {"config_hash": records.config_hash(recipe(seed=1))},
     "other data": {"data_fingerprint": "ba9876543210"},
     "another name": {"dataset": "other"},
     "other parameters": {"fingerprint": "0" * 12},
