@@ -33,11 +33,21 @@ def check_number(name: str, value: Any, *, least: float, above: bool = False) ->
     Raises:
       UsageError: it is no finite number, or too small.
     """
-    real = isinstance(value, int | float | np.integer | np.floating)
-    finite = real and not isinstance(value, bool) and math.isfinite(value)
-    if not finite or value < least or (above and value == least):
+    number = as_float(value)
+    if not math.isfinite(number) or number < least or (above and number == least):
         where = "above" if above else "at least"
         raise UsageError(f"{name}={value}: expected a finite number, {where} {least:g}.")
+
+
+def as_float(value: Any) -> float:
+    """Returns a real number of Python or NumPy as a float, and NaN for anything else."""
+    real = isinstance(value, int | float | np.integer | np.floating)
+    if not real or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def check_key(name: str, value: Any) -> None:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxinv import arguments
 from jaxinv.defenses import sampler
 from jaxinv.errors import UsageError
 
@@ -114,7 +115,7 @@ class Mechanism:
             raise UsageError(f"site={site}: expected {' or '.join(SITES)}.")
         if self.penalty is not None and site == "input":
             raise UsageError(f"site={site}: {self.name} is trained in; its site is feature.")
-        number = float(level)
+        number = arguments.as_float(level)
         fits = 0 <= number < self.below and np.isfinite(np.float32(number))
         if not fits or (self.whole and number != round(number)):
             kind = "a whole number" if self.whole else "a number"

@@ -139,3 +139,9 @@ def test_a_stream_is_that_of_the_cloud(options, told):
     cloud, samples = CLOUD, Samples((255 * IMAGES).astype(np.uint8), np.zeros(24, np.int32))
     with pytest.raises(UsageError, match=told):
         CloudKnown(**{"cloud": cloud, "params": {}, "samples": samples, "stream": GOOD, **options})
+
+
+@pytest.mark.parametrize("chunk", [0, -1, 1.5, "2", [2], True])
+def test_a_chunk_is_a_number_of_images(chunk):
+    with pytest.raises(UsageError, match="chunk=.*: expected at least 1"):
+        rmle.invert(EDGE, PARAMS, GOOD, map_settings(), chunk=chunk)

@@ -76,6 +76,7 @@ def test_what_is_random():
         (QUANTIZE, 17),
         (NOPEEK, -1.0),
         (CLIP, -1.0),
+        *((GAUSSIAN, level) for level in ("1", None, True, 10**400)),
     ],
     ids=lambda value: getattr(value, "name", None),
 )

@@ -65,11 +65,12 @@ def invert(
       The reconstruction of the last stage, with the times of all; see `stage.run_stage`.
 
     Raises:
-      UsageError: there are no features, or they are not of this edge.
+      UsageError: there are no features, they are not of this edge, or the chunk is none.
       UserError: the parameters are another network's.
     """
     defenses.check_features(features, edge.output_shape)
     edge.check(params)
+    check_chunk(chunk)
     stages = [Stage(attack)] if isinstance(attack, RmleSettings) else attack
     images, seconds, compile_seconds = None, 0.0, 0.0
     for number, stage in enumerate(stages):
