@@ -96,7 +96,8 @@ class AdaptiveEdge(Attack[EdgeKnown]):
                 ),
             )
             found.append(corrected.run(seen, found[0], found[1], members))
-        scores = np.array([scores_of(lessons.trial, images) for images in found])
+        shape = (len(members), *lessons.trial.shape)
+        scores = np.array([scores_of(lessons.trial, images.reshape(shape)) for images in found])
         shape = known.edge.output_shape
         return AdaptedAttack(trained, refinement, corrected, scores, stopwatch.seconds, shape)
 
