@@ -719,10 +719,11 @@ def test_another_target_in_the_work_folder_makes_runs_be_asked_again(tmp_path):
     record = tmp_path / "fake" / "x" / "record.json"
     sweep.mark(SweepOutcome(run, "finished", (record,), 1.0))
     assert sweep.finished(run)
-    weights = tmp_path / "train_target" / "new" / "target.safetensors"
-    weights.parent.mkdir(parents=True)
-    weights.touch()
-    assert not sweep.finished(run)
+    for seed, counts in ((1, False), (0, True)):  # the run's target is of seed 0
+        weights = tmp_path / "train_target" / f"mnist-s{seed}-new" / "target.safetensors"
+        weights.parent.mkdir(parents=True)
+        weights.touch()
+        assert (sweep.finished(run) is None) == counts
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
