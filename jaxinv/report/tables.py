@@ -311,9 +311,9 @@ def certain(partition: Partition, name: str, title: str) -> Table:
             cells += [Cell(fixed(sigma, 2), sigma), share(accuracy, 2)]
         rows.append(Row(cells))
     caption = (
-        f"{title}: Gaussian noise at the features behind which nobody, certainly, re-identifies "
-        f"more than {SAFE_REID:.0%}, and the accuracy behind it; and noise at which the best "
-        "attacker re-identifies as many of simulated releases, which is estimated"
+        f"{title}: standard deviation of Gaussian noise at the features behind which nobody, "
+        f"certainly, re-identifies more than {SAFE_REID:.0%}, and the accuracy behind it; and that "
+        "at which the best attacker re-identifies as many of simulated releases, estimated"
     )
     labels = ("split", "certain#", "accuracy#", "estimated#", "accuracy then#")
     return Table(name, caption, columns_of(*labels), rows)

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxinv.attacks.attack import EdgeKnown
 from jaxinv.attacks.linkage import exact
-from jaxinv.defenses import Release
+from jaxinv.defenses import Defense, Release, last_noise
 from jaxinv.measures.bounds.divergences import squared_distances
 from jaxinv.measures.bounds.linkage import least_noise
 from jaxinv.measures.intervals import Share
@@ -35,10 +35,11 @@ def rate(known: EdgeKnown, candidates: np.ndarray, *, seed: int, member: int = 0
       member: number of the defense in the family.
 
     Returns:
-      The share, of independent releases; None where the likelihood has no closed form.
+      The share, of independent releases; None where the likelihood has no closed form, or where
+      noise is not rounded: its own grid may tell more than its density.
     """
     defense = known.family[member]
-    if not exact.applies(defense):
+    if not exact.applies(defense) or not _is_told_by_density(defense):
         return None
     key = jax.random.key(seed)
     size = Release(known.edge, known.params, candidates[:1], defense, key)[np.arange(1)].size
@@ -90,6 +91,11 @@ class GaussianLinkage:
           Its standard deviation; infinity if 10,000 is not enough.
         """
         return least_noise(lambda sigma: self.rate(sigma).mean, share)
+
+
+def _is_told_by_density(defense: Defense) -> bool:
+    last = last_noise(defense)
+    return last is None or last[0].rounded or last[0].noise == "dropout"
 
 
 def _number(each: int, most: float) -> int:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jax import Array
 
 from jaxinv.attacks.attack import CloudKnown, Features, Known, LearnedAttack, QueriesKnown
-from jaxinv.attacks.linkage import drawn, exact, shadowed
+from jaxinv.attacks.linkage import drawn, exact, grid, shadowed
 
 
 class Link(NamedTuple):
@@ -15,7 +16,8 @@ class Link(NamedTuple):
 
     Attributes:
       scores: `[N, G]`, of each of G candidates for each of N releases, greatest for the likeliest.
-      way: how they were found, "exact", "draws" or "shadows".
+      way: how they were found, "exact", "draws" or "shadows"; "grid" where the numbers that noise
+        takes tell more than its density.
       queries: how many releases of candidates were asked for.
     """
 
@@ -53,8 +55,11 @@ def link(
             return None
         return Link(shadowed.scores(features, known.stream, observed), "shadows")
     if isinstance(known, QueriesKnown):
-        found = drawn.by_queries(known, candidates, observed, key, member)
-        return Link(found.scores, "draws", found.queries)
+        asked = drawn.by_queries(known, candidates, observed, key, member)
+        return Link(asked.scores, "draws", asked.queries)
     if exact.applies(known.family[member]):
-        return Link(exact.scores(known, candidates, observed, member), "exact")
-    return Link(drawn.by_edge(known, candidates, observed, key, member).scores, "draws")
+        found = Link(exact.scores(known, candidates, observed, member), "exact")
+    else:
+        found = Link(drawn.by_edge(known, candidates, observed, key, member).scores, "draws")
+    more = grid.scores(known, candidates, observed, jax.random.fold_in(key, 1), member)
+    return found if more is None else Link(found.scores + more, "grid")

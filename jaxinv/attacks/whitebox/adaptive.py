@@ -4,7 +4,8 @@ They know how likely a defense at the features makes what they see (its residual
 any defense on images of their own. An inverse map is trained on defended releases. From there rMLE
 starts, with the right likelihood and with the distribution of the map's errors as prior. A
 correction learns from what that makes of the attacker's images. It answers by the one of these ways
-that does best on images of its own that taught nothing, and tells what the others find.
+that does best on images of its own that taught nothing, and tells what the others find. Where the
+numbers of the noise tell which features were zero, releases are cleaned first (`cleaning`).
 
 Behind a defense at the input rMLE looks for what went into the edge, the defended input, whose
 distribution about the map's answer is known from the attacker's images; the correction learns the
@@ -36,6 +37,7 @@ from jaxinv.attacks.learned.queries import check_images
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.attacks.stopwatch import Stopwatch
 from jaxinv.attacks.whitebox import trials
+from jaxinv.attacks.whitebox.cleaning import Cleaning, find_cleaning
 from jaxinv.attacks.whitebox.refinement import (
     LESSONS,
     TRIALS,
@@ -73,6 +75,8 @@ class AdaptiveEdge(Attack[EdgeKnown]):
         check_images("an adaptive attacker", len(known.images))
         stopwatch, keys = Stopwatch(), inverse.split_key(key)
         key_release, key_correction = jax.random.split(keys.correction)
+        cleaning = find_cleaning(known, jax.random.fold_in(key, 1))
+        known = known if cleaning is None else cleaning.known
         began, members = time.perf_counter(), range(len(known.family))
         trained = learn_map(known.queries(), keys.inverse, self.fit_steps, shelf)
         stopwatch.lap(began, trained)
@@ -99,7 +103,8 @@ class AdaptiveEdge(Attack[EdgeKnown]):
         shape = (len(members), *lessons.trial.shape)
         scores = np.array([scores_of(lessons.trial, images.reshape(shape)) for images in found])
         shape = known.edge.output_shape
-        return AdaptedAttack(trained, refinement, corrected, scores, stopwatch.seconds, shape)
+        seconds = stopwatch.seconds
+        return AdaptedAttack(trained, refinement, corrected, scores, seconds, shape, cleaning)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +184,7 @@ class AdaptedAttack(LearnedAttack):
         and of what is made of it, after the fewer steps of a trial.
       fit_seconds: wall time of learning, compilation included.
       shape: of features of one input.
+      cleaning: of what is seen; None where it would tell nothing.
     """
 
     trained: TrainedMap
@@ -187,6 +193,7 @@ class AdaptedAttack(LearnedAttack):
     scores: np.ndarray
     fit_seconds: float
     shape: tuple[int, ...]
+    cleaning: Cleaning | None = None
 
     @property
     def ways(self) -> list[str]:
@@ -209,6 +216,8 @@ class AdaptedAttack(LearnedAttack):
         for part in seen:
             defenses.check_features(part, self.shape, name="observed")
         began, compile_seconds = time.perf_counter(), 0.0
+        if self.cleaning is not None:
+            seen = [self.cleaning(*each) for each in zip(seen, members, strict=True)]
         found = [mapped(self.trained, seen, members)]
         if self.refinement is not None:
             refined = self.refinement.run(seen, found[0], members)
