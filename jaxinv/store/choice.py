@@ -140,13 +140,27 @@ class CutQuality(Struct):
     reid_ci: ShareInterval = UNKNOWN
 
 
+class JudgedThreat(Struct):
+    """The paper's advice under one threat model, by attacks on so many images."""
+
+    threat_model: str
+    verdict: str
+    num_images: Count = 0
+    ssim_mean: Ssim | None = None
+    ssim_ci: Interval = UNKNOWN
+    reid: Share | None = None
+    reid_ci: ShareInterval = UNKNOWN
+
+
 class Advice(Struct):
     """The paper's advice, tested: the cuts before and after the first dense layer.
 
-    `holds` is True only where that is shown; `verdict` may be undecided.
+    `holds` is True only where that is shown; `verdict` may be undecided. Both are about all
+    attackers, and `threats` about those of each threat model.
     """
 
     before: CutQuality
     after: CutQuality
     holds: bool
     verdict: str | None = None
+    threats: list[JudgedThreat] = field(default_factory=list)

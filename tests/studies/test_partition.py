@@ -267,6 +267,31 @@ def test_the_papers_advice_is_tested(study):
     assert advice["verdict"] == "undecided"
 
 
+def test_the_papers_advice_has_a_verdict_for_each_threat_model(study, monkeypatch):
+    attack = defended_run.run_one
+
+    def many(config, scene, attacker, number):
+        record = attack(config, scene, attacker, number)
+        ssim, reid = (0.02, 0.0) if record["threat_model"] == "queryfree" else (0.5, 0.9)
+        record |= {"ssim": [ssim - 0.001, ssim, ssim + 0.001] * 100, "ssim_mean": ssim}
+        record |= {"psnr": [9.0] * 300, "mse": [], "num_images": 300, "reid_top1": reid}
+        return record | {"reid": reid, "reid_likelihood": reid, "reid_likelihood_images": 300}
+
+    monkeypatch.setattr(defended_run, "run_one", many)
+    record = study(threat_model=("whitebox", "queryfree"))
+    threats = {each["threat_model"]: each for each in record["advice"]["threats"]}
+    assert {name: each["verdict"] for name, each in threats.items()} == {
+        "whitebox": "fails",
+        "blackbox": "undecided",
+        "queryfree": "holds",
+    }
+    assert threats["queryfree"]["num_images"] == 300 and threats["blackbox"]["num_images"] == 0
+    assert threats["queryfree"]["reid_ci"][1] < 0.1 and record["advice"]["verdict"] == "fails"
+    said = table.summary(record)
+    assert "query-free holds (SSIM 0.020 [0.020, 0.020], re-identified 0.0% [0.0%, 1.2%]" in said
+    assert "white-box fails" in said and "black-box undecided, for none attacked" in said
+
+
 def test_where_attacks_diverged_nothing_is_said_to_be_safe(study, monkeypatch):
     attack = defended_run.run_one
 

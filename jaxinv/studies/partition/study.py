@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxinv.constants.verdicts import HOLDS
 from jaxinv.inputs import data
 from jaxinv.look.charts import choices as choices_chart
 from jaxinv.look.charts import costs as costs_chart
@@ -17,7 +16,7 @@ from jaxinv.measures.profiles import device
 from jaxinv.store import records
 from jaxinv.studies import runs
 from jaxinv.studies.defended.choices import DefenseChoice
-from jaxinv.studies.partition import attacks, limits, table
+from jaxinv.studies.partition import advice, attacks, limits, table
 from jaxinv.studies.partition import options as _options
 from jaxinv.studies.partition.options import PartitionConfig
 from jaxinv.studies.partition.rows import Board, sure
@@ -189,36 +188,9 @@ def _judged(config: PartitionConfig, scene: runs.Scene, board: Board) -> dict[st
         if split is not None
         else decision.reason(rows, limited, allowed=board.allows),
         "certain": certain,
-        "advice": _advice(scene, rows),
+        "advice": advice.tested(scene.target.network, rows, board.options, board.attacks()[1:-1]),
         **{
             key: float(sum(getattr(attack, key) or 0 for attack in distinct.values()))
             for key in ("fit_s", "attack_s", "compile_s")
         },
-    }
-
-
-def _advice(scene: runs.Scene, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The paper's advice, put to the test: a fully connected layer on the edge protects.
-
-    The undefended cut before the first such layer, and the one behind it, which protects if the
-    whole intervals are low and no attack diverged or is dead; None unless both are among the
-    choices. `holds` is True only where that is shown; `verdict` tells what is undecided from what
-    fails.
-    Source: He, Zhang & Lee 2021, section IV-C.
-    """
-    shapes = scene.target.network.shapes
-    first = next((name for name, shape in shapes.items() if len(shape) == 1), None)
-    cuts = list(shapes)
-    plain = {row["split"]: row for row in rows if row["defense"]["kind"] == "none"}
-    if first is None or first not in plain or not cuts.index(first):
-        return None
-    before = cuts[cuts.index(first) - 1]
-    if before not in plain:
-        return None
-    keys = ("split", "ssim_mean", "ssim_ci", "reid", "reid_ci", "psnr_mean")
-    return {
-        "before": {key: plain[before][key] for key in keys},
-        "after": {key: plain[first][key] for key in keys},
-        "holds": plain[first]["safe"] == HOLDS,
-        "verdict": plain[first]["safe"],
     }

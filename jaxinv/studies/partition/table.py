@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED
 from jaxinv.measures import decision, intervals, quality
 from jaxinv.measures.verdicts import LEAKS
@@ -197,7 +198,20 @@ def _advice_text(advice: Mapping[str, Any]) -> str:
     return (
         f"The paper's advice, a fully connected layer on the edge, {told[advice['verdict']]} here: "
         f"the strongest attacker has SSIM {_ssim(before)} at {before['split']} and {_ssim(after)} "
-        f"at {after['split']}, and re-identifies {_reid(after)}."
+        f"at {after['split']}, and re-identifies {_reid(after)}. By threat model, each on its own: "
+        + "; ".join(_of_threat(each) for each in advice["threats"])
+        + ". The paper argues from query-free attackers."
+    )
+
+
+def _of_threat(found: Mapping[str, Any]) -> str:
+    """Returns the verdict on one threat model, with its intervals and number of images."""
+    name = THREATS[found["threat_model"]]
+    if not found["num_images"]:
+        return f"{name} undecided, for none attacked"
+    return (
+        f"{name} {found['verdict']} (SSIM {_ssim(found)}, re-identified {_reid(found)}, "
+        f"{found['num_images']:,} images)"
     )
 
 

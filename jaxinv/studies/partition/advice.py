@@ -1,0 +1,75 @@
+"""The paper's advice, put to the test: a fully connected layer on the edge protects. NumPy.
+
+The paper argues from query-free attackers. What protects against these need not protect against
+attackers who know more, so there is a verdict for each threat model.
+Source: He, Zhang & Lee 2021, section IV-C.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxinv.constants.threats import THREATS, within
+from jaxinv.constants.verdicts import HOLDS, UNDECIDED
+from jaxinv.measures import decision
+from jaxinv.networks import Network
+from jaxinv.store.record import AttackRecord
+from jaxinv.studies.partition.options import Option
+
+_KEYS = ("ssim_mean", "ssim_ci", "reid", "reid_ci")
+
+
+def tested(
+    network: Network,
+    rows: Sequence[dict[str, Any]],
+    options: Sequence[Option],
+    attacks: Sequence[Sequence[AttackRecord]],
+) -> dict[str, Any] | None:
+    """Compares the undefended cut before the first fully connected layer with the one behind it.
+
+    Args:
+      network: the target.
+      rows: all choices.
+      options: those that cut.
+      attacks: on each of these.
+
+    Returns:
+      `before` and `after`, what is left at either cut; `verdict`, whether all attacks stay below
+      the limits behind the layer, and none diverged or is dead; `holds`, True only where that is
+      shown; and `threats`, the same for each threat model. None unless both cuts are choices.
+    """
+    cuts = list(network.shapes)
+    first = next((name for name, shape in network.shapes.items() if len(shape) == 1), None)
+    plain = {row["split"]: row for row in rows if row["defense"]["kind"] == "none"}
+    if first is None or first not in plain or not cuts.index(first):
+        return None
+    before = cuts[cuts.index(first) - 1]
+    if before not in plain:
+        return None
+    undefended = next(
+        own
+        for option, own in zip(options, attacks, strict=True)
+        if option.deployment.cut == first and option.is_undefended
+    )
+    keys = ("split", *_KEYS, "psnr_mean")
+    return {
+        "before": {key: plain[before][key] for key in keys},
+        "after": {key: plain[first][key] for key in keys},
+        "holds": plain[first]["safe"] == HOLDS,
+        "verdict": plain[first]["safe"],
+        "threats": [_judged(threat, undefended) for threat in THREATS],
+    }
+
+
+def _judged(threat: str, attacks: Sequence[AttackRecord]) -> dict[str, Any]:
+    """Judges the attacks that a threat model allows; without one of its own nothing is proved."""
+    own = [one for one in attacks if one.threat in within(threat)]
+    if not any(one.threat == threat for one in own):
+        nothing = dict.fromkeys(_KEYS) | {"ssim_ci": [None] * 2, "reid_ci": [None] * 2}
+        return {"threat_model": threat, "num_images": 0, "verdict": UNDECIDED, **nothing}
+    found = decision.worst(own)
+    return {
+        "threat_model": threat,
+        "num_images": min(one.num_images for one in own),
+        "verdict": found["safe"],
+        **{key: found[key] for key in _KEYS},
+    }
