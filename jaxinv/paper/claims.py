@@ -1,4 +1,4 @@
-"""The paper's sentences about defences, each tested on the records of ours."""
+"""The paper's sentences about defences and its advice, each tested on the records of ours."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,9 +7,11 @@ from typing import NamedTuple
 from msgspec import structs
 
 from jaxinv.constants import paper
+from jaxinv.constants.threats import THREATS, within
 from jaxinv.constants.verdicts import FAILS, HOLDS, UNDECIDED, Verdict
 from jaxinv.look.text import markdown
-from jaxinv.measures.intervals import Ends
+from jaxinv.measures import verdicts
+from jaxinv.measures.intervals import Ends, told
 from jaxinv.measures.verdicts import at_least, at_most, together
 from jaxinv.paper.parts import Done
 from jaxinv.store.fields import RecordedDefense
@@ -87,6 +89,51 @@ def rows(done: Sequence[Done]) -> list[str]:
     ]
 
 
+_ADVISED = "fc1"  # the first fully connected layer of LeNet-5
+
+
+def advice(done: Sequence[Done]) -> list[str]:
+    """Returns a Markdown table of the paper's advice, by threat model; nothing without records.
+
+    A fully connected layer on the edge is said to protect, which the paper argues from query-free
+    attackers. It does where all attacks that a threat model allows stay below `SAFE_SSIM` and
+    `SAFE_REID`; without one of its own that is not known.
+    Source: He, Zhang & Lee 2021, section IV-C.
+    """
+    found = []
+    for dataset in dict.fromkeys(part.dataset for part, _ in done):
+        for threat, name in THREATS.items():
+            attacks = [
+                record
+                for part, own in done
+                if part.dataset == dataset and part.script in within(threat)
+                for record in own
+                if record.split == _ADVISED
+            ]
+            if attacks:
+                own = any(record.threat == threat for record in attacks)
+                cells = _advised(attacks) if own else f"- | - | 0 | {UNDECIDED}"
+                found.append(f"| {dataset} {_ADVISED} | {name} | {cells} |")
+    if not found:
+        return []
+    return [
+        "| the paper advises a fully connected layer on the edge | attackers | SSIM "
+        "| re-identified | images | it protects |",
+        "|---|---|---|---|---|---|",
+        *found,
+    ]
+
+
+def _advised(attacks: Sequence[AttackRecord]) -> str:
+    """Returns the worst that attacks do, with intervals, on how many images, and the verdict."""
+    worst = [
+        told(verdicts.highest(attacks, leak), verdicts.greatest(attacks, leak), form)
+        for leak, form in ((verdicts.SSIM, ".3f"), (verdicts.REID, ".1%"))
+    ]
+    images = " and ".join(dict.fromkeys(f"{record.num_images:,}" for record in attacks))
+    return " | ".join([*worst, images, _WORDS[verdicts.safe(attacks)]])
+
+
 def _verdict(claim: _Claim, record: AttackRecord) -> str:
     """Returns whether a claim holds for an attack, by whole 95% intervals.
 
@@ -115,8 +162,8 @@ def quality(record: AttackRecord) -> str:
     if record.psnr_mean is None:
         return "diverged"
     spread = paper.spread(record)
-    told = "" if math.isnan(spread) else f" ± {spread:.2f}"
-    return f"{record.psnr_mean:.2f}{told} / {fixed(record.ssim_mean, 3)}"
+    reach = "" if math.isnan(spread) else f" ± {spread:.2f}"
+    return f"{record.psnr_mean:.2f}{reach} / {fixed(record.ssim_mean, 3)}"
 
 
 def fixed(value: float | None, digits: int = 4) -> str:

@@ -110,7 +110,7 @@ _MNIST = [
         (4,),
         "blackbox",
         {"split": "conv1,relu2", "fit_steps": "18750", "num_images": "200"},
-        {"split": "conv1,relu2", "num_images": "200"},
+        {"split": "conv1,relu2,fc1", "num_images": "200"},
     ),
     Part(
         (11, 13),

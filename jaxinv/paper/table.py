@@ -48,6 +48,7 @@ def table(done: Sequence[Done], command: str) -> str:
                 lines.append(_attack_row(part, record, others, notes))
     lines += ["", *(f"{number}. {note}" for number, note in enumerate(notes, 1)), ""]
     lines += claims.rows(done)
+    lines += ["", *claims.advice(done)]
     newest = max(Path(record.path).stat().st_mtime for record in found)
     day = datetime.datetime.fromtimestamp(newest, datetime.UTC).date().isoformat()
     devices = ", ".join(dict.fromkeys(markdown(str(record.device)) for record in found))

@@ -1,13 +1,14 @@
 """Recommendations of a partition in plain sentences. Standard library, pure functions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
+from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, SPOILT, UNDECIDED
 from jaxinv.report.results import Choice, Partition
 from jaxinv.report.values import Measure, fixed, interval, listed, percent, percents, unit
-from jaxinv.store.choice import CutQuality
+from jaxinv.store.choice import CutQuality, JudgedThreat
 
 _CONSTRAINTS: dict[str, Callable[[float], str]] = {
     "min_accuracy": lambda share: f"accuracy of at least {100 * share:g}%",
@@ -115,7 +116,21 @@ def paper_advice(partition: Partition) -> str:
         "The strongest attacker that was run gets SSIM "
         f"{_behind(tested.after)} behind it ({tested.after.split}) and "
         f"{fixed(tested.before.ssim_mean, 3)} before ({tested.before.split}). {outcome}"
+        f"{_by_threat(tested.threats)}"
     )
+
+
+def _by_threat(threats: Sequence[JudgedThreat]) -> str:
+    """Tells what is found under each threat model that attacked; the paper argues from one."""
+    told = [
+        f"{THREATS.get(each.threat_model, each.threat_model)} ({each.num_images:,} images) "
+        f"{each.verdict}"
+        for each in threats
+        if each.num_images
+    ]
+    if not told:
+        return ""
+    return f" Against attackers of each threat model on their own: {', '.join(told)}."
 
 
 def _behind(cut: CutQuality) -> str:

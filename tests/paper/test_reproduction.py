@@ -113,7 +113,7 @@ def test_every_run_is_one_that_its_script_takes():
         grid = sweeps.expand(part.script, part.flags)
         assert grid
         names |= {run.name for run in grid}
-    assert len(names) == 2 + 2 + 3 + 3 + 1 + 5 + 6 + 6
+    assert len(names) == 2 + 3 + 3 + 3 + 1 + 5 + 6 + 6
 
 
 def test_the_longest_runs_of_all_datasets_come_first(monkeypatch, tmp_path):
@@ -197,6 +197,26 @@ def test_a_claim_near_its_limit_is_undecided(done):
     assert word(quality=(10.0, 0.3)) == "does not hold"
     assert word(quality=(10.0, 0.2), accuracy_ci=[0.94, 0.96]) == "undecided"
     assert word(quality=(10.0, 0.2), accuracy_ci=[None, None]) == "undecided"
+
+
+def test_the_papers_advice_is_judged_by_threat_model():
+    """Holding against attackers who know little says nothing of others."""
+
+    def attacks(script, ssim, count, reid=0.0):
+        measured = {"reid_top1": reid, "reid_likelihood": reid, "reid_likelihood_images": count}
+        fields = fake_runs.attack_fields(script, split="fc1", num_images=count, **measured)
+        fields |= {"ssim": [ssim + 0.001 * (i % 2) for i in range(count)], "ssim_mean": ssim}
+        fields |= {"psnr": [9.0] * count, "mse": [], "reid": reid}
+        return Done(Part((3,), script, script, {"dataset": "mnist"}), [typed(fields)])
+
+    found = [attacks("whitebox", 0.8, 100, 0.9), attacks("queryfree", 0.05, 300)]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in claims.advice(found)]
+    assert [row[1] for row in cells[2:]] == ["white-box", "black-box", "query-free"]
+    assert [row[-1] for row in cells[2:]] == ["does not hold", "undecided", "holds"]
+    assert cells[4][3:5] == ["0.0% [0.0%, 1.2%]", "300"] and cells[2][4] == "100 and 300"
+    few = claims.advice([attacks("queryfree", 0.05, 5)])
+    assert few[-1].endswith("| 5 | undecided |")
+    assert claims.advice([]) == []
 
 
 def test_why_is_said_only_of_what_differs():

@@ -87,7 +87,10 @@ def records_of_every_kind(folder):
         reason="r",
         reason_split="r",
         certain=[{"split": "relu2", "sigma": 2.0, "accuracy": 0.9}],
-        advice={"before": cut, "after": cut, "holds": False, "verdict": "undecided"},
+        advice={
+            **{"before": cut, "after": cut, "holds": False, "verdict": "undecided"},
+            "threats": [{"threat_model": "queryfree", "verdict": "holds", "num_images": 9}],
+        },
         **told,
     )
     common = json.loads((folder / "partition" / "study" / "record.json").read_text())

@@ -364,10 +364,15 @@ def test_the_papers_advice_is_judged(tmp_path):
         "before": {"split": "pool2", "ssim_mean": 0.887, **quality},
         "after": {"split": "fc1", "ssim_mean": 0.851, **quality},
         "holds": False,
+        "threats": [
+            {"threat_model": "queryfree", "verdict": "holds", "num_images": 300},
+            {"threat_model": "blackbox", "verdict": "undecided"},
+        ],
     }
     partition(tmp_path, [choice("fc1")], advice=tested)
     words = advice.paper_advice(found_in(tmp_path).partitions[0])
     assert "SSIM 0.851 behind it (fc1) and 0.887 before (pool2). That is not enough" in words
+    assert words.endswith("on their own: query-free (300 images) holds.")
 
 
 def test_choices_are_recommended_first_then_by_what_they_leave(tmp_path):

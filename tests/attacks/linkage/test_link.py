@@ -150,7 +150,9 @@ def test_noise_at_the_input_of_an_affine_edge_hides_as_much_as_noise_alone():
 )
 def test_composed_and_custom_defenses_are_told_by_draws(defense, black):
     found = links(RECTIFIED, defense, black=black)
-    assert found.way == "draws"
+    # What a mechanism of one's own lets through as it is, it does not hide from who knows the edge.
+    own = defense.structure[0][0].name == "wipe"
+    assert found.way == ("grid" if own and not black else "draws")
     assert singled_out(found.scores, CANDIDATES).mean() > 0.5
 
 
