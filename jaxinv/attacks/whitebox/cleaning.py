@@ -112,6 +112,10 @@ class _Cleaned:
     def __init__(self, seen: Features, numbers: Array, level: float):
         self._seen, self._numbers, self._level = seen, numbers, level
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._seen.shape
+
     def __len__(self) -> int:
         return len(self._seen)
 
