@@ -1,7 +1,6 @@
 """The mean attacker: what it answers, and that every experiment with attacks offers it."""
 
-import types
-
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -11,19 +10,20 @@ from jaxinv.attacks.attack import CloudKnown, EdgeKnown, QueriesKnown
 from jaxinv.constants.threats import THREATS
 from jaxinv.errors import UserError
 from jaxinv.inputs.data import Samples
+from jaxinv.networks import sequence
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 4, 3, 1), dtype=np.uint8)
 SAMPLES = Samples(PIXELS, np.zeros(30, np.int32))
 
 
 def known_of(threat, samples):
-    """Knowledge whose networks, queries and features would fail at a touch."""
+    """Knowledge whose networks tell nothing, and whose queries would fail."""
     if threat == "whitebox":
-        edge = types.SimpleNamespace(input_shape=(4, 3, 1))
-        return EdgeKnown(edge, None, samples.images)
+        return EdgeKnown(sequence([("relu", nn.relu)], (4, 3, 1)), {}, samples.images)
     if threat == "blackbox":
         return QueriesKnown(None, samples.images)
-    return CloudKnown(None, None, samples, None)
+    cloud = sequence([("relu", nn.relu)], (7,))
+    return CloudKnown(cloud, {}, samples, np.zeros((5, 7), np.float32))
 
 
 @pytest.mark.parametrize("threat", THREATS)
