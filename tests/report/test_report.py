@@ -411,6 +411,17 @@ def test_a_choice_leads_to_its_strongest_attack(tmp_path):
     assert (cell.run, cell.note) == (places["whitebox/strong"], "of 2 attacks")
 
 
+def test_a_choice_tells_whether_everything_attacked_it(tmp_path):
+    rows = [choice("conv1", effort="screen"), choice("relu2", effort="full"), choice("edge-only")]
+    partition(tmp_path, rows)
+    (made,) = found_in(tmp_path).partitions
+    table = tables.choices(made, made.choices, {}, "t", "c")
+    place = [column.label for column in table.columns].index("effort")
+    told = [row.cells[place].text for row in table.rows]
+    assert told == ["quick attacks alone", "all attacks", "none"]
+    assert "Of quick attacks alone, the strongest" in advice.advice(made)[0]
+
+
 def test_bounds_that_say_something(tmp_path):
     def bound(quantity, value, *, name="b", dithered=False):
         told = {"name": name, "kind": "certified", "quantity": quantity, "value": value}
