@@ -48,8 +48,8 @@ class BlackboxConfig(AttackConfig):
     )
     fit_steps: int | None = setting(
         None,
-        f"Steps of training, to whole epochs. By default {maps.STEPS} for strong, "
-        f"{paper.STEPS} for paper.",
+        f"Steps of training, the same for every number of queries. By default {maps.STEPS} for "
+        f"strong, {paper.STEPS} for paper.",
     )
     surrogate: str = setting(
         "attacker",
@@ -134,8 +134,8 @@ def _attack(
 
 def _title(record: dict[str, Any]) -> str:
     return (
-        f"Black-box, {record['method']}, {record['dataset']}: means of {record['num_images']:,} "
-        "test images, 95% intervals"
+        f"Black-box, {record['method']}, {record['dataset']}, {record['fit_steps']:,} steps of "
+        f"training each: means of {record['num_images']:,} test images, 95% intervals"
     )
 
 

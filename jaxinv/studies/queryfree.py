@@ -43,9 +43,7 @@ class QueryfreeConfig(AttackConfig):
         f"Steps of training them, to whole epochs. By default {paper.RECIPE.steps} for paper, "
         f"{strong.RECIPE.steps} for strong.",
     )
-    fit_steps: int = setting(
-        strong.FIT_STEPS, "Steps of training each inverse map of strong, to whole epochs."
-    )
+    fit_steps: int = setting(strong.FIT_STEPS, "Steps of training each inverse map of strong.")
     num_stream: int = setting(
         9000,
         "Features that strong learns from, at most: of the test images behind those that are "

@@ -67,7 +67,7 @@ class WhiteboxConfig(AttackConfig):
     )
     fit_steps: int = setting(
         maps.STEPS,
-        "Steps of training the inverse map of hybrid, and each correction, to whole epochs.",
+        "Steps of training the inverse map of hybrid, and each correction.",
     )
     chunk: int | None = setting(
         None,

@@ -88,6 +88,7 @@ def fit(
     key: Array,
     on_epoch: Callable[[Any], Mapping[str, float]] | None = None,
     seeds: int = 1,
+    steps: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     description: str = "fit",
 ) -> Fit:
@@ -108,6 +109,7 @@ def fit(
       on_epoch: `params -> numbers` to add to the epoch's row of the history.
       seeds: number of models trained side by side; if several, every leaf of parameters and
         optimizer's state is `[seeds, ...]`.
+      steps: to stop after, within the last epoch; None for whole epochs.
       checkpoint: file to continue from where it exists, and to write after the first and the last
         epoch, and between them every few seconds. A damaged one, and one of a training that differs
         in anything (`identity`), is set aside with a line on stderr, and training begins anew.
@@ -131,6 +133,7 @@ def fit(
     seconds = 0.0
     if checkpoint is not None:
         counts = {"epochs": epochs, "batch_size": batch_size}
+        counts |= {} if steps is None else {"steps": steps}
         step = partial(_updated, optimizer)
         own = identity.of_training(step, loss, state, data, batch, key, counts)
         state, history, seconds = _resume(Path(checkpoint), state, own)
@@ -139,7 +142,8 @@ def fit(
         return Fit(_typed_as(params, state[0]), history, seconds, 0.0)
 
     portions = Portions(mesh, data, batch_size)
-    steps = portions.steps
+    each = portions.steps
+    last = epochs * each if steps is None else min(steps, epochs * each)
     metrics = jax.eval_shape(loss, params, batch, key)[1]
     zeros = devices.put(mesh, {name: jnp.zeros((), jnp.float32) for name in ("loss", *metrics)})
     held = devices.put(mesh, loss)
@@ -149,21 +153,22 @@ def fit(
     compile_seconds = time.perf_counter() - began
 
     written = -np.inf
-    with Progress(epochs * steps, description, start=first_epoch * steps) as progress:
+    with Progress(last, description, start=first_epoch * each) as progress:
         for epoch in range(first_epoch, epochs):
             began = time.perf_counter()
             permutation = jax.random.permutation(jax.random.fold_in(key_order, epoch), size)
-            order = np.asarray(permutation, np.int32)[: steps * batch_size].reshape(steps, -1)
+            order = np.asarray(permutation, np.int32)[: each * batch_size].reshape(each, -1)
             totals = jax.tree.map(jnp.array, zeros)
+            left = min(each, last - epoch * each)
             for begin, length, part, places in portions.of_epoch(order):
-                before = epoch * steps + begin
-                for first, count in progress.segments(length):
+                before = epoch * each + begin
+                for first, count in progress.segments(min(length, max(0, left - begin))):
                     given = (part, places, key_steps, before, first, count)
                     state, totals = run(held, state, totals, *given)
                     mean = float(totals["loss"]) / (begin + first + count)
                     progress.show(f"epoch {epoch + 1}/{epochs}, loss {mean:.4f}")
             seconds += time.perf_counter() - began
-            row = {name: float(total) / steps for name, total in totals.items()}
+            row = {name: float(total) / left for name, total in totals.items()}
             if not np.isfinite(row["loss"]):
                 raise UserError(f"{description}: the loss is not finite after epoch {epoch + 1}.")
             row |= on_epoch(state[0]) if on_epoch else {}
@@ -239,6 +244,11 @@ def whole_epochs(steps: int, size: int, batch_size: int) -> tuple[int, int]:
     each = size // min(batch_size, size)
     epochs = max(1, round(steps / each))
     return epochs, epochs * each
+
+
+def epochs_of(steps: int, size: int, batch_size: int) -> int:
+    """Returns the number of epochs that hold so many steps, the last of them in part."""
+    return -(-steps // (size // min(batch_size, size)))
 
 
 def one_cycle(steps: int, learning_rate: float) -> optax.GradientTransformation:

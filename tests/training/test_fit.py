@@ -384,3 +384,20 @@ def test_losses_and_gradients_are_those_of_each_row():
         value, own = jax.value_and_grad(loss)(row, data[0][i], data[1][i])
         assert float(found[i]) == pytest.approx(float(value), rel=1e-6)
         np.testing.assert_allclose(gradient["w"][i], weights[i] * own["w"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [7, 20, 64])
+def test_steps_are_as_many_whatever_the_number_of_examples(size):
+    """A weight of slope 1 and rate 1 counts them."""
+    trained = training.fit(
+        lambda params, batch, key: (params["w"] + 0 * batch.mean(), {}),
+        {"w": jnp.float32(0)},
+        np.ones((size, 1), np.float32),
+        optimizer=optax.sgd(1.0),
+        epochs=training.epochs_of(13, size, 4),
+        steps=13,
+        batch_size=4,
+        key=jax.random.key(0),
+    )
+    assert float(trained.params["w"]) == -13
+    assert np.isfinite(trained.history[-1]["loss"])

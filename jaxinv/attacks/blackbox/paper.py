@@ -22,7 +22,7 @@ from jaxinv.attacks.learned.queries import Queries, check_images, kept, make_poo
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.networks import Params
 from jaxinv.training.amsgrad import amsgrad
-from jaxinv.training.fit import fit, whole_epochs
+from jaxinv.training.fit import epochs_of, fit
 
 STEPS = 56_250
 """30 epochs of the authors' 60,000 images; the rate is halved after each third."""
@@ -92,15 +92,15 @@ def learn_decoder(
         return jnp.mean(((estimate(params, features) - wanted) / std) ** 2), {}
 
     batch_size = min(_BATCH, len(images))
-    epochs, taken = whole_epochs(steps, len(images), batch_size)
-    third = max(1, taken // 3)
+    third = max(1, steps // 3)
     rate = optax.piecewise_constant_schedule(_RATE, {third: 0.5, 2 * third: 0.5})
     trained = fit(
         Partial(loss, pool.queries),
         jax.jit(decoder.init)(keys[1], pool.features(1))["params"],
         pool.batch,
         optimizer=optax.chain(amsgrad(1.0, eps=_EPS), optax.scale_by_schedule(rate)),
-        epochs=epochs,
+        epochs=epochs_of(steps, len(images), batch_size),
+        steps=steps,
         batch_size=batch_size,
         key=keys[2],
         checkpoint=kept(shelf, "decoder", __name__, pool, steps=steps),

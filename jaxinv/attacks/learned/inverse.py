@@ -68,7 +68,7 @@ def learn(
       key: of the initial parameters, the order of images, their jitter, and a defense's draws.
       num_queries: different queries, at most (of each member); fewer than there are images use the
         first images alone.
-      steps: of training: up to one epoch as many, beyond it about, as epochs are whole.
+      steps: of training, as many for any number of queries.
       shelf: keeps what is trained.
 
     Raises:

@@ -15,7 +15,7 @@ from jax import Array
 from jaxinv.attacks.learned.estimator import Estimator
 from jaxinv.machine import devices
 from jaxinv.networks import Params
-from jaxinv.training.fit import fit, one_cycle, whole_epochs
+from jaxinv.training.fit import epochs_of, fit, one_cycle
 
 STEPS = 2000
 """Default steps of training."""
@@ -120,10 +120,10 @@ def train(
       loss: as `fit` takes it.
       params: initial parameters.
       known: constants of the map.
-      data: tree of arrays `[N, ...]`. Fewer steps than an epoch has take as many as they see.
+      data: tree of arrays `[N, ...]`, of which few steps take as many as they see.
       estimate: `((params, known), *inputs) -> images`.
       key: of the order of the data, and of the loss.
-      steps: up to one epoch exactly, beyond it about, as epochs are whole.
+      steps: as many, however many examples there are.
       checkpoint: file to write after every epoch and to go on from where it exists.
       description: shown before the progress bar.
       batch_size: by default `BATCH_SIZE`.
@@ -131,13 +131,13 @@ def train(
     batch_size = batch_size or BATCH_SIZE
     data = jax.tree.map(lambda array: array[: steps * batch_size], data)
     size = len(jax.tree.leaves(data)[0])
-    epochs, steps = whole_epochs(steps, size, batch_size)
     trained = fit(
         loss,
         params,
         data,
         optimizer=one_cycle(steps, _LEARNING_RATE),
-        epochs=epochs,
+        epochs=epochs_of(steps, size, batch_size),
+        steps=steps,
         batch_size=batch_size,
         key=key,
         checkpoint=checkpoint,

@@ -47,7 +47,7 @@ def maps_work(method, target, dataset, split, batches, steps, key) -> Iterator[W
         features = edge.apply(own, jnp.asarray(images[:1]))  # queried anew in every step
         return learned.apply(params, features).sum()
 
-    yield _training(method, split, train, learned, loss, len(images), steps, own_steps)
+    yield _training(method, split, train, learned, loss, steps, own_steps)
     flops = matrix_flops(learned.apply, learned.params, example)
     for batch in batches:
         features = features_of(target, dataset, split, batch * devices.count())
@@ -102,8 +102,7 @@ def _training(
     train: Callable[[], Any],
     trained: Any,
     loss: Callable[[Params], jax.Array],
-    size: int,
-    steps: int,
+    taken: int,
     own_steps: int,
     rows: int = 1,
 ) -> Work:
@@ -114,13 +113,11 @@ def _training(
       train: runs it and returns what has `params`, `seconds` and `compile_seconds`.
       trained: what the first run returned.
       loss: does what a step does of matrix products for one example, without its gradient.
-      size: number of images that it learns from.
-      steps: asked for.
+      taken: number of its steps.
       own_steps: of the method.
       rows: things that are trained side by side, with `params` of each.
     """
     count = devices.count()
-    _, taken = whole_epochs(steps, size, _BATCH_SIZE)
 
     def run() -> Timing:
         with devices.use(count):
@@ -173,7 +170,8 @@ def shadows_work(method, target, dataset, split, batches, steps, key) -> Iterato
         return cloud.apply(own, network.apply(params, images)).sum()
 
     taught = len(samples) - len(samples) // 10
-    yield _training(method, split, train, shadows, loss, taught, steps, recipe.steps, seeds)
+    _, taken = whole_epochs(steps, taught, _BATCH_SIZE)
+    yield _training(method, split, train, shadows, loss, taken, recipe.steps, seeds)
     stage = Stage(queryfree_paper.inversion_settings(network))
     for batch in batches:
         features = features_of(target, dataset, split, batch * devices.count())

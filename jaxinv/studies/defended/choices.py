@@ -70,8 +70,7 @@ class DefenseConfig(AttackConfig):
     retrain_steps: int = setting(retraining.STEPS, "Steps of that, to whole epochs.")
     fit_steps: int | None = setting(
         None,
-        "Steps of training what the attacker learns, to whole epochs. By default that of each "
-        "attack.",
+        "Steps of training what the attacker learns. By default that of each attack.",
     )
     shadow_steps: int | None = setting(None, "Steps of training query-free shadows.")
     correction: bool = setting(

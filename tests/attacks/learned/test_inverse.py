@@ -299,11 +299,12 @@ def test_a_finished_inverse_map_is_read_from_its_checkpoint(trained, monkeypatch
     np.testing.assert_array_equal(again(features), first(features))
 
 
-@pytest.mark.parametrize("steps, rows, epochs", [(2, 64, 1), (6, 192, 1), (13, 200, 2)])
-def test_fewer_steps_than_an_epoch_are_as_many_as_were_asked(steps, rows, epochs, monkeypatch):
+@pytest.mark.parametrize("steps, rows, epochs", [(2, 64, 1), (6, 192, 1), (13, 200, 3)])
+def test_steps_are_as_many_as_were_asked(steps, rows, epochs, monkeypatch):
     given = []
 
     def fit(loss, params, data, *, epochs, batch_size, **options):
+        assert options["steps"] == steps
         given.append((len(data[0]), epochs, batch_size))
         return Fit(params, [], 0.0, 0.0)
 
