@@ -22,8 +22,8 @@ from jaxinv.studies.defended.choices import EXPERIMENT
 from jaxinv.studies.defended.deployment import Deployment
 from jaxinv.studies.partition.options import Option, PartitionConfig
 
-# The strongest first, for one that breaks a limit ends it. What two share is trained by one of them
-# before the other asks for it.
+# The strongest first, for one that breaks a limit ends it, and those that are not named last. What
+# two share is trained by one of them before the other asks for it.
 _ORDER = {
     "whitebox": ("adaptive", "map", "hybrid", "tv", "paper", "mean"),
     "blackbox": ("strong", "paper", "adaptive", "mean"),
@@ -55,7 +55,8 @@ def everything(
         scripted = registry.methods(threat, threat) if option.is_undefended else []
         methods = [*scripted, *registry.methods(EXPERIMENT, threat)]
         planned = []
-        for method in sorted(set(methods), key=_ORDER[threat].index):
+        order = [*_ORDER[threat], *methods]
+        for method in sorted(set(methods), key=order.index):
             make = partial(_scripted, config, scene, option.deployment.cut, threat, method)
             if method not in scripted:
                 make = partial(_of_defense, config, scene, deployment, number, threat, method)
