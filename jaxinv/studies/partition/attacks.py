@@ -82,10 +82,11 @@ def _screen(
     return found
 
 
-def _add(option: Option, found: dict[str, Any]) -> None:
+def _add(option: Option, found: dict[str, Any]) -> AttackRecord:
     record = typed(found, found["path"])
     assert isinstance(record, AttackRecord)
     option.add(record)
+    return record
 
 
 class Siege:
@@ -114,9 +115,7 @@ class Siege:
         ]
         with threads.side_by_side([[planned.make] for _, planned in wave]) as made:
             for (option, _), attack in zip(wave, made, strict=True):
-                found = attack()
-                _add(option, found)
-                print(table.attack(option.attacks[-1]), flush=True)
+                print(table.attack(_add(option, attack())), flush=True)
 
     def _plans(self, option: Option) -> dict[str, list[Planned]]:
         if option not in self._left:
