@@ -192,6 +192,20 @@ def choice(split, *, defense=NONE, accuracy=0.99, ssim=0.8, latency=0.03, **valu
     }
 
 
+PROFILE = {
+    "name": "phone-wifi",
+    "description": "phone of 2015 on Wi-Fi",
+    "source": "measured by somebody",
+    "edge_flops_per_s": 17.7e9,
+    "edge_joules_per_flop": 4.5e-10,
+    "uplink_bits_per_s": 12.8e6,
+    "uplink_joules_per_bit": 2.9e-7,
+    "round_trip_s": 0.02,
+    "cloud_flops_per_s": 2.4e11,
+    "memory_bytes": None,
+}
+
+
 def partition(
     workdir, choices, *, recommendation=0, recommendation_split=None, folder=None, **values
 ):
@@ -208,18 +222,7 @@ def partition(
         "seed": 0,
         "num_images": 64,
         "accuracy_undefended": 0.99,
-        "profile": {
-            "name": "phone-wifi",
-            "description": "phone of 2015 on Wi-Fi",
-            "source": "measured by somebody",
-            "edge_flops_per_s": 17.7e9,
-            "edge_joules_per_flop": 4.5e-10,
-            "uplink_bits_per_s": 12.8e6,
-            "uplink_joules_per_bit": 2.9e-7,
-            "round_trip_s": 0.02,
-            "cloud_flops_per_s": 2.4e11,
-            "memory_bytes": None,
-        },
+        "profile": PROFILE,
         "constraints": {"min_accuracy": 0.98, "max_latency_ms": None, "max_ssim": 0.25},
         "prefer": "privacy",
         "choices": choices,

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jaxinv.constants.threats import THREATS
+from jaxinv.constants.threats import FLOOR, THREATS
 from jaxinv.errors import UsageError
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ ENTRIES = (
     ),
     *(
         RegisteredAttack(
-            *(threat, "mean", "mean:Mean"),
+            *(threat, FLOOR, "mean:Mean"),
             (threat, "defenses"),
             "the mean of the surrogate images, whatever is observed: a floor for the others.",
         )

@@ -4,6 +4,10 @@ THREATS = {"whitebox": "white-box", "blackbox": "black-box", "queryfree": "query
 """Threat models and how they are written, the best informed first."""
 
 
+FLOOR = "mean"
+"""The method that answers the mean of the surrogate images, whatever it sees."""
+
+
 def within(threat: str) -> tuple[str, ...]:
     """Returns a threat model and those who know less: whatever they can do, it can, too."""
     known = list(THREATS)

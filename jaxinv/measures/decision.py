@@ -48,9 +48,9 @@ class Constraints:
     max_reid: float | None = None
 
     def verdicts(self, row: Row) -> dict[str, Verdict]:
-        """Returns a verdict on each limit, and on "diverged" and "dead" where an attack is so.
+        """Returns a verdict on each limit, and on "diverged" and "dead" where attacks are so.
 
-        Such an attack proves nothing: limits on leakage are not known to be kept then.
+        They prove nothing then: limits on leakage are not known to be kept; see `verdicts.spoilt`.
         """
         found = {name: self._verdict(name, limit, row) for name, limit in self.limits.items()}
         spoilt = _spoilt(row)
@@ -110,8 +110,8 @@ def worst(attacks: Sequence[AttackRecord]) -> dict[str, Any]:
 
     Returns:
       `psnr_mean`, `ssim_mean`, `reid` and their `_ci`, which `verdicts.greatest` computes;
-      `attacker`, the best by SSIM, as `attacker` returns it; `diverged` and `dead`, True if any
-      attack is so; and `safe`, the verdict on whether they give nothing away.
+      `attacker`, the best by SSIM, as `attacker` returns it; `diverged` and `dead`, as
+      `verdicts.spoilt` tells; and `safe`, the verdict on whether they give nothing away.
 
     Raises:
       ValueError: there is no attack.
@@ -124,8 +124,7 @@ def worst(attacks: Sequence[AttackRecord]) -> dict[str, Any]:
         found[leak.interval_name] = list(verdicts.greatest(attacks, leak))
     return found | {
         "attacker": attacker(_best(attacks)),
-        "diverged": any(record.has_diverged for record in attacks),
-        "dead": any(record.dead for record in attacks),
+        **verdicts.spoilt(attacks),
         "safe": verdicts.safe(attacks),
     }
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from jaxinv.constants.threats import FLOOR
 from jaxinv.constants.verdicts import (
     FAILS,
     GALLERY,
@@ -181,10 +182,23 @@ def greatest_of(samples: Sequence[Sample]) -> Ends:
 
 
 def kept(attacks: Sequence[AttackRecord], leak: Leak, limit: float) -> Verdict:
-    """Judges that no attack leaks more than a limit; diverged and dead ones prove nothing."""
+    """Judges that no attack leaks more than a limit; see `spoilt`."""
     found = at_most(greatest(attacks, leak), limit, noise=leak.noise)
-    spoilt = any(each.is_spoilt for each in attacks)
-    return UNDECIDED if found == HOLDS and spoilt else found
+    return UNDECIDED if found == HOLDS and any(spoilt(attacks).values()) else found
+
+
+def spoilt(attacks: Sequence[AttackRecord]) -> dict[str, bool]:
+    """Tells why attacks on one release prove no protection, by the reason.
+
+    "diverged" is so where an image of any attack diverged. "dead" is so where attackers of a threat
+    model did not move from their start and none of it that looks at the release moved: others who
+    know as much make up for one that is dead.
+    """
+    able = {each.threat for each in attacks if not each.dead and each.method != FLOOR}
+    return {
+        "diverged": any(each.has_diverged for each in attacks),
+        "dead": any(each.dead and each.threat not in able for each in attacks),
+    }
 
 
 def safe(attacks: Sequence[AttackRecord]) -> Verdict:
@@ -217,5 +231,5 @@ def images_to_be_safe(attacks: Sequence[AttackRecord]) -> int | None:
         if kept(attacks, leak, leak.safe) == UNDECIDED
     ]
     known = [count for count in counts if count is not None]
-    spoilt = len(known) < len(counts) or any(each.is_spoilt for each in attacks)
-    return None if spoilt else max(known, default=None)
+    unsettled = len(known) < len(counts) or any(spoilt(attacks).values())
+    return None if unsettled else max(known, default=None)

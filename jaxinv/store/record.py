@@ -206,11 +206,6 @@ class AttackRecord(Record, kw_only=True):
         return self.threat_model or self.experiment
 
     @property
-    def is_spoilt(self) -> bool:
-        """Tells whether images diverged or are dead, which proves nothing."""
-        return self.has_diverged or self.dead > 0
-
-    @property
     def is_measured(self) -> bool:
         """Tells whether re-identification was measured too, which older versions did not."""
         return self.reid_ci != UNKNOWN

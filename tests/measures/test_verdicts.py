@@ -15,7 +15,8 @@ def attack(ssim=0.1, reach=0.01, *, images=200, reid=0.0, **values):
     """An attack whose mean SSIM has an interval of so much on either side."""
     ends = [ssim - reach, ssim + reach]
     fields = {"num_images": images, "quality": (10.0, ssim), "ssim_ci": ends, "reid_top1": reid}
-    return typed(fake_runs.attack_fields("defenses", threat_model="whitebox", **fields | values))
+    fields |= {"threat_model": "whitebox", **values}
+    return typed(fake_runs.attack_fields("defenses", **fields))
 
 
 @pytest.mark.parametrize(
@@ -127,14 +128,22 @@ def test_a_way_that_diverged_proves_nothing():
 
 @pytest.mark.parametrize("name", ["diverged", "dead"])
 def test_one_attack_that_leaks_is_enough_and_one_that_is_spoilt_proves_nothing(name):
-    spoilt = attack(**{name: 1})
+    spoilt = attack(**{name: 1}, threat_model="blackbox")
     assert verdicts.safe([attack()]) == HOLDS
-    assert verdicts.safe([attack(), spoilt]) == UNDECIDED
+    assert verdicts.safe([spoilt]) == verdicts.safe([attack(), spoilt]) == UNDECIDED
     assert verdicts.safe([attack(0.9), spoilt]) == FAILS
     assert verdicts.safe([attack(reid=0.5)]) == FAILS
     gone = attack(quality=(None, None), ssim_ci=[None, None], diverged=200)
     assert verdicts.safe([gone]) == UNDECIDED
     assert verdicts.images_to_be_safe([attack(), spoilt]) is None
+
+
+def test_others_who_know_as_much_make_up_for_a_dead_attack():
+    dead = attack(dead=200, method="paper")
+    assert verdicts.spoilt([dead, attack()]) == {"diverged": False, "dead": False}
+    assert verdicts.safe([dead, attack()]) == HOLDS
+    assert verdicts.safe([dead, attack(method="mean")]) == UNDECIDED
+    assert verdicts.safe([dead, attack(threat_model="queryfree")]) == UNDECIDED
 
 
 def test_the_hardest_to_settle_counts_or_the_first_to_leak():

@@ -28,6 +28,9 @@ HOSTILE = {
 }
 _KEPT = {"kind", "experiment", "site", "config_hash"}  # which record it is, and where it lies
 _NO_TEXT = {"path", "fields"}  # made by the reader
+_FREE = (
+    *("versions", "flags", "curves", "images_needed", "config", "numerics", "ways", "edge_times"),
+)
 
 
 def texts_of(struct, seen=()):
@@ -50,7 +53,7 @@ def _parts(kind):
 def spoilt(value, text, name=""):
     """A record's JSON with `text` in place of every text, the keys of free mappings among them."""
     if isinstance(value, dict):
-        free = name in ("versions", "flags", "curves", "images_needed", "config", "numerics")
+        free = name in _FREE
         return {
             (f"{text}{key}" if free else key): spoilt(each, text, "" if free else key)
             for key, each in value.items()
@@ -63,7 +66,8 @@ def spoilt(value, text, name=""):
 def records_of_every_kind(folder):
     """Paths of records in which every text of every typed record is given."""
     told = {"code": "c", "processor": "p", "numerics": {"x64": "no"}, "flags": {"split": "relu2"}}
-    own = {**told, "level_units": ["r"]}
+    way = {"psnr_mean": 20.0, "psnr_std": 1.0, "ssim_mean": 0.5, "ssim_std": 0.1, "reid_top1": 0.5}
+    own = {**told, "level_units": ["r"], "ways": {"w": way}}
     fake_runs.attack(folder, folder="undefended", paper={"psnr": 0.0, "ssim": 0.0}, **own)
     fake_runs.defended(folder, folder="defended", threat_model="whitebox", **own)
     who = {"threat_model": "whitebox", "method": "adaptive", "surrogate": "same"}
@@ -86,6 +90,8 @@ def records_of_every_kind(folder):
         folder="study",
         reason="r",
         reason_split="r",
+        threat_models=["queryfree"],
+        profile={**fake_runs.PROFILE, "edge_times": {"relu2": 0.01}},
         certain=[{"split": "relu2", "sigma": 2.0, "accuracy": 0.9}],
         advice={
             **{"before": cut, "after": cut, "holds": False, "verdict": "undecided"},

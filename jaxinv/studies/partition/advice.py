@@ -34,8 +34,9 @@ def tested(
 
     Returns:
       `before` and `after`, what is left at either cut; `verdict`, whether all attacks stay below
-      the limits behind the layer, and none diverged or is dead; `holds`, True only where that is
-      shown; and `threats`, the same for each threat model. None unless both cuts are choices.
+      the limits behind the layer, and are not spoilt (`verdicts.spoilt`); `holds`, True only where
+      that is shown; and `threats`, the same for each threat model. None unless both cuts are
+      choices.
     """
     cuts = list(network.shapes)
     first = next((name for name, shape in network.shapes.items() if len(shape) == 1), None)
