@@ -83,7 +83,7 @@ def test_features_that_are_not_rectified_have_no_zeros(monkeypatch):
 
 
 class ReachedError(Exception):
-    """What an attacker was about to learn from."""
+    """Images that an attacker was about to learn from."""
 
 
 def test_the_adaptive_attacker_learns_from_cleaned_releases(monkeypatch):
