@@ -68,7 +68,9 @@ class Share(NamedTuple):
         def settles(count: int) -> bool:
             exact = self.mean * count
             found = math.ceil(exact - _SLACK) if self.mean < limit else math.floor(exact + _SLACK)
-            return _excludes(Share(found / count, count).interval(confidence), limit)
+            low, high = Share(found / count, count).interval(confidence)
+            assert low is not None and high is not None
+            return high < limit if self.mean < limit else low > limit
 
         return None if self.mean == limit else _least(settles)
 
@@ -163,10 +165,6 @@ def _summary(values: ArrayLike, found: Sample | None) -> Summary:
 def _finite(values: ArrayLike) -> np.ndarray:
     found = np.asarray(values, np.float64)
     return found[np.isfinite(found)]
-
-
-def _excludes(ends: Ends, limit: float) -> bool:
-    return ends.low is not None and ends.high is not None and not ends.low <= limit <= ends.high
 
 
 def _least(settles: Callable[[int], bool], *, first: int = 1) -> int | None:

@@ -80,6 +80,14 @@ def test_images_that_settle_a_share_on_either_side():
     assert Share(0.1, 20).needed(0.1) is None
 
 
+@pytest.mark.parametrize("mean, limit", [(0.9769, 0.9765), (0.005, 0.01)])
+def test_a_share_far_off_its_mean_settles_nothing(mean, limit):
+    """One image is none or all of it, on the other side of the limit."""
+    number = Share(mean, 10_000).needed(limit)
+    low, high = Share(mean, number).interval()
+    assert number > 1000 and (low > limit or high < limit)
+
+
 def test_images_that_settle_a_mean():
     number = Score(0.248, 0.1, 50).needed(0.25)
     assert Score(0.248, 0.1, number).interval().high < 0.25
