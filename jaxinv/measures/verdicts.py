@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from jaxinv.constants.threats import FLOOR
 from jaxinv.constants.verdicts import (
     FAILS,
     GALLERY,
@@ -72,6 +71,12 @@ class Leak(NamedTuple):
             values = [value for value in getattr(record, self.scores) if value is not None]
             found = [intervals.score(values, least=self.least, most=self.most)]
         return [sample for sample in found if sample is not None]
+
+    def over_seeds(self, record: AttackRecord) -> float:
+        """Returns the upper end over attackers of several seeds; the least value without them."""
+        several = self.scores and len(getattr(record, f"{self.scores}_by_seed")) > 1
+        high = getattr(record, self.interval_name)[1] if several else None
+        return self.least if high is None else high
 
     def _of_way(self, way: Way, images: int) -> Score | None:
         mean, spread = (getattr(way, f"{self.scores}_{each}") for each in ("mean", "std"))
@@ -157,18 +162,21 @@ def highest(attacks: Sequence[AttackRecord], leak: Leak) -> float | None:
 def greatest(attacks: Sequence[AttackRecord], leak: Leak) -> Ends:
     """Returns an interval of the greatest leakage of several attacks on one release, by any way.
 
-    It ends where the highest of their intervals end; where nobody compared releases, at all that
-    linkage can be. There is none if one of them has none, such as an attack on a single image, or
-    one that was not measured. Attacks in which every image diverged are passed over.
+    It ends where the highest of their intervals end, that over attackers of several seeds (shadows)
+    among them; where nobody compared releases, at all that linkage can be. There is none if one of
+    them has none, such as an attack on a single image, or one that was not measured. Attacks in
+    which every image diverged reconstruct nothing, and are passed over in that.
     """
-    measured = [each for each in attacks if not each.is_lost]
+    measured = [each for each in attacks if not (leak.scores and each.is_lost)]
     samples = [leak.samples(each) for each in measured]
     if not all(samples):
         return Ends()
     found = greatest_of([sample for own in samples for sample in own])
-    if found.low is None or leak.is_known(measured):
+    if found.low is None or found.high is None:
         return found
-    return Ends(found.low, leak.most)
+    if not leak.is_known(measured):
+        return Ends(found.low, leak.most)
+    return Ends(found.low, max(found.high, *map(leak.over_seeds, measured)))
 
 
 def greatest_of(samples: Sequence[Sample]) -> Ends:
@@ -190,14 +198,15 @@ def kept(attacks: Sequence[AttackRecord], leak: Leak, limit: float) -> Verdict:
 def spoilt(attacks: Sequence[AttackRecord]) -> dict[str, bool]:
     """Tells why attacks on one release prove no protection, by the reason.
 
-    "diverged" is so where an image of any attack diverged. "dead" is so where attackers of a threat
-    model did not move from their start and none of it that looks at the release moved: others who
+    "diverged" is so where an image of any attack diverged. "dead" is so where no attacker who looks
+    at the release moved from the start, and where those of one threat model are dead: others who
     know as much make up for one that is dead.
     """
-    able = {each.threat for each in attacks if not each.dead and each.method != FLOOR}
+    able = {each.threat for each in attacks if each.is_able}
+    lost = (each.dead and each.threat not in able for each in attacks)
     return {
         "diverged": any(each.has_diverged for each in attacks),
-        "dead": any(each.dead and each.threat not in able for each in attacks),
+        "dead": not able or any(lost),
     }
 
 

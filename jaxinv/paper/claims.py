@@ -140,7 +140,7 @@ def _verdict(claim: _Claim, record: AttackRecord) -> str:
     An attack that diverged, or did not move from its start, tells nothing. What is lost counts from
     the undefended accuracy as it was measured, on the same images.
     """
-    if record.ssim_mean is None or record.psnr_mean is None:
+    if record.has_diverged:
         return "diverged"
     if record.dead:
         return "dead start"

@@ -110,7 +110,7 @@ def paper_advice(partition: Partition) -> str:
         return ""
     outcome = "That is enough here." if tested.holds else "That is not enough here."
     if tested.verdict == UNDECIDED:
-        outcome = "Whether that is enough is undecided: the limits lie within the intervals."
+        outcome = "Whether that is enough is undecided."
     return (
         "The paper advises to compute up to a fully connected layer on the device. "
         "The strongest attacker that was run gets SSIM "

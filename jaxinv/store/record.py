@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
+from jaxinv.constants.threats import FLOOR
 from jaxinv.store.choice import Advice, Certain, RecordedChoice, RecordedProfile
 from jaxinv.store.fields import (
     UNKNOWN,
@@ -193,6 +194,11 @@ class AttackRecord(Record, kw_only=True):
     def has_diverged(self) -> bool:
         """Tells whether an image diverged, by any way."""
         return any([self.diverged, *(way.diverged for way in self.ways.values())])
+
+    @property
+    def is_able(self) -> bool:
+        """Tells whether an attack looked at the release and moved from its start."""
+        return self.dead == 0 and self.method != FLOOR
 
     @property
     def is_lost(self) -> bool:

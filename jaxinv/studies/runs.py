@@ -88,8 +88,8 @@ class Outcome(NamedTuple):
     fields: Mapping[str, Any] = {}
 
 
-_MEASURES = ("jaxinv.studies.attacked", "jaxinv.studies.evaluation")
-"""Modules that hand images to attacks and measure the reconstructions."""
+_MEASURES = ("jaxinv.studies.attacked", "jaxinv.studies.evaluation", "jaxinv.studies.linked")
+"""Modules that hand images to attacks and measure what these find."""
 
 
 def begin(config: WorkConfig) -> None:

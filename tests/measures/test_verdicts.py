@@ -138,6 +138,25 @@ def test_one_attack_that_leaks_is_enough_and_one_that_is_spoilt_proves_nothing(n
     assert verdicts.images_to_be_safe([attack(), spoilt]) is None
 
 
+def test_who_looks_at_nothing_shows_nothing():
+    floor = attack(method="mean")
+    assert verdicts.safe([floor]) == verdicts.safe([floor, floor]) == UNDECIDED
+    assert verdicts.safe([floor, attack()]) == HOLDS
+
+
+def test_linkage_by_the_release_counts_where_all_reconstructions_diverged():
+    gone = attack(quality=(None, None), ssim_ci=[None, None], diverged=200)
+    gone.reid_likelihood, gone.reid_likelihood_images = 1.0, 200
+    assert verdicts.kept([gone, attack()], REID, 0.1) == FAILS
+
+
+def test_the_spread_over_shadows_counts():
+    fields = {"ssim_by_seed": [0.05, 0.1, 0.15], "ssim_ci": [0.02, 0.3]}
+    assert verdicts.greatest([attack()], SSIM).high < 0.12
+    assert verdicts.greatest([attack(**fields)], SSIM).high == 0.3
+    assert verdicts.kept([attack(**fields)], SSIM, 0.25) == UNDECIDED
+
+
 def test_others_who_know_as_much_make_up_for_a_dead_attack():
     dead = attack(dead=200, method="paper")
     assert verdicts.spoilt([dead, attack()]) == {"diverged": False, "dead": False}

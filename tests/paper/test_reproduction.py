@@ -197,6 +197,7 @@ def test_a_claim_near_its_limit_is_undecided(done):
     assert word(quality=(10.0, 0.3)) == "does not hold"
     assert word(quality=(10.0, 0.2), accuracy_ci=[0.94, 0.96]) == "undecided"
     assert word(quality=(10.0, 0.2), accuracy_ci=[None, None]) == "undecided"
+    assert word(quality=(10.0, 0.2), diverged=1) == "diverged"
 
 
 def test_the_papers_advice_is_judged_by_threat_model():

@@ -594,6 +594,27 @@ def test_attacks_of_other_commands_on_the_same_release_count():
     assert found.verdict == HOLDS
 
 
+def test_a_level_that_nobody_of_a_threat_model_attacked_is_not_judged_for_it():
+    """Here white-box attackers tried the weak level alone."""
+    finished = [
+        dropout(0.4, 0.98, 0.6, 0.0),
+        dropout(0.9, 0.9, 0.1, 0.0, threat_model="blackbox"),
+    ]
+    found = {each.threat: (each.verdict, each.level) for each in protection(finished)}
+    assert found == {"whitebox": (FAILS, "0.4"), "blackbox": (HOLDS, "0.9")}
+
+
+def test_mechanisms_at_level_zero_are_no_part_of_a_release():
+    def key(defense):
+        return release_key("relu2", defense.describe())
+
+    nothing, noise = DROPOUT.at("input", 0.0), GAUSSIAN.at("feature", 2.0)
+    assert key(nothing + noise) == key(noise + nothing) == key(noise)
+    assert key(nothing + nothing) == key(nothing) == key(NONE)
+    both = DROPOUT.at("input", 0.2) + noise
+    assert key(both + nothing) == key(both) != key(noise)
+
+
 def test_an_attack_that_diverged_proves_nothing():
     (found,) = protection([dropout(0.4, 0.98, None, 0.0), dropout(0.4, 0.98, 0.1, 0.0)])
     assert found.verdict == UNDECIDED

@@ -117,6 +117,8 @@ def _chosen(ways: Sequence[Score], left: np.ndarray) -> Score:
     def rank(way: Score) -> float:
         found = way(left[places])
         own = found[np.arange(len(places)), places]
+        if not np.isfinite(own).all():
+            return np.inf
         return float(np.log((found >= own[:, None]).sum(axis=1)).mean())
 
     return min(ways, key=rank)

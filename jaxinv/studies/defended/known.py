@@ -51,8 +51,24 @@ def release_key(cut: str, defense: Mapping[str, Any]) -> str:
 
 
 def plain(defense: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a defence as records describe it; at level 0 it is none."""
-    return NONE.describe() if defense["level"] == 0 else dict(defense)
+    """Returns a defence as records describe it, without mechanisms at level 0; none if all are."""
+    kinds, sites = (defense[name].split("+") for name in ("kind", "site"))
+    columns = (kinds, sites, _listed(defense["level"]), _listed(defense.get("grid")))
+    alike = (own * len(kinds) if len(own) == 1 else own for own in columns)
+    steps = [step for step in zip(*alike, strict=True) if step[2] != 0]
+    if not steps:
+        return NONE.describe()
+    kinds, sites, levels, grids = map(list, zip(*steps, strict=True))
+    return {
+        "kind": "+".join(kinds),
+        "site": sites[0] if len(set(sites)) == 1 else "+".join(sites),
+        "level": levels if len(levels) > 1 else levels[0],
+        **({"grid": grids if len(grids) > 1 else grids[0]} if any(grids) else {}),
+    }
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _is_on_target(record: AttackRecord, scene: runs.Scene) -> bool:

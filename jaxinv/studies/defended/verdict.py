@@ -96,12 +96,12 @@ def _threats(levels: Mapping[str, Sequence[AttackRecord]]) -> list[str]:
 def _within(
     threat: str, levels: Mapping[str, Sequence[AttackRecord]], others: Known
 ) -> list[list[AttackRecord]]:
-    """Returns the attacks of a threat model on each level, and those by who knows less."""
+    """Returns the attacks of a threat model on each level that has one, and by who knows less."""
     found = []
     for attacks in levels.values():
         every = {record.config_hash: record for record in [*attacks, *_beside(attacks[0], others)]}
         found.append([record for record in every.values() if record.threat in within(threat)])
-    return [own for own in found if own]
+    return [own for own in found if any(record.threat == threat for record in own)]
 
 
 def _beside(record: AttackRecord, others: Known) -> Sequence[AttackRecord]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxinv.constants.threats import THREATS, within
-from jaxinv.constants.verdicts import HOLDS, UNDECIDED
+from jaxinv.constants.verdicts import HOLDS, UNDECIDED, Verdict
 from jaxinv.measures import decision
 from jaxinv.networks import Network
 from jaxinv.store.record import AttackRecord
@@ -52,19 +52,30 @@ def tested(
         if option.deployment.cut == first and option.is_undefended
     )
     keys = ("split", *_KEYS, "psnr_mean")
+    threats = [_judged(threat, undefended) for threat in THREATS]
+    if plain[first]["effort"] != "full":
+        threats = [one | {"verdict": _screened(one["verdict"])} for one in threats]
+        verdict = _screened(plain[first]["safe"])
+    else:
+        verdict = plain[first]["safe"]
     return {
         "before": {key: plain[before][key] for key in keys},
         "after": {key: plain[first][key] for key in keys},
-        "holds": plain[first]["safe"] == HOLDS,
-        "verdict": plain[first]["safe"],
-        "threats": [_judged(threat, undefended) for threat in THREATS],
+        "holds": verdict == HOLDS,
+        "verdict": verdict,
+        "threats": threats,
     }
+
+
+def _screened(verdict: Verdict) -> Verdict:
+    """Returns what quick attacks show: what they break is broken, and the rest is undecided."""
+    return UNDECIDED if verdict == HOLDS else verdict
 
 
 def _judged(threat: str, attacks: Sequence[AttackRecord]) -> dict[str, Any]:
     """Judges the attacks that a threat model allows; without one of its own nothing is proved."""
     own = [one for one in attacks if one.threat in within(threat)]
-    if not any(one.threat == threat for one in own):
+    if not any(one.threat == threat and one.is_able for one in own):
         nothing = dict.fromkeys(_KEYS) | {"ssim_ci": [None] * 2, "reid_ci": [None] * 2}
         return {"threat_model": threat, "num_images": 0, "verdict": UNDECIDED, **nothing}
     found = decision.worst(own)

@@ -108,14 +108,15 @@ class Siege:
     def advance(self, options: Sequence[Option]) -> None:
         """Attacks some choices by the next of each threat model's attackers."""
         wave = [
-            (option, planned.pop(0))
+            (option, planned)
             for option in options
             for planned in self._plans(option).values()
             if planned
         ]
-        with threads.side_by_side([[planned.make] for _, planned in wave]) as made:
-            for (option, _), attack in zip(wave, made, strict=True):
+        with threads.side_by_side([[planned[0].make] for _, planned in wave]) as made:
+            for (option, planned), attack in zip(wave, made, strict=True):
                 print(table.attack(_add(option, attack())), flush=True)
+                planned.pop(0)
 
     def _plans(self, option: Option) -> dict[str, list[Planned]]:
         if option not in self._left:

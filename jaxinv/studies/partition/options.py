@@ -172,8 +172,11 @@ class Option:
         return self.deployment.retrain == "none" and at_features and not self.is_undefended
 
     def add(self, record: AttackRecord) -> None:
-        """Adds an attack, unless it is known already."""
-        if all(record.config_hash != other.config_hash for other in self.attacks):
+        """Adds an attack, or puts it in the place of an earlier run of the same."""
+        hashes = [other.config_hash for other in self.attacks]
+        if record.config_hash in hashes:
+            self.attacks[hashes.index(record.config_hash)] = record
+        else:
             self.attacks.append(record)
 
     def sent_bytes(self, price: costs.CutCost) -> int:
