@@ -133,9 +133,11 @@ def _attack(
 
 
 def _title(record: dict[str, Any]) -> str:
+    steps = record.get("fit_steps")
+    trained = "" if steps is None else f", {steps:,} steps of training each"
     return (
-        f"Black-box, {record['method']}, {record['dataset']}, {record['fit_steps']:,} steps of "
-        f"training each: means of {record['num_images']:,} test images, 95% intervals"
+        f"Black-box, {record['method']}, {record['dataset']}{trained}: "
+        f"means of {record['num_images']:,} test images, 95% intervals"
     )
 
 

@@ -34,6 +34,11 @@ def test_any_number_in_any_place_gives_a_page_and_figures(tmp_path, number):
         for defense in (record, *record.get("choices", ())):
             if defense.get("defense", {}).get("level", 0) is None:
                 defense["defense"]["level"] = 0.5  # a level is a number
+        times = record.get("profile", {}).get("edge_times", {})
+        times |= {cut: 0.01 for cut, seconds in times.items() if seconds is None}  # so is a time
+        for way in record.get("ways", {}).values():
+            if way["reid_top1"] is None:
+                way["reid_top1"] = 0.5  # and a share
         path.write_text(json.dumps(record))
         read += 1
     found = report.read(tmp_path)

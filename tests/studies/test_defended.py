@@ -17,7 +17,7 @@ from jaxinv.attacks.attack import LearnedAttack, Reconstruction
 from jaxinv.attacks.whitebox import rmle
 from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED
-from jaxinv.defenses import DROPOUT, GAUSSIAN, Release
+from jaxinv.defenses import DROPOUT, GAUSSIAN, NONE, Release
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.networks import sequence

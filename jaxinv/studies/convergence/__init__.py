@@ -228,7 +228,7 @@ def draw(folder: Path, record: dict[str, Any]) -> None:
 
 
 def _name(method: str, attack: dict[str, Any]) -> str:
-    words = [f"{attack[name]} {name}" for name in ("diverged", "dead") if attack[name]]
+    words = [f"{attack[name]} {name}" for name in ("diverged", "dead") if attack.get(name)]
     return f"{method} ({', '.join(words)})" if words else method
 
 
@@ -252,7 +252,7 @@ def table_rows(record: dict[str, Any]) -> list[str]:
             f"{record['cut']:<10}{method:<8}{psnr:>8.2f}{ssim:>8.4f}{misfit:>10.1e}"
             f"{curves['steps'][-1]:>7}{curves['seconds'][-1]:>10.4f}{attack['fit_s']:>12.1f}"
         )
-        counts = [f"{attack[name]} {name}" for name in ("diverged", "dead") if attack[name]]
+        counts = [f"{attack[name]} {name}" for name in ("diverged", "dead") if attack.get(name)]
         rows.append(row + (f"  ({', '.join(counts)})" if counts else ""))
     return rows
 

@@ -1,5 +1,6 @@
 """Choices on trial images: the best option of each defense, and images that fit a budget."""
 
+import jax
 import numpy as np
 from toys import blobs
 
@@ -31,7 +32,7 @@ def test_images_are_divided_so_that_none_serves_twice():
     greys = np.linspace(0, 1, 200, dtype=np.float32)
     images = np.broadcast_to(greys[:, None, None, None], (200, 28, 28, 1))
     edge, _ = lenet5().split("relu2")
-    lessons = trials.divide_lessons(EdgeKnown(edge, {}, images), 8)
+    lessons = trials.divide_lessons(EdgeKnown(edge, edge.init(jax.random.key(0)), images), 8)
     assert [len(part) for part in lessons[:3]] == [180, 12, 8]
     joined = np.concatenate(lessons[:3])
     np.testing.assert_array_equal(joined, images)
