@@ -83,7 +83,7 @@ def train_run(
     folder = records.run_dir(workdir, EXPERIMENT, config, label=f"{dataset.name}-s{recipe.seed}")
 
     def trained() -> bool:
-        return not rerun and _is_trained(folder, dataset)
+        return not rerun and _is_trained(folder, dataset, config)
 
     if not hosts.first(trained):
         # One of several runs that need the target trains it, with all its processes.
@@ -96,9 +96,9 @@ def train_run(
     return folder / records.RECORD_NAME
 
 
-def _is_trained(folder: Path, dataset: Dataset) -> bool:
-    """Tells whether a run is finished; what disagrees with its parameters is set aside."""
-    record = records.read(folder)
+def _is_trained(folder: Path, dataset: Dataset, config: Mapping[str, Any]) -> bool:
+    """Tells whether a run is finished; what is another's, or not of its parameters, makes way."""
+    record = records.read(folder, config)
     if not isinstance(record, TargetRecord) or not _holds(folder / WEIGHTS, record):
         return False
     measured = test_accuracy(load(folder / WEIGHTS, dataset), dataset)

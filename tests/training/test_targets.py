@@ -106,6 +106,12 @@ def recipe(**changes):
     return {"recipe": dataclasses.asdict(changed), **environment.numeric_mode()}
 
 
+def whole_config(seed):
+    """Returns the configuration of a run that trains on the tiny dataset."""
+    told = {"dataset": "tiny", "data_fingerprint": "0123456789ab", "code": targets._code()}
+    return {**told, **recipe(seed=seed)}
+
+
 def leave(folder, data, **fields):
     """Leaves a run's files without a training; fields replace what is true in its record."""
     params, accuracy = untrained()
@@ -130,7 +136,7 @@ def test_of_several_that_need_a_target_one_trains(tmp_path, monkeypatch):
     def train_into(folder, dataset, recipe, config):
         trained.append(folder)
         time.sleep(0.2)
-        leave(folder, dataset)
+        leave(folder, dataset, config=config)
 
     monkeypatch.setattr(targets, "_train_into", train_into)
     with ThreadPoolExecutor(4) as pool:  # the lock is one between open files
@@ -314,19 +320,29 @@ def test_a_shipped_target_on_other_data_of_its_name_is_said(tmp_path, no_trainin
 
 def test_a_record_that_disagrees_with_its_parameters_is_set_aside(tmp_path, one_epoch, capsys):
     path = targets.records.run_dir  # the folder's name has a hash
-    config = {"dataset": "tiny", "data_fingerprint": "0123456789ab", "code": targets._code()}
-    folder = path(tmp_path, "train_target", {**config, **recipe()}, label="tiny-s0")
-    leave(folder, dataset())
+    config = whole_config(0)
+    folder = path(tmp_path, "train_target", config, label="tiny-s0")
+    leave(folder, dataset(), config=config)
     assert targets.train_run(dataset(), ONE_EPOCH, tmp_path).parent == folder
-    leave(folder, dataset(), test_accuracy=0.99)
+    leave(folder, dataset(), config=config, test_accuracy=0.99)
     with pytest.raises(UserError, match="would train"):
         targets.train_run(dataset(), ONE_EPOCH, tmp_path)
     assert "accuracy 0.99, of the parameters beside it 0." in capsys.readouterr().err
     assert (folder / "record.json.corrupt-1").is_file()
-    leave(folder, dataset(), fingerprint="0" * 12)
+    leave(folder, dataset(), config=config, fingerprint="0" * 12)
     with pytest.raises(UserError, match="would train"):
         targets.train_run(dataset(), ONE_EPOCH, tmp_path)
     assert (folder / f"{targets.WEIGHTS}.other-1").is_file()
+
+
+def test_a_target_of_another_seed_in_the_folder_of_a_run_is_not_taken(tmp_path, one_epoch, capsys):
+    config = whole_config(0)
+    folder = records.run_dir(tmp_path, "train_target", config, label="tiny-s0")
+    leave(folder, dataset(), seed=3, config=whole_config(3))
+    with pytest.raises(UserError, match="would train"):
+        targets.find(dataset(), tmp_path, announce=lambda line: None)
+    assert "the record of another configuration" in capsys.readouterr().err
+    assert (folder / "record.json.other-1").is_file()
 
 
 RECIPES = {
