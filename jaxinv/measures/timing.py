@@ -6,9 +6,7 @@ timed in turn, in several rounds, so that what disturbs one round spoils no edge
 
 import functools
 import itertools
-import json
 import math
-import operator
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +19,7 @@ from tqdm import tqdm
 from jaxinv.machine import environment, hosts, source
 from jaxinv.measures.profiles import Profile, device
 from jaxinv.networks import Network, Params
-from jaxinv.store import files, records
+from jaxinv.store import kept, records
 
 _ROUNDS = 3
 _RUNS, _SECONDS = 15, 0.1  # of each edge in a round, at least
@@ -69,33 +67,21 @@ def on_this_machine(
 
 
 def _times(network: Network, params: Params, path: Path, rerun: bool) -> dict[str, float]:
-    found = {} if rerun else _kept(path)
+    found = None if rerun else kept.read(path, _are_times, "times of edges")
+    found = found or {}
     rounds = itertools.product(range(1, _ROUNDS + 1), network.cuts)
     waiting = [cut for number, cut in rounds if len(found.get(cut, [])) < number]
     for cut in tqdm(waiting, "edges", unit="run", disable=None, leave=False):
         found.setdefault(cut, []).append(seconds(network.split(cut)[0], params))
-        content = json.dumps(found).encode()
-        files.atomic_write(path, operator.methodcaller("write", content))
+        kept.write(path, found)
     return {cut: min(found[cut]) for cut in network.cuts}
 
 
-def _kept(path: Path) -> dict[str, list[float]]:
-    """Returns earlier times by cut; a damaged file is renamed and counts as none."""
-    try:
-        found = json.loads(path.read_bytes())
-        if isinstance(found, dict) and all(map(_are_times, found.values())):
-            return found
-        files.set_aside(path, "not times of edges")
-    except (ValueError, RecursionError) as error:
-        files.set_aside(path, str(error))
-    except OSError:
-        pass  # nothing was timed before
-    return {}
-
-
 def _are_times(found: Any) -> bool:
-    return isinstance(found, list) and all(
-        isinstance(value, float) and 0 < value < math.inf for value in found
+    """Tells whether a file holds seconds of runs by cut, `{cut: [seconds, ...]}`."""
+    return isinstance(found, dict) and all(
+        isinstance(own, list) and all(isinstance(one, float) and 0 < one < math.inf for one in own)
+        for own in found.values()
     )
 
 

@@ -1,7 +1,6 @@
 """Bounds on each choice of a partition study, kept in the work folder. JAX."""
 
 import functools
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -23,7 +22,7 @@ from jaxinv.machine import environment, hosts, source
 from jaxinv.measures import bounds, costs, linkage
 from jaxinv.measures.intervals import Share
 from jaxinv.networks import Network
-from jaxinv.store import files, records
+from jaxinv.store import kept, records
 from jaxinv.studies import runs, threads
 from jaxinv.studies.defended.accuracy import classified
 from jaxinv.studies.defended.deployment import Deployment
@@ -155,9 +154,9 @@ class _Limits:
         """Returns the Bayes rate of linkage, where the likelihood of a release is known."""
         if not deployment.same_edge:
             return []  # the target's edge is measured here, and not one that was trained on
-        if [step[:2] for step in defense.steps if step.level] == [(GAUSSIAN, "feature")]:
-            (sigma,) = (step.level for step in defense.steps if step.level)
-            rate: Share | None = self._linkage(deployment.edge).rate(sigma)
+        steps = [step for step in defense.steps if step.level]
+        if [step[:2] for step in steps] == [(GAUSSIAN, "feature")]:
+            rate: Share | None = self._linkage(deployment.edge).rate(steps[0].level)
         else:
             nothing = self._gallery[:0]
             known = EdgeKnown(deployment.edge, self._scene.target.params, nothing, (defense,))
@@ -185,22 +184,14 @@ class _Limits:
         folder = Path(self._config.workdir) / "learned"
         path = folder / f"{cut}-{records.config_hash(known)}-{name}.json"
 
-        def kept() -> Any:
-            if not self._config.rerun:
-                try:
-                    read = json.loads(path.read_bytes())
-                    if whole(read):
-                        return read
-                    files.set_aside(path, "not what was measured")
-                except (ValueError, RecursionError) as error:
-                    files.set_aside(path, str(error))
-                except OSError:
-                    pass  # nothing was found before
-            found = find()
-            files.atomic_write(path, lambda file: file.write(json.dumps(found).encode()))
+        def kept_or_found() -> Any:
+            found = None if self._config.rerun else kept.read(path, whole, "what was measured")
+            if found is None:
+                found = find()
+                kept.write(path, found)
             return found
 
-        return hosts.first(kept)
+        return hosts.first(kept_or_found)
 
     def _entropies(self, deployment: Deployment, defense: Defense) -> list[float]:
         """Bits that a release has at most at dithered images, where it is of few symbols."""
