@@ -20,8 +20,9 @@ class Over:
     """A measure over targets: the mean, how targets differ in it, and how far the mean is known.
 
     Attributes:
-      mean, std, least, most: of the targets' means; one target has no standard deviation.
-      interval: 95%, over targets and images; see `measures.crossed`.
+      mean: of the images' means over the targets for which they did not diverge.
+      std, least, most: of the targets' means; one target has no standard deviation.
+      interval: 95%, over targets and images, about the mean; see `measures.crossed`.
     """
 
     mean: float
@@ -101,9 +102,17 @@ def _over(attacks: Sequence[AttackRecord], leak: verdicts.Leak) -> Over | None:
         return None
     scores = np.array([getattr(one, leak.scores) for one in attacks], np.float64)
     std = float(by_target.std(ddof=1)) if by_target.size > 1 else None
-    ends = crossed.interval(by_target, scores.mean(axis=0), least=leak.least, most=leak.most)
-    mean = float(by_target.mean())
-    return Over(mean, std, float(by_target.min()), float(by_target.max()), ends)
+    by_image = _by_image(scores)
+    ends = crossed.interval(by_target, by_image, least=leak.least, most=leak.most)
+    return Over(float(by_image.mean()), std, float(by_target.min()), float(by_target.max()), ends)
+
+
+def _by_image(scores: np.ndarray) -> np.ndarray:
+    """Returns means over targets `[N]` of scores `[S, N]`; images that always diverged are out."""
+    known = np.isfinite(scores)
+    count = known.sum(axis=0)
+    total = np.where(known, scores, 0.0).sum(axis=0)
+    return total[count > 0] / count[count > 0]
 
 
 def fields(row: OverTargets) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """Sweeps over targets: one line for all of them, and markers that know their target."""
 
 import json
+from types import SimpleNamespace
 
 import fake_runs
 import pytest
 
 from jaxinv import sweeps
 from jaxinv.errors import UsageError
+from jaxinv.measures import verdicts
 from jaxinv.studies import runs
 from jaxinv.studies.whitebox import WhiteboxConfig
 from jaxinv.sweeps import summary, targets
@@ -41,6 +43,16 @@ def test_targets_together_have_a_mean_a_spread_and_the_number_of_dead_runs(outco
     assert (paper.above_printed, tv.above_printed) == (1, 3)
     low, high = paper.psnr.interval
     assert high - low > 20  # of three targets so far apart little is known, of 200 images much
+
+
+def test_the_interval_is_about_the_mean_where_an_image_diverged_for_a_target():
+    scores = [[10.0, 10.0, 50.0, 50.0]] * 9 + [[10.0, 10.0, None, None]]
+    means = [30.0] * 9 + [10.0]
+    told = zip(scores, means, strict=True)
+    attacks = [SimpleNamespace(psnr=row, psnr_mean=mean) for row, mean in told]
+    found = targets._over(attacks, verdicts.PSNR)
+    assert found.mean == 30 and (found.least, found.most) == (10, 30)
+    assert found.interval.low < found.mean < found.interval.high
 
 
 def test_the_table_has_a_line_for_all_targets(outcomes, tmp_path):
