@@ -91,7 +91,7 @@ def learn_decoder(
         features, wanted = queries.ask(*batch, jnp.zeros_like(batch[1]))
         return jnp.mean(((estimate(params, features) - wanted) / std) ** 2), {}
 
-    batch_size = min(_BATCH, len(images))
+    batch_size = min(_BATCH, len(pool.images))
     third = max(1, steps // 3)
     rate = optax.piecewise_constant_schedule(_RATE, {third: 0.5, 2 * third: 0.5})
     trained = fit(
@@ -99,7 +99,7 @@ def learn_decoder(
         jax.jit(decoder.init)(keys[1], pool.features(1))["params"],
         pool.batch,
         optimizer=optax.chain(amsgrad(1.0, eps=_EPS), optax.scale_by_schedule(rate)),
-        epochs=epochs_of(steps, len(images), batch_size),
+        epochs=epochs_of(steps, len(pool.images), batch_size),
         steps=steps,
         batch_size=batch_size,
         key=keys[2],

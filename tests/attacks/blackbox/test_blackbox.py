@@ -229,6 +229,11 @@ def test_the_authors_rate_is_halved_after_each_third(monkeypatch):
     # A steady gradient moves a parameter by the rate, but for eps.
     expected = np.repeat([1e-3, 5e-4, 2.5e-4], 20)
     np.testing.assert_allclose(steps, expected, rtol=2e-3)
+    # Of random answers two images are left out, and one batch of 32 is left of 64.
+    noise = jax.vmap(lambda key: jax.random.normal(key, SHAPE))
+    noisy = QueriesKnown(lambda keys, x: x + noise(keys), images)
+    paper.learn_decoder(noisy, key=key(), num_queries=64, steps=60)
+    assert (used["epochs"], used["batch_size"]) == (60, 32)
 
 
 @pytest.mark.parametrize("method", ["paper", "strong"])
