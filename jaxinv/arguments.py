@@ -40,7 +40,15 @@ def check_number(name: str, value: Any, *, least: float, above: bool = False) ->
 
 
 def as_float(value: Any) -> float:
-    """Returns a real number of Python or NumPy as a float, and NaN for anything else."""
+    """Returns a real number of Python, NumPy or JAX as a float, and NaN for anything else.
+
+    An array of no dimensions is a number; one that a program traces has no value yet.
+    """
+    if getattr(value, "shape", None) == ():
+        try:
+            value = np.asarray(value)[()]
+        except TypeError:  # traced, or a random key
+            return math.nan
     real = isinstance(value, int | float | np.integer | np.floating)
     if not real or isinstance(value, bool):
         return math.nan

@@ -1,5 +1,6 @@
 """Mechanisms and defenses as values."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -83,6 +84,24 @@ def test_what_is_random():
 def test_a_level_out_of_range_is_a_mistake(mechanism, level):
     with pytest.raises(UsageError, match=f"level={level}: {mechanism.name} takes a .*at least 0"):
         mechanism.at("feature", level)
+
+
+@pytest.mark.parametrize("make", [np.array, np.float32, jnp.float32, jnp.asarray])
+def test_an_array_of_no_dimensions_is_a_level(make):
+    assert GAUSSIAN.at("feature", make(0.5)) == GAUSSIAN.at("feature", 0.5)
+
+
+@pytest.mark.parametrize(
+    "level", [np.array([0.5]), np.array(True), jax.random.key(0)], ids=["row", "bool", "key"]
+)
+def test_other_arrays_are_none(level):
+    with pytest.raises(UsageError, match="gaussian takes a number"):
+        GAUSSIAN.at("feature", level)
+
+
+def test_a_traced_level_is_none():
+    with pytest.raises(UsageError, match="gaussian takes a number"):
+        jax.jit(lambda level: GAUSSIAN.at("feature", level))(0.5)
 
 
 def test_a_site_that_is_none_is_a_mistake():
