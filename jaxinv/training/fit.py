@@ -138,12 +138,13 @@ def fit(
         own = identity.of_training(step, loss, state, data, batch, key, counts)
         state, history, seconds = _resume(Path(checkpoint), state, own)
     first_epoch = len(history)
+    each = size // batch_size
+    last = epochs * each if steps is None else min(steps, epochs * each)
+    epochs = -(-last // each)
     if first_epoch >= epochs:
         return Fit(_typed_as(params, state[0]), history, seconds, 0.0)
 
     portions = Portions(mesh, data, batch_size)
-    each = portions.steps
-    last = epochs * each if steps is None else min(steps, epochs * each)
     metrics = jax.eval_shape(loss, params, batch, key)[1]
     zeros = devices.put(mesh, {name: jnp.zeros((), jnp.float32) for name in ("loss", *metrics)})
     held = devices.put(mesh, loss)

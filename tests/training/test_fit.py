@@ -388,6 +388,13 @@ def test_losses_and_gradients_are_those_of_each_row():
         np.testing.assert_allclose(gradient["w"][i], weights[i] * own["w"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("steps", [5, 6, 7, 13])
+def test_epochs_that_no_step_is_left_for_are_not_begun(steps):
+    """50 examples are 6 steps of 8."""
+    expected = fit(epochs=training.epochs_of(steps, 50, 8), steps=steps)
+    assert_same(fit(epochs=9, steps=steps), expected)
+
+
 @pytest.mark.parametrize("size", [7, 20, 64])
 def test_steps_are_as_many_whatever_the_number_of_examples(size):
     """A weight of slope 1 and rate 1 counts them."""
