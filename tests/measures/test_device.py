@@ -7,12 +7,17 @@ from jaxinv.measures import profiles
 from jaxinv.measures.profiles import device
 
 CUTS = ("conv", "relu", "fc")
+NAME = "times.csv"
+NEEDED = (
+    *("edge_flops_per_s", "edge_joules_per_flop", "uplink_bits_per_s", "uplink_joules_per_bit"),
+    *("round_trip_s", "cloud_flops_per_s"),
+)
 GOOD = "# a phone, 50 runs\nlayer,seconds\nconv,0.5\n\nReLU, 0.25\nfc,1e-3\n"
 
 
 @pytest.fixture
 def file(tmp_path):
-    path = tmp_path / "times.csv"
+    path = tmp_path / NAME
     path.write_text(GOOD)
     return path
 
@@ -21,6 +26,22 @@ def test_a_device_is_a_profile():
     assert device.named("phone-lte") == device.Device(profiles.load("phone-lte"))
     plain = device.named("microcontroller")
     assert plain.with_cuts(CUTS) == plain
+
+
+def test_a_file_has_one_name_however_its_path_is_written(file, monkeypatch):
+    monkeypatch.chdir(file.parent)
+    one, other = (device.named(text).with_cuts(CUTS).profile for text in (NAME, f"./{NAME}"))
+    assert one == other and one.name == f"{NAME}@phone-wifi"
+
+
+def test_home_is_known_on_both_sides_of_the_at(file, monkeypatch):
+    monkeypatch.setenv("HOME", str(file.parent))
+    (file.parent / "own.toml").write_text(
+        "\n".join(f'{name} = "x"' for name in ("description", "source"))
+        + "".join(f"\n{name} = 1" for name in NEEDED)
+    )
+    assert device.named("this@~/own.toml").profile.name == "own"
+    assert device.named("~/times.csv@~/own.toml").times.kind == "layer"
 
 
 def test_this_machine_has_the_radio_of_a_profile():

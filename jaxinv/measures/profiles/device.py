@@ -15,6 +15,7 @@ from jaxinv.errors import UsageError
 from jaxinv.measures import profiles
 from jaxinv.measures.profiles import Profile, times
 from jaxinv.measures.profiles.times import Times
+from jaxinv.store import files
 
 THIS, USUAL = "this", "phone-wifi"
 
@@ -40,7 +41,7 @@ class Device(NamedTuple):
         """
         if self.times is None:
             return self
-        file, seconds = Path(self.times.argument).name, self.times.of_edges(cuts)
+        file, seconds = Path(self.times.path).name, self.times.of_edges(cuts)
         how = self.times.source or "the file does not say how it was timed"
         return Device(timed(self.profile, seconds, name=file, where=f"elsewhere ({file})", how=how))
 
@@ -54,6 +55,7 @@ def named(text: str) -> Device:
     edge, at, other = text.rpartition("@")
     if not at or not _is_timed(edge):
         edge, other = text, USUAL
+    edge, other = (files.expanded("profile", part) for part in (edge, other))
     if edge == THIS:
         return Device(profiles.load(other), is_this=True)
     if edge.endswith(".csv"):

@@ -26,13 +26,13 @@ class Times(NamedTuple):
     """Seconds of a network's layers.
 
     Attributes:
-      argument: names the file, for errors.
+      path: of the file.
       kind: "layer" for times of layers alone, "cut" for those of edges.
       seconds: by name.
       source: of the numbers, in words.
     """
 
-    argument: str
+    path: str
     kind: str
     seconds: dict[str, float]
     source: str
@@ -47,11 +47,11 @@ class Times(NamedTuple):
         given = {known.get(name.lower(), ""): time for name, time in self.seconds.items()}
         if unknown := [name for name in self.seconds if name.lower() not in known]:
             raise UsageError(
-                f"{self.argument}: {self.kind} {unknown[0]!r} is unknown; expected "
+                f"profile={self.path}: {self.kind} {unknown[0]!r} is unknown; expected "
                 f"{', '.join(cuts)}."
             )
         if missing := [cut for cut in cuts if cut not in given]:
-            raise UsageError(f"{self.argument}: {self.kind} {missing[0]} is missing.")
+            raise UsageError(f"profile={self.path}: {self.kind} {missing[0]} is missing.")
         times = [given[cut] for cut in cuts]
         return dict(zip(cuts, accumulate(times) if self.kind == "layer" else times, strict=True))
 
@@ -76,7 +76,7 @@ def read(path: str) -> Times:
         if name.lower() in map(str.lower, seconds):
             raise UsageError(f"{argument}: line {number}: {name!r} was given before.")
         seconds[name] = time
-    return Times(argument, header[0].lower(), seconds, " ".join(comments))
+    return Times(path, header[0].lower(), seconds, " ".join(comments))
 
 
 def _rows(argument: str, lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
