@@ -42,6 +42,7 @@ from pathlib import Path
 
 from jaxinv import sweeps
 from jaxinv.errors import UsageError
+from jaxinv.machine import environment
 from jaxinv.store import files
 from jaxinv.studies import cli, experiment
 from jaxinv.sweeps import grid, slurm, summary
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     script, *rest = arguments
     settings = sweeps.Settings.from_environment()
     given = grid.parse(script, rest)
+    environment.check_promotion()
     default = str(grid.flags_of(script)["workdir"].default)
     workdir = files.expanded("workdir", given.pop("workdir", default))
     rerun = grid.values(script, "rerun", given.pop("rerun", "false")) == ["true"]

@@ -5,6 +5,7 @@ anything starts. Lists stay whole, because their items are learned or shown toge
 alone is a list that is run one by one, unless the experiment weighs cuts against each other.
 """
 
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -18,7 +19,8 @@ import jaxinv
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.machine import environment
-from jaxinv.store import files
+from jaxinv.measures.profiles import device
+from jaxinv.store import files, records
 from jaxinv.studies import experiment, spelling
 from jaxinv.sweeps.store import Run
 
@@ -102,12 +104,21 @@ def expand(script: str, given: Mapping[str, str]) -> list[Run]:
             if "checkpoint" in known:
                 ships = chosen.get("target_seed", "0") == "0"
                 inputs["target"] = targets[chosen.get("checkpoint", "")] if ships else None
+            if "profile" in known:
+                inputs["profile"] = _profile_digest(known, chosen)
             if "dataset" in given:
                 chosen["dataset"] = name
             if found.check is not None:
                 found.check(_config(script, chosen), dataset)
             runs.append(Run(script, chosen, inputs))
     return list({run.name: run for run in runs}.values())
+
+
+def _profile_digest(known: flags.FlagValues, chosen: Mapping[str, str]) -> str:
+    """Returns a digest of what the file of a device says."""
+    named = device.named(chosen.get("profile", str(known["profile"].default)))
+    times = None if named.times is None else named.times.seconds
+    return records.config_hash({"profile": dataclasses.asdict(named.profile), "times": times})
 
 
 def values(script: str, name: str, text: str) -> list[str]:

@@ -18,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 import fake_runs
+import jax
 import pytest
 import slurm
 
@@ -28,6 +29,7 @@ from jaxinv.store import locks, records
 from jaxinv.studies import cli, experiment
 from jaxinv.sweeps import grid, settings, summary
 from jaxinv.sweeps import slurm as tasks
+from jaxinv.sweeps.__main__ import main as sweep_main
 from jaxinv.sweeps.settings import Settings
 from jaxinv.sweeps.store import Run, Sweep, SweepOutcome
 
@@ -294,6 +296,29 @@ def test_what_decides_the_numbers_is_known_of_a_run(stand_in, tmp_path):
     assert len({run.inputs["target"] for run in (*found, plain)}) == 3
     assert plain.inputs["target"] is None  # of mnist_5k none ships
     assert {"code", "data", "jaxinv"} <= plain.inputs.keys()
+
+
+def test_what_the_file_of_a_device_says_is_an_input(tmp_path):
+    times = tmp_path / "times.csv"
+
+    def expanded(seconds):
+        lines = [f"{cut},{seconds}" for cut in lenet5().cuts]
+        times.write_text("\n".join(["cut,seconds", *lines]))
+        given = {"dataset": "mnist_5k", "split": "fc1", "profile": f"{times},phone-lte"}
+        return [run.inputs["profile"] for run in sweeps.expand("partition", given)]
+
+    first, again, other = expanded(1.0), expanded(1.0), expanded(2.0)
+    assert first == again and len(set(first)) == 2
+    assert first[0] != other[0] and first[1] == other[1]
+
+
+def test_a_mode_that_no_run_can_do_with_is_refused_before_data_are_read(monkeypatch):
+    monkeypatch.setattr(sweeps, "expand", lambda *args: pytest.fail("began"))
+    with (
+        jax.numpy_dtype_promotion("strict"),
+        pytest.raises(UsageError, match="^JAX_NUMPY_DTYPE_PROMOTION=strict"),
+    ):
+        sweep_main(["whitebox", "--split=conv1"])
 
 
 def test_experiments_tell_their_flags():
