@@ -152,8 +152,11 @@ class ShownAttack(_Measured, ShownRun):
     @property
     def setting(self) -> tuple[object, ...]:
         """Names the release: attacks with equal settings attack the same."""
+        record = self.record
         does = None if self.defense.is_none else self.defense
-        return (self.dataset, self.split, does, self.retrain, self.releases)
+        network = record.target and record.target.fingerprint
+        known = (record.data_fingerprint, network)
+        return (self.dataset, *known, self.split, does, self.retrain, self.releases)
 
     @property
     def printed(self) -> tuple[float, float] | None:
@@ -262,17 +265,23 @@ def sort(records: Sequence[Record]) -> Found:
         else:
             found.others.append(ShownRun(number, record))
     newest: dict[str, Partition] = {}
-    for study in sorted(found.partitions, key=lambda study: (study.written, study.number)):
+    for study in sorted(found.partitions, key=_rank):
         newest[_question(study.record)] = study
     kept = sorted(newest.values(), key=lambda study: study.number)
     return found._replace(partitions=kept, superseded=len(found.partitions) - len(kept))
+
+
+def _rank(study: Partition) -> tuple[bool, Any, int]:
+    """Returns a rank for sorting: of two that ask the same, more effort counts, then the newer."""
+    return study.record.effort == "full", study.written, study.number
 
 
 def _question(record: stored.PartitionRecord) -> str:
     """Names what a study asks, of which network; not how or when it was made."""
     network = record.target and record.target.fingerprint
     profile = msgspec.structs.replace(record.profile, edge_times={})  # measured, not asked
-    asked = (record.seed, record.num_images, profile, record.constraints, record.prefer)
+    attackers = (record.threat_models, record.releases)
+    asked = (record.seed, record.num_images, *attackers, profile, record.constraints, record.prefer)
     choices = [(row.split, row.defense) for row in record.choices]
     question = [record.data_fingerprint, network, asked, choices]
     return json.dumps(msgspec.to_builtins(question), sort_keys=True)

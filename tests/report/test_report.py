@@ -469,6 +469,8 @@ def test_of_equal_studies_the_newest_is_shown(tmp_path):
             ("c", {"profile": {"name": "toaster", "edge_times": {"conv1": 0.1}}}),
             ("of-another-target", {"target": {"fingerprint": "d"}}),
             ("of-other-data", {"data_fingerprint": "d"}),
+            ("of-another-attacker", {"threat_models": ["queryfree"]}),
+            ("of-more-releases", {"releases": 3}),
         ]
     ):
         record = {"choices": rows, **more}
@@ -476,15 +478,19 @@ def test_of_equal_studies_the_newest_is_shown(tmp_path):
         os.utime(tmp_path / "partition" / folder / "record.json", (1e9 - age, 1e9 - age))
     found = found_in(tmp_path)
     names = {each.folder.name for each in found.partitions}
-    assert len(names) == 9 and {"a", "b", "c"}.isdisjoint(names) and "z" in names
+    assert len(names) == 11 and {"a", "b", "c"}.isdisjoint(names) and "z" in names
     assert found.superseded == 3
     numbers = [each.number for each in found.runs]
     assert numbers == sorted(set(numbers))
     text = report.build(report.read(tmp_path))
-    assert "9 runs of partition" in text
+    assert "11 runs of partition" in text
     assert "3 older studies of the same choices are left out." in text
     os.utime(tmp_path / "partition" / "b" / "record.json", (2e9, 2e9))
     assert "b" in {each.folder.name for each in found_in(tmp_path).partitions}
+    partition(tmp_path, [choice("conv1", ssim=0.7), rows[1]], folder="full", effort="full")
+    os.utime(tmp_path / "partition" / "full" / "record.json", (1e8, 1e8))
+    names = {each.folder.name for each in found_in(tmp_path).partitions}
+    assert "full" in names and "b" not in names  # it is older, and rests on more
 
 
 def test_the_page_says_how_far_its_choices_can_be_trusted(tmp_path):

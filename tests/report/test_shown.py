@@ -22,3 +22,11 @@ def test_images_that_did_not_move_are_told_beside_their_quality():
     assert "dead" not in tables._psnr(alive).note
     told = [dict(cards.card(each).pairs)["Images"] for each in (dead, alive)]
     assert told == ["200, 7 did not move from the start", "200"]
+
+
+def test_attacks_on_different_targets_do_not_attack_the_same():
+    one = shown()
+    assert one.setting == shown(method="tv").setting
+    other = {"source": "shipped", "fingerprint": "0" * 12}
+    assert one.setting != shown(target=other).setting
+    assert one.setting != shown(data_fingerprint="0" * 12).setting
