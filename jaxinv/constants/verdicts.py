@@ -13,7 +13,11 @@ FAILS: Verdict = "fails"
 UNDECIDED: Verdict = "undecided"
 """The limit lies within the interval, or there is no interval."""
 
-SPOILT = {"diverged": "diverged", "dead": "did not move from its start"}
+SPOILT = {
+    "diverged": "diverged",
+    "dead": "did not move from its start",
+    "blind": "did not look at what is released",
+}
 """Names, with their words, of what makes an attack prove nothing."""
 
 GALLERY = 1000

@@ -110,7 +110,7 @@ def worst(attacks: Sequence[AttackRecord]) -> dict[str, Any]:
 
     Returns:
       `psnr_mean`, `ssim_mean`, `reid` and their `_ci`, which `verdicts.greatest` computes;
-      `attacker`, the best by SSIM, as `attacker` returns it; `diverged` and `dead`, as
+      `attacker`, the best by SSIM, as `attacker` returns it; `diverged`, `dead` and `blind`, as
       `verdicts.spoilt` tells; and `safe`, the verdict on whether they give nothing away.
 
     Raises:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from jaxinv.constants.threats import FLOOR
 from jaxinv.constants.verdicts import (
     FAILS,
     GALLERY,
@@ -74,9 +75,10 @@ class Leak(NamedTuple):
 
     def over_seeds(self, record: AttackRecord) -> float:
         """Returns the upper end over attackers of several seeds; the least value without them."""
-        several = self.scores and len(getattr(record, f"{self.scores}_by_seed")) > 1
-        high = getattr(record, self.interval_name)[1] if several else None
-        return self.least if high is None else high
+        if len(record.psnr_by_seed) < 2:
+            return self.least
+        own = getattr(record, self.interval_name) if self.scores else record.reid_top1_ci
+        return self.least if own[1] is None else own[1]
 
     def _of_way(self, way: Way, images: int) -> Score | None:
         mean, spread = (getattr(way, f"{self.scores}_{each}") for each in ("mean", "std"))
@@ -198,15 +200,15 @@ def kept(attacks: Sequence[AttackRecord], leak: Leak, limit: float) -> Verdict:
 def spoilt(attacks: Sequence[AttackRecord]) -> dict[str, bool]:
     """Tells why attacks on one release prove no protection, by the reason.
 
-    "diverged" is so where an image of any attack diverged. "dead" is so where no attacker who looks
-    at the release moved from the start, and where those of one threat model are dead: others who
-    know as much make up for one that is dead.
+    "diverged" is so where an image of any attack diverged; "dead" where attackers of a threat model
+    did not move from their start, and no other who knows as much did; "blind" where nobody looked
+    at the release.
     """
     able = {each.threat for each in attacks if each.is_able}
-    lost = (each.dead and each.threat not in able for each in attacks)
     return {
         "diverged": any(each.has_diverged for each in attacks),
-        "dead": not able or any(lost),
+        "dead": any(each.dead and each.threat not in able for each in attacks),
+        "blind": all(each.method == FLOOR for each in attacks),
     }
 
 

@@ -19,7 +19,7 @@ from jaxinv.store.record import AttackRecord
 
 
 class _MeasuredClaim(NamedTuple):
-    """Intervals of SSIM, PSNR in dB, accuracy and what it lost, as shares."""
+    """Intervals of SSIM and PSNR in dB by the best way, of accuracy and what it lost, as shares."""
 
     ssim: Ends
     psnr: Ends
@@ -149,7 +149,10 @@ def _verdict(claim: _Claim, record: AttackRecord) -> str:
     if before is not None and low is not None and high is not None:
         loss = Ends(before - high, before - low)
     measured = _MeasuredClaim(
-        Ends(*record.ssim_ci), Ends(*record.psnr_ci), Ends(*record.accuracy_ci), loss
+        verdicts.greatest([record], verdicts.SSIM),
+        verdicts.greatest([record], verdicts.PSNR),
+        Ends(*record.accuracy_ci),
+        loss,
     )
     return _WORDS[together(claim.judged(measured))]
 

@@ -57,6 +57,7 @@ class RecordedChoice(Struct, kw_only=True):
       fails, undecided: names of limits that are broken, and of those within an interval.
       images_needed: how many images settle an undecided limit; None if no number does.
       safe: the verdict on `SAFE_SSIM` and `SAFE_REID` together.
+      diverged, dead, blind: whether attacks prove no protection, and why; see `SPOILT`.
       effort: "full" if every attack of every experiment was run on it that the threat models allow,
         "screen" if few quick ones were.
     """
@@ -88,6 +89,7 @@ class RecordedChoice(Struct, kw_only=True):
     attacker: RecordedAttacker | None = None
     diverged: bool = False
     dead: bool = False
+    blind: bool = False
     attacks: list[Attempt] = field(default_factory=list)
     bounds: list[RecordedBound] = field(default_factory=list)
     pareto: bool

@@ -4,7 +4,7 @@ import fake_runs
 import numpy as np
 import pytest
 
-from jaxinv.constants.verdicts import FAILS, HOLDS, UNDECIDED
+from jaxinv.constants.verdicts import FAILS, HOLDS, SPOILT, UNDECIDED
 from jaxinv.measures import verdicts
 from jaxinv.measures.intervals import Share
 from jaxinv.measures.verdicts import REID, SSIM
@@ -142,6 +142,7 @@ def test_who_looks_at_nothing_shows_nothing():
     floor = attack(method="mean")
     assert verdicts.safe([floor]) == verdicts.safe([floor, floor]) == UNDECIDED
     assert verdicts.safe([floor, attack()]) == HOLDS
+    assert verdicts.spoilt([floor]) == {"diverged": False, "dead": False, "blind": True}
 
 
 def test_linkage_by_the_release_counts_where_all_reconstructions_diverged():
@@ -151,15 +152,16 @@ def test_linkage_by_the_release_counts_where_all_reconstructions_diverged():
 
 
 def test_the_spread_over_shadows_counts():
-    fields = {"ssim_by_seed": [0.05, 0.1, 0.15], "ssim_ci": [0.02, 0.3]}
+    fields = {"psnr_by_seed": [9.0, 10.0, 11.0], "ssim_ci": [0.02, 0.3], "reid_top1_ci": [0, 0.4]}
     assert verdicts.greatest([attack()], SSIM).high < 0.12
     assert verdicts.greatest([attack(**fields)], SSIM).high == 0.3
     assert verdicts.kept([attack(**fields)], SSIM, 0.25) == UNDECIDED
+    assert verdicts.greatest([attack(**fields)], REID).high == 0.4
 
 
 def test_others_who_know_as_much_make_up_for_a_dead_attack():
     dead = attack(dead=200, method="paper")
-    assert verdicts.spoilt([dead, attack()]) == {"diverged": False, "dead": False}
+    assert verdicts.spoilt([dead, attack()]) == dict.fromkeys(SPOILT, False)
     assert verdicts.safe([dead, attack()]) == HOLDS
     assert verdicts.safe([dead, attack(method="mean")]) == UNDECIDED
     assert verdicts.safe([dead, attack(threat_model="queryfree")]) == UNDECIDED

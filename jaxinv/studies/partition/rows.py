@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
-from jaxinv.constants.verdicts import FAILS, HOLDS
+from jaxinv.constants.verdicts import FAILS, HOLDS, SPOILT
 from jaxinv.defenses import NONE
 from jaxinv.measures import costs, decision, latency, profiles, quality, verdicts
 from jaxinv.measures.intervals import Share
@@ -101,8 +101,7 @@ class Board:
             "reid": leaked,
             "reid_ci": [leaked, leaked],
             "attacker": None,
-            "diverged": False,
-            "dead": False,
+            **dict.fromkeys(SPOILT, False),
             "safe": FAILS if leaked else HOLDS,
             "attacks": [],
             "bounds": [],
