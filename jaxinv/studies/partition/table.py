@@ -65,12 +65,13 @@ def table(record: Mapping[str, Any]) -> str:
         "latency, and p95 ms, which max_latency_ms limits, what 5% of the images exceed; mJ has "
         "waiting and the radio's tail, and sent B no headers.",
         "SSIM, re-identified and PSNR are those of the strongest attacker that was run; * marks "
-        "the Pareto set. No one is above in the PSNR of the mean squared error, dB of MSE, which "
-        "may be below the mean PSNR, and in re-identification, on average over more images than "
-        "were attacked; the Bayes rate is what the best attacker re-identifies in simulated "
-        "releases (estimated). Intervals are those of the greatest of all attacks, by the best way "
-        "of each in each measure: of A lower ends each is taken at 1 - 5% / A. Effort is full "
-        "where everything attacked, and screen where few quick attackers did, who prove nothing:",
+        "the Pareto set. No one is above in the PSNR of the mean squared error, dB of MSE (of the "
+        "ways that attackers answer by), which may be below the mean PSNR, and in "
+        "re-identification, on average over more images than were attacked; the Bayes rate is what "
+        "the best attacker re-identifies in simulated releases (estimated). Intervals are those of "
+        "the greatest of all attacks, by the best way of each in each measure: of A lower ends "
+        "each is taken at 1 - 5% / A. Effort is full where everything attacked, and screen where "
+        "few quick attackers did, who prove nothing:",
         _COLUMNS,
         *(_line(row) for row in record["choices"]),
     ]
