@@ -99,6 +99,11 @@ def test_a_changed_solver_changes_what_reaches_it(edited):
     assert edited(attack, edit="jaxinv.store.records") == edited(attack)
 
 
+def test_how_releases_are_compared_decides_every_attack():
+    reached = source._reached(runs._MEASURES)
+    assert {f"jaxinv.attacks.linkage.{name}" for name in ("link", "exact", "grid")} <= reached
+
+
 def test_a_package_stands_for_all_of_its_modules(edited):
     before = edited("jaxinv.attacks")
     for inside in ("inversion.priors", "queryfree.shadow", "whitebox.adaptive"):

@@ -11,11 +11,12 @@ import pytest
 
 from jaxinv.constants.verdicts import SAFE_REID
 from jaxinv.defenses import NONE
-from jaxinv.errors import UsageError
+from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import data
 from jaxinv.measures import bounds, costs
 from jaxinv.networks import lenet5, sequence
 from jaxinv.store import records
+from jaxinv.store.record import typed
 from jaxinv.studies import runs
 from jaxinv.studies.defended import accuracy
 from jaxinv.studies.defended import run as defended_run
@@ -655,6 +656,27 @@ def test_a_study_that_was_killed_goes_on(plain):
     assert plain.made == len(set(plain.attacked)) == 6 + 9
     assert record["choices"][record["recommendation_split"]]["effort"] == "full"
     assert plain(**settings) == record
+
+
+def test_an_attack_that_fails_is_left(monkeypatch):
+    def fail():
+        raise UserError("a full disk")
+
+    planned = {"whitebox": [everything.Planned("whitebox", "map", fail)]}
+    monkeypatch.setattr(attacks, "everything", lambda *_: planned)
+    siege, option = attacks.Siege(None, None), options.Option(None, 0)
+    with pytest.raises(UserError, match="a full disk"):
+        siege.advance([option])
+    assert siege.left(option) == 1 and siege.effort(option) == "screen"
+
+
+def test_a_run_that_is_made_again_takes_the_place_of_the_earlier_one():
+    option = options.Option(None, 0)
+    for name, reid in (("a", 0.1), ("b", 0.2), ("a", 0.9)):
+        record = typed(fake_runs.attack_fields(reid_top1=reid))
+        record.config_hash = name
+        option.add(record)
+    assert [each.reid_top1 for each in option.attacks] == [0.9, 0.2]
 
 
 @pytest.mark.parametrize(

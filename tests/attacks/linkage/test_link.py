@@ -8,7 +8,7 @@ from toys import blobs
 
 from jaxinv import defenses
 from jaxinv.attacks.attack import CloudKnown, EdgeKnown
-from jaxinv.attacks.linkage import link
+from jaxinv.attacks.linkage import drawn, link
 from jaxinv.defenses import DROPOUT, GAUSSIAN, LAPLACE, NONE, PRUNE, QUANTIZE, Mechanism, Release
 from jaxinv.inputs.data import Samples
 from jaxinv.measures.linkage import singled_out
@@ -154,6 +154,16 @@ def test_composed_and_custom_defenses_are_told_by_draws(defense, black):
     own = defense.structure[0][0].name == "wipe"
     assert found.way == ("grid" if own and not black else "draws")
     assert singled_out(found.scores, CANDIDATES).mean() > 0.5
+
+
+def test_a_density_that_has_no_value_is_not_chosen():
+    def lost(released):
+        return np.full((len(released), 60), np.nan)
+
+    def guessed(released):
+        return np.zeros((len(released), 60))
+
+    assert drawn._chosen([lost, guessed], np.zeros((60, 3))) is guessed
 
 
 def test_mixtures_find_what_normal_densities_do_not():
