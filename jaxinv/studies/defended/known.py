@@ -46,25 +46,16 @@ def known(
 
 
 def release_key(cut: str, defense: Mapping[str, Any]) -> str:
-    """Returns the key of a release; a mechanism at level 0 is no defence."""
-    return json.dumps([cut, plain(defense)], sort_keys=True)
-
-
-def plain(defense: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a defence as records describe it, without mechanisms at level 0; none if all are."""
+    """Returns the key of a release; a mechanism at level 0 is no part of a defence."""
     kinds, sites = (defense[name].split("+") for name in ("kind", "site"))
     columns = (kinds, sites, _listed(defense["level"]), _listed(defense.get("grid")))
     alike = (own * len(kinds) if len(own) == 1 else own for own in columns)
-    steps = [step for step in zip(*alike, strict=True) if step[2] != 0]
-    if not steps:
-        return NONE.describe()
-    kinds, sites, levels, grids = map(list, zip(*steps, strict=True))
-    return {
-        "kind": "+".join(kinds),
-        "site": sites[0] if len(set(sites)) == 1 else "+".join(sites),
-        "level": levels if len(levels) > 1 else levels[0],
-        **({"grid": grids if len(grids) > 1 else grids[0]} if any(grids) else {}),
-    }
+    return json.dumps([cut, *(step for step in zip(*alike, strict=True) if step[2])])
+
+
+def plain(defense: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a defence as records describe it; without any level it is none."""
+    return dict(defense) if any(_listed(defense["level"])) else NONE.describe()
 
 
 def _listed(value: Any) -> list[Any]:
