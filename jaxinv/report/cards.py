@@ -76,7 +76,7 @@ def card(attack: ShownAttack) -> Card:
         ("Recovers", _recovers(attack)),
         (
             "Images",
-            f"{attack.num_images:,}{_spoilt(attack)}",
+            f"{attack.images}{_spoilt(attack)}",
         ),
         ("Seed", seeds),
         ("Time", _times(attack)),

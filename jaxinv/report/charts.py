@@ -101,7 +101,7 @@ def _attack(each: ShownAttack) -> dict[str, Any]:
         "Attacker": each.attacker,
         "Split": each.split,
         **_words(each),
-        "Images": f"{each.num_images:,}",
+        "Images": each.images,
         "The paper prints": words or MISSING,
     }
 

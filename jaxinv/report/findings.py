@@ -220,7 +220,7 @@ def tradeoffs(attacks: Iterable[ShownAttack]) -> list[Tradeoff]:
         if each.defense.kind == "none" or each.accuracy.mean is None:
             continue
         defense = each.defense
-        line = (defense.kind, defense.site, each.method, _extras(each), each.num_images, each.seed)
+        line = (defense.kind, defense.site, each.method, _extras(each), each.images, each.seed)
         group = groups.setdefault((each.dataset, each.split, each.threat), {})
         group.setdefault(line, []).append(each)
     first = {key: next(iter(lines.values()))[0] for key, lines in groups.items()}

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from jaxinv.constants.halves import ALL
 from jaxinv.constants.threats import THREATS
 from jaxinv.report.values import Measure
 from jaxinv.store import choice as stored_choice
@@ -132,6 +133,12 @@ class ShownAttack(_Measured, ShownRun):
         return self.record.num_images
 
     @property
+    def images(self) -> str:
+        """The number of images, and the half of the test split that they are of."""
+        half = self.record.test_images
+        return f"{self.num_images:,}" + ("" if half == ALL else f" ({half})")
+
+    @property
     def diverged(self) -> int:
         return self.record.diverged
 
@@ -156,7 +163,8 @@ class ShownAttack(_Measured, ShownRun):
         does = None if self.defense.is_none else self.defense
         network = record.target and record.target.fingerprint
         known = (record.data_fingerprint, network)
-        return (self.dataset, *known, self.split, does, self.retrain, self.releases)
+        half = record.test_images
+        return (self.dataset, *known, half, self.split, does, self.retrain, self.releases)
 
     @property
     def printed(self) -> tuple[float, float] | None:

@@ -116,7 +116,7 @@ def undefended(attacks: Sequence[ShownAttack], name: str, caption: str) -> Table
                 _ssim(each),
                 share(each.record.exact_fraction),
                 _reid(each),
-                Cell(f"{each.num_images:,}", each.num_images),
+                Cell(each.images, each.num_images),
             ]
         )
         for place, each in enumerate(attacks)
@@ -170,7 +170,7 @@ def against_paper(attacks: Sequence[ShownAttack], name: str) -> Table:
                     Cell(fixed(ssim, 2), ssim),
                     Cell(fixed(each.ssim.mean, 3), each.ssim.mean),
                     Cell(signed(more, 3), more),
-                    Cell(f"{each.num_images:,}", each.num_images),
+                    Cell(each.images, each.num_images),
                 ]
             )
         )

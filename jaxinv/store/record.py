@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
+from jaxinv.constants.halves import ALL
 from jaxinv.constants.threats import FLOOR
 from jaxinv.store.choice import Advice, Certain, RecordedChoice, RecordedProfile
 from jaxinv.store.fields import (
@@ -125,6 +126,7 @@ class AttackRecord(Record, kw_only=True):
         `reid_likelihood_images`; None where the attacker has nothing to compare with.
       reid: the greatest of these, of all ways.
       threat_model: what the attacker knows, where the experiment's name does not tell it.
+      test_images: the half of the test split that there was, one of `HALVES`.
       dead: number of images whose reconstruction did not move from a plain start, or whose features
         gave it no direction there, for any draw or attacker; they are in the means.
     """
@@ -168,6 +170,7 @@ class AttackRecord(Record, kw_only=True):
     accuracy_ci: ShareInterval = UNKNOWN
     judge_accuracy: Share | None = None
     threat_model: str | None = None
+    test_images: str = ALL
     draws: Count = 1
     retrain: str = "none"
     level_units: list[str] = field(default_factory=list)

@@ -27,12 +27,12 @@ from jaxinv.attacks.learned import inverse, maps
 from jaxinv.inputs import data
 from jaxinv.look.charts import queries, style
 from jaxinv.studies import attacked, linked, runs
-from jaxinv.studies.config import SURROGATES, AttackConfig
+from jaxinv.studies.config import SURROGATES, HalvedConfig
 from jaxinv.studies.experiment import Experiment, setting
 
 
 @dataclasses.dataclass(frozen=True)
-class BlackboxConfig(AttackConfig):
+class BlackboxConfig(HalvedConfig):
     """Settings of a black-box attack, at one or several cuts and budgets of queries."""
 
     split: tuple[str, ...] = ("relu2",)

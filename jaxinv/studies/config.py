@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, ClassVar
 
+from jaxinv.constants.halves import ALL, HALVES
 from jaxinv.store import files
 from jaxinv.studies.experiment import setting, settings_of
 
@@ -104,6 +105,27 @@ class AttackConfig(CutsConfig):
     )
 
     @property
+    def half(self) -> str:
+        """Test images that may be attacked, one of `HALVES`."""
+        return ALL
+
+    @property
     def method_name(self) -> str:
         """Name of the run's method, for titles and files."""
         return self.method  # type: ignore[attr-defined]
+
+
+@dataclasses.dataclass(frozen=True)
+class HalvedConfig(AttackConfig):
+    """Settings of runs that attack all test images, or a half of them as if there were no other."""
+
+    test_images: str = setting(
+        ALL,
+        "Part of the test split that there is: all, or its first half, on which the experiment "
+        "partition chooses, or the other, on which it attacks what it has chosen.",
+        choices=HALVES,
+    )
+
+    @property
+    def half(self) -> str:
+        return self.test_images

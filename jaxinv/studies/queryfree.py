@@ -22,14 +22,14 @@ from jaxinv.attacks.attack import Attack, CloudKnown
 from jaxinv.attacks.queryfree import paper, strong
 from jaxinv.look.charts import splits, style
 from jaxinv.studies import attacked, evaluation, linked, runs
-from jaxinv.studies.config import SURROGATES, AttackConfig
+from jaxinv.studies.config import SURROGATES, HalvedConfig
 from jaxinv.studies.experiment import Experiment, setting
 
 _LEAST_STREAM = 500  # images; with fewer left, the stream is of those that are attacked, too
 
 
 @dataclass(frozen=True)
-class QueryfreeConfig(AttackConfig):
+class QueryfreeConfig(HalvedConfig):
     """Settings of a query-free attack, at one or several cuts."""
 
     method: str = setting(

@@ -6,14 +6,16 @@ several attacks and draws their joint picture.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxinv.constants.halves import ALL, CHOICE, REPORT
 from jaxinv.defenses import NONE, Defense
-from jaxinv.errors import UsageError
+from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import data
 from jaxinv.machine import devices, environment, hosts, source
 from jaxinv.networks import Network, for_images
@@ -28,7 +30,7 @@ class Plan(NamedTuple):
     """Data, network and cuts of an experiment, before there is a target.
 
     Attributes:
-      dataset: has the images.
+      dataset: has the images, the whole test split among them.
       network: takes them.
       cuts: names of the layers to cut at, in order.
     """
@@ -42,16 +44,29 @@ class Scene(NamedTuple):
     """Data, target and cuts of an experiment.
 
     Attributes:
-      dataset: has the images.
+      dataset: has the images; of the test split those of the half alone.
       target: the trained network.
-      accuracy: the target's, undefended, on the whole test split.
+      accuracy: the target's, undefended, on all these test images.
       cuts: names of the layers to cut at, in order.
+      half: of the test split, one of `HALVES`.
     """
 
     dataset: data.Dataset
     target: targets.Target
     accuracy: float
     cuts: list[str]
+    half: str = ALL
+
+    @property
+    def key(self) -> str:
+        """Names target and data."""
+        return f"{self.target.fingerprint} {self.dataset.fingerprint} {self.half}"
+
+    def on(self, half: str, dataset: data.Dataset) -> "Scene":
+        """Returns the scene with a half of the test split of the whole dataset."""
+        dataset = dataclasses.replace(dataset, test=half_of(dataset.test, half))
+        accuracy = targets.test_accuracy(self.target, dataset)
+        return self._replace(dataset=dataset, accuracy=accuracy, half=half)
 
     def num_images(self, config: AttackConfig) -> int:
         """Returns how many test images are attacked: by default, all of a small split."""
@@ -120,7 +135,7 @@ def plan(config: CutsConfig, dataset: data.Dataset | None = None) -> Plan:
     if dataset is None:
         dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
     if isinstance(config, AttackConfig):
-        check_images(config.num_images, len(dataset.test))
+        check_images(config.num_images, len(half_of(dataset.test, config.half)), config.half)
     network = for_images(dataset.image_shape, dataset.num_classes)
     return Plan(dataset, network, resolve_splits(config.split, network))
 
@@ -137,29 +152,48 @@ def load(config: CutsConfig, planned: Plan | None = None) -> Scene:
     """
     begin(config)
     dataset, _, cuts = planned or plan(config)
-    checkpoint, seed = None, 0
+    checkpoint, seed, half = None, 0, ALL
     if isinstance(config, AttackConfig):
-        checkpoint, seed = config.checkpoint, config.target_seed
-        if len(dataset.test) < config.usual_images and config.num_images is None:
+        checkpoint, seed, half = config.checkpoint, config.target_seed, config.half
+        count = len(half_of(dataset.test, half))
+        if count < config.usual_images and config.num_images is None:
             print(
-                f"The test split has {len(dataset.test)} images, fewer than the usual "
+                f"{_SPLIT[half]} has {count} images, fewer than the usual "
                 f"{config.usual_images}: all are attacked."
             )
     target = None if checkpoint is None else targets.load(checkpoint, dataset)
     hosts.first(lambda: files.ensure_writable(config.workdir))
     if target is None:
         target = targets.find(dataset, config.workdir, seed=seed, announce=print)
-    return Scene(dataset, target, targets.test_accuracy(target, dataset), cuts)
+    return Scene(dataset, target, 0.0, cuts).on(half, dataset)
 
 
-def check_images(num_images: int | None, available: int) -> None:
+_SPLIT = {
+    ALL: "The test split",
+    CHOICE: "The first half of the test split",
+    REPORT: "The second half of the test split",
+}
+
+
+def half_of(test: data.Samples, half: str) -> data.Samples:
+    """Returns a half of the test split, or all of it; see `constants.halves`."""
+    middle = len(test) // 2
+    return test[{ALL: slice(None), CHOICE: slice(middle), REPORT: slice(middle, None)}[half]]
+
+
+def check_images(num_images: int | None, available: int, half: str = ALL) -> None:
     """Checks that as many images can be attacked as were asked for.
 
     Raises:
       UsageError: there are fewer.
+      UserError: a half has none.
     """
+    split = _SPLIT[half]
+    if half != ALL and not available:
+        raise UserError(f"{split} has no image; expected two test images, one for each half.")
     if num_images is not None and num_images > available:
-        raise UsageError(f"num_images={num_images}: the test split has {available} images.")
+        told = f"{split[0].lower()}{split[1:]} has {available} images."
+        raise UsageError(f"num_images={num_images}: {told}")
 
 
 def resolve_splits(names: Sequence[str], network: Network) -> list[str]:
@@ -368,6 +402,7 @@ def run_once(
         "releases": releases,
         "num_images": number,
     }
+    half = {} if scene.half == ALL else {"test_images": scene.half}
 
     def make(folder: Path, common: dict[str, Any]) -> None:
         found = attack()
@@ -376,6 +411,7 @@ def run_once(
         record = {
             **common,
             **known,
+            **half,
             "attacker_knowledge": found.knowledge,
             "surrogate": found.surrogate,
             "accuracy": scene.accuracy,
@@ -401,10 +437,11 @@ def run_once(
         config,
         scene,
         make,
-        identity={**known, **identity},
+        identity={**known, **half, **identity},
         label=(
             f"{scene.dataset.name}-{cut}-{method}{label}-n{number}-s{config.seed}"
             + f"-t{config.target_seed}" * bool(config.target_seed)
+            + f"-{scene.half}" * (scene.half != ALL)
         ),
         flags=flags_of(config, scene, split=(cut,)) if flags is None else flags,
         decided_by=(*decided_by, *_MEASURES),

@@ -24,14 +24,14 @@ from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.networks import Network
 from jaxinv.studies import attacked, linked, runs
-from jaxinv.studies.config import SURROGATES, AttackConfig
+from jaxinv.studies.config import SURROGATES, HalvedConfig
 from jaxinv.studies.experiment import Experiment, setting
 
 _OVERRIDES = ("beta", "solver", "steps", "cg_steps", "learning_rate", "eps", "box")
 
 
 @dataclasses.dataclass(frozen=True)
-class WhiteboxConfig(AttackConfig):
+class WhiteboxConfig(HalvedConfig):
     """Settings of a white-box attack, at one or several cuts."""
 
     method: str = setting(

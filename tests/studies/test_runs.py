@@ -98,6 +98,34 @@ def test_more_images_than_there_are_are_refused_when_asked_for(tmp_path, finds_s
     assert str(caught.value) == f"num_images={number}: the test split has 12 images."
 
 
+@pytest.mark.parametrize("half, first", [("choice", 0), ("report", 5)])
+def test_a_run_on_a_half_sees_no_image_of_the_other(tmp_path, finds_scene, scene, half, first):
+    """The second half of eleven has six."""
+    scene.dataset.test.pixels[:] = np.arange(12, dtype=np.uint8)[:, None, None, None]
+    scene = scene._replace(
+        dataset=dataclasses.replace(scene.dataset, test=scene.dataset.test[np.arange(11)])
+    )
+    own = scene.on(half, scene.dataset)
+    seen = np.rint(own.dataset.test.images[:, 0, 0, 0] * 255)
+    np.testing.assert_array_equal(seen, np.arange(first, 5 if half == "choice" else 11))
+    config = FakeConfig(method="magic", workdir=str(tmp_path), num_images=5)
+    found = {one.half: run(one, config, Attack(one, config)) for one in (scene, own)}
+    assert found[half]["test_images"] == half and "test_images" not in found["all"]
+    assert found[half]["config_hash"] != found["all"]["config_hash"]
+    assert Path(found[half]["path"]).parent.name.split("-")[-2] == half
+
+
+def test_a_half_has_fewer_images_and_says_so(tmp_path, finds_scene):
+    Config = experiment.find("whitebox").Config
+    config = Config(workdir=str(tmp_path), num_images=7, test_images="report")
+    with pytest.raises(UsageError) as caught:
+        runs.load(config)
+    told = "num_images=7: the second half of the test split has 6 images."
+    assert str(caught.value) == told
+    loaded = runs.load(dataclasses.replace(config, num_images=6))
+    assert (loaded.half, len(loaded.dataset.test)) == ("report", 6)
+
+
 def test_a_large_split_is_attacked_as_far_as_usual(tmp_path, scene):
     large = dataclasses.replace(scene.dataset, test=scene.dataset.test[np.arange(150) % 12])
     config = FakeConfig(method="magic", workdir=str(tmp_path))

@@ -36,7 +36,7 @@ def judged(config: DefenseConfig, scene: runs.Scene, images: np.ndarray) -> dict
 
 def judge_of(config: DefenseConfig, scene: runs.Scene) -> judge.Judge:
     """Returns the judge of a study, trained when it is first asked for."""
-    dataset = _Same(scene.dataset.fingerprint, scene.dataset)
+    dataset = _Same(scene.key, scene.dataset)
     return _judge(dataset, Path(config.workdir) / "learned")
 
 
@@ -48,7 +48,7 @@ class _Same:
     value: Any = dataclasses.field(compare=False)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def _judge(dataset: _Same, folder: Path) -> judge.Judge:
     return judge.find(dataset.value, folder)
 
@@ -59,10 +59,10 @@ _AT_ONE_PLACE = threading.Lock()  # several cuts that are attacked side by side 
 def undefended(scene: runs.Scene) -> np.ndarray:
     """Tells which test images the target classifies rightly, `[N]` bool: the same at every cut."""
     with _AT_ONE_PLACE:
-        return _undefended(_Same(f"{scene.target.fingerprint} {scene.dataset.fingerprint}", scene))
+        return _undefended(_Same(scene.key, scene))
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def _undefended(scene: _Same) -> np.ndarray:
     target, test = scene.value.target, scene.value.dataset.test
     return classification.correct(target.network, target.params, test.images, test.labels)

@@ -10,7 +10,7 @@ from jaxinv.constants.threats import THREATS
 from jaxinv.defenses import MECHANISMS, SITES, Defense, Mechanism, clipped_gaussian
 from jaxinv.errors import UsageError
 from jaxinv.studies import spelling
-from jaxinv.studies.config import SURROGATES, AttackConfig, number_of_images
+from jaxinv.studies.config import SURROGATES, HalvedConfig, number_of_images
 from jaxinv.studies.experiment import setting
 from jaxinv.training import retraining
 
@@ -21,7 +21,7 @@ KINDS = (*MECHANISMS, "clip")
 
 
 @dataclasses.dataclass(frozen=True)
-class DefenseConfig(AttackConfig):
+class DefenseConfig(HalvedConfig):
     """Settings of a study of defences, at one or several cuts."""
 
     split: tuple[str, ...] = ("relu2",)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from jaxinv.attacks import registry
+from jaxinv.constants.halves import REPORT
 from jaxinv.defenses import NONE
 from jaxinv.store import records
 from jaxinv.store.record import AttackRecord
@@ -25,7 +26,7 @@ def known(
     Args:
       workdir: the folder of results.
       scene: the target and the data.
-      images: of the test split, at least, from the first.
+      images: of the scene's half of the test split, at least, from the first.
       releases: of each image, at most: who sees more may look at fewer.
       threats: threat models of the attacks.
     """
@@ -34,6 +35,7 @@ def known(
         if (
             isinstance(record, AttackRecord)
             and _is_on_target(record, scene)
+            and _is_on_half(record, scene)
             and _is_current(record)
             and record.is_measured
             and record.num_images >= images
@@ -69,6 +71,14 @@ def _is_on_target(record: AttackRecord, scene: runs.Scene) -> bool:
         and record.target.fingerprint == scene.target.fingerprint
         and record.retrain == "none"
     )
+
+
+def _is_on_half(record: AttackRecord, scene: runs.Scene) -> bool:
+    """Tells whether a record is about images of a scene's half of the test split alone."""
+    if REPORT in (record.test_images, scene.half):
+        return record.test_images == scene.half
+    seen = max(record.num_images, record.reid_likelihood_images or 0)
+    return seen <= len(scene.dataset.test)
 
 
 def _is_current(record: AttackRecord) -> bool:
