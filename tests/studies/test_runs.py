@@ -116,8 +116,8 @@ def test_a_run_on_a_half_sees_no_image_of_the_other(tmp_path, finds_scene, scene
 
 
 def test_a_half_has_fewer_images_and_says_so(tmp_path, finds_scene):
-    Config = experiment.find("whitebox").Config
-    config = Config(workdir=str(tmp_path), num_images=7, test_images="report")
+    kind = experiment.find("whitebox").Config
+    config = kind(workdir=str(tmp_path), num_images=7, test_images="report")
     with pytest.raises(UsageError) as caught:
         runs.load(config)
     told = "num_images=7: the second half of the test split has 6 images."
