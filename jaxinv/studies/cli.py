@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from absl import flags
 
 from jaxinv.errors import UsageError, UserError
-from jaxinv.inputs import data
+from jaxinv.inputs import places
 from jaxinv.machine import environment, hosts, streams
 from jaxinv.store import files, records
 from jaxinv.studies import experiment
@@ -178,7 +178,7 @@ def use_compilation_cache() -> None:
     import jax
 
     cpu = hashlib.sha256(f"{platform.machine()} {_cpu_flags()}".encode()).hexdigest()[:8]
-    folder = data.cache_root() / "programs" / cpu
+    folder = places.cache_root() / "programs" / cpu
     try:
         files.try_writing(folder)
     except OSError as error:

@@ -46,8 +46,16 @@ class DataConfig(PlacesConfig):
 
     dataset: str = setting(
         "mnist",
-        "mnist, cifar10, mnist_5k (embedded), or any TFDS image classification dataset whose "
-        "images are 28x28 grey or 32x32 colour.",
+        "mnist, cifar10, mnist_5k (embedded), any TFDS image classification dataset, or the path "
+        "of images of your own: a folder (flat, or folders by class; above these, folders target, "
+        "attacker and test), FILE.npz (images and labels, or images_test and so on), or a folder "
+        "of Hugging Face's save_to_disk. Images in no named part are divided by a hash of their "
+        "content: about a half, a quarter and a quarter.",
+    )
+    image_size: str | None = setting(
+        None,
+        "HxW, or one number for both: resizes images until they cover it, and cuts off what stands "
+        "out evenly. By default all images must have one size.",
     )
     rerun: bool = setting(False, "Run again even if the record exists.")
     multihost: bool = setting(

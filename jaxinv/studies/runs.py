@@ -133,7 +133,12 @@ def plan(config: CutsConfig, dataset: data.Dataset | None = None) -> Plan:
             "expected one of the two."
         )
     if dataset is None:
-        dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
+        dataset = data.load(
+            config.dataset,
+            data_dir=config.data_dir,
+            image_size=config.image_size,
+            announce=print,
+        )
     if isinstance(config, AttackConfig):
         check_images(config.num_images, len(half_of(dataset.test, config.half)), config.half)
     network = for_images(dataset.image_shape, dataset.num_classes)

@@ -50,7 +50,12 @@ def prepare(config: TrainingConfig, dataset: data.Dataset | None = None) -> data
       UserError: the data cannot be had, or no built-in network takes the images.
     """
     if dataset is None:
-        dataset = data.load(config.dataset, data_dir=config.data_dir, announce=print)
+        dataset = data.load(
+            config.dataset,
+            data_dir=config.data_dir,
+            image_size=config.image_size,
+            announce=print,
+        )
     for_images(dataset.image_shape, dataset.num_classes)
     return dataset
 

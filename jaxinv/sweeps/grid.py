@@ -85,14 +85,15 @@ def expand(script: str, given: Mapping[str, str]) -> list[Run]:
             raise UsageError(f"{name}={given[name]}: is one for the whole sweep.")
     axes = {name: values(script, name, text) for name, text in given.items()}
     datasets = axes.pop("dataset", [str(known["dataset"].default)])
+    sizes: list[str | None] = [*axes.pop("image_size", [])] or [None]
     versions = {
         "jaxinv": environment.version("jaxinv"),
         "code": _code_digest(),
         **{name: str(value) for name, value in environment.numeric_mode().items()},
     }
     runs = []
-    for name in datasets:
-        dataset = data.load(name, data_dir=given.get("data_dir"))
+    for name, size in itertools.product(datasets, sizes):
+        dataset = data.load(name, data_dir=given.get("data_dir"), image_size=size)
         choices = {**axes, **_checked_splits(script, axes, dataset)}
         for number in axes.get("num_images", ()):
             check_images(int(number), len(dataset.test))
@@ -108,6 +109,8 @@ def expand(script: str, given: Mapping[str, str]) -> list[Run]:
                 inputs["profile"] = _profile_digest(known, chosen)
             if "dataset" in given:
                 chosen["dataset"] = name
+            if size is not None:
+                chosen["image_size"] = size
             if found.check is not None:
                 found.check(_config(script, chosen), dataset)
             runs.append(Run(script, chosen, inputs))

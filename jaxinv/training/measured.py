@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from jaxinv.errors import UserError
-from jaxinv.inputs.data import Samples, cache_root
+from jaxinv.inputs.data import Samples
+from jaxinv.inputs.places import cache_root
 from jaxinv.machine import environment, hosts
 from jaxinv.networks import Network, Params
 from jaxinv.store import checkpoints

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinv.errors import DamagedError, UserError
-from jaxinv.inputs.data import Dataset, print_to_stderr
+from jaxinv.inputs.data import Dataset
+from jaxinv.inputs.places import print_to_stderr
 from jaxinv.look.charts import learning, style
 from jaxinv.machine import environment, hosts, source
 from jaxinv.networks import Network, Params, for_images

@@ -16,7 +16,7 @@ import pytest
 from datasets import write_tfds
 from tiny import TEST, TRAIN, assert_is_tiny, cache_entry, load
 
-from jaxinv.inputs import cache, data, stamps
+from jaxinv.inputs import cache, data, places, stamps
 
 
 def test_cached_load_is_light(embedded_cache, root):
@@ -232,23 +232,23 @@ def test_a_user_without_a_home_has_a_cache_for_the_process(monkeypatch, capsys):
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     for name in ("HOME", "JAXINV_CACHE"):
         monkeypatch.delenv(name)
-    data._of_this_process.cache_clear()
-    root = data.cache_root()
-    assert root.is_dir() and data.cache_root() == root
-    assert data._roots(None) == [root / "tensorflow_datasets"]
+    places._of_this_process.cache_clear()
+    root = places.cache_root()
+    assert root.is_dir() and places.cache_root() == root
+    assert places.of_tfds(None) == [root / "tensorflow_datasets"]
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "no home folder" in said and "JAXINV_CACHE" in said
-    data._of_this_process().cleanup()
-    data._of_this_process.cache_clear()
+    places._of_this_process().cleanup()
+    places._of_this_process.cache_clear()
 
 
 def test_cache_root(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "platform", "linux")
-    assert data.cache_root("given") == Path("given")
-    assert data.cache_root() == tmp_path / "cache"
+    assert places.cache_root("given") == Path("given")
+    assert places.cache_root() == tmp_path / "cache"
     monkeypatch.delenv("JAXINV_CACHE")
-    assert data.cache_root() == tmp_path / "home" / ".cache" / "jaxinv"
+    assert places.cache_root() == tmp_path / "home" / ".cache" / "jaxinv"
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert data.cache_root() == Path("/xdg/jaxinv")
+    assert places.cache_root() == Path("/xdg/jaxinv")
     monkeypatch.setenv("XDG_CACHE_HOME", "~/mine")
-    assert data.cache_root() == tmp_path / "home" / "mine" / "jaxinv"
+    assert places.cache_root() == tmp_path / "home" / "mine" / "jaxinv"

@@ -23,7 +23,7 @@ def test_images_of_differing_shapes(tmp_path):
     with pytest.raises(UserError, match=r"images of shape \(None, None, 1\) uint8; one fixed"):
         load("declared", tmp_path)
     write_tfds(tmp_path, "actual", TRAIN, random_split(4, (8, 7, 1)))
-    with pytest.raises(UserError, match=r"test\[0\] is 8 x 7 pixels, not 8 x 8 "):
+    with pytest.raises(UserError, match=r"test\[0\] is 8 x 7 pixels, not 8 x 8;"):
         load("actual", tmp_path)
 
 

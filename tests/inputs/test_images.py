@@ -59,11 +59,11 @@ def test_grey_of_any_depth_fills_0_to_255(name):
     np.testing.assert_array_equal(images.decode(file, (2, 8, 1))[0, :, 0], expected)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG", "WEBP"])
 @pytest.mark.parametrize("pixels", [GREY, COLOURS], ids=["grey", "colour"])
 def test_formats(kind, pixels):
-    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
-    found = images.decode(image_file(pixels, kind, **options), pixels.shape)
+    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}
+    found = images.decode(image_file(pixels, kind, **options.get(kind, {})), pixels.shape)
     assert found.dtype == np.uint8
     np.testing.assert_allclose(found.astype(int), pixels, atol=3 if kind == "JPEG" else 0)
 
@@ -115,10 +115,9 @@ REFUSED = {
     "grey+alpha": (image_file(CLEAR, mode="LA"), 1, "transparent"),
     "colour": (image_file(COLOURS), 1, "has colours"),
     "CMYK": (image_file(COLOURS, "JPEG", "CMYK"), 3, "is a CMYK image"),
-    "GIF": (image_file(COLOURS, "GIF"), 3, "no PNG, JPEG or BMP"),
-    "TIFF": (image_file(GREY, "TIFF"), 1, "no PNG, JPEG or BMP"),
-    "WebP": (image_file(COLOURS, "WEBP", lossless=True), 3, "no PNG, JPEG or BMP"),
-    "nothing": (b"", 1, "no PNG, JPEG or BMP"),
+    "GIF": (image_file(COLOURS, "GIF"), 3, "no PNG, JPEG, WebP or BMP"),
+    "TIFF": (image_file(GREY, "TIFF"), 1, "no PNG, JPEG, WebP or BMP"),
+    "nothing": (b"", 1, "no PNG, JPEG, WebP or BMP"),
     "cut off": (image_file(COLOURS)[:60], 3, "cannot be decoded"),
     "a cut JPEG": (image_file(COLOURS, "JPEG")[:-9], 3, "cannot be decoded"),
     "wide": (image_file(GREY[:, :7]), 1, "2 x 7 pixels, not 2 x 8"),
