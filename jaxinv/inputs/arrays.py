@@ -15,7 +15,7 @@ def pixels(array: Any, size: tuple[int, int] | None, *, name: str = "images") ->
     """Returns images as `[N, H, W, C]` uint8: the array itself if it is that already.
 
     Args:
-      array: `[N, H, W]` or `[N, H, W, C]` of 1, 3 or 4 channels; uint8, or floats in [0, 1], which
+      array: `[N, H, W]` or `[N, H, W, C]` of 1 or 3 channels; uint8, or floats in [0, 1], which
         are rounded to 8 bits.
       size: height and width that images are resized to, as `images.fitted` does; None keeps theirs.
       name: of the argument.
@@ -29,8 +29,8 @@ def pixels(array: Any, size: tuple[int, int] | None, *, name: str = "images") ->
     if given.dtype != np.uint8:
         given = unit_space.images(given, name=name)
     kind = f"{name}={given.dtype} [{', '.join(map(str, given.shape))}]"
-    if given.ndim != 4 or not given.size or given.shape[3] not in images.MODES:
-        raise UsageError(f"{kind}: expected images [N, H, W, C] of 1, 3 or 4 channels.")
+    if given.ndim != 4 or not given.size or given.shape[3] not in (1, 3):
+        raise UsageError(f"{kind}: expected images [N, H, W, C] of 1 or 3 channels.")
     if size in (None, given.shape[1:3]) and given.dtype == np.uint8:
         return given
     shape = (*(size or given.shape[1:3]), given.shape[3])

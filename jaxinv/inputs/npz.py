@@ -1,6 +1,9 @@
 """Images in an NPZ file: `images` or `x`, with `labels` or `y`, or `images_test` and so on."""
 
-from collections.abc import Collection
+import contextlib
+import os
+import zipfile
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,20 +35,31 @@ def read(
       UserError: it is no such file; the message continues a sentence about the file.
       UsageError: an array is of another kind; the message names it.
     """
+    with opened(path) as file:
+        return _read(file, _names(file), size)
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Mapping[str, np.ndarray]]:
+    """Yields the arrays of a file by their names; no code is loaded.
+
+    Raises:
+      UserError: it is no such file; the message continues a sentence about the file.
+    """
     try:
-        with path.open("rb") as opened:  # np.load would leave a damaged one open
-            file = np.load(opened, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise UserError("is one array without a name; expected a file of np.savez.")
-            return _read(file, _names(file.files), size)
-    except UserError:
+        with open(path, "rb") as file:  # np.load would leave a damaged one open
+            if not zipfile.is_zipfile(file):
+                raise UserError("is no file of np.savez, or was cut off.")
+            file.seek(0)
+            yield np.load(file, allow_pickle=False)
+    except (UserError, OSError):
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds
         raise UserError(f"cannot be read as FILE.npz ({type(error).__name__}: {error}).") from error
 
 
 def _read(
-    file: "np.lib.npyio.NpzFile", names: dict[str | None, Names], size: tuple[int, int] | None
+    file: Mapping[str, np.ndarray], names: dict[str | None, Names], size: tuple[int, int] | None
 ) -> tuple[np.ndarray, np.ndarray | None, list[str | None]]:
     pixels: list[np.ndarray] = []
     labels: list[np.ndarray] = []

@@ -21,7 +21,7 @@ Size = tuple[int, int]  # width and height in pixels
 
 def reconstruction_grid(
     path: str | Path,
-    originals: np.ndarray,
+    originals: np.ndarray | None,
     rows: Sequence[tuple[str, np.ndarray]],
     *,
     title: str | None = None,
@@ -34,7 +34,7 @@ def reconstruction_grid(
 
     Args:
       path: the PNG to write, whole or not at all.
-      originals: `[N, H, W, C]` in unit space, one channel or three.
+      originals: `[N, H, W, C]` in unit space, one channel or three; None where they are not known.
       rows: a label (left of the row, may hold line breaks) and images `[N, H, W, C]`, clipped to
         unit space, for each row.
       title: drawn above the grid.
@@ -44,9 +44,9 @@ def reconstruction_grid(
       UserError: the file cannot be written.
       ValueError: there are no images, the shapes differ, or the channels are not 1 or 3.
     """
+    known = [] if originals is None else [("original", originals)]
     table = [
-        (printable(label), np.asarray(images[:max_images]))
-        for label, images in [("original", originals), *rows]
+        (printable(label), np.asarray(images[:max_images])) for label, images in [*known, *rows]
     ]
     _check_shapes(table)
     page = _draw(table, printable(title or ""))
@@ -118,7 +118,7 @@ def _size(text: str, size: int) -> Size:
 def _check_shapes(table: Sequence[tuple[str, np.ndarray]]) -> None:
     shape = table[0][1].shape
     if len(shape) != 4 or not shape[0] or shape[3] not in (1, 3):
-        raise ValueError(f"Expected originals [N, H, W, 1 or 3] with N >= 1, got {shape}.")
+        raise ValueError(f"Expected images [N, H, W, 1 or 3] with N >= 1, got {shape}.")
     for label, images in table:
         if images.shape != shape:
             raise ValueError(f"Expected images {shape} for row {label!r}, got {images.shape}.")

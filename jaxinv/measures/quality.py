@@ -6,6 +6,7 @@ window, sigma 1.5, data range 1.0), averaged over channels. Functions take and r
 JAX compiles one program per image shape and chunk size.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import dm_pix
@@ -118,7 +119,16 @@ def _check(originals: np.ndarray, reconstructions: np.ndarray) -> None:
             f"reconstructions={reconstructions.shape}: expected the shape of the originals, "
             f"{originals.shape}."
         )
-    height, width = originals.shape[1:3]
+    check_size(originals.shape[1:])
+
+
+def check_size(image_shape: Sequence[int]) -> None:
+    """Checks that images `(H, W, C)` are large enough to be compared.
+
+    Raises:
+      UserError: they are smaller than SSIM's window.
+    """
+    height, width = image_shape[:2]
     if min(height, width) < _WINDOW:
         raise UserError(
             f"SSIM needs images of at least {_WINDOW}x{_WINDOW} pixels, got {height}x{width}."

@@ -10,6 +10,7 @@ a run of its own: record.json, images.npz and grid.png in <workdir>/blackbox/<ru
   jaxinv blackbox --split=relu2,pool2
   jaxinv blackbox --split=relu2 --num_queries=300,1000,3000,10000,30000,100000
   jaxinv blackbox --split=conv1,relu2 --method=paper --num_images=1000
+  jaxinv blackbox --pairs=sent.npz
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ from jaxinv.attacks.blackbox import paper
 from jaxinv.attacks.learned import inverse, maps
 from jaxinv.inputs import data
 from jaxinv.look.charts import queries, style
-from jaxinv.studies import attacked, linked, runs
+from jaxinv.studies import attacked, linked, pairs, runs
 from jaxinv.studies.config import SURROGATES, HalvedConfig
 from jaxinv.studies.experiment import Experiment, setting
 
@@ -51,6 +52,13 @@ class BlackboxConfig(HalvedConfig):
         f"Steps of training, the same for every number of queries. By default {maps.STEPS} for "
         f"strong, {paper.STEPS} for paper.",
     )
+    pairs: str | None = setting(
+        None,
+        "FILE.npz in place of a network: learns from images and features [N, ...] that some device "
+        "sent for them, and inverts observed [M, ...]; originals [M, ...], if they are there, "
+        "judge the outcome. Rows, columns and channels of features are in this order.",
+        is_path=True,
+    )
     surrogate: str = setting(
         "attacker",
         "Images to query with: the attacker's own, or the target's training images.",
@@ -60,6 +68,8 @@ class BlackboxConfig(HalvedConfig):
 
 def run(config: BlackboxConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet, one after another; returns all records with their `path`."""
+    if config.pairs is not None:
+        return [pairs.run(config)]
     runs.begin(config)
     scene = runs.load(config, prepare(config))
     budgets: tuple[int | None, ...] = config.num_queries or (None,)

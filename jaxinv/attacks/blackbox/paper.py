@@ -18,7 +18,8 @@ from jaxinv.attacks.blackbox.learning import (
 )
 from jaxinv.attacks.learned import inverse
 from jaxinv.attacks.learned.maps import TrainedMap
-from jaxinv.attacks.learned.queries import Queries, check_images, kept, make_pool
+from jaxinv.attacks.learned.pairs import Answers, Pairs
+from jaxinv.attacks.learned.queries import Pool, Queries, check_images, kept, make_pool
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.networks import Params
 from jaxinv.training.amsgrad import amsgrad
@@ -69,14 +70,24 @@ def learn_decoder(
     steps: int = STEPS,
     shelf: Shelf = NOWHERE,
 ) -> TrainedMap:
-    """Trains a decoder as the authors did; see `inverse.learn` for the arguments.
+    """Trains a decoder as the authors did, on one query an image; see `inverse.learn`."""
+    images = known.images[:num_queries]
+    pool = make_pool(
+        dataclasses.replace(known, images=images), len(images), jax.random.fold_in(key, 0)
+    )
+    return fit_decoder(pool, key=key, steps=steps, shelf=shelf)
+
+
+def fit_decoder(
+    pool: Pool | Pairs, *, key: Array, steps: int = STEPS, shelf: Shelf = NOWHERE
+) -> TrainedMap:
+    """Trains a decoder on pairs as the authors did; see `inverse.fit_map` for the arguments.
 
     Mean squared error in normalised pixels, of which the attacker knows its own images' mean and
-    standard deviation; Adam with AMSGrad; each image queried once.
+    standard deviation; Adam with AMSGrad.
     """
-    images = known.images[:num_queries]
+    images = pool.images
     keys = [jax.random.fold_in(key, number) for number in range(3)]
-    pool = make_pool(dataclasses.replace(known, images=images), len(images), keys[0])
     mean, std = (
         jnp.asarray(value, jnp.float32).reshape(1, 1, 1, -1)
         for value in (images.mean((0, 1, 2)), images.std((0, 1, 2)) + 1e-6)
@@ -86,14 +97,17 @@ def learn_decoder(
     def estimate(params: Params, features: Array) -> Array:
         return cast(Array, decoder.apply({"params": params}, features)) * std + mean
 
-    def loss(queries: Queries, params: Params, batch: tuple[Array, Array], key: Array):
+    def loss(queries: Queries | Answers, params: Params, batch: tuple[Array, Array], key: Array):
         del key
-        features, wanted = queries.ask(*batch, jnp.zeros_like(batch[1]))
+        features, wanted = queries.ask(*batch, jnp.zeros(len(batch[1]), jnp.int32))
         return jnp.mean(((estimate(params, features) - wanted) / std) ** 2), {}
 
     batch_size = min(_BATCH, len(pool.images))
     third = max(1, steps // 3)
     rate = optax.piecewise_constant_schedule(_RATE, {third: 0.5, 2 * third: 0.5})
+    checkpoint = None
+    if isinstance(pool, Pool):
+        checkpoint = kept(shelf, "decoder", __name__, pool, steps=steps)
     trained = fit(
         Partial(loss, pool.queries),
         jax.jit(decoder.init)(keys[1], pool.features(1))["params"],
@@ -103,7 +117,7 @@ def learn_decoder(
         steps=steps,
         batch_size=batch_size,
         key=keys[2],
-        checkpoint=kept(shelf, "decoder", __name__, pool, steps=steps),
+        checkpoint=checkpoint,
         description=f"decoder {shelf.label}",
     )
     asked = pool.queries.size

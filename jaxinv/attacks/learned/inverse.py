@@ -15,7 +15,8 @@ from jaxinv import arguments
 from jaxinv.attacks.attack import QueriesKnown
 from jaxinv.attacks.learned import maps
 from jaxinv.attacks.learned.maps import TrainedMap
-from jaxinv.attacks.learned.queries import Queries, kept, make_pool
+from jaxinv.attacks.learned.pairs import Answers, Pairs
+from jaxinv.attacks.learned.queries import Pool, Queries, kept, make_pool
 from jaxinv.attacks.learned.ridge import kept_ridge
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.errors import UserError
@@ -54,14 +55,10 @@ def learn(
     steps: int = maps.STEPS,
     shelf: Shelf = NOWHERE,
 ) -> TrainedMap:
-    """Trains a map from features to images on pairs that it queries.
+    """Trains a map from features to images on pairs that it queries; see `fit_map`.
 
-    The best linear map, where features are few enough for it, is found first (ridge regression);
-    the network adds to it, and a sigmoid bounds the sum. A part of the images of a step are zoomed
-    and shifted a little, as far as there are queries for that.
-
-    One network serves all members of a family: it is told which one it sees, and adds to the
-    linear map of that one. Every step has as many pairs of each.
+    A part of the images of a step are zoomed and shifted a little, as far as there are queries for
+    that.
 
     Args:
       known: the query, and the images that teach; `TrainedMap.of` chooses among its members.
@@ -74,13 +71,37 @@ def learn(
     Raises:
       UserError: there are fewer images than members of the family.
     """
-    family, shape = known.members, known.images.shape[1:]
-    if family > len(known.images[:num_queries]):
-        raise UserError(f"{len(known.images)} images are too few to learn {family} levels from.")
+    if known.members > len(known.images[:num_queries]):
+        raise UserError(
+            f"{len(known.images)} images are too few to learn {known.members} levels from."
+        )
     pool = make_pool(known, num_queries, jax.random.fold_in(key, 0))
+    return fit_map(pool, key=key, steps=steps, shelf=shelf)
+
+
+def fit_map(
+    pool: Pool | Pairs, *, key: Array, steps: int = maps.STEPS, shelf: Shelf = NOWHERE
+) -> TrainedMap:
+    """Trains a map from features to images on pairs.
+
+    The best linear map, where features are few enough for it, is found first (ridge regression);
+    the network adds to it, and a sigmoid bounds the sum.
+
+    One network serves all members of a family: it is told which one it sees, and adds to the
+    linear map of that one. Every step has as many pairs of each.
+
+    Args:
+      pool: of pairs, asked for or given.
+      key: of the initial parameters and of the order of images.
+      steps: of training, as many for any number of pairs.
+      shelf: keeps what is trained; only of pairs that are asked for.
+    """
+    family, shape = pool.members, pool.images.shape[1:]
     key_init, key_fit = (jax.random.fold_in(key, number) for number in (1, 2))
     sample = pool.features(-(-_SAMPLE // max(1, family)))
-    checkpoint = kept(shelf, "inverse", __name__, pool, steps=steps)
+    checkpoint = None
+    if isinstance(pool, Pool):
+        checkpoint = kept(shelf, "inverse", __name__, pool, steps=steps)
     linear = None
     if sample[0].size <= _LINEAR_FEATURES:
         linear = kept_ridge(_beside(checkpoint), pool)
@@ -102,13 +123,17 @@ def learn(
         return nn.sigmoid(logits + maps.applied(network, params, inputs))
 
     def loss(
-        queries: Queries, constants: Any, params: Params, batch: tuple[Array, Array], key: Array
+        queries: Queries | Answers,
+        constants: Any,
+        params: Params,
+        batch: tuple[Array, Array],
+        key: Array,
     ):
         which = (jnp.arange(len(batch[1])) % family,) if family else ()
         features, wanted = queries.draw(key, *batch, *which)
         return maps.log_error(estimate((params, constants), features, *which), wanted), {}
 
-    inputs = [sample[:1]] + ([] if linear is None else [known.images[:1]])
+    inputs = [sample[:1]] + ([] if linear is None else [pool.images[:1]])
     inputs += [np.zeros((1, family), np.float32)] if family else []
     learned = maps.train(
         Partial(loss, pool.queries, constants),

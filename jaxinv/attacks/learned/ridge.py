@@ -9,6 +9,7 @@ import numpy as np
 import scipy.linalg
 from jax import Array
 
+from jaxinv.attacks.learned.pairs import Answers, Pairs
 from jaxinv.attacks.learned.queries import Pool, Queries
 from jaxinv.errors import DamagedError
 from jaxinv.machine import hosts
@@ -19,7 +20,7 @@ _SAMPLE = 100  # images whose features tell their size
 _AT_ONCE = 4  # members of a family whose moments are in memory
 
 
-def kept_ridge(path: Path | None, pool: Pool) -> tuple[Array, Array]:
+def kept_ridge(path: Path | None, pool: Pool | Pairs) -> tuple[Array, Array]:
     """Reads the maps of `ridge`, or finds and keeps them: that can take as long as a training.
 
     Of several hosts the first reads the file, or makes it anew where it is damaged.
@@ -46,7 +47,7 @@ def kept_ridge(path: Path | None, pool: Pool) -> tuple[Array, Array]:
     return jnp.asarray(weights), jnp.asarray(offsets)
 
 
-def ridge(pool: Pool) -> tuple[Array, Array]:
+def ridge(pool: Pool | Pairs) -> tuple[Array, Array]:
     """Finds linear maps of least squared error, with weights `[L, M, D]` and offsets `[L, D]`.
 
     There is one from M features to D pixel values for each member of the pool's family; L is 1
@@ -78,7 +79,7 @@ def ridge(pool: Pool) -> tuple[Array, Array]:
     return jnp.asarray(weights[:, :-1]), jnp.asarray(weights[:, -1])
 
 
-def _unit(pool: Pool) -> float:
+def _unit(pool: Pool | Pairs) -> float:
     """Returns the power of two that is the size of features, so that squares are near 1."""
     features = pool.features(_SAMPLE)
     largest = float(np.abs(features).max(initial=0))
@@ -90,13 +91,13 @@ def _unit(pool: Pool) -> float:
 
 @jax.jit
 def _moments(
-    queries: Queries, batch: Array, places: Array, unit: Array, some: tuple[Any, ...]
+    queries: Queries | Answers, batch: Array, places: Array, unit: Array, some: tuple[Any, ...]
 ) -> list[tuple[Array, Array]]:
     """Sums products for several members in one program, whose compiler sees their one edge."""
     pixels = batch.reshape(len(batch), -1)
     found = []
     for which in some:
-        every = (jnp.broadcast_to(number, places.shape) for number in which)
+        every = (jnp.broadcast_to(number, len(places)) for number in which)
         features = queries.plain(batch, places, *every).reshape(len(batch), -1) / unit
         known = jnp.concatenate([features, jnp.ones((len(batch), 1), features.dtype)], axis=1)
         found.append((known.T @ known, known.T @ pixels))

@@ -1,0 +1,135 @@
+"""Files by which evidence goes from one tool to another: pairs, releases, reconstructions. NumPy.
+
+All are NPZ files, whose arrays are checked before they are used.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxinv import unit_space
+from jaxinv.errors import UsageError, UserError
+from jaxinv.inputs import arrays, npz
+from jaxinv.inputs.data import Samples
+from jaxinv.store import files
+
+
+class PairsFile(NamedTuple):
+    """Pairs to learn from, and features to invert.
+
+    Attributes:
+      images: `[N, H, W, C]`.
+      features: `[N, ...]` float32, of these images.
+      observed: `[M, ...]` float32, of unknown images.
+      originals: `[M, H, W, C]`, those images where they are known, or None.
+    """
+
+    images: Samples
+    features: np.ndarray
+    observed: np.ndarray
+    originals: Samples | None
+
+
+def read_pairs(path: str) -> PairsFile:
+    """Reads pairs.
+
+    Raises:
+      UserError: it is no file with arrays `images`, `features` and `observed` that belong together.
+    """
+    with _opened("pairs", path) as file:
+        images = Samples(arrays.pixels(_array(file, "images"), None))
+        features = _features(_array(file, "features"), "features")
+        if len(features) != len(images):
+            raise UsageError(f"{len(features)} features of {len(images)} images; expected as many.")
+        observed = _features(_array(file, "observed"), "observed")
+        if observed.shape[1:] != features.shape[1:]:
+            raise UsageError(
+                f"observed={list(observed.shape)}: expected [M, "
+                f"{', '.join(map(str, features.shape[1:]))}], as features are."
+            )
+        originals = None
+        if "originals" in file:
+            expected = (len(observed), *images.pixels.shape[1:])
+            originals = _originals(file["originals"], expected)
+    return PairsFile(images, features, observed, originals)
+
+
+def read_reconstructions(path: str, shape: Sequence[int]) -> np.ndarray:
+    """Reads `images` that were reconstructed elsewhere, as `[N, *shape]` float32.
+
+    They are uint8, or floats in unit space, of which those outside are clipped by metrics.
+
+    Raises:
+      UserError: it is no file of such images.
+    """
+    with _opened("import", path) as file:
+        given = _array(file, "images")
+        if given.ndim == 3 and shape[-1] == 1:
+            given = given[..., None]
+        if given.dtype == np.uint8:
+            given = given / np.float32(255)
+        found = unit_space.reconstructions(given, shape, name="images")
+        if not len(found):
+            raise UsageError("images=[]: expected at least one.")
+    return found
+
+
+def write_release(
+    path: str, features: Sequence[np.ndarray], images: np.ndarray, labels: np.ndarray | None
+) -> None:
+    """Writes what crossed the wire, whole or not at all.
+
+    Args:
+      path: of the file.
+      features: the arrays that crossed, each `[N, ...]`: one is `features`, several are
+        `features_0` and so on.
+      images: `[N, H, W, C]` in unit space.
+      labels: `[N]`, or None.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    names = ["features"] if len(features) == 1 else [f"features_{n}" for n in range(len(features))]
+    found: dict[str, Any] = dict(zip(names, features, strict=True))
+    found |= {"images": images} | ({} if labels is None else {"labels": labels})
+    files.atomic_write(path, lambda file: np.savez(file, **found))
+
+
+def _features(given: np.ndarray, name: str) -> np.ndarray:
+    found = given[:, None] if given.ndim == 1 else given
+    if found.dtype.kind not in "fiub" or not found.size or not found.ndim:
+        raise UsageError(f"{name}={given.dtype} {list(given.shape)}: expected numbers [N, ...].")
+    found = found.astype(np.float32)
+    if not np.isfinite(found).all():
+        raise UsageError(f"{name}={list(given.shape)}: expected finite numbers.")
+    return found
+
+
+def _originals(given: np.ndarray, expected: tuple[int, ...]) -> Samples:
+    found = arrays.pixels(given, None, name="originals")
+    if found.shape != expected:
+        raise UsageError(
+            f"originals={list(found.shape)}: expected {list(expected)}, one for each observed, as "
+            "images are."
+        )
+    return Samples(found)
+
+
+def _array(file: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in file:
+        raise UsageError(f"has the arrays {', '.join(file) or '(none)'}; expected {name}.")
+    return file[name]
+
+
+@contextmanager
+def _opened(argument: str, path: str) -> Iterator[Mapping[str, np.ndarray]]:
+    """Yields the arrays of a file; what is wrong with it is told in a line that names it."""
+    try:
+        with npz.opened(path) as file:
+            yield file
+    except OSError as error:
+        raise UserError(f"{argument}={path}: cannot be read: {files.reason(error)}.") from error
+    except UserError as error:
+        raise UsageError(f"{argument}={path}: {error}") from error
