@@ -326,7 +326,7 @@ def _read_training(folder: Path) -> None:
 def _make_profile(folder: Path) -> None:
     folder.mkdir(parents=True)
     for name in ("own", "other"):
-        text = (Path(profiles.__file__).parent / "phone-wifi.toml").read_text()
+        text = (Path(profiles.__file__).parent / "phone-wifi.toml").read_text("utf-8")
         (folder / f"{name}.toml").write_text(text)
 
 

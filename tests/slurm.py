@@ -130,8 +130,12 @@ class Cluster:
         while not condition():
             ended = [process for process in self._processes if process.poll() is not None]
             if ended or time.monotonic() > deadline:
-                said = [path.read_text()[-2000:] for path in sorted(self.folder.glob("*.out"))]
-                logs = [path.read_text()[-2000:] for path in sorted(self.folder.glob("*.log"))]
+                said = [
+                    path.read_text("utf-8")[-2000:] for path in sorted(self.folder.glob("*.out"))
+                ]
+                logs = [
+                    path.read_text("utf-8")[-2000:] for path in sorted(self.folder.glob("*.log"))
+                ]
                 raise RuntimeError("SLURM does not start:\n" + "\n".join([*said, *logs]))
             time.sleep(0.1)
 

@@ -135,7 +135,7 @@ class Checkout:
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def peek(self) -> list[str]:
-        return self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
+        return self.calls_file.read_text("utf-8").splitlines() if self.calls_file.exists() else []
 
     def calls(self) -> list[str]:
         """What was called since the last time this was asked."""

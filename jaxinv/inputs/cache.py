@@ -75,7 +75,7 @@ def fetch(folder: Path, build: Callable[[], Entry], *, announce: Callable[[str],
 def _read(folder: Path) -> Entry | None:
     """Returns the entry, or None where there is none (or none that this user may read)."""
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text())
+        manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
         content = {key: manifest[key] for key in ("name", "facts", "arrays")}
         if manifest["crc32"] != _crc(content):
             raise DamagedError(folder, f"{_MANIFEST} is not what was written")
@@ -129,7 +129,7 @@ def _write(folder: Path, entry: Entry, announce: Callable[[str], None]) -> None:
         marks = {name: _mark(array) for name, array in entry.arrays.items()}
         content = {"name": folder.name, "facts": entry.facts, "arrays": marks}
         manifest = {**content, "crc32": _crc(content)}
-        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
         _read_arrays(temporary, marks)
         _replace(temporary, folder, announce)
 

@@ -30,7 +30,7 @@ def expanded(argument: str, path: str | os.PathLike[str]) -> str:
       path: as a user writes it.
 
     Raises:
-      UsageError: there is no such home, or no path can be so.
+      UsageError: there is no such home, or no path can be so here.
     """
     text = os.fspath(path)
     if "\0" in text:
@@ -41,6 +41,13 @@ def expanded(argument: str, path: str | os.PathLike[str]) -> str:
             f"{argument}={text}: there is no such home folder; expected a path, as ./{text} for a "
             "folder of this name."
         )
+    try:
+        os.fsencode(found)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{argument}={text}: expected a path in {sys.getfilesystemencoding()}, the encoding of "
+            "names here (the variables LC_ALL, LANG and PYTHONUTF8 choose it)."
+        ) from error
     return found
 
 
@@ -74,7 +81,17 @@ def ensure_writable(workdir: str | os.PathLike[str]) -> None:
         try_writing(workdir)
     except OSError as error:
         raise UserError(f"workdir={workdir} cannot be written: {reason(error)}.") from error
-    locks.remove_abandoned(_temporaries(os.fspath(workdir), _DEEPEST))
+    clear(workdir, depth=_DEEPEST)
+
+
+def clear(folder: str | os.PathLike[str], *, depth: int = 0) -> None:
+    """Removes the temporary files that killed processes left in a folder.
+
+    Args:
+      folder: need not be there.
+      depth: of the folders below it that are looked into, too.
+    """
+    locks.remove_abandoned(_temporaries(os.fspath(folder), depth))
 
 
 def try_writing(folder: str | os.PathLike[str]) -> None:

@@ -114,7 +114,7 @@ def _memory() -> int:
     files = [folder / "memory.max" for folder in (group, *group.parents)]
     for file in [*files, _CGROUPS / "memory/memory.limit_in_bytes"]:
         with contextlib.suppress(ValueError, OSError):  # "max" is no number
-            limits.append(int(file.read_text()))
+            limits.append(int(file.read_text("utf-8")))
     return min(limits)
 
 

@@ -15,7 +15,7 @@ from jaxinv.inputs.data import Samples
 from jaxinv.inputs.places import cache_root
 from jaxinv.machine import environment, hosts
 from jaxinv.networks import Network, Params
-from jaxinv.store import checkpoints
+from jaxinv.store import checkpoints, files
 from jaxinv.training import classification
 
 _NAME = "accuracy"
@@ -43,6 +43,7 @@ def accuracy(network: Network, params: Params, samples: Samples) -> float:
     kept: float | None = hosts.first(lambda: _kept(path))
     if kept is not None:
         return kept
+    hosts.first(lambda: files.clear(path.parent))
     found = classification.accuracy(network, params, samples)
     with contextlib.suppress(UserError):  # a cache that cannot be written costs time alone
         checkpoints.save(path, {_NAME: np.float64(found)})

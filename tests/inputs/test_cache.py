@@ -68,7 +68,7 @@ def test_damaged_cache_is_rebuilt(root, tmp_path, harm):
         load("other", root)
         cache_entry(tmp_path).rename(entry)
     elif harm == "facts":
-        manifest = (entry / "entry.json").read_text()
+        manifest = (entry / "entry.json").read_text("utf-8")
         (entry / "entry.json").write_text(manifest.replace('"num_target": ', '"num_target": 1'))
     else:
         shutil.copy(entry / "test_pixels.npy", path)

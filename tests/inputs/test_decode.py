@@ -12,7 +12,7 @@ from jaxinv.errors import UserError
 
 def test_tfrecord_without_tensorflow(root, without_tensorflow):
     info = root / "tiny" / "1.0.0" / "dataset_info.json"
-    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    info.write_text(info.read_text("utf-8").replace("array_record", "tfrecord"))
     with pytest.raises(UserError) as caught:
         load("tiny", root)
     assert_one_line(caught, "tfrecord", "jaxinv[prepare]", "file_format='array_record'")
@@ -35,7 +35,7 @@ def test_neither_test_nor_validation(tmp_path):
 
 def test_no_image_or_label(root):
     path = root / "tiny" / "1.0.0" / "features.json"
-    features = json.loads(path.read_text())
+    features = json.loads(path.read_text("utf-8"))
     del features["featuresDict"]["features"]["label"]
     path.write_text(json.dumps(features))
     with pytest.raises(UserError, match="has the features image; "):
@@ -73,7 +73,7 @@ def test_a_dataset_without_classes(tmp_path, classes):
 def test_examples_are_counted_and_dataset_info_is_not_believed(root, told, found):
     info = root / "tiny" / "1.0.0" / "dataset_info.json"
     info.write_text(
-        info.read_text().replace('"shardLengths": ["9"]', f'"shardLengths": ["{told}"]')
+        info.read_text("utf-8").replace('"shardLengths": ["9"]', f'"shardLengths": ["{told}"]')
     )
     with pytest.raises(UserError) as caught:
         load("tiny", root)

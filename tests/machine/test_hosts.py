@@ -205,7 +205,7 @@ def test_two_hosts_reconstruct_what_one_does(scripts, few, tmp_path, script, fla
     assert written.parts[-2:] == alone.parts[-2:]
     assert not list((tmp_path / "host1").rglob("*"))
     for name in ("psnr", "ssim"):
-        found, expected = (json.loads(path.read_text())[name] for path in (written, alone))
+        found, expected = (json.loads(path.read_text("utf-8"))[name] for path in (written, alone))
         np.testing.assert_allclose(found, expected, rtol=1e-5)
     images = [np.load(path.with_name("images.npz"))["reconstructions"] for path in (written, alone)]
     np.testing.assert_allclose(*images, atol=1e-5)

@@ -69,7 +69,10 @@ def test_damaged_times_are_measured_anew(timed, damage, capsys):
     (path,) = timed.folder.glob("times-*.json")
     path.write_text(damage)
     assert timed().edge_times == {"double": 7.0, "fc": 8.0}
-    assert json.loads(path.read_text()) == {"double": [7.0, 9.0, 11.0], "fc": [8.0, 10.0, 12.0]}
+    assert json.loads(path.read_text("utf-8")) == {
+        "double": [7.0, 9.0, 11.0],
+        "fc": [8.0, 10.0, 12.0],
+    }
     assert "damaged" in capsys.readouterr().err
 
 

@@ -270,11 +270,11 @@ def test_a_table_is_published_between_its_lines(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
     table.publish("| new |", readme)
-    assert readme.read_text() == (f"before\n{table.BEGIN}\n| new |\n{table.END}\nafter\n")
+    assert readme.read_text("utf-8") == (f"before\n{table.BEGIN}\n| new |\n{table.END}\nafter\n")
     readme.write_text("no lines")
     with pytest.raises(UserError, match="has no lines"):
         table.publish("| new |", readme)
-    assert readme.read_text() == "no lines"
+    assert readme.read_text("utf-8") == "no lines"
     readme.write_text("é", encoding="latin-1")
     with pytest.raises(UserError, match="not text in UTF-8"):
         table.publish("| new |", readme)

@@ -30,7 +30,7 @@ def replaced(value, number, name=""):
 def test_any_number_in_any_place_gives_a_page_and_figures(tmp_path, number):
     read = 0
     for path in records_of_every_kind(tmp_path):
-        record = replaced(json.loads(path.read_text()), number)
+        record = replaced(json.loads(path.read_text("utf-8")), number)
         for defense in (record, *record.get("choices", ())):
             if defense.get("defense", {}).get("level", 0) is None:
                 defense["defense"]["level"] = 0.5  # a level is a number
@@ -45,5 +45,5 @@ def test_any_number_in_any_place_gives_a_page_and_figures(tmp_path, number):
     measured = number is None or 0 <= number <= 1  # a share, a time, a score may be so
     assert len(found) == read if measured else 0 < len(found) < read
     written = report.write(found, tmp_path / "page.html", formats=("png",))
-    check(written[0].read_text())
+    check(written[0].read_text("utf-8"))
     assert all(path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in written[1:])

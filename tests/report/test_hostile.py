@@ -99,7 +99,7 @@ def records_of_every_kind(folder):
         },
         **told,
     )
-    common = json.loads((folder / "partition" / "study" / "record.json").read_text())
+    common = json.loads((folder / "partition" / "study" / "record.json").read_text("utf-8"))
     common = {key: common[key] for key in (*_COMMON, "cuts", *told)}
     others = {
         "convergence": {"cut": "relu2", "curves": {"map": {"steps": [0], "psnr_mean": [0.0]}}},
@@ -148,7 +148,7 @@ def test_every_text_of_a_typed_record_is_tried(tmp_path):
                 look(each)
 
     for path in records_of_every_kind(tmp_path):
-        look(json.loads(path.read_text()))
+        look(json.loads(path.read_text("utf-8")))
     for struct in (AttackRecord, PartitionRecord, ConvergenceRecord, TargetRecord):
         assert texts_of(struct) <= given
 
@@ -156,12 +156,12 @@ def test_every_text_of_a_typed_record_is_tried(tmp_path):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_any_text_in_any_place_gives_a_page_and_figures(tmp_path, name):
     for path in records_of_every_kind(tmp_path):
-        record = spoilt(json.loads(path.read_text()), HOSTILE[name])
+        record = spoilt(json.loads(path.read_text("utf-8")), HOSTILE[name])
         path.write_text(json.dumps(record))
     found = report.read(tmp_path)
     assert len(found) == 6
     written = report.write(found, tmp_path / "page.html", formats=("png",))
-    check(written[0].read_text())
+    check(written[0].read_text("utf-8"))
     assert len(written) > 2
     assert all(path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in written[1:])
 

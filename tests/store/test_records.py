@@ -130,7 +130,7 @@ def test_what_is_written_is_strict_json_in_plain_types(tmp_path):
         cuts=("conv1", "relu2"),
     )
     records.write(tmp_path, record, images=None)
-    got = strict((tmp_path / "record.json").read_text())
+    got = strict((tmp_path / "record.json").read_text("utf-8"))
     assert got == fields_of(tmp_path)
     assert got["psnr"] == [39.1235, None, None]
     assert got["ssim"] == [0.25, 1.0, 0.0]

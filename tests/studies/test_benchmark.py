@@ -329,7 +329,7 @@ def test_the_script_times_ours_and_another_program(scripts, few, tmp_path):
         cwd=tmp_path,
         own_process=True,  # with two devices
     )
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text("utf-8"))
     assert record["experiment"] == "benchmark" and record["splits"] == ["conv1"]
     assert [(row["devices"], row["batch"], row["image_iterations"]) for row in record["rows"]] == [
         (1, 3, 12),
@@ -340,7 +340,7 @@ def test_the_script_times_ours_and_another_program(scripts, few, tmp_path):
         assert 0 < row["peak_fraction"] < 1.1
     assert [peak["devices"] for peak in record["peak"]] == [1, 2]
     assert record["device_peak_bytes"] == [None, None] and record["host_peak_bytes"] > 2**20
-    assert calls.read_text() == "mnist conv1 3 4\n" * 2
+    assert calls.read_text("utf-8") == "mnist conv1 3 4\n" * 2
     (compared,) = record["reference"]
     assert compared["reference_s"] == 2.0
     assert compared["times_as_fast_low"] <= compared["times_as_fast"]

@@ -248,7 +248,7 @@ def first(tmp_path_factory, params):
 
 
 def test_the_script_leaves_a_record_and_a_picture(first):
-    record = json.loads(first.path.read_text())
+    record = json.loads(first.path.read_text("utf-8"))
     found = records.read(first.path.parent)
     assert isinstance(found, ConvergenceRecord) and found.fields == record
     assert record["cut"] == "conv1"

@@ -109,7 +109,7 @@ def test_the_scripts_are_the_experiments():
     scripts = {path.stem: path for path in EXPERIMENTS.glob("[!_]*.py")}
     assert sorted(scripts) == sorted(NAMES)
     for name, path in scripts.items():
-        text = path.read_text()
+        text = path.read_text("utf-8")
         assert ast.get_docstring(ast.parse(text)) == experiment.summary(name)
         assert f'cli.main("{name}")' in text
 

@@ -40,7 +40,7 @@ def first(scripts):
 
 def test_a_run_leaves_a_record_images_and_a_grid(first):
     assert first.path.name == "record.json"
-    record = json.loads(first.path.read_text())
+    record = json.loads(first.path.read_text("utf-8"))
     assert record.keys() >= fake_runs.KEYS
     assert record["dataset"] == "mnist_5k"
     assert record["num_images"] == len(record["psnr"]) == len(record["ssim"]) == 8
@@ -61,7 +61,7 @@ def test_a_run_leaves_a_record_images_and_a_grid(first):
 
 
 def test_a_run_says_that_it_trains_and_what_it_found(first):
-    stdout, record = first.done.stdout, json.loads(first.path.read_text())
+    stdout, record = first.done.stdout, json.loads(first.path.read_text("utf-8"))
     assert "No trained target for mnist_5k yet (of seed 0)" in stdout
     assert f"{record['psnr_mean']:.2f}" in stdout
     assert first.done.stderr == ""
@@ -96,7 +96,7 @@ def test_other_settings_are_another_run(scripts, first):
     flags = ("--split=conv1", *FLAGS, "--steps=50", "--method=paper", "--tv_weight=0.5")
     path = scripts.record_of("whitebox", *flags)
     assert path != first.path
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text("utf-8"))
     assert record["config"]["settings"]["tv_weight"] == 0.5
     assert record["config"]["settings"]["steps"] == 50
     assert record["surrogate"] == "none"
@@ -108,14 +108,14 @@ def test_hybrid_learns_once_and_tells_its_stages(scripts, few):
     flags = ("--split=conv2", *few, "--method=hybrid", "--steps=1", "--cg_steps=2")
     flags = (*flags, "--fit_steps=10")
     path = scripts.record_of("whitebox", *flags)
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text("utf-8"))
     assert len(record["stages"]) == len(record["held_out_psnr"]) >= 1
     assert {(stage["steps"], stage["cg_steps"]) for stage in record["stages"]} == {(1, 2)}
     learned = scripts.folder / "results" / "learned"
     kept = {file: file.stat().st_mtime_ns for file in learned.iterdir()}
     (inverse_map,) = (file for file in kept if "inverse" in file.name)
     assert "conv2" in inverse_map.name
-    again = json.loads(scripts.record_of("whitebox", *flags, "--rerun").read_text())
+    again = json.loads(scripts.record_of("whitebox", *flags, "--rerun").read_text("utf-8"))
     assert {file: file.stat().st_mtime_ns for file in learned.iterdir()} == kept
     assert again["psnr"] == pytest.approx(record["psnr"], abs=0.05)
     # A black-box attacker would train the same inverse map.
@@ -131,7 +131,7 @@ def test_black_box_runs_keep_to_their_budgets_and_are_drawn(scripts, few):
     folder = scripts.folder / "results" / "blackbox"
     written = {}
     for path in folder.glob("*-q*-n8-s0-*/record.json"):
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text("utf-8"))
         assert record.keys() >= fake_runs.KEYS
         written[record["split"], record["num_queries"]] = record
     exact = written["conv1", 785]
@@ -158,7 +158,7 @@ def test_black_box_runs_keep_to_their_budgets_and_are_drawn(scripts, few):
 
 def test_the_authors_decoder_from_the_command_line(scripts, few):
     flags = ("--split=relu2", *few, "--method=paper", "--fit_steps=60", "--surrogate=same")
-    record = json.loads(scripts.record_of("blackbox", *flags).read_text())
+    record = json.loads(scripts.record_of("blackbox", *flags).read_text("utf-8"))
     assert record["way"] == "decoder"
     assert record["surrogate"] == "same"
     assert record["num_queries"] == record["queries"] == 600  # images of the target
@@ -167,7 +167,7 @@ def test_the_authors_decoder_from_the_command_line(scripts, few):
 def test_query_free_runs_report_every_shadow(scripts, few):
     flags = ("--split=fc3", *few, "--num_shadows=2", "--shadow_steps=3", "--fit_steps=3")
     path = scripts.record_of("queryfree", *flags)
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text("utf-8"))
     assert record.keys() >= fake_runs.KEYS
     assert "stream" in record["attacker_knowledge"]
     assert record["num_stream"] == 512  # test images that are not attacked
@@ -191,7 +191,7 @@ def test_the_authors_query_free_attack_from_the_command_line(scripts, few):
     assert done.stderr == ""
     folder = scripts.folder / "results" / "queryfree"
     (path,) = folder.glob("*-conv1-paper-*/record.json")
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text("utf-8"))
     assert record["paper"] == {"psnr": 17.86, "ssim": 0.64}
     assert record["surrogate"] == "same"
     assert "stream" not in record["attacker_knowledge"]
@@ -221,7 +221,7 @@ def study(scripts, few):
     assert done.returncode == 0, done.stderr
     written, paths = {}, {}
     for path in scripts.folder.glob("results/defenses/*-pool1-*/record.json"):
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text("utf-8"))
         key = record["method"], record["defense"]["level"]
         written[key], paths[key] = record, path
     return Study(flags, done, written, paths)
@@ -303,7 +303,9 @@ def test_other_attackers_of_a_composition_see_several_releases(scripts, few):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     paths = [*scripts.folder.glob("results/defenses/*-fc3-*/record.json")]
-    written = {r["threat_model"]: r for r in (json.loads(path.read_text()) for path in paths)}
+    written = {
+        r["threat_model"]: r for r in (json.loads(path.read_text("utf-8")) for path in paths)
+    }
     assert set(written) == {"blackbox", "queryfree"}
     for record in written.values():
         assert record["defense"] == {
@@ -468,7 +470,7 @@ def test_a_killed_sweep_goes_on_from_what_is_finished(scripts, first, tmp_path):
     after = finished(tmp_path)
     assert len(after) == 3
     assert last in after
-    assert json.loads(last.read_text())["split"] == "relu2"
+    assert json.loads(last.read_text("utf-8"))["split"] == "relu2"
     assert {path: after[path] for path in before} == before
     (joint,) = (tmp_path / "results" / "whitebox").glob("*.png")
     with Image.open(joint) as grid, Image.open(last.with_name("grid.png")) as one:
@@ -481,7 +483,7 @@ def test_a_killed_training_ends_with_the_same_target(scripts, tmp_path):
     undisturbed.mkdir()
     disturbed.mkdir()
     whole = scripts.record_of("train_target", *flags, cwd=undisturbed, own_process=True)
-    expected = json.loads(whole.read_text())
+    expected = json.loads(whole.read_text("utf-8"))
 
     def early():
         return list(disturbed.glob("results/train_target/*/checkpoint.safetensors"))
@@ -492,7 +494,7 @@ def test_a_killed_training_ends_with_the_same_target(scripts, tmp_path):
     assert 1 <= len(json.loads(metadata["history"])) < 3
     assert not finished(disturbed, "train_target")
     path = scripts.record_of("train_target", *flags, cwd=disturbed, own_process=True)
-    resumed = json.loads(path.read_text())
+    resumed = json.loads(path.read_text("utf-8"))
     assert len(resumed["history"]) == 3
     assert resumed["fingerprint"] == expected["fingerprint"]
     assert not checkpoint.exists()

@@ -437,7 +437,7 @@ def test_an_edge_that_was_timed_elsewhere_takes_that_time(study, tmp_path, monke
     assert before["profile"]["tail_s"] > 10
     assert "On times.csv@phone-lte (edge timed elsewhere" in table.table(before)
     assert "2,000" in table.table(before)  # ms
-    file.write_text(file.read_text().replace("2\n", "3\n"))
+    file.write_text(file.read_text("utf-8").replace("2\n", "3\n"))
     after = study(**settings)
     assert after["path"] != before["path"] and after["choices"][-1]["edge_s"] == 3
     file.write_text("cut,seconds\nconv,0.25\n")
@@ -490,21 +490,23 @@ def test_a_damaged_bound_is_measured_anew(study, damage):
     before = study()
     kept = [*(study.workdir / "learned").glob("*.json")]
     assert {path.stem.rpartition("-")[2] for path in kept} == {"bounds", "certain"}
-    texts = [path.read_text() for path in kept]
+    texts = [path.read_text("utf-8") for path in kept]
     for path in kept:
         path.write_text(damage)
     after = study(prefer="energy")
     for key in ("bounds", "psnr_of_mean"):
         assert [row[key] for row in after["choices"]] == [row[key] for row in before["choices"]]
     assert after["certain"] == before["certain"]
-    assert [path.read_text() for path in kept] == texts
-    assert {path.with_name(f"{path.name}.corrupt-1").read_text() for path in kept} == {damage}
+    assert [path.read_text("utf-8") for path in kept] == texts
+    assert {path.with_name(f"{path.name}.corrupt-1").read_text("utf-8") for path in kept} == {
+        damage
+    }
 
 
 def test_run_again_bounds_are_measured_again(study):
     before = study()
     for path in (study.workdir / "learned").glob("*-bounds.json"):
-        told = [{**bound, "value": 1.25} for bound in json.loads(path.read_text())]
+        told = [{**bound, "value": 1.25} for bound in json.loads(path.read_text("utf-8"))]
         path.write_text(json.dumps(told))
     after = study(rerun=True)
     assert [row["bounds"] for row in after["choices"]] == [
@@ -740,7 +742,7 @@ def test_the_script_recommends_and_its_record_is_read_again(scripts, few):
     done = scripts.here("partition", *flags)
     assert done.returncode == 0, done.stderr
     path = scripts.folder / done.stdout.splitlines()[-1]
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text("utf-8"))
     assert (record["kind"], record["cuts"]) == ("partition", list(lenet5().cuts))
     assert [row["split"] for row in record["choices"]] == [
         "cloud-only",
@@ -765,7 +767,7 @@ def test_the_script_recommends_and_its_record_is_read_again(scripts, few):
     assert "No choice meets max_latency_ms=0.001;" in again.stdout
     assert "On this@microcontroller (edge timed on this machine (" in again.stdout
     (kept,) = scripts.folder.glob("results/learned/times-*.json")
-    assert list(json.loads(kept.read_text())) == list(lenet5().cuts)
+    assert list(json.loads(kept.read_text("utf-8"))) == list(lenet5().cuts)
     assert len([*scripts.folder.glob("results/defenses/*/record.json")]) == 4
 
 

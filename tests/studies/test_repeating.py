@@ -77,7 +77,7 @@ def quick(monkeypatch, tmp_path):
         quick.listing.unlink(missing_ok=True)
         with contextlib.redirect_stdout(io.StringIO()):
             cli.main(name, flags, name)
-        noted = map(json.loads, quick.listing.read_text().splitlines())
+        noted = map(json.loads, quick.listing.read_text("utf-8").splitlines())
         return list(dict.fromkeys(noted))  # the last one is noted twice
 
     quick.run = run

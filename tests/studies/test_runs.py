@@ -203,7 +203,7 @@ def test_a_sweep_is_told_of_records_that_are_made_or_read(tmp_path, scene, monke
     monkeypatch.setenv("JAXINV_RECORDS", str(listing))
     second = run(scene, config, attack, cut="conv1")["path"]
     assert run(scene, config, attack)["path"] == first
-    assert [json.loads(line) for line in listing.read_text().splitlines()] == [second, first]
+    assert [json.loads(line) for line in listing.read_text("utf-8").splitlines()] == [second, first]
 
 
 def test_a_record_has_what_every_attack_has(tmp_path, scene):

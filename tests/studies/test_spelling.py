@@ -98,7 +98,14 @@ def test_a_home_is_found_or_refused(monkeypatch, tmp_path, name):
     for text, path in (("~/x", f"{tmp_path}/x"), ("~", str(tmp_path)), ("$HOME/x", "$HOME/x")):
         assert getattr(PlacesConfig(**{name: text}), name) == path
         assert in_a_sweep("whitebox", name, text) == [path]
-    for text, told in (("~no one/x", "no such home folder"), ("a\0b", "null character")):
+    for text, told in (
+        ("~no one/x", "no such home folder"),
+        ("a\0b", "null character"),
+        (
+            "\ud800",
+            "the encoding of names here",
+        ),
+    ):
         with pytest.raises(UsageError, match=f"^{name}=.*{told}"):
             PlacesConfig(**{name: text})
         with pytest.raises(UsageError, match=f"^{name}=.*{told}"):

@@ -60,7 +60,7 @@ def test_the_table_has_a_line_for_all_targets(outcomes, tmp_path):
     (line,) = (row for row in text.splitlines() if row.startswith("paper  ") and " of 3 " in row)
     assert all(word in line for word in ("12.47", "5.28", "6.40", "16.00", "1 of 3", "15.10"))
     path = summary.write(Sweep(tuple(one.run for one in outcomes), tmp_path), outcomes)
-    told = json.loads(path.read_text())["targets"]
+    told = json.loads(path.read_text("utf-8"))["targets"]
     assert [row["flags"] for row in told] == [{"method": "paper"}, {"method": "tv"}]
     assert told[0]["target_seeds"] == [0, 1, 2] and told[0]["dead"] == 1
 

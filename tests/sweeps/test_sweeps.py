@@ -176,7 +176,7 @@ class Bench:
     def journal(self):
         """Its lines as (event, name, process, time)."""
         path = self.work / "journal"
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
         whole = [line.split() for line in lines if len(line.split()) == 4]
         return [(event, name, int(pid), float(when)) for event, name, pid, when in whole]
 
@@ -569,18 +569,18 @@ def test_a_sweep_from_the_command_line_and_once_more(bench):
     ]
     assert lines[2].split()[4:] == ["11.00", "0.500"]
     assert lines[5] == "4 finished, 0 skipped, 0 failed"
-    told = json.loads((bench.folder / lines[-1]).read_text())
+    told = json.loads((bench.folder / lines[-1]).read_text("utf-8"))
     assert told["finished"] == 4
     for row in told["runs"]:
         (path,) = row["records"]
-        record = json.loads((bench.folder / path).read_text())
+        record = json.loads((bench.folder / path).read_text("utf-8"))
         assert record["split_name"] == row["flags"]["split"]
         assert record["psnr_mean"] == row["psnr_mean"]
-        log = (bench.folder / row["log"]).read_text()
+        log = (bench.folder / row["log"]).read_text("utf-8")
         assert "the stand-in starts" in log and "a warning that comes late" in log
     assert len([line for line in done.stderr.splitlines() if line.startswith("[")]) == 4
     assert bench.records().keys() == {
-        json.loads((bench.folder / row["records"][0]).read_text())["config_hash"]
+        json.loads((bench.folder / row["records"][0]).read_text("utf-8"))["config_hash"]
         for row in told["runs"]
     }
 
@@ -647,7 +647,7 @@ def test_a_work_folder_may_have_any_name(stand_in, tmp_path, monkeypatch):
     assert outcome.records[0].is_file() and outcome.records[0].is_relative_to(ODD)
     assert [each.state for each in run_here(runs, ODD)] == ["skipped"]
     path = summary.write(Sweep(tuple(runs), Path(ODD)), [outcome])
-    (row,) = json.loads(path.read_text())["runs"]
+    (row,) = json.loads(path.read_text("utf-8"))["runs"]
     assert Path(row["records"][0]).is_file()
 
 
@@ -688,7 +688,9 @@ def test_a_sweep_with_a_failure_has_exit_status_1(bench):
     assert done.returncode == 1
     assert "1 of 2 runs failed" in done.stderr.splitlines()[-1]
     assert ".log" in done.stderr.splitlines()[-1]
-    assert json.loads((bench.folder / done.stdout.splitlines()[-1]).read_text())["failed"] == 1
+    assert (
+        json.loads((bench.folder / done.stdout.splitlines()[-1]).read_text("utf-8"))["failed"] == 1
+    )
 
 
 def test_runs_of_several_kinds_tell_all_their_records(stand_in, tmp_path):
@@ -949,11 +951,11 @@ def test_a_sweep_on_slurm(queue, cluster):
     assert done.returncode == 1, done.stderr
     assert "3 finished, 0 skipped, 3 failed" in done.stdout
     assert "6 runs submitted" in done.stderr
-    told = json.loads((queue.folder / done.stdout.splitlines()[-1]).read_text())
+    told = json.loads((queue.folder / done.stdout.splitlines()[-1]).read_text("utf-8"))
     for row in told["runs"]:
         assert row["state"] == ("finished" if row["flags"]["method"] == "good" else "failed")
         assert row["seconds"] > 0
-        log = (queue.folder / row["log"]).read_text()
+        log = (queue.folder / row["log"]).read_text("utf-8")
         assert ("told to fail" in log) == (row["state"] == "failed")
     shown = cluster.ask("squeue", "--noheader", "--states=all", "--format=%j|%P|%l|%k")
     assert "|other|5:00|a b" in shown
@@ -1064,7 +1066,7 @@ def test_a_damaged_marker_counts_for_nothing(tmp_path, paths):
     sweep = Sweep((Run("whitebox", {"seed": "0"}, {}),), tmp_path)
     sweep.mark(SweepOutcome(sweep.runs[0], "finished", (), 1.0))
     (marker,) = (tmp_path / "sweeps" / "done").iterdir()
-    marker.write_text(json.dumps({**json.loads(marker.read_text()), "records": paths}))
+    marker.write_text(json.dumps({**json.loads(marker.read_text("utf-8")), "records": paths}))
     assert sweep.known() == {}
 
 

@@ -83,7 +83,7 @@ def test_a_run_leaves_its_files(workdir):
 def test_a_finished_run_is_not_repeated(workdir, no_training):
     path = targets.train_run(dataset(), ONE_EPOCH, workdir)
     assert path.name == "record.json"
-    assert json.loads(path.read_text())["dataset"] == "tiny"
+    assert json.loads(path.read_text("utf-8"))["dataset"] == "tiny"
 
 
 A_RECORD = {

@@ -95,7 +95,7 @@ def load(name: str) -> Profile:
     if name.endswith(".toml"):
         text = text_of(argument, name)
     elif name in names():
-        text = (_BUILT_IN / f"{name}.toml").read_text()
+        text = (_BUILT_IN / f"{name}.toml").read_text("utf-8")
     else:
         known = ", ".join(names())
         raise UsageError(

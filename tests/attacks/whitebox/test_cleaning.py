@@ -19,7 +19,9 @@ EDGE = sequence(
     [("rectified", lambda x: jax.nn.relu((x.reshape(len(x), -1) - 0.5) @ MATRIX))], (8, 8, 1)
 )
 AFFINE = sequence([("affine", lambda x: x.reshape(len(x), -1) @ MATRIX)], (8, 8, 1))
-NAIVE = Mechanism("naive", lambda key, x, level: x + level * jax.random.normal(key, x.shape))
+NAIVE = Mechanism(
+    "naive", lambda key, x, level: x + level * jax.random.normal(key, x.shape, x.dtype)
+)
 
 
 @pytest.fixture(autouse=True)

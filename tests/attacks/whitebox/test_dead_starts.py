@@ -123,5 +123,5 @@ def of(residual):
     ],
 )
 def test_a_data_term_is_flat_where_nothing_moves_it(residual, flat):
-    x = jnp.array([[-1.0, -2.0], [-1.0, 0.5]])
+    x = jnp.array([[-1.0, -2.0], [-1.0, 0.5]], jnp.float32)
     assert of(residual).is_flat(x).tolist() == flat
