@@ -279,7 +279,10 @@ def test_any_record_that_is_read_can_be_reported_and_compared(made, tmp_path):
     folder, record = made
     keys = sorted(record.keys() - {"kind"})
     scene = SimpleNamespace(
-        dataset=SimpleNamespace(fingerprint=record["data_fingerprint"]),
+        dataset=SimpleNamespace(
+            fingerprint=record["data_fingerprint"], test=range(record["num_images"])
+        ),
+        half="all",
         target=SimpleNamespace(fingerprint=record["target"]["fingerprint"]),
         num_images=lambda config: config.num_images,
     )
