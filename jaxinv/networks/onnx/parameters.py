@@ -15,6 +15,7 @@ from jaxinv.networks.onnx.operators.normalizations import SCALE_AND_SHIFT
 from jaxinv.networks.onnx.reading import naming
 from jaxinv.networks.onnx.tensors import Order
 
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # may have parameters of one number
 _FILLED = ("Expand", "Tile", "Gather", "Slice", "Concat")  # may take a parameter and shapes alone
 
 
@@ -146,7 +147,8 @@ def _trained(graph: Graph, node: Node, dependent: frozenset[str]) -> Iterator[tu
         array = graph.constants.get(name)
         if array is None or number in own.settings or not (computes or array.ndim > 1):
             continue
-        if array.ndim and array.size > 1 and array.dtype.kind in "fV":
+        is_large = array.size > 1 or node.operator in _WEIGHTED
+        if array.ndim and is_large and array.dtype.kind in "fV":
             yield number, name
 
 

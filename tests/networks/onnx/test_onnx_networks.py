@@ -170,6 +170,15 @@ def test_windows_of_several_images_share_an_axis():
     check(model(nodes, arrays, (1, 4, 8)), (4, 8), weights(3, 4, 8))
 
 
+def test_numbers_of_one_example_are_taken_from_each():
+    nodes = [
+        ("Reshape", ["x", "all"], ["a"], {}),
+        ("Gather", ["a", "places"], ["y"], {"axis": 0}),
+    ]
+    arrays = {"all": np.array([-1]), "places": np.array([[[0, 2], [5, 4], [1, 3]]])}
+    check(model(nodes, arrays, (1, 6)), (6,), weights(3, 6))
+
+
 # --- Outputs --------------------------------------------------------------------------------------
 
 

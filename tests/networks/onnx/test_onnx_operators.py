@@ -215,6 +215,15 @@ def test_comparisons_choose_numbers():
     check((nodes, {"zero": np.float32(0), "one": np.float32(1)}, IMAGE, 17))
 
 
+def test_an_axis_in_front_of_the_batch_may_come_and_go():
+    nodes = [
+        ("Unsqueeze", ["x", "front"], ["u"], {}),
+        ("Transpose", ["u"], ["t"], {"perm": [3, 1, 2, 0]}),
+        ("Gather", ["t", "one"], ["y"], {"axis": 0}),
+    ]
+    check((nodes, {"front": np.array([0]), "one": np.array(1)}, TOKENS, 17))
+
+
 def test_matrices_are_multiplied_in_pairs_wherever_their_axes_are_stored():
     nodes = [
         ("Transpose", ["x"], ["t"], {"perm": [0, 2, 1]}),

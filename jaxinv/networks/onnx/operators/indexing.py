@@ -7,6 +7,7 @@ import numpy as np
 from jax import lax
 
 from jaxinv.errors import UserError
+from jaxinv.networks.onnx import batch
 from jaxinv.networks.onnx.registry import Call, operator
 from jaxinv.networks.onnx.tensors import Operand, Tensor, axis_of, in_order, without
 
@@ -74,12 +75,36 @@ def gather(call: Call, x: Operand, indices: Any) -> Tensor:
     if np.size(indices) and not (-size <= np.min(indices) and np.max(indices) < size):
         raise UserError(f"entry {np.max(indices)} of an axis of {size}.")
     own = np.where(indices < 0, indices + size, indices)
+    if _holds_examples(call, x, axis, own):
+        return _of_each_example(call, x, own)
     if own.ndim == 0:
         array = lax.index_in_dim(x.array, int(own), place, keepdims=False)
         return Tensor(array, without(x.order, (axis,)))
     if own.ndim == 1:
         return x.like(_taken(x.array, own, place))
-    return Tensor.plain(jnp.take(in_order(x), own, axis))
+    taken = _taken(in_order(x), own.ravel(), axis)
+    return Tensor.plain(taken.reshape(x.shape[:axis] + own.shape + x.shape[axis + 1 :]))
+
+
+def _holds_examples(call: Call, x: Tensor, axis: int, indices: np.ndarray) -> bool:
+    """Returns whether all numbers of one example after another are on the axis.
+
+    PyTorch so writes a change of strides for a batch of one.
+    """
+    fixed, name = call.fixed, call.node.inputs[0]
+    if fixed is None or fixed.batch != 1 or name not in fixed.shapes or indices.shape[:1] != (1,):
+        return False
+    grown = batch.axis_of_batch(fixed.shapes[name], x.shape)
+    return axis == grown == 0 and name not in fixed.inner
+
+
+def _of_each_example(call: Call, x: Tensor, indices: np.ndarray) -> Tensor:
+    """Takes the entries of one example from each."""
+    assert call.fixed is not None
+    count, rest = call.fixed.size, x.shape[1:]
+    array = in_order(x).reshape(count, x.shape[0] // count, *rest)
+    taken = _taken(array, indices.ravel(), 1)
+    return Tensor.plain(taken.reshape(count, *indices.shape[1:], *rest))
 
 
 def _taken(array: Any, indices: np.ndarray, place: int) -> Any:

@@ -121,9 +121,9 @@ def unsqueeze(call: Call, x: Tensor, axes: Any = None) -> Tensor:
 
 
 def _place_of_new(order: Order, axis: int) -> int:
-    """Returns where an axis is stored beside its neighbours: behind the one before it."""
+    """Returns where an axis is stored: behind the one before it, never in front of the batch."""
     before = [place for place, own in enumerate(order) if own < axis]
-    return max(before) + 1 if before == list(range(len(before))) else len(order)
+    return max(len(before), 1) if before == list(range(len(before))) else len(order)
 
 
 @operator("Concat", is_step=True)
