@@ -48,7 +48,7 @@ def outer_of(fixed: Shape, axis: int, batch: int, *, is_inner: bool) -> int:
 
 def rebatched(
     target: Shape, fixed: Shape, axis: int, outer: int, batch: int, size: int
-) -> tuple[Shape, bool]:
+) -> tuple[Shape, int, bool]:
     """Returns what a reshape to a shape makes of another batch.
 
     Args:
@@ -60,7 +60,7 @@ def rebatched(
       size: the batch now.
 
     Returns:
-      The shape, and whether the batch is innermost in an axis that it shares.
+      The shape, the axis that grows, and whether the batch is innermost in it beside others.
 
     Raises:
       UserError: no axis can take the batch.
@@ -91,4 +91,4 @@ def rebatched(
         )
     sizes = np.array(target)
     sizes[found] = sizes[found] // batch * size
-    return tuple(sizes.tolist()), is_inner
+    return tuple(sizes.tolist()), found, is_inner

@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxinv.errors import UserError
 from jaxinv.networks.onnx import names
+from jaxinv.networks.onnx.batch import axis_of_batch
 from jaxinv.networks.onnx.folding import evaluated
 from jaxinv.networks.onnx.graph import Graph, Node
 from jaxinv.networks.onnx.operators import OPERATORS
@@ -43,28 +43,33 @@ class Evaluation:
         self._marks = marks(self.graph, self.parameters)
 
     def look(self, params: Any) -> None:
-        """Evaluates shapes alone, at the batch of the file.
+        """Evaluates shapes alone, at the batch of the file and at twice that.
 
         Raises:
           UserError: a node cannot be evaluated.
         """
         entry = self.graph.input
-        shapes: dict[str, tuple[int, ...]] = {}
-        constants: dict[str, np.ndarray] = {}
+        values = self._shapes(params, entry.batch, None)
+        shapes = {name: value for name, value in values.items() if isinstance(value, tuple)}
+        constants = {name: value for name, value in values.items() if name not in shapes}
+        own = Fixed(entry.batch, 2 * entry.batch, entry.is_open, shapes, constants)
+        twice = self._shapes(params, own.size, own)
+        for name, shape in shapes.items():
+            own.axes[name] = axis_of_batch(shape, twice[name])
+        self.fixed = own
 
-        def run(params: Any, x: Array) -> Array:
-            values = self._values(params, x, None)
-            for name, value in values.items():
-                if isinstance(value, Tensor):
-                    shapes[name] = value.shape
-                else:
-                    constants[name] = value
-            return self._output(values)
+    def _shapes(self, params: Any, size: int, fixed: Fixed | None) -> dict[str, Any]:
+        """Returns name -> shape of every value, or the value of a constant."""
+        found: dict[str, Any] = {}
 
-        plain = (entry.batch, *entry.shape)
+        def run(params: Any, x: Array) -> None:
+            for name, value in self._values(params, x, fixed).items():
+                found[name] = value.shape if isinstance(value, Tensor) else value
+
+        plain = (size, *self.graph.input.shape)
         shape = tuple(plain[axis] for axis in self.order)
         jax.eval_shape(run, params, jax.ShapeDtypeStruct(shape, jnp.float32))
-        self.fixed = Fixed(entry.batch, entry.batch, entry.is_open, shapes, constants, set(), set())
+        return found
 
     def __call__(self, params: Any, x: Array) -> Array:
         """Computes the output of a batch.
@@ -74,7 +79,7 @@ class Evaluation:
           x: `[N, *input_shape]`.
         """
         assert self.fixed is not None
-        fixed = self.fixed._replace(size=len(x), inner=set())
+        fixed = dataclasses.replace(self.fixed, size=len(x), inner=set())
         return self._output(self._values(params, x, fixed))
 
     def as_written(self, params: Any, x: Array) -> Array:

@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from jaxinv.networks.onnx.batch import axis_of_batch
 from jaxinv.networks.onnx.graph import Node
 from jaxinv.networks.onnx.tensors import Order
 
 
-class Fixed(NamedTuple):
+@dataclasses.dataclass
+class Fixed:
     """Shapes and whole numbers at the batch that the file was written for.
 
     Attributes:
@@ -17,6 +19,9 @@ class Fixed(NamedTuple):
       is_open: whether the file leaves the size of the batch open.
       shapes: name of a value -> its shape, in ONNX's order.
       constants: name of a value -> what it is, where it does not depend on the input's numbers.
+      axes: name of a value -> its axis that grows with the batch, or None; empty until another
+        batch has been evaluated.
+      following: names of reshaped values whose shape the file computes from that of the input.
       inner: names of values that have the batch innermost in an axis together with another.
       guessed: names of values whose shape for another batch was chosen among several.
     """
@@ -26,8 +31,16 @@ class Fixed(NamedTuple):
     is_open: bool
     shapes: Mapping[str, tuple[int, ...]]
     constants: Mapping[str, Any]
-    inner: set[str]
-    guessed: set[str]
+    axes: dict[str, int | None] = dataclasses.field(default_factory=dict)
+    following: set[str] = dataclasses.field(default_factory=set)
+    inner: set[str] = dataclasses.field(default_factory=set)
+    guessed: set[str] = dataclasses.field(default_factory=set)
+
+    def axis(self, name: str, now: tuple[int, ...]) -> int | None:
+        """Returns the axis in which a value grows with the batch; None where it does not."""
+        if name in self.axes:
+            return self.axes[name]
+        return axis_of_batch(self.shapes[name], now)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -107,7 +107,7 @@ def without(order: Order, axes: Collection[int]) -> Order:
 def aligned(*operands: Operand) -> tuple[list[Any], Order]:
     """Returns arrays that broadcast against each other as ONNX's do, and their common order."""
     tensors = [operand for operand in operands if isinstance(operand, Tensor)]
-    lead = max(tensors, key=lambda each: (each.rank, each.array.size))
+    lead = max(tensors, key=lambda each: (each.rank, each.array.size, each.order[:1] == (0,)))
     rank = max(np.ndim(in_) if isinstance(in_, np.ndarray) else in_.rank for in_ in operands)
     order = _raised(lead.order, rank)
     return [_arranged(operand, order) for operand in operands], order

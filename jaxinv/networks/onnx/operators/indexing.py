@@ -7,7 +7,6 @@ import numpy as np
 from jax import lax
 
 from jaxinv.errors import UserError
-from jaxinv.networks.onnx import batch
 from jaxinv.networks.onnx.registry import Call, operator
 from jaxinv.networks.onnx.tensors import Operand, Tensor, axis_of, in_order, without
 
@@ -94,8 +93,7 @@ def _holds_examples(call: Call, x: Tensor, axis: int, indices: np.ndarray) -> bo
     fixed, name = call.fixed, call.node.inputs[0]
     if fixed is None or fixed.batch != 1 or name not in fixed.shapes or indices.shape[:1] != (1,):
         return False
-    grown = batch.axis_of_batch(fixed.shapes[name], x.shape)
-    return axis == grown == 0 and name not in fixed.inner
+    return axis == fixed.axis(name, x.shape) == 0 and name not in fixed.inner
 
 
 def _of_each_example(call: Call, x: Tensor, indices: np.ndarray) -> Tensor:

@@ -45,31 +45,40 @@ def reshape(call: Call, x: Tensor, target: Any = None) -> Tensor:
     return _reshaped(call, x, sizes, keeps_zero)
 
 
-def _reshaped(call: Call, x: Tensor, sizes: Sequence[int], keeps_zero: bool = False) -> Tensor:
-    if call.fixed is None:
+def _reshaped(call: Call, x: Tensor, sizes: Sequence[int], keeps_zero: bool) -> Tensor:
+    name, made, fixed = call.node.inputs[0], call.node.outputs[0], call.fixed
+    axis = None if fixed is None else fixed.axis(name, x.shape)
+    if fixed is None or axis is None:
         found = batch.resolved(sizes, x.shape, allow_zero=keeps_zero)
         return Tensor.plain(in_order(x).reshape(found))
-    fixed, name = call.fixed, call.node.inputs[0]
     before = fixed.constants.get(call.node.inputs[1]) if len(call.node.inputs) > 1 else sizes
+    own = list(sizes) if before is None else np.ravel(before).tolist()
+    if not fixed.axes and (own != list(sizes) or (fixed.is_open and _fits(sizes, x.shape))):
+        fixed.following.add(made)
+    if made in fixed.following:
+        found = batch.resolved(sizes, x.shape, allow_zero=keeps_zero)
+        return Tensor.plain(in_order(x).reshape(found))
     known = fixed.shapes[name]
-    axis = batch.axis_of_batch(known, x.shape)
-    follows = before is not None and list(np.ravel(before)) != list(sizes)
-    if axis is None or follows or fixed.is_open:
-        try:
-            found = batch.resolved(sizes, x.shape, allow_zero=keeps_zero)
-            return Tensor.plain(in_order(x).reshape(found))
-        except UserError:
-            if axis is None:
-                raise
-    outer = batch.outer_of(known, axis, fixed.batch, is_inner=name in fixed.inner)
-    own = np.ravel(sizes if before is None else before).tolist()
     goal = batch.resolved(own, known, allow_zero=keeps_zero)
-    found, is_inner = batch.rebatched(goal, known, axis, outer, fixed.batch, fixed.size)
+    outer = batch.outer_of(known, axis, fixed.batch, is_inner=name in fixed.inner)
+    found, place, is_inner = batch.rebatched(goal, known, axis, outer, fixed.batch, fixed.size)
     if outer > 1:
-        fixed.guessed.add(call.node.outputs[0])
+        fixed.guessed.add(made)
     if is_inner:
-        fixed.inner.add(call.node.outputs[0])
-    return Tensor.plain(in_order(x).reshape(found))
+        fixed.inner.add(made)
+    array = in_order(x).reshape(found)
+    if goal[place] != fixed.batch:
+        return Tensor.plain(array)
+    order = (place, *(each for each in range(array.ndim) if each != place))
+    return Tensor(array.transpose(order) if place else array, order)  # the batch comes first
+
+
+def _fits(sizes: Sequence[int], shape: tuple[int, ...]) -> bool:
+    try:
+        batch.resolved(sizes, shape)
+    except UserError:
+        return False
+    return True
 
 
 @operator("Flatten")
