@@ -56,17 +56,21 @@ def read_pairs(path: str) -> PairsFile:
     return PairsFile(images, features, observed, originals)
 
 
-def read_reconstructions(path: str, shape: Sequence[int]) -> np.ndarray:
+def read_reconstructions(path: str, shape: Sequence[int] | None = None) -> np.ndarray:
     """Reads `images` that were reconstructed elsewhere, as `[N, *shape]` float32.
 
     They are uint8, or floats in unit space, of which those outside are clipped by metrics.
+
+    Args:
+      path: of the file.
+      shape: of one image; None for any `(H, W, C)`.
 
     Raises:
       UserError: it is no file of such images.
     """
     with _opened("import", path) as file:
         given = _array(file, "images")
-        if given.ndim == 3 and shape[-1] == 1:
+        if given.ndim == 3:
             given = given[..., None]
         if given.dtype == np.uint8:
             given = given / np.float32(255)

@@ -27,13 +27,13 @@ from jaxinv.attacks.blackbox import paper
 from jaxinv.attacks.learned import inverse, maps
 from jaxinv.inputs import data
 from jaxinv.look.charts import queries, style
-from jaxinv.studies import attacked, linked, pairs, runs
-from jaxinv.studies.config import SURROGATES, HalvedConfig
+from jaxinv.studies import attacked, elsewhere, linked, pairs, runs
+from jaxinv.studies.config import SURROGATES, ExchangedConfig
 from jaxinv.studies.experiment import Experiment, setting
 
 
 @dataclasses.dataclass(frozen=True)
-class BlackboxConfig(HalvedConfig):
+class BlackboxConfig(ExchangedConfig):
     """Settings of a black-box attack, at one or several cuts and budgets of queries."""
 
     split: tuple[str, ...] = ("relu2",)
@@ -71,9 +71,10 @@ def run(config: BlackboxConfig) -> list[dict[str, Any]]:
     if config.pairs is not None:
         return [pairs.run(config)]
     runs.begin(config)
+    config = elsewhere.completed(config)
     scene = runs.load(config, prepare(config))
     budgets: tuple[int | None, ...] = config.num_queries or (None,)
-    attacks = [
+    attacks = elsewhere.tasks(EXPERIMENT.name, config, scene) or [
         partial(run_cut, config, scene, cut, number) for cut, number in product(scene.cuts, budgets)
     ]
     finished = runs.run_all(EXPERIMENT.name, config, scene, attacks)
@@ -88,7 +89,7 @@ def prepare(config: BlackboxConfig, dataset: data.Dataset | None = None) -> runs
     """Returns what is attacked, once the budgets are checked; see `runs.plan`."""
     for number in config.num_queries or ():
         _attack_within(config, number)
-    return runs.plan(config, dataset)
+    return elsewhere.checked(config, runs.plan(config, dataset))
 
 
 def run_cut(

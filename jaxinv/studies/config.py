@@ -23,9 +23,9 @@ class WorkConfig:
     def __post_init__(self) -> None:
         kind: type = type(self)
         for each in settings_of(kind).values():
-            path = getattr(self, each.name)
+            path = getattr(self, each.field)
             if each.is_path and path is not None:
-                object.__setattr__(self, each.name, files.expanded(each.name, path))
+                object.__setattr__(self, each.field, files.expanded(each.name, path))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,3 +137,27 @@ class HalvedConfig(AttackConfig):
     @property
     def half(self) -> str:
         return self.test_images
+
+
+@dataclasses.dataclass(frozen=True)
+class ExchangedConfig(HalvedConfig):
+    """Settings of attacks of one threat model, which another program may run in their place."""
+
+    export: str | None = setting(
+        None,
+        "FILE.npz for features, images and labels of the images that are attacked: what crosses at "
+        "--split, for an attack of another program. Several arrays that cross are features_0 and "
+        "so on. The attack runs, too.",
+        is_path=True,
+    )
+    imported: str | None = setting(
+        None,
+        "FILE.npz with images [N, H, W, C] that another program has reconstructed of the first N "
+        "test images: they are judged, and no attack runs.",
+        is_path=True,
+        flag="import",
+    )
+
+    @property
+    def method_name(self) -> str:
+        return super().method_name if self.imported is None else "import"

@@ -276,7 +276,7 @@ def table_row(record: Mapping[str, Any]) -> str:
     beside = f"{printed['psnr']:.2f}/{printed['ssim']:.2f}" if printed else "-"
     row = (
         f"{record['split']:<10}{quality}{record['exact_fraction']:<8.1%}{beside:<15}"
-        f"{record['compile_s']:>10.1f}{record['attack_s']:>10.1f}{record['images_per_s']:>10.1f}"
+        f"{_told(record['compile_s'])}{_told(record['attack_s'])}{_told(record['images_per_s'])}"
     )
     if record.get("queries"):
         edge = f"; edge: {record['edge']}" if record.get("edge") else ""
@@ -287,6 +287,11 @@ def table_row(record: Mapping[str, Any]) -> str:
     some = 0 < record["diverged"] < record["num_images"]
     row += f"  ({record['diverged']} diverged, not in the means)" if some else ""
     return row + dead_words(record)
+
+
+def _told(measured: float | None) -> str:
+    """A time or a rate in its column; a dash where it was not measured."""
+    return f"{'-':>10}" if measured is None else f"{measured:>10.1f}"
 
 
 def dead_words(record: Mapping[str, Any]) -> str:

@@ -47,7 +47,13 @@ MODULES = {
 }
 """Name -> module. A module has an `EXPERIMENT`, and its docstring describes it."""
 
-_NOT_REPEATED = ("workdir", "data_dir", "rerun", "multihost")  # of this machine, not of the run
+_NOT_REPEATED = (
+    "workdir",
+    "data_dir",
+    "rerun",
+    "multihost",
+    "export",
+)  # of this machine, not of the run
 
 ConfigT = TypeVar("ConfigT")
 
@@ -56,7 +62,8 @@ class Setting(NamedTuple):
     """A field of a configuration, as the command line needs it.
 
     Attributes:
-      name, default: of the field.
+      name: of the flag.
+      field, default: of the field; its name is the flag's, unless Python has that word to itself.
       kind: its type: bool, int, float or str; of a tuple, that of its items.
       many: whether it is a tuple.
       text: for `--help`.
@@ -68,6 +75,7 @@ class Setting(NamedTuple):
     """
 
     name: str
+    field: str
     default: Any
     kind: type
     many: bool
@@ -89,10 +97,12 @@ def setting(
     choices: Sequence[str] | None = None,
     may_be_empty: bool = False,
     is_path: bool = False,
+    flag: str | None = None,
 ) -> Any:
     """Returns a dataclass field that knows its flag; see `Setting` for the arguments.
 
-    Whole numbers are in [1, 2^31 - 1] unless a range is given.
+    Whole numbers are in [1, 2^31 - 1] unless a range is given. `flag` is its name, if that is not
+    the field's.
     """
     known = {
         "text": text,
@@ -101,6 +111,7 @@ def setting(
         "choices": choices,
         "may_be_empty": may_be_empty,
         "is_path": is_path,
+        "flag": flag,
     }
     return dataclasses.field(default=default, metadata=known)
 
@@ -113,8 +124,10 @@ def settings_of(config: type) -> dict[str, Setting]:
     for field in dataclasses.fields(config):
         owner, known = _defined(config, field.name)
         kind, many = _kind(hints[field.name])
-        shared = owner.__module__ == "jaxinv.studies.config"
-        found.append(Setting(field.name, field.default, kind, many, shared=shared, **known))
+        told = {key: value for key, value in known.items() if key != "flag"}
+        told["shared"] = owner.__module__ == "jaxinv.studies.config"
+        name = known["flag"] or field.name
+        found.append(Setting(name, field.name, field.default, kind, many, **told))
     return {each.name: each for each in sorted(found, key=lambda each: each.shared)}
 
 
@@ -176,7 +189,7 @@ class Experiment(Generic[ConfigT]):
 
     def config(self, values: flags.FlagValues) -> ConfigT:
         """Returns the configuration that parsed flags spell."""
-        given = {name: values[name].value for name in self.settings}
+        given = {each.field: values[each.name].value for each in self.settings.values()}
         lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
         return self.Config(**{**given, **lists})
 
@@ -232,7 +245,7 @@ def spelled(config: Any, kind: type | None = None, **given: Any) -> dict[str, st
     """
     found = {}
     for name, each in settings_of(kind or type(config)).items():
-        value = given.get(name, getattr(config, name))
+        value = given.get(name, getattr(config, each.field))
         told = name in given or value != each.default
         if name not in _NOT_REPEATED and value is not None and told:
             found[name] = spelling.text_of(value)

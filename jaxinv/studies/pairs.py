@@ -87,7 +87,7 @@ def _check_settings(config: "BlackboxConfig") -> None:
     """Refuses settings of a network, of data and of queries: there are none."""
     kind: type = type(config)
     for each in settings_of(kind).values():
-        value = getattr(config, each.name)
+        value = getattr(config, each.field)
         if value != each.default and each.name not in _TAKEN:
             raise UsageError(
                 f"{each.name}={value}: pairs={config.pairs} is all that is known, and leaves "

@@ -20,16 +20,17 @@ from jaxinv import defenses
 from jaxinv.attacks import registry
 from jaxinv.attacks.attack import Attack, CloudKnown
 from jaxinv.attacks.queryfree import paper, strong
+from jaxinv.inputs import data
 from jaxinv.look.charts import splits, style
-from jaxinv.studies import attacked, evaluation, linked, runs
-from jaxinv.studies.config import SURROGATES, HalvedConfig
+from jaxinv.studies import attacked, elsewhere, evaluation, linked, runs
+from jaxinv.studies.config import SURROGATES, ExchangedConfig
 from jaxinv.studies.experiment import Experiment, setting
 
 _LEAST_STREAM = 500  # images; with fewer left, the stream is of those that are attacked, too
 
 
 @dataclass(frozen=True)
-class QueryfreeConfig(HalvedConfig):
+class QueryfreeConfig(ExchangedConfig):
     """Settings of a query-free attack, at one or several cuts."""
 
     method: str = setting(
@@ -59,8 +60,11 @@ class QueryfreeConfig(HalvedConfig):
 def run(config: QueryfreeConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet, cut by cut, and returns all records with their `path`."""
     runs.begin(config)
-    scene = runs.load(config, runs.plan(config))
-    attacks = [partial(run_cut, config, scene, cut) for cut in scene.cuts]
+    config = elsewhere.completed(config)
+    scene = runs.load(config, prepare(config))
+    attacks = elsewhere.tasks(EXPERIMENT.name, config, scene) or [
+        partial(run_cut, config, scene, cut) for cut in scene.cuts
+    ]
     finished = runs.run_all(EXPERIMENT.name, config, scene, attacks)
     if len(finished) > 1:
         path = runs.joint_path("splits", EXPERIMENT.name, config, scene, finished)
@@ -68,6 +72,11 @@ def run(config: QueryfreeConfig) -> list[dict[str, Any]]:
         style.save(path, splits.figure(rows, cuts, title=evaluation.grid_title(finished)))
         print(f"Quality by split: {path}")
     return finished
+
+
+def prepare(config: QueryfreeConfig, dataset: data.Dataset | None = None) -> runs.Plan:
+    """Returns what is attacked; see `runs.plan`."""
+    return elsewhere.checked(config, runs.plan(config, dataset))
 
 
 def run_cut(config: QueryfreeConfig, scene: runs.Scene, cut: str) -> dict[str, Any]:
@@ -119,4 +128,4 @@ def _attack(
     return attacked.outcome(attack, found, config.surrogate, **fields)
 
 
-EXPERIMENT = Experiment("queryfree", QueryfreeConfig, run, __doc__, check=runs.plan)
+EXPERIMENT = Experiment("queryfree", QueryfreeConfig, run, __doc__, check=prepare)

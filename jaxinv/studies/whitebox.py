@@ -23,15 +23,15 @@ from jaxinv.attacks.whitebox.settings import SOLVERS
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.networks import Network
-from jaxinv.studies import attacked, linked, runs
-from jaxinv.studies.config import SURROGATES, HalvedConfig
+from jaxinv.studies import attacked, elsewhere, linked, runs
+from jaxinv.studies.config import SURROGATES, ExchangedConfig
 from jaxinv.studies.experiment import Experiment, setting
 
 _OVERRIDES = ("beta", "solver", "steps", "cg_steps", "learning_rate", "eps", "box")
 
 
 @dataclasses.dataclass(frozen=True)
-class WhiteboxConfig(HalvedConfig):
+class WhiteboxConfig(ExchangedConfig):
     """Settings of a white-box attack, at one or several cuts."""
 
     method: str = setting(
@@ -85,14 +85,17 @@ class WhiteboxConfig(HalvedConfig):
 def run(config: WhiteboxConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet, cut by cut, and returns all records with their `path`."""
     runs.begin(config)
+    config = elsewhere.completed(config)
     scene = runs.load(config, prepare(config))
-    attacks = [partial(run_cut, config, scene, cut) for cut in scene.cuts]
+    attacks = elsewhere.tasks(EXPERIMENT.name, config, scene) or [
+        partial(run_cut, config, scene, cut) for cut in scene.cuts
+    ]
     return runs.run_all(EXPERIMENT.name, config, scene, attacks)
 
 
 def prepare(config: WhiteboxConfig, dataset: data.Dataset | None = None) -> runs.Plan:
     """Returns what is attacked, once the attack at each cut is checked; see `runs.plan`."""
-    plan = runs.plan(config, dataset)
+    plan = elsewhere.checked(config, runs.plan(config, dataset))
     for cut in plan.cuts:
         _attack_on(config, plan.network, cut)
     return plan
