@@ -156,7 +156,7 @@ def others(setting):
 @pytest.mark.parametrize("name", experiment.MODULES)
 def test_every_setting_is_repeated_as_it_was(name):
     found = experiment.find(name)
-    values = {each.name: others(each) for each in repeatable(found)}
+    values = {each.field: others(each) for each in repeatable(found)}
     assert all(values.values())
     alone = [{key: value} for key, some in values.items() for value in some]
     together = [{key: some[n % len(some)] for key, some in values.items()} for n in range(3)]
