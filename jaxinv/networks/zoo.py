@@ -1,15 +1,15 @@
-"""The paper's two target networks (He, Zhang & Lee 2021, Table II), chosen by image shape. JAX."""
+"""Networks by name; the paper's two (He, Zhang & Lee 2021, Table II) by image shape, too. JAX."""
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxinv.errors import UserError
+from jaxinv.errors import UsageError, UserError
 from jaxinv.networks.layers import max_pool, sequence
 from jaxinv.networks.network import Network
 
@@ -74,20 +74,78 @@ def cifar_cnn(num_classes: int = 10) -> Network:
     return sequence(layers, (32, 32, 3), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
-def for_images(image_shape: tuple[int, ...], num_classes: int) -> Network:
-    """The network of the paper that takes images of this shape, `(H, W, C)`.
+class Entry(NamedTuple):
+    """A network on the list.
+
+    Attributes:
+      build: `(input_shape, num_classes) -> Network`.
+      input_shape: that it usually takes, `(H, W, C)`.
+      takes_any: whether it can be built for images of another shape.
+    """
+
+    build: Callable[[tuple[int, ...], int], Network]
+    input_shape: tuple[int, ...]
+    takes_any: bool = False
+
+
+ENTRIES: dict[str, Entry] = {
+    "lenet5": Entry(lambda shape, classes: lenet5(classes), (28, 28, 1)),
+    "cifar_cnn": Entry(lambda shape, classes: cifar_cnn(classes), (32, 32, 3)),
+}
+"""Every network that a name spells. The paper's come first: they are found by image shape, too."""
+
+_PAPER = ("lenet5", "cifar_cnn")
+
+
+def build(
+    name: str, input_shape: tuple[int, ...] | None = None, num_classes: int | None = None
+) -> Network:
+    """Builds a network of the zoo.
+
+    Args:
+      name: a key of `ENTRIES`.
+      input_shape: of one image, `(H, W, C)`; by default the one that it usually takes.
+      num_classes: number of logits, 10 by default.
+
+    Raises:
+      UsageError: there is no such network, or it takes images of another shape.
+    """
+    if name not in ENTRIES:
+        raise UsageError(f"network={name}: expected one of {', '.join(ENTRIES)}.")
+    entry = ENTRIES[name]
+    shape = entry.input_shape if input_shape is None else tuple(input_shape)
+    if shape != entry.input_shape and not entry.takes_any:
+        raise UsageError(
+            f"network={name}: takes images of {_spelled(entry.input_shape)}, not of "
+            f"{_spelled(shape)}."
+        )
+    return entry.build(shape, 10 if num_classes is None else num_classes)
+
+
+def name_for(image_shape: tuple[int, ...]) -> str:
+    """Returns the name of the paper's network that takes images of this shape, `(H, W, C)`.
 
     Raises:
       UserError: none does.
     """
-    builders: dict[tuple[int, ...], Callable[[int], Network]] = {
-        (28, 28, 1): lenet5,
-        (32, 32, 3): cifar_cnn,
-    }
-    if tuple(image_shape) not in builders:
-        known = " or ".join("x".join(map(str, shape)) for shape in builders)
-        raise UserError(
-            f"no built-in network takes images of shape {'x'.join(map(str, image_shape))}; "
-            f"known are {known} (a network of your own: see the README)."
-        )
-    return builders[tuple(image_shape)](num_classes)
+    for name in _PAPER:
+        if ENTRIES[name].input_shape == tuple(image_shape):
+            return name
+    known = " or ".join(_spelled(ENTRIES[name].input_shape) for name in _PAPER)
+    raise UserError(
+        f"no built-in network takes images of shape {_spelled(image_shape)}; known are {known} "
+        "(a network of your own: see the README)."
+    )
+
+
+def for_images(image_shape: tuple[int, ...], num_classes: int) -> Network:
+    """Builds the network of the paper that takes images of this shape, `(H, W, C)`.
+
+    Raises:
+      UserError: none does.
+    """
+    return build(name_for(image_shape), image_shape, num_classes)
+
+
+def _spelled(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))

@@ -87,6 +87,15 @@ def load(path: str | os.PathLike[str], like: Any) -> tuple[Any, dict[str, str]]:
       DamagedError: it is damaged.
     """
     arrays, metadata = read(path)
+    return as_tree(arrays, like, path), metadata
+
+
+def as_tree(arrays: Mapping[str, np.ndarray], like: Any, path: str | os.PathLike[str]) -> Any:
+    """Returns the arrays of a file as a tree of the structure and the shapes of `like`.
+
+    Raises:
+      UserError: they are others than `like`'s.
+    """
     expected = _leaves_by_path(like)
     different = [
         name
@@ -112,7 +121,7 @@ def load(path: str | os.PathLike[str], like: Any) -> tuple[Any, dict[str, str]]:
             f"{path}: a checkpoint of another model ({name}: the file {found}, the model {wanted})."
         )
     leaves = [arrays[name] for name in expected]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves), metadata
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> str:

@@ -48,6 +48,13 @@ class Origin(Struct):
     seed: Count | None = None
 
 
+class RecordedNetwork(Struct, frozen=True):
+    """A network as it was asked for, and the digest of what it computes, parameters apart."""
+
+    name: str
+    fingerprint: str | None = None
+
+
 class Printed(Struct):
     """Quality as the paper prints it: PSNR in dB, SSIM."""
 
@@ -62,6 +69,7 @@ class Record(Struct, kw_only=True):
       kind: of result: "attack", "partition", "convergence", "benchmark", "target" or another.
       schema: version of the file's form.
       code: digest of the code that decides the result; None where it was not noted.
+      network: that was attacked or trained; None in older records, of the paper's networks.
       cuts: the network's cuts, in order; empty where they were not noted.
       flags: of the command that makes this run, by their names.
       processor: name of the CPU, also beside an accelerator.
@@ -82,6 +90,7 @@ class Record(Struct, kw_only=True):
     config_hash: str
     code: str | None = None
     data_fingerprint: str | None = None
+    network: RecordedNetwork | None = None
     target: Origin | None = None
     cuts: list[str] = field(default_factory=list)
     flags: dict[str, str] = field(default_factory=dict)

@@ -57,6 +57,19 @@ class DataConfig(PlacesConfig):
         "HxW, or one number for both: resizes images until they cover it, and cuts off what stands "
         "out evenly. By default all images must have one size.",
     )
+    network: str | None = setting(
+        None,
+        "A network: lenet5 or cifar_cnn, FILE.py:function or package.module:function (takes "
+        "nothing; returns a jaxinv Network, a network and its parameters, or apply, variables and "
+        "input shape), or FILE.onnx. By default the paper's for the images. What comes without "
+        "parameters is trained.",
+    )
+    mean: tuple[float, ...] | None = setting(
+        None,
+        "Preprocessing of a --network that brings none, (image - mean) / std of images in [0, 1]: "
+        "one number, or a comma list for the channels.",
+    )
+    std: tuple[float, ...] | None = setting(None, "See --mean.")
     rerun: bool = setting(False, "Run again even if the record exists.")
     multihost: bool = setting(
         False,
@@ -95,7 +108,9 @@ class AttackConfig(CutsConfig):
     num_images: int | None = number_of_images(usual_images)
     checkpoint: str | None = setting(
         None,
-        "Trained target, as train_target writes it; by default that of --target_seed.",
+        "Weights of the network, .safetensors: as train_target writes them, or a PyTorch "
+        "state_dict of the same layers. By default those that --network brings, else those of "
+        "--target_seed.",
         is_path=True,
     )
     target_seed: int = setting(

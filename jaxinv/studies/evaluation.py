@@ -173,6 +173,7 @@ def target_fields(target: "Target", dataset: Dataset) -> dict[str, Any]:
         "dataset": dataset.name,
         "data_source": dataset.source,
         "data_fingerprint": dataset.fingerprint,
+        "network": {"name": target.name, "fingerprint": target.network.fingerprint},
         "target": {
             "source": target.source,
             "fingerprint": target.fingerprint,

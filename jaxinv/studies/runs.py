@@ -1,84 +1,36 @@
 """From settings to records: the steps that experiments share. NumPy.
 
-`load` finds data, target and cuts. `read_or_make` reads a run that is finished, or makes it while
-other processes wait; `run_once` does so for an attack at one cut. `run_all` prints the table of
-several attacks and draws their joint picture.
+`scenes.load` finds data, target and cuts. `read_or_make` reads a run that is finished, or makes it
+while other processes wait; `run_once` does so for an attack at one cut. `run_all` prints the table
+of several attacks and draws their joint picture.
 """
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxinv.constants.halves import ALL, CHOICE, REPORT
+from jaxinv.constants.halves import ALL
 from jaxinv.defenses import NONE, Defense
-from jaxinv.errors import UsageError, UserError
-from jaxinv.inputs import data
-from jaxinv.machine import devices, environment, hosts, source
-from jaxinv.networks import Network, for_images
+from jaxinv.machine import environment, hosts, source
 from jaxinv.store import files, locks, records
-from jaxinv.studies import evaluation
+from jaxinv.studies import evaluation, scenes
 from jaxinv.studies import experiment as experiments
-from jaxinv.studies.config import AttackConfig, CutsConfig, WorkConfig
-from jaxinv.training import targets
+from jaxinv.studies.config import AttackConfig, CutsConfig
+from jaxinv.studies.scenes import (
+    Plan,
+    Scene,
+    begin,
+    check_images,
+    half_of,
+    load,
+    plan,
+    resolve_splits,
+)
 
-
-class Plan(NamedTuple):
-    """Data, network and cuts of an experiment, before there is a target.
-
-    Attributes:
-      dataset: has the images, the whole test split among them.
-      network: takes them.
-      cuts: names of the layers to cut at, in order.
-    """
-
-    dataset: data.Dataset
-    network: Network
-    cuts: list[str]
-
-
-class Scene(NamedTuple):
-    """Data, target and cuts of an experiment.
-
-    Attributes:
-      dataset: has the images; of the test split those of the half alone.
-      target: the trained network.
-      accuracy: the target's, undefended, on all these test images.
-      cuts: names of the layers to cut at, in order.
-      half: of the test split, one of `HALVES`.
-    """
-
-    dataset: data.Dataset
-    target: targets.Target
-    accuracy: float
-    cuts: list[str]
-    half: str = ALL
-
-    @property
-    def key(self) -> str:
-        """Names target and data."""
-        return f"{self.target.fingerprint} {self.dataset.fingerprint} {self.half}"
-
-    def on(self, half: str, dataset: data.Dataset) -> "Scene":
-        """Returns the scene with a half of the test split of the whole dataset."""
-        dataset = dataclasses.replace(dataset, test=half_of(dataset.test, half))
-        accuracy = targets.test_accuracy(self.target, dataset)
-        return self._replace(dataset=dataset, accuracy=accuracy, half=half)
-
-    def num_images(self, config: AttackConfig) -> int:
-        """Returns how many test images are attacked: by default, all of a small split."""
-        return config.num_images or min(config.usual_images, len(self.dataset.test))
-
-    def images(self, config: AttackConfig) -> np.ndarray:
-        """The test images to attack, `[N, H, W, C]` in unit space."""
-        return self.dataset.test[: self.num_images(config)].images
-
-    def surrogate_images(self, config: AttackConfig) -> np.ndarray:
-        """The images that the attacker learns from, `[N, H, W, C]` in unit space."""
-        return self.dataset.surrogate(config.surrogate).images
+__all__ = ["Plan", "Scene", "begin", "check_images", "half_of", "load", "plan", "resolve_splits"]
 
 
 class Outcome(NamedTuple):
@@ -105,114 +57,6 @@ class Outcome(NamedTuple):
 
 _MEASURES = ("jaxinv.studies.attacked", "jaxinv.studies.evaluation", "jaxinv.studies.linked")
 """Modules that hand images to attacks and measure what these find."""
-
-
-def begin(config: WorkConfig) -> None:
-    """Checks what needs no data: the work folder, which is not made yet, and the devices.
-
-    Raises:
-      UserError: nothing can be written there, or no device starts.
-    """
-    files.check_writable(config.workdir)
-    devices.start()
-
-
-def plan(config: CutsConfig, dataset: data.Dataset | None = None) -> Plan:
-    """Finds data and cuts; trains and writes nothing, and starts no device.
-
-    Args:
-      config: settings.
-      dataset: the data, if they are loaded already.
-
-    Raises:
-      UserError: something is missing or unknown; the message names the argument.
-    """
-    if isinstance(config, AttackConfig) and config.target_seed and config.checkpoint is not None:
-        raise UsageError(
-            f"target_seed={config.target_seed}: checkpoint={config.checkpoint} is the target; "
-            "expected one of the two."
-        )
-    if dataset is None:
-        dataset = data.load(
-            config.dataset,
-            data_dir=config.data_dir,
-            image_size=config.image_size,
-            announce=print,
-        )
-    if isinstance(config, AttackConfig):
-        check_images(config.num_images, len(half_of(dataset.test, config.half)), config.half)
-    network = for_images(dataset.image_shape, dataset.num_classes)
-    return Plan(dataset, network, resolve_splits(config.split, network))
-
-
-def load(config: CutsConfig, planned: Plan | None = None) -> Scene:
-    """Finds data, target and cuts, and says on stdout what people should know of them.
-
-    Args:
-      config: settings.
-      planned: what `plan` has found; by default it is asked.
-
-    Raises:
-      UserError: something is missing or unknown; the message names the argument.
-    """
-    begin(config)
-    dataset, _, cuts = planned or plan(config)
-    checkpoint, seed, half = None, 0, ALL
-    if isinstance(config, AttackConfig):
-        checkpoint, seed, half = config.checkpoint, config.target_seed, config.half
-        count = len(half_of(dataset.test, half))
-        if count < config.usual_images and config.num_images is None:
-            print(
-                f"{_SPLIT[half]} has {count} images, fewer than the usual "
-                f"{config.usual_images}: all are attacked."
-            )
-    target = None if checkpoint is None else targets.load(checkpoint, dataset)
-    hosts.first(lambda: files.ensure_writable(config.workdir))
-    if target is None:
-        target = targets.find(dataset, config.workdir, seed=seed, announce=print)
-    return Scene(dataset, target, 0.0, cuts).on(half, dataset)
-
-
-_SPLIT = {
-    ALL: "The test split",
-    CHOICE: "The first half of the test split",
-    REPORT: "The second half of the test split",
-}
-
-
-def half_of(test: data.Samples, half: str) -> data.Samples:
-    """Returns a half of the test split, or all of it; see `constants.halves`."""
-    middle = len(test) // 2
-    return test[{ALL: slice(None), CHOICE: slice(middle), REPORT: slice(middle, None)}[half]]
-
-
-def check_images(num_images: int | None, available: int, half: str = ALL) -> None:
-    """Checks that as many images can be attacked as were asked for.
-
-    Raises:
-      UsageError: there are fewer.
-      UserError: a half has none.
-    """
-    split = _SPLIT[half]
-    if half != ALL and not available:
-        raise UserError(f"{split} has no image; expected two test images, one for each half.")
-    if num_images is not None and num_images > available:
-        told = f"{split[0].lower()}{split[1:]} has {available} images."
-        raise UsageError(f"num_images={num_images}: {told}")
-
-
-def resolve_splits(names: Sequence[str], network: Network) -> list[str]:
-    """Returns names of cuts, in the order given and without repeats; "all" is every one.
-
-    Raises:
-      UsageError: there is no such layer, or none is named.
-    """
-    if "all" in [name.strip().lower() for name in names]:
-        return list(network.cuts)
-    cuts = [network.resolve(name.strip()) for name in names]
-    if not cuts:
-        raise UsageError(f"split=: expected some of {', '.join(network.cuts)}, or all.")
-    return list(dict.fromkeys(cuts))
 
 
 def run_all(
@@ -355,9 +199,7 @@ def flags_of(
     config: CutsConfig, scene: Scene, kind: type | None = None, **given: Any
 ) -> dict[str, str]:
     """Returns the flags of the command that makes one run of a configuration; see `spelled`."""
-    # The embedded digits may have stood in for MNIST; another machine may have MNIST.
-    stands_in = scene.dataset.name == data.EMBEDDED
-    name = data.EMBEDDED if stands_in else config.dataset
+    name = scenes.name_of(config, scene.dataset)
     return experiments.spelled(config, kind, dataset=name, **given)
 
 

@@ -6,7 +6,7 @@ paths.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -105,13 +105,16 @@ class _Choice(flags.EnumParser):
         return super().parse(argument.strip())
 
 
+_WANTED = {int: "expected positive numbers", float: "expected numbers", str: "expected names"}
+
+
 class _List(flags.ListParser):
-    """Reads texts or whole numbers with commas between."""
+    """Reads texts or numbers with commas between."""
 
     def __init__(self, each: "Setting"):
         super().__init__()
-        self._numbers, self._may_be_empty = each.kind is int, each.may_be_empty
-        self._wanted = "expected positive numbers" if self._numbers else "expected names"
+        self._kind, self._may_be_empty = each.kind, each.may_be_empty
+        self._wanted = _WANTED[each.kind]
 
     def parse(self, argument: Any) -> list[Any]:
         parts = [part.strip() for part in super().parse(argument)]
@@ -119,12 +122,19 @@ class _List(flags.ListParser):
             return []
         if not all(parts) or not parts:
             raise ValueError(f"{self._wanted}, one or several with commas between")
-        if not self._numbers:
+        if self._kind is str:
             return parts
-        try:
-            found = [whole(part) for part in parts]
-        except ValueError:
-            found = [0]
+        if self._kind is float:
+            return self._read(number, parts)
+        found = self._read(whole, parts)
         if not all(0 < one <= _MOST for one in found):
             raise ValueError(f"{self._wanted} below 2^31, one or several with commas between")
         return list(dict.fromkeys(found))
+
+    def _read(self, read: Callable[[str], Any], parts: Sequence[str]) -> list[Any]:
+        try:
+            return [read(part) for part in parts]
+        except ValueError as error:
+            below = " below 2^31" if self._kind is int else ""
+            many = "one or several with commas between"
+            raise ValueError(f"{self._wanted}{below}, {many}") from error

@@ -8,10 +8,11 @@ run's folder holds target.safetensors (for --checkpoint), record.json and learni
 import dataclasses
 from typing import Any
 
+from jaxinv.errors import UsageError
 from jaxinv.inputs import data
-from jaxinv.networks import for_images
+from jaxinv.networks.loading import Model
 from jaxinv.store import files, records
-from jaxinv.studies import runs
+from jaxinv.studies import runs, scenes
 from jaxinv.studies.config import DataConfig
 from jaxinv.studies.experiment import Experiment, setting
 from jaxinv.training import recipes, targets
@@ -31,33 +32,38 @@ class TrainingConfig(DataConfig):
 def run(config: TrainingConfig) -> list[dict[str, Any]]:
     """Trains the target, if it is not trained yet; returns its record with its `path`."""
     runs.begin(config)
-    dataset = prepare(config)
+    dataset, model = prepare(config)
     files.ensure_writable(config.workdir)
     names = ("epochs", "batch_size", "learning_rate")
     given = {name: value for name in names if (value := getattr(config, name)) is not None}
     recipe = dataclasses.replace(recipes.default_recipe(dataset), seed=config.seed, **given)
-    path = targets.train_run(dataset, recipe, config.workdir, rerun=config.rerun)
+    path = targets.train_run(
+        dataset,
+        recipe,
+        config.workdir,
+        model=model,
+        flags=scenes.asked(config, dataset),
+        rerun=config.rerun,
+    )
     records.note(path)
     record = records.read(path.parent)
     assert record is not None
     return [{**record.fields, "path": str(path)}]
 
 
-def prepare(config: TrainingConfig, dataset: data.Dataset | None = None) -> data.Dataset:
-    """Returns the data, once it is known that a network takes them.
+def prepare(
+    config: TrainingConfig, dataset: data.Dataset | None = None
+) -> tuple[data.Dataset, Model]:
+    """Returns the data and the network, once it is known that they fit.
 
     Raises:
-      UserError: the data cannot be had, or no built-in network takes the images.
+      UserError: one cannot be had, the network brings its parameters, or the data cannot train it.
     """
-    if dataset is None:
-        dataset = data.load(
-            config.dataset,
-            data_dir=config.data_dir,
-            image_size=config.image_size,
-            announce=print,
-        )
-    for_images(dataset.image_shape, dataset.num_classes)
-    return dataset
+    dataset, model = scenes.data_and_model(config, dataset)
+    if model.params is not None:
+        raise UsageError(f"network={model.name}: brings its parameters; there is nothing to train.")
+    targets.check_trains(model, dataset)
+    return dataset, model
 
 
 EXPERIMENT = Experiment("train_target", TrainingConfig, run, __doc__, check=prepare)

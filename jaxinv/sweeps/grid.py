@@ -11,21 +11,25 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 import jaxinv
 from jaxinv.errors import UsageError
-from jaxinv.inputs import data
 from jaxinv.machine import environment
 from jaxinv.measures.profiles import device
 from jaxinv.store import files, records
 from jaxinv.studies import experiment, spelling
 from jaxinv.sweeps.store import Run
 
+if TYPE_CHECKING:
+    from jaxinv.inputs.data import Dataset
+    from jaxinv.networks.loading import Model
+
 PACKAGE = Path(jaxinv.__file__).parent
 OF_THE_SWEEP = ("workdir", "rerun")  # the same for all runs, and no part of their names
+_SCENE = ("dataset", "image_size", "network", "mean", "std")  # settings that decide data and network
 _ONE_VALUE = ("data_dir", "reference", *OF_THE_SWEEP)  # a comma in it is one of a path or command
 
 
@@ -65,8 +69,9 @@ def parse(script: str, arguments: Sequence[str]) -> dict[str, str]:
 def expand(script: str, given: Mapping[str, str]) -> list[Run]:
     """Runs of a script for all combinations of the values that flags are given, without repeats.
 
-    Data sets are loaded, so that runs side by side need not, and nothing is trained. The order is
-    that of the flags, the last of them changing fastest; data sets come first.
+    Data sets and networks are loaded, so that runs side by side need not, and nothing is trained.
+    The order is that of the flags, the last of them changing fastest; data sets come first, then
+    networks.
 
     Args:
       script: its name.
@@ -75,46 +80,49 @@ def expand(script: str, given: Mapping[str, str]) -> list[Run]:
 
     Raises:
       UsageError: there is no such script, flag or value, or not as many images.
-      UserError: data or checkpoint cannot be had.
+      UserError: data, network or checkpoint cannot be had.
     """
-    from jaxinv.studies.runs import check_images  # imports JAX
+    from jaxinv.studies.scenes import check_images, data_and_model  # imports JAX
 
     found, known = experiment.find(script), flags_of(script)
     for name in OF_THE_SWEEP:
         if name in given:
             raise UsageError(f"{name}={given[name]}: is one for the whole sweep.")
     axes = {name: values(script, name, text) for name, text in given.items()}
-    datasets = axes.pop("dataset", [str(known["dataset"].default)])
-    sizes: list[str | None] = [*axes.pop("image_size", [])] or [None]
+    scenes = {name: axes.pop(name) for name in _SCENE if name in axes}
+    data_dir = {name: axes[name][0] for name in axes if name == "data_dir"}
     versions = {
         "jaxinv": environment.version("jaxinv"),
         "code": _code_digest(),
         **{name: str(value) for name, value in environment.numeric_mode().items()},
     }
     runs = []
-    for name, size in itertools.product(datasets, sizes):
-        dataset = data.load(name, data_dir=given.get("data_dir"), image_size=size)
-        choices = {**axes, **_checked_splits(script, axes, dataset)}
+    for scene in _points(scenes):
+        dataset, model = data_and_model(_config(script, {**data_dir, **scene}))
+        choices = {**axes, **_checked_splits(script, axes, model)}
         for number in axes.get("num_images", ()):
             check_images(int(number), len(dataset.test))
         paths = axes.get("checkpoint", [""])
-        targets = {path: _target_digest(path, dataset.name) for path in paths}
-        for point in itertools.product(*choices.values()):
-            chosen = dict(zip(choices, point, strict=True))
+        targets = {path: _target_digest(path, dataset, model) for path in paths}
+        for chosen in _points(choices):
             inputs = {**versions, "dataset": dataset.name, "data": dataset.fingerprint}
+            inputs["network"] = model.network.fingerprint
             if "checkpoint" in known:
                 ships = chosen.get("target_seed", "0") == "0"
                 inputs["target"] = targets[chosen.get("checkpoint", "")] if ships else None
             if "profile" in known:
                 inputs["profile"] = _profile_digest(known, chosen)
-            if "dataset" in given:
-                chosen["dataset"] = name
-            if size is not None:
-                chosen["image_size"] = size
+            chosen |= scene
             if found.check is not None:
                 found.check(_config(script, chosen), dataset)
             runs.append(Run(script, chosen, inputs))
     return list({run.name: run for run in runs}.values())
+
+
+def _points(axes: Mapping[str, list[str]]) -> list[dict[str, str]]:
+    """Returns all combinations of values, the last flag changing fastest."""
+    points = itertools.product(*axes.values())
+    return [dict(zip(axes, point, strict=True)) for point in points]
 
 
 def _profile_digest(known: flags.FlagValues, chosen: Mapping[str, str]) -> str:
@@ -185,27 +193,28 @@ def _config(script: str, given: Mapping[str, str]) -> Any:
 
 
 def _checked_splits(
-    script: str, axes: Mapping[str, list[str]], dataset: data.Dataset
+    script: str, axes: Mapping[str, list[str]], model: "Model"
 ) -> dict[str, list[str]]:
     """`{"split": names}` where it is given, in the network's spelling."""
-    from jaxinv.networks import for_images
-    from jaxinv.studies.runs import resolve_splits  # both import JAX
+    from jaxinv.studies.scenes import resolve_splits  # imports JAX
 
     if "split" not in axes:
         return {}
     names = [name for text in axes["split"] for name in text.split(",")]
-    cuts = resolve_splits(names, for_images(dataset.image_shape, dataset.num_classes))
+    cuts = resolve_splits(names, model.network)
     return {"split": [",".join(cuts)] if experiment.find(script).joins_cuts else cuts}
 
 
-def _target_digest(checkpoint: str, dataset: str) -> str | None:
-    """12 digits of the file that a target is read from; None if it is found or trained later."""
+def _target_digest(checkpoint: str, dataset: "Dataset", model: "Model") -> str | None:
+    """12 digits of what a target is read from; None if it is found or trained later."""
     from jaxinv.store import checkpoints
     from jaxinv.training import targets  # import JAX
 
-    path = Path(checkpoint) if checkpoint else targets.SHIPPED / f"{dataset}.safetensors"
+    if not checkpoint and model.params is not None:
+        return checkpoints.fingerprint(model.params)
+    path = Path(checkpoint) if checkpoint else targets.SHIPPED / f"{dataset.name}.safetensors"
     if checkpoint:
-        checkpoints.read(path)
+        targets.load(path, dataset, model)
     elif not path.is_file():
         return None
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Trained target networks: shipped with the package, found in a work folder, or trained here. JAX.
+"""Trained target networks: given, shipped, found in a work folder, or trained here. JAX.
 
 A target belongs to the data it was trained on: weights of one dataset never serve another. Beyond
 that name nothing that a file says of itself counts: parameters are checked, accuracies measured.
@@ -12,21 +12,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from jaxinv.errors import DamagedError, UserError
 from jaxinv.inputs.data import Dataset
 from jaxinv.inputs.places import print_to_stderr
 from jaxinv.look.charts import learning, style
 from jaxinv.machine import environment, hosts, source
-from jaxinv.networks import Network, Params, for_images
+from jaxinv.networks.loading import Model
 from jaxinv.store import checkpoints, files, locks, records
 from jaxinv.store.record import TargetRecord
 from jaxinv.training import measured
-from jaxinv.training.measured import fingerprint
 from jaxinv.training.recipes import TargetRecipe, default_recipe, train
+from jaxinv.training.target import (
+    Target,
+    check_trains,
+    given,
+    is_default,
+    load,
+    model_for,
+)
 
 EXPERIMENT = "train_target"
 WEIGHTS = "target.safetensors"
@@ -37,29 +40,14 @@ _MOST_APART = 0.01  # of a record's accuracy and the measured one: devices round
 _FLAGS = {"epochs", "batch_size", "learning_rate", "seed"}  # of the command that trains
 
 
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """A trained network and its origin.
-
-    Attributes:
-      network: the whole network; `split` it to attack it.
-      params: its trained parameters.
-      source: "shipped", or the file of the parameters.
-      fingerprint: of the network and its parameters, for configuration hashes.
-      training: what the file says of its training, for people (empty if it says nothing).
-      seed: of the training by `default_recipe`; None of a file that was given.
-    """
-
-    network: Network
-    params: Params
-    source: str
-    fingerprint: str
-    training: Mapping[str, Any]
-    seed: int | None = None
-
-
 def train_run(
-    dataset: Dataset, recipe: TargetRecipe, workdir: str | os.PathLike[str], *, rerun: bool = False
+    dataset: Dataset,
+    recipe: TargetRecipe,
+    workdir: str | os.PathLike[str],
+    *,
+    model: Model | None = None,
+    flags: Mapping[str, str] | None = None,
+    rerun: bool = False,
 ) -> Path:
     """Trains a target as a run: `<workdir>/train_target/<run_id>/`, with its record last.
 
@@ -69,22 +57,30 @@ def train_run(
       dataset: its `target` part trains.
       recipe: the settings.
       workdir: folder of runs.
+      model: the network; by default the paper's for the images.
+      flags: of the command that asks for these data and this network.
       rerun: True trains anew even if the run is finished.
 
     Returns:
       The path of the run's record.
     """
+    model = model or model_for(dataset)
+    check_trains(model, dataset)
     config = {
         "dataset": dataset.name,
         "data_fingerprint": dataset.fingerprint,
+        "network": model.network.fingerprint,
         "recipe": dataclasses.asdict(recipe),
         "code": _code(),
         **environment.numeric_mode(),
     }
-    folder = records.run_dir(workdir, EXPERIMENT, config, label=f"{dataset.name}-s{recipe.seed}")
+    own = "" if is_default(model, dataset) else f"-{model.short_name}"
+    label = f"{dataset.name}{own}-s{recipe.seed}"
+    folder = records.run_dir(workdir, EXPERIMENT, config, label=label)
+    told = {"dataset": dataset.name} if flags is None else flags
 
     def trained() -> bool:
-        return not rerun and _is_trained(folder, dataset, config)
+        return not rerun and _is_trained(folder, dataset, model, config)
 
     if not hosts.first(trained):
         # One of several runs that need the target trains it, with all its processes.
@@ -93,16 +89,16 @@ def train_run(
             if rerun:
                 (folder / _CHECKPOINT).unlink(missing_ok=True)
             if not hosts.first(trained):
-                _train_into(folder, dataset, recipe, config)
+                _train_into(folder, dataset, model, recipe, config, told)
     return folder / records.RECORD_NAME
 
 
-def _is_trained(folder: Path, dataset: Dataset, config: Mapping[str, Any]) -> bool:
+def _is_trained(folder: Path, dataset: Dataset, model: Model, config: Mapping[str, Any]) -> bool:
     """Tells whether a run is finished; what is another's, or not of its parameters, makes way."""
     record = records.read(folder, config)
     if not isinstance(record, TargetRecord) or not _holds(folder / WEIGHTS, record):
         return False
-    measured = test_accuracy(load(folder / WEIGHTS, dataset), dataset)
+    measured = test_accuracy(load(folder / WEIGHTS, dataset, model), dataset)
     if abs((record.test_accuracy or 0.0) - measured) <= _MOST_APART:
         return True
     why = f"accuracy {record.test_accuracy}, of the parameters beside it {measured}"
@@ -126,10 +122,14 @@ def _holds(weights: Path, record: TargetRecord) -> bool:
 
 
 def _train_into(
-    folder: Path, dataset: Dataset, recipe: TargetRecipe, config: Mapping[str, Any]
+    folder: Path,
+    dataset: Dataset,
+    model: Model,
+    recipe: TargetRecipe,
+    config: Mapping[str, Any],
+    flags: Mapping[str, str],
 ) -> None:
-    checkpoint = folder / _CHECKPOINT
-    network = for_images(dataset.image_shape, dataset.num_classes)
+    checkpoint, network = folder / _CHECKPOINT, model.network
     done = train(dataset, network, recipe, checkpoint=checkpoint)
     record = {
         "kind": "target",
@@ -140,7 +140,8 @@ def _train_into(
         "data_source": dataset.source,
         "data_fingerprint": dataset.fingerprint,
         "seed": recipe.seed,
-        "flags": _flags(dataset, recipe),
+        "network": model.facts,
+        "flags": _flags(dataset, recipe, flags),
         "num_images": len(dataset.target),
         "test_accuracy": measured.accuracy(network, done.params, dataset.test),
         "num_test_images": len(dataset.test),
@@ -162,20 +163,22 @@ def _train_into(
     checkpoint.unlink(missing_ok=True)
 
 
-def _flags(dataset: Dataset, recipe: TargetRecipe) -> dict[str, str]:
+def _flags(dataset: Dataset, recipe: TargetRecipe, asked: Mapping[str, str]) -> dict[str, str]:
     """Returns the flags of the command that trains by a recipe; none where flags cannot tell it."""
     default = dataclasses.asdict(default_recipe(dataset))
     given = dataclasses.asdict(recipe).items()
     told = {name: str(value) for name, value in given if value != default[name]}
-    return {"dataset": dataset.name, **told} if told.keys() <= _FLAGS else {}
+    return {**asked, **told} if asked and told.keys() <= _FLAGS else {}
 
 
 def find(
     dataset: Dataset,
     workdir: str | os.PathLike[str],
     *,
+    model: Model | None = None,
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
+    flags: Mapping[str, str] | None = None,
     announce: Callable[[str], None] = print_to_stderr,
 ) -> Target:
     """Returns the target of a dataset: given, shipped, trained earlier in the work folder, or now.
@@ -186,32 +189,41 @@ def find(
     Args:
       dataset: the data of the target's training.
       workdir: folder of runs; training a target makes a run there.
+      model: the network; by default the paper's for the images. One that comes with parameters is
+        not trained.
       seed: of the target's training.
       checkpoint: file of the target, if given; then no seed counts.
+      flags: of a command that asks for these data and this network, for the record of a training.
       announce: receives one line if a target is trained now, or is not what one would expect.
 
     Raises:
-      UserError: the checkpoint is missing, truncated, or of another model or dataset; or no
-        built-in network takes the dataset's images.
+      UserError: the checkpoint is missing, truncated, or of another model or dataset; no built-in
+        network takes the dataset's images; or there is nothing to train the network with.
     """
+    model = model or model_for(dataset)
     if checkpoint is not None:
         try:
-            return load(checkpoint, dataset)
+            return load(checkpoint, dataset, model)
         except UserError as error:
             raise UserError(f"checkpoint={error}") from error
-    return dataclasses.replace(_of_seed(seed, dataset, workdir, announce), seed=seed)
+    if model.params is not None:
+        return given(model)
+    found = _of_seed(seed, dataset, model, workdir, flags, announce)
+    return dataclasses.replace(found, seed=seed)
 
 
 def _of_seed(
     seed: int,
     dataset: Dataset,
+    model: Model,
     workdir: str | os.PathLike[str],
+    flags: Mapping[str, str] | None,
     announce: Callable[[str], None],
 ) -> Target:
     """Returns the target of a seed: shipped, trained earlier in the work folder, or now."""
     shipped = SHIPPED / f"{dataset.name}.safetensors"
-    if seed == _SHIPPED_SEED and shipped.is_file():
-        target = load(shipped, dataset, source="shipped")
+    if seed == _SHIPPED_SEED and shipped.is_file() and is_default(model, dataset):
+        target = load(shipped, dataset, model, source="shipped")
         if target.training.get("data_fingerprint") != dataset.fingerprint:
             announce(
                 f"The target that ships for {dataset.name} was trained on other data of this name "
@@ -219,22 +231,25 @@ def _of_seed(
             )
         return target
     recipe = dataclasses.replace(default_recipe(dataset), seed=seed)
-    if earlier := hosts.first(lambda: _earlier(dataset, recipe, workdir)):
+    if earlier := hosts.first(lambda: _earlier(dataset, model, recipe, workdir)):
         path, code = earlier
         if code != _code():
             announce(f"Target {path} is of another version of the code, and is used as it is.")
-        return load(path, dataset)
+        return load(path, dataset, model)
+    check_trains(model, dataset)
+    own = "" if is_default(model, dataset) else f" and {model.name}"
     announce(
-        f"No trained target for {dataset.name} yet (of seed {recipe.seed}): training one on "
+        f"No trained target for {dataset.name}{own} yet (of seed {recipe.seed}): training one on "
         f"{dataset.source}."
     )
-    return load(train_run(dataset, recipe, workdir).with_name(WEIGHTS), dataset)
+    trained = train_run(dataset, recipe, workdir, model=model, flags=flags)
+    return load(trained.with_name(WEIGHTS), dataset, model)
 
 
 def _earlier(
-    dataset: Dataset, recipe: TargetRecipe, workdir: str | os.PathLike[str]
+    dataset: Dataset, model: Model, recipe: TargetRecipe, workdir: str | os.PathLike[str]
 ) -> tuple[str, str | None] | None:
-    """Returns weights that a recipe trained on a dataset, and their code: this code's, or the last.
+    """Returns weights that a recipe gave a network, and their code: this code's, or the last.
 
     None if there are none.
     """
@@ -244,6 +259,7 @@ def _earlier(
         for record in records.find(workdir, EXPERIMENT)
         if isinstance(record, TargetRecord)
         and (record.dataset, record.data_fingerprint) == (dataset.name, dataset.fingerprint)
+        and record.config.get("network") == model.network.fingerprint
         and record.config.get("recipe") == wanted
         and environment.is_of_this_mode(record.config)
         and records.is_as_written(record)
@@ -263,27 +279,3 @@ def _code() -> str:
 def test_accuracy(target: Target, dataset: Dataset) -> float:
     """Returns the accuracy on the test split, measured."""
     return measured.accuracy(target.network, target.params, dataset.test)
-
-
-def load(path: str | os.PathLike[str], dataset: Dataset, *, source: str | None = None) -> Target:
-    """Reads a target for a dataset.
-
-    Raises:
-      UserError: the file is missing, truncated, of another model or dataset, or holds a parameter
-        that is not finite.
-    """
-    network = for_images(dataset.image_shape, dataset.num_classes)
-    like = jax.eval_shape(network.init, jax.random.key(0))
-    params, metadata = checkpoints.load(path, like)
-    if metadata.get("dataset") != dataset.name:
-        trained_on = metadata.get("dataset", "an unknown dataset")
-        raise UserError(f"{path}: trained on {trained_on}, not on {dataset.name}.")
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
-        raise UserError(f"{path}: its parameters are not all finite.")
-    try:
-        told = json.loads(metadata.get("training", "{}"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: its record of training is not readable.") from error
-    params = jax.tree.map(jnp.asarray, params)
-    told = told if isinstance(told, dict) else {}
-    return Target(network, params, source or str(path), fingerprint(network, params), told)

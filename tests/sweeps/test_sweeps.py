@@ -24,6 +24,7 @@ import slurm
 
 from jaxinv import sweeps
 from jaxinv.errors import UsageError, UserError
+from jaxinv.inputs import data
 from jaxinv.networks import cifar_cnn, lenet5
 from jaxinv.store import locks, records
 from jaxinv.studies import cli, experiment
@@ -252,9 +253,9 @@ def test_splits_are_those_of_each_datasets_network(stand_in, monkeypatch):
     class Colour:
         name, fingerprint, image_shape, num_classes, test = "colour", "f", (32, 32, 3), 10, "12345"
 
-    load = grid.data.load
+    load = data.load
     monkeypatch.setattr(
-        grid.data, "load", lambda name, **_: Colour() if name == "colour" else load(name)
+        data, "load", lambda name, **_: Colour() if name == "colour" else load(name)
     )
     runs = sweeps.expand("fake", {"split": "all", "dataset": "colour,mnist_5k"})
     names = {"colour": cifar_cnn().cuts, "mnist_5k": lenet5().cuts}

@@ -18,7 +18,7 @@ from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.machine import environment
 from jaxinv.store import checkpoints, records
-from jaxinv.training import classification, fit, recipes, targets
+from jaxinv.training import classification, fit, measured, recipes, targets
 
 SHIPPED = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 ONE_EPOCH = recipes.TargetRecipe("amsgrad", 1, 16, 3e-3, 0.0, 1e-3, augment=False)
@@ -54,7 +54,7 @@ def test_shipped_targets(name, tmp_path, no_training):
     target = targets.find(dataset(name, SHIPPED[name]), tmp_path)
     assert target.source == "shipped"
     assert target.training["fingerprint"] == checkpoints.fingerprint(target.params)
-    assert target.fingerprint == targets.fingerprint(target.network, target.params)
+    assert target.fingerprint == measured.fingerprint(target.network, target.params)
     like = jax.eval_shape(target.network.init, jax.random.key(0))
     assert jax.tree.map(np.shape, target.params) == jax.tree.map(lambda leaf: leaf.shape, like)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(target.params))
@@ -103,7 +103,8 @@ def untrained():
 
 def recipe(**changes):
     changed = dataclasses.replace(ONE_EPOCH, **changes)
-    return {"recipe": dataclasses.asdict(changed), **environment.numeric_mode()}
+    network = {"network": networks.lenet5().fingerprint}
+    return {"recipe": dataclasses.asdict(changed), **network, **environment.numeric_mode()}
 
 
 def whole_config(seed):
@@ -133,7 +134,7 @@ def leave(folder, data, **fields):
 def test_of_several_that_need_a_target_one_trains(tmp_path, monkeypatch):
     trained = []
 
-    def train_into(folder, dataset, recipe, config):
+    def train_into(folder, dataset, model, recipe, config, flags):
         trained.append(folder)
         time.sleep(0.2)
         leave(folder, dataset, config=config)
@@ -421,11 +422,11 @@ def test_a_checkpoint_of_another_dataset_is_refused(workdir):
 
 
 def test_flags_tell_a_recipe_or_nothing():
-    default = recipes.default_recipe(dataset())
-    assert targets._flags(dataset(), default) == {"dataset": "tiny"}
+    default, asked = recipes.default_recipe(dataset()), {"dataset": "tiny"}
+    assert targets._flags(dataset(), default, asked) == {"dataset": "tiny"}
     other = dataclasses.replace(default, seed=3)
-    assert targets._flags(dataset(), other) == {"dataset": "tiny", "seed": "3"}
-    assert targets._flags(dataset(), dataclasses.replace(default, eps=0.5)) == {}
+    assert targets._flags(dataset(), other, asked) == {"dataset": "tiny", "seed": "3"}
+    assert targets._flags(dataset(), dataclasses.replace(default, eps=0.5), asked) == {}
 
 
 def test_default_recipes():
@@ -477,7 +478,7 @@ def test_another_network_over_the_same_weights_is_another_target():
         for activation in (nn.relu, nn.silu)
     )
     params = own.init(jax.random.key(0))
-    assert targets.fingerprint(own, params) == targets.fingerprint(own, params)
-    assert targets.fingerprint(own, params) != targets.fingerprint(other, params)
+    assert measured.fingerprint(own, params) == measured.fingerprint(own, params)
+    assert measured.fingerprint(own, params) != measured.fingerprint(other, params)
     more = jax.tree.map(lambda leaf: leaf + 1, params)
-    assert targets.fingerprint(own, params) != targets.fingerprint(own, more)
+    assert measured.fingerprint(own, params) != measured.fingerprint(own, more)

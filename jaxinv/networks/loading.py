@@ -1,0 +1,275 @@
+"""Networks as a command line names them: of the zoo, of a Python file or module, of ONNX. JAX.
+
+A builder takes nothing. It returns a `Network`; a network and its parameters; or `(apply,
+variables, input_shape)` with `apply(variables, x [N, ...])` and the shape of one example.
+"""
+
+import dataclasses
+import difflib
+import functools
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from jaxinv.errors import UsageError, UserError
+from jaxinv.networks import arguments, zoo
+from jaxinv.networks.modules import from_function, from_linen
+from jaxinv.networks.network import Network, Params
+
+_SPELLINGS = "a name of the zoo, FILE.py:function, package.module:function or FILE.onnx"
+_RETURNS = "a Network, (Network, params), or (apply, variables, input_shape)"
+_MODULES = "jaxinv_network_"  # names of the files that are loaded begin so
+
+Constants = Sequence[float] | None
+
+
+class Model(NamedTuple):
+    """A network that was asked for.
+
+    Attributes:
+      name: as it was spelled.
+      network: the whole of it.
+      params: with which it comes; None where it is to be trained.
+    """
+
+    name: str
+    network: Network
+    params: Params | None = None
+
+    @property
+    def short_name(self) -> str:
+        """Name for folders and tables: of the zoo, or of the function, or of the file."""
+        place, _, function = self.name.rpartition(":")
+        last = Path(place or function).name
+        stem = last.removesuffix(".py").removesuffix(".onnx")
+        return arguments.safe_name(f"{stem}.{function}" if place else stem)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Returns what a record says of it."""
+        return {"name": self.name, "fingerprint": self.network.fingerprint}
+
+
+def default(image_shape: tuple[int, ...], num_classes: int) -> Model:
+    """Returns the paper's network for images of a shape, `(H, W, C)`.
+
+    Raises:
+      UserError: there is none.
+    """
+    name = zoo.name_for(image_shape)
+    return Model(name, zoo.build(name, image_shape, num_classes))
+
+
+def load(
+    spelling: str,
+    image_shape: tuple[int, ...] | None = None,
+    num_classes: int | None = None,
+    *,
+    mean: Constants = None,
+    std: Constants = None,
+) -> Model:
+    """Loads a network.
+
+    Args:
+      spelling: a name of the zoo, `FILE.py:function`, `package.module:function` or `FILE.onnx`.
+      image_shape, num_classes: for which a network of the zoo is built; others have their own.
+      mean, std: preprocessing, for each channel or one for all, of a network that brings none.
+
+    Raises:
+      UsageError: it spells no network, or mean and std do not fit.
+      UserError: its author's code fails, or it is no network that can be cut.
+    """
+    if is_in_zoo(spelling):
+        found = Model(spelling, zoo.build(spelling, image_shape, num_classes))
+    else:
+        path, _ = _parts(spelling)
+        found = _built(spelling, str(path and path.resolve()), _digest(path))
+    return _normalized(found, mean, std)
+
+
+def is_in_zoo(spelling: str) -> bool:
+    """Tells whether a name is one of the zoo's, whose networks are built for the images.
+
+    Raises:
+      UsageError: it spells no network.
+    """
+    if spelling in zoo.ENTRIES:
+        return True
+    if ":" in spelling or spelling.endswith((".onnx", ".py")):
+        return False
+    close = difflib.get_close_matches(spelling, zoo.ENTRIES, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise UsageError(
+        f"network={spelling}: expected {_SPELLINGS}{hint}; the zoo has {', '.join(zoo.ENTRIES)}."
+    )
+
+
+def _normalized(model: Model, mean: Constants, std: Constants) -> Model:
+    """Adds preprocessing to a network that brings none."""
+    if mean is None and std is None:
+        return model
+    if model.network.mean is not None:
+        told = "mean" if mean is not None else "std"
+        value = ",".join(map(str, (mean if mean is not None else std) or ()))
+        raise UsageError(f"{told}={value}: network={model.name} brings its own preprocessing.")
+    constants = arguments.check_normalization(model.network.input_shape, mean, std)
+    network = dataclasses.replace(model.network, mean=constants[0], std=constants[1])
+    return model._replace(network=network)
+
+
+def _parts(spelling: str) -> tuple[Path | None, str]:
+    """Returns the file that a spelling names, if it does, and what to call there.
+
+    Raises:
+      UsageError: there is no such file, or no function is named.
+    """
+    place, _, function = spelling.rpartition(":") if ":" in spelling else (spelling, "", "")
+    is_file = place.endswith((".py", ".onnx"))
+    path = Path(os.path.expanduser(place)) if is_file else None
+    if path is not None and not path.is_file():
+        raise UsageError(f"network={spelling}: there is no file {place} in {Path.cwd()}.")
+    if not function and not place.endswith(".onnx"):
+        raise UsageError(f"network={spelling}: expected {place}:function, a function in it.")
+    return path, function
+
+
+def _digest(path: Path | None) -> str:
+    return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+@functools.lru_cache(maxsize=16)  # programs are traced once; a file that changes is read again
+def _built(spelling: str, path: str, digest: str) -> Model:
+    """Builds a network from a file of this content, or from a module."""
+    file, function = _parts(spelling)
+    if file is not None and file.suffix == ".onnx":
+        return Model(spelling, *_from_onnx(spelling, file))
+    with _importable(file), _code_of_user(spelling, file):
+        module = _module(spelling, file)
+    build = getattr(module, function, None)
+    if not callable(build):
+        own = [name for name, each in vars(module).items() if _is_builder(each, module)]
+        there = f"; functions there: {', '.join(own[:10])}" if own else ""
+        raise UsageError(f"network={spelling}: there is no function {function}{there}.")
+    with _importable(file), _code_of_user(spelling, file or getattr(module, "__file__", None)):
+        return _as_model(spelling, build())
+
+
+def _is_builder(value: Any, module: ModuleType) -> bool:
+    return callable(value) and getattr(value, "__module__", None) == module.__name__
+
+
+@contextmanager
+def _importable(file: Path | None) -> Iterator[None]:
+    """Lets a file import its neighbours, and modules be found from the current folder."""
+    folder = str(file.resolve().parent if file else Path.cwd())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def _module(spelling: str, file: Path | None) -> ModuleType:
+    if file is None:
+        return _imported(spelling)
+    name = _MODULES + hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _imported(spelling: str) -> ModuleType:
+    name = spelling.rpartition(":")[0]
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if not f"{name}.".startswith(f"{error.name}."):  # another that it imports
+            raise
+        raise UsageError(f"network={spelling}: there is no module {error.name}.") from error
+
+
+def _from_onnx(spelling: str, file: Path) -> tuple[Network, Params]:
+    try:
+        return importlib.import_module("jaxinv.networks.onnx").from_onnx(file)
+    except UserError as error:
+        raise type(error)(f"network={spelling}: {error}") from error
+
+
+def _as_model(spelling: str, made: Any) -> Model:
+    """Reads what a builder returned.
+
+    Raises:
+      UserError: it is none of what is expected, or no network that can be cut.
+    """
+    if isinstance(made, Network):
+        return Model(spelling, made)
+    parts = made if isinstance(made, tuple | list) else ()
+    network, params = _parted(*parts) if len(parts) in (2, 3) else (None, None)
+    if network is None:
+        raise UserError(f"the function returns {_kind(made)}: expected {_RETURNS}.")
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+        raise UserError("its parameters are not all finite.")
+    return Model(spelling, network, params)
+
+
+def _parted(first: Any, params: Any, shape: Any = None) -> tuple[Network | None, Params]:
+    """Returns network and parameters of several parts; None if they are none."""
+    if shape is None and isinstance(first, Network) and isinstance(params, Mapping):
+        first.check(params)
+        return first, params
+    if shape is not None and isinstance(first, nn.Module):
+        return from_linen(first, params, shape)
+    if shape is not None and callable(first):
+        return from_function(first, params, shape)
+    return None, params
+
+
+def _kind(made: Any) -> str:
+    if isinstance(made, tuple):
+        return f"({', '.join(type(each).__name__ for each in made)})"
+    return type(made).__name__
+
+
+@contextmanager
+def _code_of_user(spelling: str, file: Path | str | None) -> Iterator[None]:
+    """Tells in a line where somebody's code failed, and why."""
+    try:
+        yield
+    except UserError as error:
+        kind = UsageError if str(error).startswith("network=") else UserError
+        told = str(error) if kind is UsageError else f"network={spelling}: {error}"
+        raise kind(told) from error
+    except (Exception, SystemExit) as error:
+        why = " ".join(str(error).split()) or "no message"
+        name = type(error).__name__
+        raise UserError(f"network={spelling}: {_line(error, file)}{name}: {why}") from error
+
+
+def _line(error: BaseException, file: Path | str | None) -> str:
+    """Returns the last line of a file that an error passed; "" where it passed none."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"line {error.lineno}: "
+    known: Callable[[str], bool] = (
+        (lambda name: False)
+        if file is None
+        else (lambda name: os.path.realpath(name) == os.path.realpath(file))
+    )
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if known(frame.filename)
+    ]
+    return f"line {lines[-1]}: " if lines else ""

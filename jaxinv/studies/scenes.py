@@ -1,0 +1,280 @@
+"""What is attacked: data, network, target and cuts, as settings ask for them. NumPy."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxinv.constants.halves import ALL, CHOICE, REPORT
+from jaxinv.errors import UsageError, UserError
+from jaxinv.inputs import data
+from jaxinv.machine import devices, hosts
+from jaxinv.networks import Network, loading
+from jaxinv.networks.loading import Model
+from jaxinv.store import files
+from jaxinv.studies import experiment
+from jaxinv.studies.config import AttackConfig, CutsConfig, DataConfig, WorkConfig
+from jaxinv.training import targets
+
+MOST_CUTS = 12
+"""Cuts that `all` means, at most."""
+
+
+class Plan(NamedTuple):
+    """Data, network and cuts of an experiment, before there is a target.
+
+    Attributes:
+      dataset: has the images, the whole test split among them.
+      model: the network that takes them, as it was asked for.
+      cuts: names of the layers to cut at, in order.
+    """
+
+    dataset: data.Dataset
+    model: Model
+    cuts: list[str]
+
+    @property
+    def network(self) -> Network:
+        """The whole network."""
+        return self.model.network
+
+
+class Scene(NamedTuple):
+    """Data, target and cuts of an experiment.
+
+    Attributes:
+      dataset: has the images; of the test split those of the half alone.
+      target: the trained network.
+      accuracy: the target's, undefended, on all these test images.
+      cuts: names of the layers to cut at, in order.
+      half: of the test split, one of `HALVES`.
+    """
+
+    dataset: data.Dataset
+    target: targets.Target
+    accuracy: float
+    cuts: list[str]
+    half: str = ALL
+
+    @property
+    def key(self) -> str:
+        """Names target and data."""
+        return f"{self.target.fingerprint} {self.dataset.fingerprint} {self.half}"
+
+    def on(self, half: str, dataset: data.Dataset) -> "Scene":
+        """Returns the scene with a half of the test split of the whole dataset."""
+        dataset = dataclasses.replace(dataset, test=half_of(dataset.test, half))
+        accuracy = targets.test_accuracy(self.target, dataset)
+        return self._replace(dataset=dataset, accuracy=accuracy, half=half)
+
+    def num_images(self, config: AttackConfig) -> int:
+        """Returns how many test images are attacked: by default, all of a small split."""
+        return config.num_images or min(config.usual_images, len(self.dataset.test))
+
+    def images(self, config: AttackConfig) -> np.ndarray:
+        """The test images to attack, `[N, H, W, C]` in unit space."""
+        return self.dataset.test[: self.num_images(config)].images
+
+    def surrogate_images(self, config: AttackConfig) -> np.ndarray:
+        """The images that the attacker learns from, `[N, H, W, C]` in unit space."""
+        return self.dataset.surrogate(config.surrogate).images
+
+
+def begin(config: WorkConfig) -> None:
+    """Checks what needs no data: the work folder, which is not made yet, and the devices.
+
+    Raises:
+      UserError: nothing can be written there, or no device starts.
+    """
+    files.check_writable(config.workdir)
+    devices.start()
+
+
+def plan(config: CutsConfig, dataset: data.Dataset | None = None) -> Plan:
+    """Finds data, network and cuts; trains and writes nothing, and starts no device.
+
+    Args:
+      config: settings.
+      dataset: the data, if they are loaded already.
+
+    Raises:
+      UserError: something is missing or unknown; the message names the argument.
+    """
+    if isinstance(config, AttackConfig) and config.target_seed:
+        _check_seed(config)
+    dataset, model = data_and_model(config, dataset)
+    if isinstance(config, AttackConfig):
+        check_images(config.num_images, len(half_of(dataset.test, config.half)), config.half)
+    return Plan(dataset, model, resolve_splits(config.split, model.network))
+
+
+def data_and_model(
+    config: DataConfig, dataset: data.Dataset | None = None
+) -> tuple[data.Dataset, Model]:
+    """Finds the data and the network that takes them.
+
+    Args:
+      config: settings.
+      dataset: the data, if they are loaded already.
+
+    Raises:
+      UserError: one cannot be had, or they do not fit.
+    """
+    own = None
+    if config.network is not None and not loading.is_in_zoo(config.network):
+        own = loading.load(config.network, mean=config.mean, std=config.std)
+    if dataset is None:
+        dataset = data.load(
+            config.dataset,
+            data_dir=config.data_dir,
+            image_size=config.image_size or _size_for(config, own),
+            announce=print,
+        )
+    model = own or _of_zoo(config, dataset)
+    wanted, given = model.network.input_shape, dataset.image_shape
+    if wanted != given:
+        raise UsageError(
+            f"network={model.name}: takes images of {_spelled(wanted)}, and "
+            f"dataset={dataset.name} has {_spelled(given)}{_resized(wanted, given)}."
+        )
+    return dataset, model
+
+
+def _size_for(config: DataConfig, own: Model | None) -> tuple[int, int] | None:
+    """Returns the size that images of a folder are resized to for a network of one size."""
+    if own is None or len(own.network.input_shape) != 3 or not os.path.isdir(config.dataset):
+        return None
+    height, width, _ = own.network.input_shape
+    return height, width
+
+
+def _of_zoo(config: DataConfig, dataset: data.Dataset) -> Model:
+    shape, classes = dataset.image_shape, dataset.num_classes
+    name = config.network or loading.default(shape, classes).name
+    return loading.load(name, shape, classes, mean=config.mean, std=config.std)
+
+
+def _resized(wanted: Sequence[int], given: Sequence[int]) -> str:
+    """Tells how images can be made to fit, if they have as many channels."""
+    if len(wanted) != 3 or wanted[-1] != given[-1]:
+        return ""
+    return f"; image_size={wanted[0]}x{wanted[1]} would resize them"
+
+
+def _spelled(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _check_seed(config: AttackConfig) -> None:
+    """Refuses a seed of a target that is given.
+
+    Raises:
+      UsageError: there is such a target.
+    """
+    for name in ("checkpoint", "network"):
+        given = getattr(config, name)
+        if given is None or (name == "network" and not _brings_parameters(config)):
+            continue
+        what = "is the target" if name == "checkpoint" else "brings its parameters"
+        raise UsageError(
+            f"target_seed={config.target_seed}: {name}={given} {what}; expected one of the two."
+        )
+
+
+def _brings_parameters(config: DataConfig) -> bool:
+    if config.network is None or loading.is_in_zoo(config.network):
+        return False
+    return loading.load(config.network).params is not None
+
+
+def load(config: CutsConfig, planned: Plan | None = None) -> Scene:
+    """Finds data, target and cuts, and says on stdout what people should know of them.
+
+    Args:
+      config: settings.
+      planned: what `plan` has found; by default it is asked.
+
+    Raises:
+      UserError: something is missing or unknown; the message names the argument.
+    """
+    begin(config)
+    dataset, model, cuts = planned or plan(config)
+    checkpoint, seed, half = None, 0, ALL
+    if isinstance(config, AttackConfig):
+        checkpoint, seed, half = config.checkpoint, config.target_seed, config.half
+        count = len(half_of(dataset.test, half))
+        if count < config.usual_images and config.num_images is None:
+            print(
+                f"{_SPLIT[half]} has {count} images, fewer than the usual "
+                f"{config.usual_images}: all are attacked."
+            )
+    target = None if checkpoint is None else targets.load(checkpoint, dataset, model)
+    hosts.first(lambda: files.ensure_writable(config.workdir))
+    if target is None:
+        target = targets.find(
+            dataset,
+            config.workdir,
+            model=model,
+            seed=seed,
+            flags=asked(config, dataset),
+            announce=print,
+        )
+    return Scene(dataset, target, 0.0, cuts).on(half, dataset)
+
+
+def name_of(config: DataConfig, dataset: data.Dataset) -> str:
+    """Returns the name by which data are asked for again.
+
+    The embedded digits may have stood in for MNIST, and another machine may have MNIST.
+    """
+    return data.EMBEDDED if dataset.name == data.EMBEDDED else config.dataset
+
+
+def asked(config: DataConfig, dataset: data.Dataset) -> dict[str, str]:
+    """Returns the flags that ask for the same data and network."""
+    told = experiment.spelled(config, DataConfig, dataset=name_of(config, dataset))
+    return {flag: value for flag, value in told.items() if flag != "seed"}
+
+
+_SPLIT = {
+    ALL: "The test split",
+    CHOICE: "The first half of the test split",
+    REPORT: "The second half of the test split",
+}
+
+
+def half_of(test: data.Samples, half: str) -> data.Samples:
+    """Returns a half of the test split, or all of it; see `constants.halves`."""
+    middle = len(test) // 2
+    return test[{ALL: slice(None), CHOICE: slice(middle), REPORT: slice(middle, None)}[half]]
+
+
+def check_images(num_images: int | None, available: int, half: str = ALL) -> None:
+    """Checks that as many images can be attacked as were asked for.
+
+    Raises:
+      UsageError: there are fewer.
+      UserError: a half has none.
+    """
+    split = _SPLIT[half]
+    if half != ALL and not available:
+        raise UserError(f"{split} has no image; expected two test images, one for each half.")
+    if num_images is not None and num_images > available:
+        told = f"{split[0].lower()}{split[1:]} has {available} images."
+        raise UsageError(f"num_images={num_images}: {told}")
+
+
+def resolve_splits(names: Sequence[str], network: Network) -> list[str]:
+    """Returns names of cuts, in the order given and without repeats; "all" is every one.
+
+    Raises:
+      UsageError: there is no such layer, or none is named.
+    """
+    if "all" in [name.strip().lower() for name in names]:
+        return list(network.cuts)
+    cuts = [network.resolve(name.strip()) for name in names]
+    if not cuts:
+        raise UsageError(f"split=: expected some of {', '.join(network.cuts)}, or all.")
+    return list(dict.fromkeys(cuts))
