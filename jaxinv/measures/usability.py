@@ -1,0 +1,191 @@
+"""Usability of a network behind a defense: accuracy, or agreement with the undefended output. JAX.
+
+Where labels tell what the output should be, it is the share of right answers. Elsewhere the
+undefended network's own output is the measure: the share of images with the same top score where
+the output is a vector of scores `[K]`, and else (embeddings, detections, maps) the mean cosine of
+the two outputs, beside their relative error.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxinv.defenses import Defense, release_levels
+from jaxinv.machine import devices
+from jaxinv.measures import intervals
+from jaxinv.measures.intervals import Ends
+from jaxinv.networks import Network, Params
+
+Kind = Literal["accuracy", "agreement", "cosine"]
+
+WORDS: dict[str, str] = {
+    "accuracy": "accuracy",
+    "agreement": "agreement",
+    "cosine": "cosine",
+}
+"""Kind -> the head of a column."""
+
+
+class Usability(NamedTuple):
+    """How far a network can still be used.
+
+    Attributes:
+      kind: of measure.
+      value: share of images, or the mean cosine.
+      value_undefended: the same without a defense; 1 where the undefended output is the measure.
+      interval: 95% of `value`, exact for shares.
+      relative_error: mean norm of the difference of the outputs beside the undefended one's; of a
+        cosine alone.
+    """
+
+    kind: Kind
+    value: float | None
+    value_undefended: float | None
+    interval: Ends = Ends()
+    relative_error: float | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Returns the fields of a record: `usability`, `accuracy` and its relatives."""
+        low, high = self.interval
+        is_accuracy = self.kind == "accuracy"
+        told = {
+            "kind": self.kind,
+            "value": self.value,
+            "value_undefended": self.value_undefended,
+            "ci": [low, high],
+        }
+        if self.kind == "cosine":
+            told["relative_error"] = self.relative_error
+        return {
+            "usability": told,
+            "accuracy": self.value if is_accuracy else None,
+            "accuracy_undefended": self.value_undefended if is_accuracy else None,
+            "accuracy_ci": [low, high] if is_accuracy else [None, None],
+        }
+
+
+class Scores(NamedTuple):
+    """Usability image by image, `[..., N]`: in [0, 1] or bool, or cosines with relative errors."""
+
+    values: np.ndarray
+    errors: np.ndarray | None = None
+
+    @classmethod
+    def perfect(cls, kind: Kind, count: int) -> "Scores":
+        """Returns those of the undefended network where its own output is the measure."""
+        errors = np.zeros(count) if kind == "cosine" else None
+        return cls(np.ones(count, bool if kind == "agreement" else float), errors)
+
+
+def kind_of(network: Network, num_classes: int) -> Kind:
+    """Returns how usability of a network is measured.
+
+    Args:
+      network: the whole.
+      num_classes: of the labels; 0 where there are none.
+    """
+    if len(network.wire.shapes) > 1:
+        return "cosine"
+    shape = network.output_shape
+    if num_classes and shape == (num_classes,):
+        return "accuracy"
+    return "agreement" if len(shape) == 1 and shape[0] >= 2 else "cosine"
+
+
+def summarise(kind: Kind, scores: Scores, undefended: float | None) -> Usability:
+    """Summarises scores of images `[N]`, or of several draws `[draws, N]`."""
+    by_image = np.asarray(scores.values, float)
+    by_image = by_image.mean(axis=0) if by_image.ndim == 2 else by_image
+    if kind == "cosine":
+        found = intervals.summarise(by_image, least=-1, most=1)
+        error = None if scores.errors is None else float(np.mean(scores.errors))
+    else:
+        found, error = intervals.summarise_share(by_image), None
+    low, high = (None if np.isnan(end) else float(end) for end in (found.low, found.high))
+    return Usability(kind, float(found.mean), undefended, Ends(low, high), error)
+
+
+def scores(
+    kind: Kind,
+    parts: tuple[Network, Network],
+    params: Params,
+    images: np.ndarray,
+    wanted: np.ndarray | None,
+    family: Sequence[Defense],
+    key: Array,
+    *,
+    whole: tuple[Network, Params],
+) -> Scores:
+    """Measures images behind each defense, `[L, N]`.
+
+    The features are those of a `Release` of the images with this key, but for rounding. They never
+    leave the device, and the edge is computed once for all defenses at its features.
+
+    Args:
+      kind: of measure.
+      parts: edge and cloud.
+      params: of both.
+      images: `[N, H, W, C]` in unit space.
+      wanted: `[N]`, the classes of the labels or of the undefended network; None for a cosine.
+      family: defenses that differ in their levels alone.
+      key: of their randomness.
+      whole: the undefended network and its parameters, for a cosine.
+    """
+    edge, cloud = parts
+    (structure,) = {defense.structure for defense in family}
+    network, own = whole if kind == "cosine" else (None, {})
+    found = devices.in_slices(
+        _outcomes,
+        np.arange(len(images), dtype=np.int32),
+        images,
+        static=(edge, cloud, structure, network),
+        shared=(
+            edge.select(params),
+            cloud.select(params),
+            own,
+            key,
+            np.stack([defense.levels for defense in family]),
+        ),
+    )
+    if kind == "cosine":
+        return Scores(found[..., 0].T, found[..., 1].T)
+    return Scores(np.equal(found.T, wanted))
+
+
+def _outcomes(
+    edge, cloud, structure, whole, edge_params, cloud_params, own, key, levels, places, images
+):
+    """Classes `[B, L]`, or cosine and relative error beside the undefended output `[B, L, 2]`."""
+    then = _top if whole is None else functools.partial(_compared, _flat(whole.apply(own, images)))
+
+    def found(features: Array) -> Array:
+        return then(cloud.apply(cloud_params, features))
+
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
+    released = release_levels(edge, structure, edge_params, keys, images, levels, found)
+    return jnp.moveaxis(released, 0, 1)
+
+
+def _top(outputs: Array) -> Array:
+    return outputs.argmax(-1)
+
+
+def _flat(outputs: Array) -> Array:
+    return outputs.reshape(len(outputs), -1)
+
+
+def _compared(reference: Array, outputs: Array) -> Array:
+    """Cosine and relative error `[B, 2]`; outputs of zero agree with zero alone."""
+    found = _flat(outputs)
+    norm, other = (jnp.linalg.norm(each, axis=1) for each in (reference, found))
+    product = (reference * found).sum(axis=1)
+    both = norm * other
+    cosine = jnp.where(both > 0, product / jnp.where(both > 0, both, 1), norm == other)
+    error = jnp.linalg.norm(found - reference, axis=1) / jnp.where(norm > 0, norm, 1)
+    return jnp.stack([jnp.clip(cosine, -1, 1), error], axis=1)
