@@ -31,7 +31,8 @@ class Constraints:
     """Limits that a choice must meet; None for no limit.
 
     Attributes:
-      min_accuracy: share that is classified correctly, by the lower end of its 95% interval.
+      min_accuracy: share that is classified correctly, or other usability where there is no
+        accuracy, by the lower end of its 95% interval.
       max_latency_ms: of one image, from the edge's first layer to the cloud's answer; 95% of the
         images keep it.
       max_energy_mj: that the device spends on one image.
@@ -62,7 +63,7 @@ class Constraints:
 
     def _verdict(self, name: str, limit: float, row: Row) -> Verdict:
         if name == "min_accuracy":
-            return verdicts.at_least(row["accuracy_ci"], limit)
+            return verdicts.at_least(row["usability"]["ci"], limit)
         if name in _COSTS:
             key, factor = _COSTS[name]
             return verdicts.at_most([factor * row[key]] * 2, limit)
@@ -169,7 +170,7 @@ def attacker_name(who: Mapping[str, Any]) -> str:
 def pareto(rows: Sequence[Row]) -> list[bool]:
     """Marks the choices on the Pareto front: no other is as good in everything and better in one.
 
-    Objectives are accuracy, median latency, energy, memory, and the SSIM and re-identification of
+    Objectives are usability, median latency, energy, memory, and the SSIM and re-identification of
     the strongest attacker, which are unknown where an attack diverged or is dead.
     """
     costs = np.array([[objective(row) for objective in _OBJECTIVES] for row in rows])
@@ -190,7 +191,7 @@ def _spoilt(row: Row) -> list[str]:
 
 
 _OBJECTIVES: tuple[Callable[[Row], float], ...] = (
-    lambda row: -row["accuracy"],
+    lambda row: -row["usability"]["value"],
     lambda row: row["latency_s"],
     lambda row: row["energy_j"],
     lambda row: row["memory_bytes"],
@@ -290,7 +291,7 @@ def _faults(row: Row, judged: Mapping[str, Any]) -> str:
 def _unsure(row: Row, name: str) -> str:
     """Tells the interval that a limit lies in, and how many images settle it, if known."""
     keys = {leak.limit: leak.interval_name for leak in verdicts.LEAKS}
-    low, high = row[keys.get(name, "accuracy_ci")]
+    low, high = row[keys[name]] if name in keys else row["usability"]["ci"]
     told = "no interval" if low is None or high is None else f"95% interval {low:.3f} to {high:.3f}"
     count = row.get("images_needed", {}).get(name)
     return f"{name} ({told}{'' if count is None else f'; about {count:,} images would settle it'})"

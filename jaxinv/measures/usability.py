@@ -18,7 +18,7 @@ from jax import Array
 from jaxinv.defenses import Defense, release_levels
 from jaxinv.machine import devices
 from jaxinv.measures import intervals
-from jaxinv.measures.intervals import Ends
+from jaxinv.measures.intervals import Ends, Share
 from jaxinv.networks import Network, Params
 
 Kind = Literal["accuracy", "agreement", "cosine"]
@@ -70,11 +70,28 @@ class Usability(NamedTuple):
         }
 
 
+def undefended(kind: Kind, accuracy: float | None, count: int) -> Usability:
+    """Returns the usability of an undefended network, on so many images.
+
+    Args:
+      kind: of measure.
+      accuracy: the share of right answers, where that is the measure; else it agrees with itself.
+      count: number of images.
+    """
+    if accuracy is None:
+        return Usability(kind, 1.0, 1.0, Ends(1.0, 1.0), 0.0 if kind == "cosine" else None)
+    return Usability(kind, accuracy, accuracy, Share(accuracy, count).interval())
+
+
 class Scores(NamedTuple):
     """Usability image by image, `[..., N]`: in [0, 1] or bool, or cosines with relative errors."""
 
     values: np.ndarray
     errors: np.ndarray | None = None
+
+    def as_draw(self) -> "Scores":
+        """Returns those of images `[N]` as those of one draw, `[1, N]`."""
+        return Scores(self.values[None], None if self.errors is None else self.errors[None])
 
     @classmethod
     def perfect(cls, kind: Kind, count: int) -> "Scores":
@@ -155,6 +172,7 @@ def scores(
     )
     if kind == "cosine":
         return Scores(found[..., 0].T, found[..., 1].T)
+    assert wanted is not None
     return Scores(np.equal(found.T, wanted))
 
 

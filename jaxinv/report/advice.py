@@ -11,7 +11,6 @@ from jaxinv.report.values import Measure, fixed, interval, listed, percent, perc
 from jaxinv.store.choice import CutQuality, JudgedThreat
 
 _CONSTRAINTS: dict[str, Callable[[float], str]] = {
-    "min_accuracy": lambda share: f"accuracy of at least {100 * share:g}%",
     "max_latency_ms": lambda value: f"at most {value:g} ms",
     "max_energy_mj": lambda value: f"at most {value:g} mJ",
     "max_memory_mb": lambda value: f"at most {value:g} MB of memory",
@@ -54,7 +53,7 @@ def _do(choice: Choice, *, first: bool = True) -> str:
 def _costs(choice: Choice) -> str:
     return listed(
         [
-            f"{percent(choice.accuracy.mean)} accuracy",
+            f"{percent(choice.usability.mean)} {choice.usability_kind}",
             f"{unit(choice.latency_s, 's')} and {unit(choice.energy_j, 'J')} an image",
             f"{unit(choice.memory_bytes, 'B')} of memory on the device",
         ]
@@ -94,10 +93,15 @@ _SAFE: dict[str | None, str] = {
 
 def asked(partition: Partition) -> str:
     """Tells the constraints in words."""
+    kind = next((choice.usability_kind for choice in partition.choices), "accuracy")
+    spelled = {
+        "min_accuracy": lambda share: f"{kind} of at least {100 * share:g}%",
+        **_CONSTRAINTS,
+    }
     limits = [
-        _CONSTRAINTS[name](value)
+        spelled[name](value)
         for name, value in partition.record.constraints.items()
-        if name in _CONSTRAINTS and value is not None
+        if name in spelled and value is not None
     ]
     words = f"Asked for: {listed(limits)}." if limits else "Nothing was asked for but the best."
     return f"{words} Of what meets that, {partition.record.prefer} counts first."

@@ -58,7 +58,7 @@ def _surrogate(attack: ShownAttack) -> str:
 
 def card(attack: ShownAttack) -> Card:
     """All that an attack was, in one place."""
-    record = attack.record
+    record, usable = attack.record, attack.record.usable
     seeds = attack.seed + (f"; {record.num_shadows} shadows" if record.num_shadows else "")
     releases = f"{attack.releases} of each image seen"
     if record.draws > 1:
@@ -70,8 +70,8 @@ def card(attack: ShownAttack) -> Card:
         ("Defence", _defense(attack)),
         ("Releases", releases),
         (
-            "Accuracy",
-            f"{percent(record.accuracy, 2)} ({percent(record.accuracy_undefended, 2)} undefended)",
+            usable.kind.capitalize(),
+            f"{percent(usable.value, 2)} ({percent(usable.value_undefended, 2)} undefended)",
         ),
         ("Recovers", _recovers(attack)),
         (

@@ -22,10 +22,13 @@ _ATTACKERS = {
 
 
 def chosen(partition: Partition, title: str) -> style.Figure | None:
-    """Returns what each choice leaves to the strongest attacker, its accuracy and its costs."""
+    """Returns what each choice leaves to the strongest attacker, its usability and its costs."""
     rows = [_choice(each, partition) for each in partition.choices]
     told = [key for key in rows[0] if key[0].isupper()] if rows else []
-    return choices.figure(rows, title=title, tooltip=told) if rows else None
+    if not rows:
+        return None
+    measure = partition.choices[0].usability_kind
+    return choices.figure(rows, title=title, tooltip=told, measure=measure)
 
 
 def _choice(choice: Choice, partition: Partition) -> dict[str, Any]:
@@ -34,14 +37,14 @@ def _choice(choice: Choice, partition: Partition) -> dict[str, Any]:
         "split": choice.split,
         "kind": "none" if defense.is_none else defense.kind,
         "defense": "none" if defense.is_none else defense.words,
-        **_measures(accuracy=choice.accuracy, ssim=choice.ssim),
+        **_measures(usability=choice.usability, ssim=choice.ssim),
         "latency_s": choice.latency_s,
         "energy_j": choice.energy_j,
         "pareto": choice.pareto,
         "meets": choice.meets,
         "recommended": choice in (partition.recommended, partition.recommended_split),
         "Choice": choice.name,
-        "Accuracy": percent(choice.accuracy.mean, 2),
+        choice.usability_kind.capitalize(): percent(choice.usability.mean, 2),
         "Latency": unit(choice.latency_s, "s"),
         "Energy": unit(choice.energy_j, "J"),
         "Memory": unit(choice.memory_bytes, "B"),
@@ -54,7 +57,7 @@ def _choice(choice: Choice, partition: Partition) -> dict[str, Any]:
 
 
 def tradeoff(found: Tradeoff) -> style.Figure | None:
-    """Returns accuracy against SSIM and PSNR behind defences, a column for each attacker."""
+    """Returns usability against SSIM and PSNR behind defences, a column for each attacker."""
     rows = [
         {
             "attacker": _ATTACKERS.get(line.method, line.method),
@@ -62,7 +65,7 @@ def tradeoff(found: Tradeoff) -> style.Figure | None:
             "kind": line.kind,
             "site": line.site if line.site in ("feature", "input") else "input+feature",
             "level": each.defense.level_text,
-            **_measures(accuracy=each.accuracy, ssim=each.ssim, psnr=each.psnr),
+            **_measures(usability=each.usability, ssim=each.ssim, psnr=each.psnr),
             "Defence": line.name,
             "Level": each.defense.level_text,
             **_words(each),
@@ -73,9 +76,12 @@ def tradeoff(found: Tradeoff) -> style.Figure | None:
     ]
     threat = THREATS.get(found.threat, found.threat)
     title = f"{found.dataset}, {found.split}, {threat}"
-    told = ("Defence", "Level", "Accuracy", "SSIM", "PSNR", "Re-identified")
+    if not rows:
+        return None
+    measure = found.lines[0].attacks[0].usability_kind
+    told = ("Defence", "Level", measure.capitalize(), "SSIM", "PSNR", "Re-identified")
     claims = (SAFE_SSIM, None)
-    return tradeoff_chart.figure(rows, title=title, claims=claims, tooltip=told) if rows else None
+    return tradeoff_chart.figure(rows, title=title, claims=claims, tooltip=told, measure=measure)
 
 
 def quality(attacks: Sequence[ShownAttack], dataset: str) -> style.Figure | None:
@@ -114,7 +120,7 @@ def _measures(**measures: Measure) -> Mapping[str, Any]:
 
 def _words(each: ShownAttack) -> Mapping[str, str]:
     return {
-        "Accuracy": percent(each.accuracy.mean, 2),
+        each.usability_kind.capitalize(): percent(each.usability.mean, 2),
         "SSIM": fixed(each.ssim.mean, 3),
         "PSNR": f"{fixed(each.psnr.mean, 1)} dB",
         "Re-identified": percent(each.reid.mean),

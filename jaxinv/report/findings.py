@@ -15,7 +15,7 @@ from jaxinv.report.values import fixed, interval, percent, points
 from jaxinv.store.record import AttackRecord
 
 NEAR = 0.05
-"""Loss of accuracy up to which a defence is looked at in the summary."""
+"""Loss of usability up to which a defence is looked at in the summary."""
 
 _KINDS = ("dropout", "gaussian", "laplace", "quantize", "prune", "project", "clip", "nopeek")
 
@@ -60,10 +60,10 @@ class Defended(NamedTuple):
 
     Attributes:
       settings: defences at a level and a cut that such an attacker attacked, of one dataset.
-      held: those that are shown to hold all who attacked, the smallest loss of accuracy first.
+      held: those that are shown to hold all who attacked, the smallest loss of usability first.
       undecided: how many are neither shown to hold them nor not to.
       nearest: where none holds, the one that comes nearest; else None.
-      near: of those that cost at most `NEAR` of accuracy, the one that leaves least; or None.
+      near: of those that cost at most `NEAR` of usability, the one that leaves least; or None.
     """
 
     settings: int
@@ -123,7 +123,8 @@ def defended_words(found: Defended) -> str:
         words = (
             f"Of {tried} that attackers who know the defence have tried, {len(found.held)} "
             f"{'are' if many else 'is'} shown to keep everybody below {limits}; the cheapest is "
-            f"{best.defense.words} ({best.split}), which costs {points(best.loss)} of accuracy."
+            f"{best.defense.words} ({best.split}), which costs {points(best.loss)} of "
+            f"{best.usability_kind}."
         )
     else:
         words = (
@@ -136,8 +137,9 @@ def defended_words(found: Defended) -> str:
     if found.near:
         near = found.near
         words += (
-            f" At no more than {NEAR:.0%} loss of accuracy, {near.defense.words} ({near.split}) "
-            f"leaves the strongest attacker ({near.attacker}) least: {quality_words(near)}."
+            f" At no more than {NEAR:.0%} loss of {near.usability_kind}, {near.defense.words} "
+            f"({near.split}) leaves the strongest attacker ({near.attacker}) least: "
+            f"{quality_words(near)}."
         )
     return words
 
@@ -217,7 +219,7 @@ def tradeoffs(attacks: Iterable[ShownAttack]) -> list[Tradeoff]:
     """Groups the attacks on defences; what has one level only is a line of one point."""
     groups: dict[tuple[str, str, str], dict[tuple[Any, ...], list[ShownAttack]]] = {}
     for each in attacks:
-        if each.defense.kind == "none" or each.accuracy.mean is None:
+        if each.defense.kind == "none" or each.usability.mean is None:
             continue
         defense = each.defense
         line = (defense.kind, defense.site, each.method, _extras(each), each.images, each.seed)

@@ -27,6 +27,7 @@ from jaxinv.report import advice, cards, charts, findings, gallery, origins, tab
 from jaxinv.report.results import Found, Partition, ShownAttack, ShownRun
 from jaxinv.report.values import MISSING, fixed, listed, percent, span, unit
 
+_SCENE = ("dataset", "image_size", "network", "mean", "std", "checkpoint")  # flags of a study
 _BEST = 8  # choices that are shown before all others
 _DRAWN = 6  # trade-offs, those with most points; the others have their tables
 _FEW, _MANY = 4, 12  # groups of pictures that are open, of defences and of undefended cuts
@@ -152,9 +153,16 @@ def _summary(found: Found, dataset: str, names: Iterator[str]) -> dict[str, Any]
         "dataset": dataset,
         "advice": [_advice(each) for each in partitions],
         "sentences": sentences,
-        "missing": "" if partitions else f"jaxinv partition --dataset={dataset}",
+        "missing": "" if partitions else _command(attacks, dataset),
         "reaches": tables.reaches(reached, dataset, next(names)) if reached else None,
     }
+
+
+def _command(attacks: Sequence[ShownAttack], dataset: str) -> str:
+    """Returns the command of a study of cuts of what was attacked."""
+    flags = attacks[0].record.flags if attacks else {}
+    asked = {name: flags[name] for name in _SCENE if name in flags} or {"dataset": dataset}
+    return " ".join(["jaxinv partition", *(f"--{name}={asked[name]}" for name in asked)])
 
 
 def _advice(partition: Partition) -> dict[str, Any]:
@@ -162,7 +170,7 @@ def _advice(partition: Partition) -> dict[str, Any]:
     tiles = []
     if best:
         tiles = [
-            {"label": "accuracy", "value": percent(best.accuracy.mean)},
+            {"label": best.usability_kind, "value": percent(best.usability.mean)},
             {"label": "latency", "value": unit(best.latency_s, "s")},
             {"label": "energy", "value": unit(best.energy_j, "J")},
             {"label": "device memory", "value": unit(best.memory_bytes, "B")},

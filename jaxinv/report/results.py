@@ -16,6 +16,7 @@ import msgspec
 
 from jaxinv.constants.halves import ALL
 from jaxinv.constants.threats import THREATS
+from jaxinv.report import datasets
 from jaxinv.report.values import Measure
 from jaxinv.store import choice as stored_choice
 from jaxinv.store import record as stored
@@ -25,10 +26,18 @@ from jaxinv.store.record import Record
 
 @dataclass(frozen=True, eq=False)
 class ShownRun:
-    """A run of any experiment; `number` is that of its card on the page."""
+    """A run of any experiment.
+
+    Attributes:
+      number: of its card on the page.
+      record: of the run.
+      dataset: its name, and that of the network where the page has several of it: networks are
+        never mixed.
+    """
 
     number: int
     record: Record
+    dataset: str
 
     @property
     def name(self) -> str:
@@ -42,10 +51,6 @@ class ShownRun:
     @property
     def experiment(self) -> str:
         return self.record.experiment
-
-    @property
-    def dataset(self) -> str:
-        return self.record.dataset
 
     @property
     def seed(self) -> str:
@@ -82,8 +87,13 @@ class _Measured:
         return self.record.defense
 
     @property
-    def accuracy(self) -> Measure:
-        return Measure(self.record.accuracy, *self.record.accuracy_ci)
+    def usability(self) -> Measure:
+        return Measure(self.record.usable.value, *self.record.usable.ci)
+
+    @property
+    def usability_kind(self) -> str:
+        """Accuracy, agreement or cosine."""
+        return self.record.usable.kind
 
     @property
     def psnr(self) -> Measure:
@@ -152,8 +162,8 @@ class ShownAttack(_Measured, ShownRun):
 
     @property
     def loss(self) -> float | None:
-        """Loss of accuracy by the defence, a share."""
-        before, behind = self.record.accuracy_undefended, self.record.accuracy
+        """Loss of usability by the defence, a share."""
+        before, behind = self.record.usable.value_undefended, self.record.usable.value
         return None if before is None or behind is None else before - behind
 
     @property
@@ -260,18 +270,19 @@ class Found(NamedTuple):
 def sort(records: Sequence[Record]) -> Found:
     """Makes runs of records; of studies that ask the same the newest is kept.
 
-    A record of an older version has no cuts: it takes those of another on the same dataset.
+    A record of an older version has no cuts: it takes those of another on the same network.
     """
-    cuts = {record.dataset: record.cuts for record in records if record.cuts}
+    names = datasets.names(records)
+    cuts = {name: record.cuts for name, record in zip(names, records, strict=True) if record.cuts}
     found = Found([], [], [])
-    for number, record in enumerate(records, 1):
-        record.cuts = record.cuts or cuts.get(record.dataset, [])
+    for number, (name, record) in enumerate(zip(names, records, strict=True), 1):
+        record.cuts = record.cuts or cuts.get(name, [])
         if isinstance(record, stored.PartitionRecord):
-            found.partitions.append(Partition(number, record))
+            found.partitions.append(Partition(number, record, name))
         elif isinstance(record, stored.AttackRecord):
-            found.attacks.append(ShownAttack(number, record))
+            found.attacks.append(ShownAttack(number, record, name))
         else:
-            found.others.append(ShownRun(number, record))
+            found.others.append(ShownRun(number, record, name))
     newest: dict[str, Partition] = {}
     for study in sorted(found.partitions, key=_rank):
         newest[_question(study.record)] = study

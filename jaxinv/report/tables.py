@@ -138,7 +138,7 @@ def defended(attacks: Sequence[ShownAttack], name: str, caption: str) -> Table:
                     Cell(each.defense.name, None, each.number, extras),
                     Cell(each.defense.level_text, each.defense.levels[0]),
                     Cell(each.method),
-                    share(each.accuracy.mean, 2),
+                    share(each.usability.mean, 2),
                     Cell(points(each.loss).removesuffix(" points"), each.loss),
                     _psnr(each),
                     _ssim(each),
@@ -147,8 +147,14 @@ def defended(attacks: Sequence[ShownAttack], name: str, caption: str) -> Table:
                 ]
             )
         )
-    labels = ("defence", "level#", "attacker", "accuracy#", "loss, points#", "PSNR dB#", "SSIM#")
+    usability = f"{_usability(attacks)}#"
+    labels = ("defence", "level#", "attacker", usability, "loss, points#", "PSNR dB#", "SSIM#")
     return Table(name, caption, columns_of(*labels, "re-identified#", "still classified#"), rows)
+
+
+def _usability(shown: Sequence[ShownAttack] | Sequence[Choice]) -> str:
+    """Names the measure of usability, the same for all of a network."""
+    return next((each.usability_kind for each in shown), "accuracy")
 
 
 def against_paper(attacks: Sequence[ShownAttack], name: str) -> Table:
@@ -218,7 +224,7 @@ def choices(
             Row(
                 [
                     Cell(each.name, each.index, note=note),
-                    share(each.accuracy.mean, 2),
+                    share(each.usability.mean, 2),
                     Cell(unit(each.latency_s, "s"), each.latency_s, note=_slowest(each)),
                     Cell(unit(each.energy_j, "J"), each.energy_j),
                     Cell(unit(each.memory_bytes, "B"), each.memory_bytes),
@@ -235,7 +241,8 @@ def choices(
                 "recommended" if note else "",
             )
         )
-    labels = ("choice", "accuracy#", "latency#", "energy#", "memory#", "SSIM#", "re-identified#")
+    usability = f"{_usability(chosen)}#"
+    labels = ("choice", usability, "latency#", "energy#", "memory#", "SSIM#", "re-identified#")
     columns = columns_of(*labels, *_MORE)
     return Table(name, caption, columns, rows)
 
@@ -300,7 +307,7 @@ def bounds(partition: Partition, name: str, title: str) -> Table:
 
 
 def certain(partition: Partition, name: str, title: str) -> Table:
-    """The noise that surely holds re-identification down, and what is left of accuracy."""
+    """The noise that surely holds re-identification down, and what is left of usability."""
     rows = []
     for found in partition.record.certain:
         cells = [Cell(found.split)]
@@ -310,12 +317,13 @@ def certain(partition: Partition, name: str, title: str) -> Table:
         ):
             cells += [Cell(fixed(sigma, 2), sigma), share(accuracy, 2)]
         rows.append(Row(cells))
+    kind = _usability(partition.choices)
     caption = (
         f"{title}: standard deviation of Gaussian noise at the features behind which nobody, "
-        f"certainly, re-identifies more than {SAFE_REID:.0%}, and the accuracy behind it; and that "
+        f"certainly, re-identifies more than {SAFE_REID:.0%}, and the {kind} behind it; and that "
         "at which the best attacker re-identifies as many of simulated releases, estimated"
     )
-    labels = ("split", "certain#", "accuracy#", "estimated#", "accuracy then#")
+    labels = ("split", "certain#", f"{kind}#", "estimated#", f"{kind} then#")
     return Table(name, caption, columns_of(*labels), rows)
 
 

@@ -9,6 +9,7 @@ from jaxinv.store.fields import (
     Interval,
     Psnr,
     RecordedDefense,
+    RecordedUsability,
     Share,
     ShareInterval,
     Ssim,
@@ -66,6 +67,7 @@ class RecordedChoice(Struct, kw_only=True):
     defense: RecordedDefense
     accuracy: Share | None
     accuracy_ci: ShareInterval = UNKNOWN
+    usability: RecordedUsability | None = None
     latency_s: Amount | None
     edge_s: Amount | None
     uplink_s: Amount | None
@@ -100,6 +102,12 @@ class RecordedChoice(Struct, kw_only=True):
     safe: str | None = None
     effort: str = "screen"
 
+    @property
+    def usable(self) -> RecordedUsability:
+        """Usability of the choice; older records know accuracy alone."""
+        known = (self.accuracy, None, self.accuracy_ci)
+        return self.usability or RecordedUsability("accuracy", *known)
+
 
 class RecordedProfile(Struct, kw_only=True):
     """A device, its uplink and the cloud; `edge_times` are seconds by cut, if they are measured."""
@@ -118,16 +126,17 @@ class RecordedProfile(Struct, kw_only=True):
 
 
 class Certain(Struct):
-    """Gaussian noise that holds re-identification down at a cut, and the accuracy left.
+    """Gaussian noise that holds re-identification down at a cut, and the usability left.
 
+    The latter is `accuracy`, or agreement or cosine where that is how usability is measured.
     `sigma` surely does; at `bayes_sigma` the Bayes rate `bayes_reid` of simulated releases is low.
     """
 
     split: str
     sigma: Amount | None
-    accuracy: Share | None
+    accuracy: Ssim | None
     bayes_sigma: Amount | None = None
-    bayes_accuracy: Share | None = None
+    bayes_accuracy: Ssim | None = None
     bayes_reid: Share | None = None
     bayes_reid_ci: ShareInterval = UNKNOWN
 

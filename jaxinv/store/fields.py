@@ -20,6 +20,22 @@ ShareInterval = tuple[_NearShare | None, _NearShare | None]
 UNKNOWN: Interval = (None, None)
 
 
+class RecordedUsability(Struct):
+    """Usability behind a defence: kind "accuracy", "agreement" or "cosine" (see `measures`).
+
+    Attributes:
+      value, value_undefended: a share, or a mean cosine.
+      ci: 95% interval of the value.
+      relative_error: of the output beside the undefended one, for a cosine.
+    """
+
+    kind: str
+    value: Ssim | None
+    value_undefended: Ssim | None = None
+    ci: Interval = UNKNOWN
+    relative_error: Amount | None = None
+
+
 def level_text(level: float | Sequence[float]) -> str:
     """Returns a defence's level as flags spell it: `0.6`, or of several steps `0.2+0.3`."""
     levels = level if isinstance(level, Sequence) else [level]

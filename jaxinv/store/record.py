@@ -24,6 +24,7 @@ from jaxinv.store.fields import (
     Interval,
     Psnr,
     RecordedDefense,
+    RecordedUsability,
     Share,
     ShareInterval,
     Ssim,
@@ -134,6 +135,7 @@ class AttackRecord(Record, kw_only=True):
       reid_likelihood: share that is re-identified by the release itself, of
         `reid_likelihood_images`; None where the attacker has nothing to compare with.
       reid: the greatest of these, of all ways.
+      accuracy, accuracy_undefended: None where usability is another measure.
       threat_model: what the attacker knows, where the experiment's name does not tell it.
       test_images: the half of the test split that there was, one of `HALVES`.
       dead: number of images whose reconstruction did not move from a plain start, or whose features
@@ -177,6 +179,7 @@ class AttackRecord(Record, kw_only=True):
     reid: Share | None = None
     reid_ci: ShareInterval = UNKNOWN
     accuracy_ci: ShareInterval = UNKNOWN
+    usability: RecordedUsability | None = None
     judge_accuracy: Share | None = None
     threat_model: str | None = None
     test_images: str = ALL
@@ -201,6 +204,12 @@ class AttackRecord(Record, kw_only=True):
             if getattr(self, name) > self.num_images:
                 count = getattr(self, name)
                 raise ValueError(f"{count} of {self.num_images} images are {name}")
+
+    @property
+    def usable(self) -> RecordedUsability:
+        """Usability behind the defence; older records know accuracy alone."""
+        known = (self.accuracy, self.accuracy_undefended, self.accuracy_ci)
+        return self.usability or RecordedUsability("accuracy", *known)
 
     @property
     def has_diverged(self) -> bool:

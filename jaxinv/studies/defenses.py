@@ -28,13 +28,12 @@ from jaxinv.look.charts import style, tradeoff
 from jaxinv.measures import intervals
 from jaxinv.store.record import AttackRecord, typed
 from jaxinv.studies import evaluation, runs
-from jaxinv.studies.defended import choices, verdict
+from jaxinv.studies.defended import choices, table, verdict
 from jaxinv.studies.defended.attackers import Attacker
 from jaxinv.studies.defended.choices import DefenseConfig
 from jaxinv.studies.defended.deployment import Deployment
 from jaxinv.studies.defended.known import known
 from jaxinv.studies.defended.run import run_one
-from jaxinv.studies.defended.table import TABLE
 from jaxinv.studies.experiment import Experiment
 
 
@@ -58,7 +57,8 @@ def run(config: DefenseConfig) -> list[dict[str, Any]]:
         for attacker in attackers
         for number in range(len(attacker.deployment.family))
     ]
-    finished = runs.run_all(EXPERIMENT.name, config, scene, attacks, table=TABLE, grid=False)
+    columns = table.columns(scene.usability.kind)
+    finished = runs.run_all(EXPERIMENT.name, config, scene, attacks, table=columns, grid=False)
     _draw(config, scene, attackers, finished)
     others = known(
         config.workdir,
@@ -147,11 +147,12 @@ def _draw(
                 points += [verdict.point(record, kind) for record in records]
         rows = [record for record in finished if record["threat_model"] == threat]
         path = runs.joint_path("tradeoff", EXPERIMENT.name, config, scene, rows)
-        claims = (SAFE_SSIM, 0.95 if scene.accuracy > 0.95 else None)
+        claims = (SAFE_SSIM, 0.95 if (scene.accuracy or 0) > 0.95 else None)
         number = scene.num_images(config)
         title = f"{scene.dataset.name}, {threat}, {', '.join(scene.cuts)}: {number:,} images"
-        style.save(path, tradeoff.figure(points, title=title, claims=claims))
-        print(f"Accuracy against quality, {threat}: {path}")
+        measure = scene.usability.kind
+        style.save(path, tradeoff.figure(points, title=title, claims=claims, measure=measure))
+        print(f"{measure.capitalize()} against quality, {threat}: {path}")
 
 
 def _split(finished: Sequence[dict[str, Any]], ends: np.ndarray) -> list[list[dict[str, Any]]]:

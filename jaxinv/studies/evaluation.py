@@ -182,9 +182,13 @@ def target_fields(target: "Target", dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def paper_fields(experiment: str, dataset: str, split: str) -> dict[str, float] | None:
-    """`{psnr, ssim}` as the paper prints them, or None."""
-    figure = paper.printed(experiment, dataset, split)
+def paper_fields(
+    experiment: str, target: "Target", dataset: Dataset, split: str
+) -> dict[str, float] | None:
+    """`{psnr, ssim}` as the paper prints them of its own networks, or None."""
+    if not target.is_papers(dataset):
+        return None
+    figure = paper.printed(experiment, dataset.name, split)
     return figure._asdict() if figure else None
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxinv.constants.halves import ALL
 from jaxinv.defenses import NONE, Defense
 from jaxinv.machine import environment, hosts, source
+from jaxinv.measures.usability import Usability
 from jaxinv.store import files, locks, records
 from jaxinv.studies import evaluation, scenes
 from jaxinv.studies import experiment as experiments
@@ -29,6 +30,7 @@ from jaxinv.studies.scenes import (
     plan,
     resolve_splits,
 )
+from jaxinv.training.targets import Target
 
 __all__ = ["Plan", "Scene", "begin", "check_images", "half_of", "load", "plan", "resolve_splits"]
 
@@ -81,7 +83,7 @@ def run_all(
     dataset, target = scene.dataset, scene.target
     print(
         f"{dataset.name} ({dataset.source}), {scene.num_images(config)} test images, "
-        f"method {config.method_name}, target {scene.accuracy:.2%} ({target.source}), "
+        f"method {config.method_name}, {_told(target, scene.usability)}, "
         f"{environment.facts()['device']}"
     )
     print(header)
@@ -95,6 +97,13 @@ def run_all(
         evaluation.write_joint_grid(path, finished)
         print(f"All splits in one picture: {path}")
     return finished
+
+
+def _told(target: Target, usability: Usability) -> str:
+    """Names the target, by its accuracy where that is known."""
+    if usability.kind == "accuracy":
+        return f"target {usability.value:.2%} ({target.source})"
+    return f"target {target.name} ({target.source}; usability is {usability.kind})"
 
 
 def joint_path(
@@ -261,9 +270,8 @@ def run_once(
             **half,
             "attacker_knowledge": found.knowledge,
             "surrogate": found.surrogate,
-            "accuracy": scene.accuracy,
-            "accuracy_undefended": scene.accuracy,
-            "paper": evaluation.paper_fields(experiment, scene.dataset.name, cut),
+            **scene.usability.fields,
+            "paper": evaluation.paper_fields(experiment, scene.target, scene.dataset, cut),
             "fit_s": found.fit_seconds,
             "compile_s": found.compile_seconds,
             "attack_s": found.seconds,

@@ -11,6 +11,8 @@ from jaxinv.constants.halves import ALL, CHOICE, REPORT
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import data
 from jaxinv.machine import devices, hosts
+from jaxinv.measures import usability
+from jaxinv.measures.usability import Usability
 from jaxinv.networks import Network, loading
 from jaxinv.networks.loading import Model
 from jaxinv.store import files
@@ -47,16 +49,21 @@ class Scene(NamedTuple):
     Attributes:
       dataset: has the images; of the test split those of the half alone.
       target: the trained network.
-      accuracy: the target's, undefended, on all these test images.
+      usability: the target's, undefended, on all these test images.
       cuts: names of the layers to cut at, in order.
       half: of the test split, one of `HALVES`.
     """
 
     dataset: data.Dataset
     target: targets.Target
-    accuracy: float
+    usability: Usability
     cuts: list[str]
     half: str = ALL
+
+    @property
+    def accuracy(self) -> float | None:
+        """The target's, undefended; None where usability is another measure."""
+        return self.usability.value if self.usability.kind == "accuracy" else None
 
     @property
     def key(self) -> str:
@@ -66,8 +73,8 @@ class Scene(NamedTuple):
     def on(self, half: str, dataset: data.Dataset) -> "Scene":
         """Returns the scene with a half of the test split of the whole dataset."""
         dataset = dataclasses.replace(dataset, test=half_of(dataset.test, half))
-        accuracy = targets.test_accuracy(self.target, dataset)
-        return self._replace(dataset=dataset, accuracy=accuracy, half=half)
+        found = _undefended(self.target, dataset)
+        return self._replace(dataset=dataset, usability=found, half=half)
 
     def num_images(self, config: AttackConfig) -> int:
         """Returns how many test images are attacked: by default, all of a small split."""
@@ -221,7 +228,13 @@ def load(config: CutsConfig, planned: Plan | None = None) -> Scene:
             flags=asked(config, dataset),
             announce=print,
         )
-    return Scene(dataset, target, 0.0, cuts).on(half, dataset)
+    return Scene(dataset, target, _undefended(target, dataset), cuts).on(half, dataset)
+
+
+def _undefended(target: targets.Target, dataset: data.Dataset) -> Usability:
+    kind = usability.kind_of(target.network, dataset.num_classes)
+    accuracy = targets.test_accuracy(target, dataset) if kind == "accuracy" else None
+    return usability.undefended(kind, accuracy, len(dataset.test))
 
 
 def name_of(config: DataConfig, dataset: data.Dataset) -> str:

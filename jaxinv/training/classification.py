@@ -69,9 +69,19 @@ def correct(cloud: Network, params: Params, features: Any, labels: np.ndarray) -
       UsageError: the labels are not one class for each.
     """
     labels = unit_space.labels(labels, len(features), cloud.output_shape[-1])
+    return classes(cloud, params, features) == labels
+
+
+def classes(cloud: Network, params: Params, features: Any) -> np.ndarray:
+    """Returns the place of the largest output for each of some features, `[N]`.
+
+    Args:
+      cloud: returns scores `[N, K]`.
+      params: its parameters.
+      features: `[N, *cloud.input_shape]`, by index.
+    """
     own = cloud.select(params)
-    found = devices.in_slices(_classify, features, static=(cloud,), shared=(own,))
-    return found == labels
+    return devices.in_slices(_classify, features, static=(cloud,), shared=(own,))
 
 
 def _classify(cloud: Network, params: Params, features: Array) -> Array:

@@ -42,6 +42,10 @@ class Target:
     training: Mapping[str, Any]
     seed: int | None = None
 
+    def is_papers(self, dataset: Dataset) -> bool:
+        """Tells whether the network is the one of the paper for the images of a dataset."""
+        return is_default(Model(self.name, self.network), dataset)
+
 
 def model_for(dataset: Dataset) -> Model:
     """Returns the paper's network for the images of a dataset.

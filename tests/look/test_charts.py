@@ -378,7 +378,7 @@ def levels(kind, site, count, *, attacker="paper", scale=1.0, **more):
         strict=True,
     ):
         row = {"attacker": attacker, "kind": kind, "site": site, "level": f"{level / 10:g}"}
-        row |= {"accuracy": accuracy, "accuracy_ci": [accuracy - 0.01, accuracy + 0.01]}
+        row |= {"usability_mean": accuracy, "usability_ci": [accuracy - 0.01, accuracy + 0.01]}
         rows.append({**row, **quality(30 * ssim, ssim), **more})
     return rows
 
@@ -397,7 +397,7 @@ def test_tradeoffs_have_both_measures_and_a_column_an_attacker(tmp_path):
         own = [row for row in rows if row["attacker"] == attacker]
         keys = ("x", "x_low", "x_high", "y", "y_low", "y_high")
         assert [tuple(row[key] for key in keys) for row in drawn(figure, "line", panel)] == [
-            (row[f"{name}_mean"], *row[f"{name}_ci"], row["accuracy"], *row["accuracy_ci"])
+            (row[f"{name}_mean"], *row[f"{name}_ci"], row["usability_mean"], *row["usability_ci"])
             for row in own
         ]
     page = decoded(tmp_path, figure)[:-120]  # above the legend
@@ -414,8 +414,8 @@ def test_tradeoffs_have_both_measures_and_a_column_an_attacker(tmp_path):
         (levels("dropout", "feature", 1), 1),
         (levels(EVIL, "input", 3), 3),
         (levels("noise", "input", 3, psnr_mean=None, ssim_mean=np.nan), 0),
-        (levels("noise", "input", 2, accuracy_ci=[None, None], ssim_ci=[None, None]), 2),
-        (levels("noise", "input+feature", 2, accuracy_ci=None), 2),
+        (levels("noise", "input", 2, usability_ci=[None, None], ssim_ci=[None, None]), 2),
+        (levels("noise", "input+feature", 2, usability_ci=None), 2),
         ([row for i in range(9) for row in levels(f"kind {i}", "input", 9)], 81),
     ],
 )
@@ -427,7 +427,7 @@ def test_tradeoffs_draw_what_there_is(rows, count):
 
 
 def test_wide_intervals_stay_within_their_panel():
-    wide = {"accuracy_ci": [0.0, 1.0], "ssim_ci": [-1, 2], "psnr_ci": [0, 90]}
+    wide = {"usability_ci": [0.0, 1.0], "ssim_ci": [-1, 2], "psnr_ci": [0, 90]}
 
     def size(**more):
         figure = tradeoff.figure(levels("dropout", "feature", 5, **more))
@@ -559,7 +559,7 @@ def test_units_have_a_prefix_that_suits_the_largest(largest, expected):
 
 def choice(split, *, ssim, defense="none", **changes):
     row = {"split": split, "defense": defense, "kind": defense.split()[0], "ssim_mean": ssim}
-    row |= {"ssim_ci": [ssim, ssim], "accuracy": 0.9, "energy_j": 0.002, "latency_s": 0.02}
+    row |= {"ssim_ci": [ssim, ssim], "usability_mean": 0.9, "energy_j": 0.002, "latency_s": 0.02}
     return {**row, "pareto": True, "meets": True, "recommended": False, **changes}
 
 

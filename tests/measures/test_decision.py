@@ -13,8 +13,7 @@ def row(split="conv1", defense=NONE, **changes):
     values = {
         "split": split,
         "defense": defense,
-        "accuracy": 0.95,
-        "accuracy_ci": [0.94, 0.96],
+        "usability": {"kind": "accuracy", "value": 0.95, "ci": [0.94, 0.96]},
         "latency_s": 0.010,
         "energy_j": 0.002,
         "memory_bytes": 3e5,
@@ -25,8 +24,9 @@ def row(split="conv1", defense=NONE, **changes):
         "attacker": {"threat_model": "whitebox", "method": "adaptive"},
         "images_needed": {},
     }
-    if "accuracy" in changes:
-        values["accuracy_ci"] = [changes["accuracy"]] * 2
+    accuracy = changes.pop("accuracy", None)
+    if accuracy is not None:
+        values["usability"] = {"kind": "accuracy", "value": accuracy, "ci": [accuracy] * 2}
     found = {**values, **changes}
     return {"latency_p95_s": found["latency_s"], **found}
 

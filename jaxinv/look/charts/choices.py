@@ -12,7 +12,7 @@ from jaxinv.look.charts.style import alt
 _MOST = 8  # defences that are told apart by their levels too
 _LABELS = {
     "ssim": "SSIM left to the strongest attacker",
-    "accuracy": "accuracy",
+    "usability": "accuracy",
     "energy_j": "energy of the edge for one image",
     "latency_s": "latency of one image",
 }
@@ -23,19 +23,24 @@ _SHOWN = (
 
 
 def figure(
-    rows: Sequence[style.Row], *, title: str = "", tooltip: Sequence[str] = ()
+    rows: Sequence[style.Row],
+    *,
+    title: str = "",
+    tooltip: Sequence[str] = (),
+    measure: str = "accuracy",
 ) -> style.Figure:
-    """Returns what each choice leaves to the strongest attacker, its accuracy and its costs.
+    """Returns what each choice leaves to the strongest attacker, its usability and its costs.
 
     Cuts are below each other, in order, and so are the defences of a cut: none hides another. On
     the page, the parameters `split`, `kind` and `meets` choose what is shown.
 
     Args:
-      rows: `split`, `defense` (a name with its level), `kind`, `ssim_mean`, `ssim_ci`, `accuracy`
-        (a share), `energy_j`, `latency_s`; `pareto`, `meets` and `recommended` are whether it is
-        in the Pareto set, meets the constraints, and is recommended.
+      rows: `split`, `defense` (a name with its level), `kind`, `ssim_mean`, `ssim_ci`,
+        `usability_mean` (a share), `energy_j`, `latency_s`; `pareto`, `meets` and `recommended` are
+        whether it is in the Pareto set, meets the constraints, and is recommended.
       title: the words above the panels.
       tooltip: fields of the rows that the page shows with a point.
+      measure: name of the usability.
 
     Raises:
       ValueError: there is no choice.
@@ -56,7 +61,8 @@ def figure(
             for row in rows
         )
         if points:
-            panels.append(_panel(points, quantity, looks, tooltip))
+            label = measure if quantity == "usability" else _LABELS[quantity]
+            panels.append(_panel(points, quantity, label, looks, tooltip))
     notes = {"in a ring: recommended": "circle", "hollow: not in the Pareto set": "diamond"}
     legend = [look._replace(dash=()) for look in looks.values()]
     legend += [style.Key(words, shape=shape, filled=False) for words, shape in notes.items()]
@@ -66,12 +72,13 @@ def figure(
 def _panel(
     points: Sequence[style.Row],
     quantity: str,
+    label: str,
     looks: dict[str, style.Key],
     tooltip: Sequence[str],
 ) -> style.Panel:
     cuts = list(dict.fromkeys(row["y"] for row in points))
     y = alt.Y("y:N", title=None, sort=cuts, axis=alt.Axis(grid=True))
-    factor, label, options = _scale([row["x"] for row in points], quantity)
+    factor, label, options = _scale([row["x"] for row in points], quantity, label)
     x = alt.X("x:Q", title=None, **options)
     ends = ("x", "x_low", "x_high")
     rows = [{**row, **{end: factor * row[end] for end in ends}} for row in points]
@@ -93,12 +100,11 @@ def _panel(
     return style.Panel(label, chart.add_params(alt.param(name="meets", value=False)))
 
 
-def _scale(values: Sequence[float], quantity: str) -> tuple[float, str, dict[str, Any]]:
+def _scale(values: Sequence[float], quantity: str, label: str) -> tuple[float, str, dict[str, Any]]:
     """Returns the factor, the name and the scale of a quantity; costs are in equal factors."""
-    label = _LABELS[quantity]
     if quantity == "ssim":
         return 1.0, label, {"scale": alt.Scale(domain=[0, 1], padding=10, nice=False, clamp=True)}
-    if quantity == "accuracy":
+    if quantity == "usability":
         return 1.0, label, style.shares(values)
     factor, prefix = prefix_of(values)
     unit = "J" if quantity == "energy_j" else "s"

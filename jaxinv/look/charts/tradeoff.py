@@ -23,8 +23,9 @@ def figure(
     title: str = "",
     claims: tuple[float | None, float | None] = (0.25, 0.95),
     tooltip: Sequence[str] = (),
+    measure: str = "accuracy",
 ) -> style.Figure:
-    """Returns accuracy against SSIM and PSNR (Figs. 9, 10, 13 of the paper).
+    """Returns accuracy, or other usability, against SSIM and PSNR (Figs. 9, 10, 13 of the paper).
 
     A column of panels for each attacker; a line for each defence in the colour of its kind, solid
     where it is applied to the feature and dashed where to the input; a point for each level. The
@@ -32,12 +33,14 @@ def figure(
 
     Args:
       rows: a level of a defence against an attacker: `attacker`, `kind`, `site` ("feature", "input"
-        or "input+feature"), `level` (a text), `accuracy`, `accuracy_ci` (shares), `ssim_mean`,
-        `ssim_ci`, `psnr_mean` and `psnr_ci` (dB); and `line`, where several have one kind and site.
+        or "input+feature"), `level` (a text), `usability_mean`, `usability_ci` (shares),
+        `ssim_mean`, `ssim_ci`, `psnr_mean` and `psnr_ci` (dB); and `line`, where several have one
+        kind and site.
       title: the words above the panels.
       claims: of the paper, as dotted lines: the SSIM at which an image tells nothing, and an
         accuracy (a share) that is good enough. None draws no line.
       tooltip: fields of the rows that the page shows with a point.
+      measure: name of the usability.
 
     Raises:
       ValueError: there is no row, or a site is none of those.
@@ -53,7 +56,7 @@ def figure(
     panels = []
     for quantity, name in _NAMES.items():
         points = style.known(_point(row, quantity, tooltip) for row in rows)
-        x, y = _axes(points, quantity)
+        x, y = _axes(points, quantity, measure)
         rules = [] if claims[1] is None else [style.rule(y, claims[1])]
         if claims[0] is not None and quantity == "ssim":
             rules.append(style.rule(x, claims[0]))
@@ -82,18 +85,18 @@ def _point(row: style.Row, quantity: str, tooltip: Sequence[str]) -> dict[str, A
     return {
         **{key: row[key] for key in ("attacker", "level", *tooltip)},
         **{"series": _name(row), **style.measured(row, quantity, "x")},
-        **style.measured(row, "accuracy"),
+        **style.measured(row, "usability"),
     }
 
 
-def _axes(points: Sequence[style.Row], quantity: str) -> tuple[alt.X, alt.Y]:
+def _axes(points: Sequence[style.Row], quantity: str, measure: str) -> tuple[alt.X, alt.Y]:
     ends = [row[end] for row in points for end in ("x_low", "x_high")] or [0.0]
     around = max(1.0, 1e-3 * max(map(abs, ends)))  # a part of huge numbers, too
     domain = [np.floor(min(ends)) - around, np.ceil(max(ends)) + around]
     domain = [0, 1] if quantity == "ssim" else domain
     scale = alt.Scale(domain=domain, nice=False, clamp=True)
     x = alt.X("x:Q", title=f"{_NAMES[quantity]} of the reconstructions", scale=scale)
-    return x, alt.Y("y:Q", title="accuracy", **style.shares(row["y"] for row in points))
+    return x, alt.Y("y:Q", title=measure, **style.shares(row["y"] for row in points))
 
 
 def _levels(

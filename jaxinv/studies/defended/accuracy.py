@@ -1,4 +1,4 @@
-"""Accuracy behind defenses, and what a judge still sees in reconstructions. JAX."""
+"""Usability behind defenses, and what a judge still sees in reconstructions. JAX."""
 
 import dataclasses
 import functools
@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jax import Array
 
-from jaxinv.defenses import Defense, release_levels
-from jaxinv.inputs.data import Samples
-from jaxinv.machine import devices
-from jaxinv.measures import intervals
+from jaxinv.defenses import Defense
+from jaxinv.measures import intervals, usability
+from jaxinv.measures.usability import Scores
 from jaxinv.networks import Network, Params
 from jaxinv.studies import runs
 from jaxinv.studies.defended.choices import DefenseConfig
@@ -22,7 +20,12 @@ from jaxinv.training import classification, judge
 
 
 def judged(config: DefenseConfig, scene: runs.Scene, images: np.ndarray) -> dict[str, Any]:
-    """Tells how often an independent classifier still sees the class in `images [S, N, ...]`."""
+    """Tells how often an independent classifier still sees the class in `images [S, N, ...]`.
+
+    Without labels there is none, and its fields are None.
+    """
+    if not scene.dataset.num_classes:
+        return {"judge_accuracy": None, "judge_ci": [None, None], "judge_accuracy_originals": None}
     trained = judge_of(config, scene)
     labels = scene.dataset.test.labels[: scene.num_images(config)]
     right = np.mean([trained.correct(own, labels) for own in images], axis=0)
@@ -56,59 +59,51 @@ def _judge(dataset: _Same, folder: Path) -> judge.Judge:
 _AT_ONE_PLACE = threading.Lock()  # several cuts that are attacked side by side ask the same
 
 
-def undefended(scene: runs.Scene) -> np.ndarray:
-    """Tells which test images the target classifies rightly, `[N]` bool: the same at every cut."""
+def undefended(scene: runs.Scene) -> Scores:
+    """Returns the usability of the undefended target image by image, `[N]`: the same at every cut.
+
+    Where accuracy is the measure, whether it classifies them rightly.
+    """
+    kind = scene.usability.kind
+    if kind != "accuracy":
+        return Scores.perfect(kind, len(scene.dataset.test))
+    return Scores(_classes_of(scene) == scene.dataset.test.labels)
+
+
+def usable(
+    scene: runs.Scene,
+    parts: tuple[Network, Network],
+    params: Params,
+    family: Sequence[Defense],
+    key: Array,
+    *,
+    count: int | None = None,
+) -> Scores:
+    """Returns the usability behind each defense image by image, `[L, N]`.
+
+    Args:
+      scene: the data, and the undefended target.
+      parts: edge and cloud.
+      params: of both, which may live with the defense.
+      family: defenses that differ in their levels alone.
+      key: of their randomness.
+      count: test images from the first; by default all.
+    """
+    kind, test = scene.usability.kind, scene.dataset.test[:count]
+    wanted = None
+    if kind != "cosine":
+        wanted = test.labels if kind == "accuracy" else _classes_of(scene)[:count]
+    whole = (scene.target.network, scene.target.params)
+    return usability.scores(kind, parts, params, test.images, wanted, family, key, whole=whole)
+
+
+def _classes_of(scene: runs.Scene) -> np.ndarray:
+    """Returns the classes `[N]` that the undefended target gives the test images."""
     with _AT_ONE_PLACE:
-        return _undefended(_Same(scene.key, scene))
+        return _classes(_Same(scene.key, scene))
 
 
 @functools.lru_cache(maxsize=2)
-def _undefended(scene: _Same) -> np.ndarray:
+def _classes(scene: _Same) -> np.ndarray:
     target, test = scene.value.target, scene.value.dataset.test
-    return classification.correct(target.network, target.params, test.images, test.labels)
-
-
-def classified(
-    edge: Network,
-    cloud: Network,
-    params: Params,
-    samples: Samples,
-    family: Sequence[Defense],
-    key: Array,
-) -> np.ndarray:
-    """Tells which examples are classified rightly behind each defense, `[L, N]` bool.
-
-    The features are those of a `Release` of the images with this key, but for rounding. They never
-    leave the device, and the edge is computed once for all defenses at its features.
-
-    Args:
-      edge, cloud: the two parts of a network.
-      params: its parameters.
-      samples: images and labels.
-      family: defenses that differ in their levels alone.
-      key: of their randomness.
-    """
-    (structure,) = {defense.structure for defense in family}
-    classes = devices.in_slices(
-        _classes,
-        np.arange(len(samples), dtype=np.int32),
-        samples.images,
-        static=(edge, cloud, structure),
-        shared=(
-            edge.select(params),
-            cloud.select(params),
-            key,
-            np.stack([defense.levels for defense in family]),
-        ),
-    )
-    return np.equal(classes.T, samples.labels)
-
-
-def _classes(edge, cloud, structure, edge_params, cloud_params, key, levels, places, images):
-    """Classes `[B, L]`."""
-
-    def classify(features: Array) -> Array:
-        return cloud.apply(cloud_params, features).argmax(-1)
-
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
-    return release_levels(edge, structure, edge_params, keys, images, levels, classify).T
+    return classification.classes(target.network, target.params, test.images)

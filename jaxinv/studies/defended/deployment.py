@@ -1,5 +1,6 @@
 """A defense at all its levels, at one cut, and the targets that live with it. JAX."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import numpy as np
 from jax import Array
 
 from jaxinv.defenses import Release, median_norm
-from jaxinv.measures import intervals
+from jaxinv.measures import usability
+from jaxinv.measures.usability import Scores, Usability
 from jaxinv.networks import Params
 from jaxinv.studies import runs
-from jaxinv.studies.defended.accuracy import classified, undefended
+from jaxinv.studies.defended.accuracy import undefended, usable
 from jaxinv.studies.defended.choices import DefenseChoice, DefenseConfig, family_of
 from jaxinv.training import retraining
 
@@ -40,7 +42,7 @@ class Deployment:
         self.draws = config.draws if random else 1
         self.links: dict[tuple[str, int], dict[str, Any]] = {}
         self._config, self._scene = config, scene
-        self._correct: dict[int, np.ndarray] = {}
+        self._scores: dict[int, Scores] = {}
         self._params: list[Params] | None = None
         self._key_release, self.key_learn, self._key_train = jax.random.split(
             jax.random.key(config.seed), 3
@@ -103,24 +105,30 @@ class Deployment:
             jax.random.fold_in(self._key_release, 2**31 + draw) for draw in range(1, self.draws)
         ]
 
-    def correct(self, number: int) -> np.ndarray:
-        """Tells which test images the cloud classifies rightly at a level, `[draws, N]` bool."""
+    def scores(self, number: int) -> Scores:
+        """Returns the usability of the test images at a level, `[draws, N]`."""
         if self.retrain == "none" and not self.family[number].levels.any():
-            return undefended(self._scene)[None]
-        if number not in self._correct:
+            return undefended(self._scene).as_draw()
+        if number not in self._scores:
             # Levels that share a target are measured together.
             numbers = [number]
             if self.retrain == "none":
                 numbers = [i for i, defense in enumerate(self.family) if defense.levels.any()]
             family, params = [self.family[i] for i in numbers], self.params[number]
-            test = self._scene.dataset.test
-            draws = [
-                classified(self.edge, self.cloud, params, test, family, key) for key in self._keys
-            ]
-            self._correct |= zip(numbers, np.stack(draws, axis=1), strict=True)
-        return self._correct[number]
+            parts = (self.edge, self.cloud)
+            draws = [usable(self._scene, parts, params, family, key) for key in self._keys]
+            for place, member in enumerate(numbers):
+                self._scores[member] = _of_level(draws, place)
+        return self._scores[number]
 
-    def accuracy(self, number: int) -> dict[str, Any]:
-        """Returns the fields of a record about the accuracy at a level."""
-        summary = intervals.summarise_share(self.correct(number).mean(axis=0))
-        return {"accuracy": summary.mean, "accuracy_ci": [summary.low, summary.high]}
+    def usability(self, number: int) -> Usability:
+        """Returns how usable the network is at a level."""
+        undefended = self._scene.usability
+        return usability.summarise(undefended.kind, self.scores(number), undefended.value)
+
+
+def _of_level(draws: Sequence[Scores], place: int) -> Scores:
+    """Returns the scores `[draws, N]` of a level, of several draws of all levels `[L, N]`."""
+    values = np.stack([each.values[place] for each in draws])
+    errors = [each.errors[place] for each in draws if each.errors is not None]
+    return Scores(values, np.stack(errors) if errors else None)

@@ -32,7 +32,7 @@ def run_one(
             draws=deployment.draws,
             level_units=deployment.units,
             retrain=deployment.retrain,
-            **deployment.accuracy(number),
+            **deployment.usability(number).fields,
             **attacker.linked(number),
             **judged(config, scene, found.images),
         )

@@ -1,5 +1,6 @@
 """The table of attacks on defenses. NumPy."""
 
+from collections.abc import Callable
 from typing import Any
 
 from jaxinv.measures import intervals
@@ -7,9 +8,18 @@ from jaxinv.store.fields import level_text
 from jaxinv.studies import evaluation
 
 
-def _header() -> str:
+def columns(kind: str) -> tuple[str, Callable[[Any], str]]:
+    """Returns a header and the line of a record.
+
+    Args:
+      kind: of usability.
+    """
+    return _header(kind), _row
+
+
+def _header(kind: str) -> str:
     return (
-        f"{'split':<9}{'defence':<18}{'site':<9}{'level':<9}{'attacker':<20}{'accuracy':<10}"
+        f"{'split':<9}{'defence':<18}{'site':<9}{'level':<9}{'attacker':<20}{kind:<10}"
         f"{'PSNR dB [95% interval]':<25}{'SSIM':<8}{'re-id':<8}{'judge':<8}"
         f"{'fit s':>7}{'attack s':>9}"
     )
@@ -23,13 +33,11 @@ def _row(record: Any) -> str:
         interval = intervals.told(record["psnr_mean"], record["psnr_ci"], ".2f")
         quality = f"{interval:<25}{record['ssim_mean']:<8.3f}"
     attacker = f"{record['threat_model']}, {record['method']}"
+    seen = record["judge_accuracy"]
+    judge = "-" if seen is None else f"{seen:.3f}"
     return (
         f"{record['split']:<9}{defense['kind']:<18}{defense['site']:<9}"
-        f"{level_text(defense['level']):<9}{attacker:<20}{record['accuracy']:<10.4f}{quality}"
-        f"{record['reid']:<8.3f}{record['judge_accuracy']:<8.3f}"
+        f"{level_text(defense['level']):<9}{attacker:<20}{record['usability']['value']:<10.4f}{quality}"
+        f"{record['reid']:<8.3f}{judge:<8}"
         f"{record['fit_s']:>7.1f}{record['attack_s']:>9.1f}{evaluation.dead_words(record)}"
     )
-
-
-TABLE = (_header(), _row)
-"""A header and the line of a record, of attacks on defenses."""

@@ -18,19 +18,23 @@ from jaxinv.studies.defended.known import release_key
 
 def point(record: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """Returns a row of a chart of trade-offs; `kind` is the name of the defense there."""
-    keys = ("accuracy", "accuracy_ci", "ssim_mean", "ssim_ci", "psnr_mean", "psnr_ci")
+    keys = ("ssim_mean", "ssim_ci", "psnr_mean", "psnr_ci")
     defense = record["defense"]
+    accuracy = {"value": record["accuracy"], "ci": record["accuracy_ci"]}  # of older records
+    usable = record.get("usability") or accuracy
     return {
         "attacker": record["method"],
         "kind": kind,
         "site": defense["site"],
         "level": level_text(defense["level"]),
+        "usability_mean": usable["value"],
+        "usability_ci": usable["ci"],
         **{key: record[key] for key in keys},
     }
 
 
 class Protection(NamedTuple):
-    """The least loss of accuracy at which a defense holds every attacker of a threat model.
+    """The least loss of usability at which a defense holds every attacker of a threat model.
 
     Where no level holds, the one that comes nearest: an undecided one before one that fails.
 
@@ -38,7 +42,7 @@ class Protection(NamedTuple):
       defense: "kind, site".
       threat: what attackers know, or less: whoever knows more can do what they do.
       verdict: whether every attacker is held there.
-      loss: of accuracy, a share; None where accuracy was not measured.
+      loss: of accuracy or other usability; None where it was not measured.
       ssim, reid: of the strongest attacker in each, None where all images diverged.
       ssim_ci, reid_ci: as `verdicts.greatest` computes them.
       images_needed: how many images settle what is undecided; None if no number is known to.
@@ -114,7 +118,8 @@ def _beside(record: AttackRecord, others: Known) -> Sequence[AttackRecord]:
 def _judged(threat: str, attacks: Sequence[AttackRecord]) -> Protection:
     """Returns the verdict on one level."""
     defense = attacks[0].defense
-    before, behind = attacks[0].accuracy_undefended, attacks[0].accuracy
+    usable = attacks[0].usable
+    before, behind = usable.value_undefended, usable.value
     ends = [verdicts.greatest(attacks, leak) for leak in verdicts.LEAKS]
     tops = [verdicts.highest(attacks, leak) for leak in verdicts.LEAKS]
     return Protection(

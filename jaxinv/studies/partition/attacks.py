@@ -11,7 +11,7 @@ from jaxinv.studies.defended.attackers import Attacker
 from jaxinv.studies.defended.choices import EXPERIMENT, DefenseChoice, DefenseConfig
 from jaxinv.studies.defended.deployment import Deployment
 from jaxinv.studies.defended.known import known, release_key
-from jaxinv.studies.defended.table import TABLE
+from jaxinv.studies.defended.table import columns
 from jaxinv.studies.partition import table
 from jaxinv.studies.partition.everything import Planned, everything
 from jaxinv.studies.partition.options import Option, PartitionConfig
@@ -44,7 +44,8 @@ def screened(
     # What attackers share is made before there are several of them.
     accuracy.judge_of(attacks, scene)
     with threads.side_by_side(jobs) as steps:
-        runs.run_all(EXPERIMENT, attacks, scene, steps, table=TABLE, grid=False)
+        shown = columns(scene.usability.kind)
+        runs.run_all(EXPERIMENT, attacks, scene, steps, table=shown, grid=False)
     found = known(
         config.workdir,
         scene,

@@ -24,7 +24,7 @@ from jaxinv.measures.intervals import Share
 from jaxinv.networks import Network
 from jaxinv.store import kept, records
 from jaxinv.studies import runs, threads
-from jaxinv.studies.defended.accuracy import classified
+from jaxinv.studies.defended.accuracy import usable
 from jaxinv.studies.defended.deployment import Deployment
 from jaxinv.studies.partition.options import Option, PartitionConfig
 
@@ -131,9 +131,9 @@ class _Limits:
             rate = known.rate(least) if math.isfinite(least) else None
             return {
                 "sigma": _finite(sigma),
-                "accuracy": self._accuracy(cut, sigma),
+                "accuracy": self._usability(cut, sigma),
                 "bayes_sigma": _finite(least),
-                "bayes_accuracy": self._accuracy(cut, least),
+                "bayes_accuracy": self._usability(cut, least),
                 "bayes_reid": rate.mean if rate else None,
                 "bayes_reid_ci": list(rate.interval()) if rate else [None, None],
             }
@@ -141,14 +141,15 @@ class _Limits:
         found = self._kept(cut, "certain", {"share": SAFE_REID}, find, _is_certain)
         return {"split": cut, **found}
 
-    def _accuracy(self, cut: str, sigma: float) -> float | None:
-        """Returns the accuracy behind Gaussian noise; None behind noise that is not finite."""
+    def _usability(self, cut: str, sigma: float) -> float | None:
+        """Returns the usability behind Gaussian noise; None behind noise that is not finite."""
         if not math.isfinite(sigma):
             return None
-        edge, cloud = self._scene.target.network.split(cut)
+        parts = self._scene.target.network.split(cut)
         noise, key = GAUSSIAN.at("feature", sigma), jax.random.key(self._config.seed)
-        params, test = self._scene.target.params, self._scene.dataset.test[:_GALLERY]
-        return float(classified(edge, cloud, params, test, [noise], key).mean())
+        params = self._scene.target.params
+        found = usable(self._scene, parts, params, [noise], key, count=_GALLERY)
+        return float(found.values.mean())
 
     def _bayes(self, deployment: Deployment, defense: Defense) -> list[bounds.Bound]:
         """Returns the Bayes rate of linkage, where the likelihood of a release is known."""

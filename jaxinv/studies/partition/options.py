@@ -48,8 +48,9 @@ class PartitionConfig(AttackConfig):
     )
     min_accuracy: float | None = setting(
         None,
-        "Constraint: share of right answers, with the whole 95% interval. By default one point "
-        "less than the lower end of the undefended interval.",
+        "Constraint: share of right answers, with the whole 95% interval; without labels, or of a "
+        "network that is no classifier, agreement with the undefended output (top-1, or the mean "
+        "cosine). By default one point less than the lower end of the undefended interval.",
         least=0,
         most=1,
     )

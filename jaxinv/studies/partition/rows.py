@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
 from jaxinv.constants.verdicts import FAILS, HOLDS, SPOILT
 from jaxinv.defenses import NONE
 from jaxinv.measures import costs, decision, latency, profiles, quality, verdicts
-from jaxinv.measures.intervals import Share
 from jaxinv.store.record import AttackRecord
 from jaxinv.studies import runs
 from jaxinv.studies.defended.known import plain
@@ -76,7 +77,7 @@ class Board:
             "split": option.deployment.cut,
             "defense": plain(option.defense.describe()),
             "effort": self.siege.effort(option),
-            **_accuracy(self._scene, option.attacks[0].accuracy),
+            **_usability(option.attacks[0]),
             **_costs(price, self._profile, option.sent_bytes(price)),
             **decision.worst(counted),
             "psnr_of_mean": max(of_means, default=None),
@@ -91,7 +92,7 @@ class Board:
             "split": split,
             "defense": NONE.describe(),
             "effort": "full",
-            **_accuracy(self._scene, self._scene.accuracy),
+            **self._scene.usability.fields,
             **_costs(price, self._profile, price.sent_bytes),
             "psnr_mean": quality.PSNR_CAP if leaked else None,
             "psnr_ci": [quality.PSNR_CAP] * 2 if leaked else [None, None],
@@ -108,16 +109,13 @@ class Board:
         }
 
 
-def _accuracy(scene: runs.Scene, share: float | None) -> dict[str, Any]:
-    """Returns the accuracy of the whole test split, and its exact limits."""
-    return {"accuracy": share, "accuracy_ci": sure(scene, share)}
-
-
-def sure(scene: runs.Scene, share: float | None) -> list[Any]:
-    """Returns the exact limits of an accuracy on the whole test split."""
-    if share is None:
-        return [None, None]
-    return list(Share(share, len(scene.dataset.test.labels)).interval())
+def _usability(attack: AttackRecord) -> dict[str, Any]:
+    """Returns the usability behind the defence that was attacked, on the whole test split."""
+    return {
+        "usability": msgspec.to_builtins(attack.usable),
+        "accuracy": attack.accuracy,
+        "accuracy_ci": list(attack.accuracy_ci),
+    }
 
 
 def _costs(price: costs.CutCost, profile: profiles.Profile, sent: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from jaxinv.studies.defended.choices import DefenseChoice
 from jaxinv.studies.partition import advice, attacks, limits, table
 from jaxinv.studies.partition import options as _options
 from jaxinv.studies.partition.options import PartitionConfig
-from jaxinv.studies.partition.rows import Board, sure
+from jaxinv.studies.partition.rows import Board
 
 NAME = "partition"
 DECIDED_BY = ("jaxinv.studies.partition", "jaxinv.measures.costs", "jaxinv.measures.latency")
@@ -70,7 +70,10 @@ def run(config: PartitionConfig) -> dict[str, Any]:
         title = f"{scene.dataset.name} on {profile.name}"
         bars = costs_chart.figure(_undefended(record["choices"]), title=title)
         style.save(folder / COSTS_NAME, bars)
-        style.save(folder / CHOICES_NAME, choices_chart.figure(_points(record), title=title))
+        style.save(
+            folder / CHOICES_NAME,
+            choices_chart.figure(_points(record), title=title, measure=scene.usability.kind),
+        )
         records.write(folder, record, images=None)
 
     label = f"{scene.dataset.name}-{profile.name}-n{number}-s{config.seed}"
@@ -112,7 +115,8 @@ def _defaults(
     """The settings, with a default for each constraint that has one and is not given."""
     limits: dict[str, float] = {}
     if config.min_accuracy is None:
-        limits["min_accuracy"] = max(0.0, round(sure(scene, scene.accuracy)[0] - 0.01, 4))
+        low = scene.usability.interval.low or 0.0
+        limits["min_accuracy"] = max(0.0, round(low - 0.01, 4))
     if config.max_memory_mb is None and profile.memory_bytes is not None:
         limits["max_memory_mb"] = 1e-6 * profile.memory_bytes
     return dataclasses.replace(config, **limits)  # type: ignore[arg-type]
@@ -127,6 +131,8 @@ def _points(record: dict[str, Any]) -> list[dict[str, Any]]:
             "defense": decision.defense_name(row["defense"]),
             "kind": row["defense"]["kind"],
             "recommended": place in best,
+            "usability_mean": row["usability"]["value"],
+            "usability_ci": row["usability"]["ci"],
         }
         for place, row in enumerate(record["choices"])
     ]
@@ -173,8 +179,11 @@ def _judged(config: PartitionConfig, scene: runs.Scene, board: Board) -> dict[st
         row["bounds"] = bounded
         row["images_needed"] = decision.images_needed(own, limited, row["undecided"])
         if limited.min_accuracy is not None and "min_accuracy" in row["undecided"]:
-            share = Share(row["accuracy"], len(scene.dataset.test.labels))
-            row["images_needed"]["min_accuracy"] = share.needed(limited.min_accuracy)
+            needed = None  # the spread of cosines is not kept
+            if row["usability"]["kind"] != "cosine":
+                share = Share(row["usability"]["value"], len(scene.dataset.test))
+                needed = share.needed(limited.min_accuracy)
+            row["images_needed"]["min_accuracy"] = needed
     best, split = board.recommended(rows)
     distinct = {one.config_hash: one for option in board.options for one in option.attacks}
     return {

@@ -51,7 +51,7 @@ def replaced(
 
 
 _COLUMNS = (
-    f"{'split':<12}{'defence':<20}{'accuracy':<10}{'ms':>8}{'p95 ms':>8}{'mJ':>9}"
+    f"{'split':<12}{'defence':<20}{'usable':<10}{'ms':>8}{'p95 ms':>8}{'mJ':>9}"
     f"{'memory kB':>11}{'sent B':>9}"
     f"{'SSIM [95%]':>22}{'re-id [95%]':>19}{'dB':>7}  {'by':<27}{'effort':<8}"
     f"{'dB of MSE':>9}  {'no one above':<16}{'Bayes [95%]':<21}"
@@ -87,7 +87,7 @@ def _line(row: Mapping[str, Any]) -> str:
     by = row["attacker"]
     who = decision.attacker_name(by) if by else ""
     return (
-        f"{row['split']:<12}{name:<20}{row['accuracy']:<10.4f}"
+        f"{row['split']:<12}{name:<20}{row['usability']['value']:<10.4f}"
         f"{_milli(row['latency_s']):>8}{_milli(row['latency_p95_s']):>8}{_milli(row['energy_j']):>9}"
         f"{row['memory_bytes'] / 1e3:>11.1f}{row['sent_bytes']:>9,.0f}"
         f"{_ssim(row):>22}{_reid(row):>19}{psnr:>7}  {who:<27}{row['effort']:<8}{of_mean:>9}  "
@@ -152,7 +152,7 @@ def summary(record: Mapping[str, Any]) -> str:
     if record["certain"]:
         lines.append(
             f"Gaussian noise on the features that holds re-identification below {SAFE_REID:.0%} "
-            "for certain, and the accuracy behind it: "
+            "for certain, and the usability behind it: "
             + ", ".join(_certainly(one, "") for one in record["certain"])
         )
         lines.append(
@@ -160,7 +160,7 @@ def summary(record: Mapping[str, Any]) -> str:
             + ", ".join(_certainly(one, "bayes_") for one in record["certain"])
         )
     lines.append(
-        "Limits on accuracy and leakage are on whole 95% intervals, and what is undecided (?) is "
+        "Limits on usability and leakage are on whole 95% intervals, and what is undecided (?) is "
         "not recommended. Else the Pareto set and the recommendation go by measured means; choices "
         "whose 95% intervals overlap may change places on other images."
     )
@@ -170,8 +170,9 @@ def summary(record: Mapping[str, Any]) -> str:
 
 
 def _advised(row: Mapping[str, Any]) -> str:
+    usable = row["usability"]
     text = (
-        f"{decision.name_of(row)}: accuracy {row['accuracy']:.2%}, "
+        f"{decision.name_of(row)}: {usable['kind']} {usable['value']:.2%}, "
         f"{_milli(row['latency_s'])} ms (95%: {_milli(row['latency_p95_s'])} ms), "
         f"{_milli(row['energy_j'])} mJ, "
         f"{row['memory_bytes'] / 1e3:,.0f} kB"

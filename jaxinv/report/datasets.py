@@ -1,0 +1,58 @@
+"""Names of datasets on the page, with that of the network where there are several. No JAX."""
+
+from collections.abc import Sequence
+
+from jaxinv.store.record import Record
+
+_PAPERS = ("lenet5", "cifar_cnn")  # of which older records are, that name no network
+
+_Key = tuple[str, str | None]
+
+
+def names(records: Sequence[Record]) -> list[str]:
+    """Returns a name for each record: equal for records of one dataset and one network.
+
+    It is the dataset's, followed by the network's where records of the dataset have several.
+    """
+    keys = _keys(records)
+    networks: dict[str, dict[str | None, str]] = {}
+    for (dataset, network), record in zip(keys, records, strict=True):
+        told = networks.setdefault(dataset, {})
+        told[network] = told.get(network) or _network_name(record)
+    return [_name(*key, networks[key[0]]) for key in keys]
+
+
+def _keys(records: Sequence[Record]) -> list[_Key]:
+    """Returns dataset and fingerprint of the network; of older records, that of the same target."""
+    by_target: dict[str | None, str | None] = {}
+    papers: dict[str, str | None] = {}
+    for record in records:
+        if record.network is not None:
+            by_target[_target(record)] = record.network.fingerprint
+            if record.network.name in _PAPERS:
+                papers[record.dataset] = record.network.fingerprint
+    found = []
+    for record in records:
+        target = _target(record)
+        known = papers.get(record.dataset) if target is None else by_target.get(target)
+        known = known or papers.get(record.dataset)
+        found.append((record.dataset, record.network.fingerprint if record.network else known))
+    return found
+
+
+def _target(record: Record) -> str | None:
+    return record.target.fingerprint if record.target else None
+
+
+def _network_name(record: Record) -> str:
+    """Returns the network's name; of a file without its folder, which is the user's own affair."""
+    name = record.network.name if record.network else ""
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _name(dataset: str, network: str | None, networks: dict[str | None, str]) -> str:
+    if len(networks) == 1:
+        return dataset
+    own = networks[network] or "the paper's network"
+    alike = sum(name == networks[network] for name in networks.values())
+    return f"{dataset}, {own}" + (f" {network}" if alike > 1 and network else "")
