@@ -56,7 +56,7 @@ def code_lambda(network: "Network", cut: str) -> float:
     for rule in _CODE.values():
         if set(rule) <= names:
             value = 0.0
-            for name in network.cuts[: network.cuts.index(cut) + 1]:
+            for name in network.all_cuts[: network.all_cuts.index(cut) + 1]:
                 value = rule.get(name, value)
             return value
     return 0.0 if network.split(cut)[0].is_affine else 1.0

@@ -6,7 +6,7 @@ A layer is what lies between two neighbouring cuts: a block that cannot be cut c
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -88,29 +88,41 @@ class CutCost(NamedTuple):
         return self.parameter_bytes + self.activation_bytes
 
 
-def split_costs(network: Network, params: Params | None = None) -> list[CutCost]:
+def cuts_with(network: Network, names: Collection[str]) -> tuple[str, ...]:
+    """Returns the default cuts of a network and those of some names, in order."""
+    wanted = {*network.cuts, *names}
+    return tuple(name for name in network.all_cuts if name in wanted)
+
+
+def split_costs(
+    network: Network, params: Params | None = None, cuts: Collection[str] = ()
+) -> list[CutCost]:
     """Counts the cost of every cut of a network, from nothing on the edge to all of it.
 
     Args:
       network: the whole.
       params: its parameters, whose shapes and types alone matter; fresh ones by default.
+      cuts: names of cuts beside the default ones.
     """
     if params is None:
         params = jax.eval_shape(network.init, jax.random.key(0))
-    layers = _layers(network, params)
+    names = cuts_with(network, cuts)
+    layers = layers_between(network, params, names)
     pixels = math.prod(network.input_shape)
     rows = [CutCost(CLOUD_ONLY, (), layers, 0, 0, pixels, network.input_shape, pixels)]
-    for number, (cut, shape) in enumerate(network.shapes.items(), 1):
+    for number, cut in enumerate(names, 1):
         edge, cloud = layers[:number], layers[number:]
-        count, size = _size(network.split(cut)[0], params)
+        part, _ = network.split(cut)
+        shape, (count, size) = part.output_shape, _size(part, params)
         peak = max(layer.active_bytes for layer in edge)
         rows.append(CutCost(cut, edge, cloud, count, size, peak, shape, edge[-1].output_bytes))
     return [*rows, rows[-1]._replace(split=EDGE_ONLY, features=(), sent_bytes=0)]
 
 
-def _layers(network: Network, params: Params) -> tuple[Layer, ...]:
+def layers_between(network: Network, params: Params, cuts: Sequence[str]) -> tuple[Layer, ...]:
+    """Returns the layers that end at some cuts of a network, which are in order."""
     found, rest = [], network
-    for cut in network.cuts:
+    for cut in cuts:
         part, rest = rest.split(cut)
         flops, sizes = _flops(part, params), _size(part, params)
         found.append(Layer(cut, flops, *sizes, part.input_wire.bytes, part.wire.bytes))

@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxinv.machine import environment, hosts, source
+from jaxinv.measures import costs
 from jaxinv.measures.profiles import Profile, device
 from jaxinv.networks import Network, Params
 from jaxinv.store import kept, records
@@ -31,6 +32,7 @@ def on_this_machine(
     params: Params,
     workdir: str,
     *,
+    cuts: Sequence[str] = (),
     rerun: bool = False,
 ) -> Profile:
     """Returns a profile with the times of a network's edges on this machine, in place of its own.
@@ -42,6 +44,7 @@ def on_this_machine(
       network: the whole.
       params: its parameters.
       workdir: folder to keep the times in.
+      cuts: names of cuts beside the default ones.
       rerun: whether to time all edges again.
     """
     facts = environment.facts()
@@ -52,7 +55,8 @@ def on_this_machine(
         **environment.numeric_mode(),
     }
     path = Path(workdir) / "learned" / f"times-{records.config_hash(known)}.json"
-    find = functools.partial(_times, network, params, path, rerun)
+    names = costs.cuts_with(network, cuts)
+    find = functools.partial(_times, network, params, names, path, rerun)
     return device.timed(
         profile,
         hosts.first(find),
@@ -66,15 +70,17 @@ def on_this_machine(
     )
 
 
-def _times(network: Network, params: Params, path: Path, rerun: bool) -> dict[str, float]:
+def _times(
+    network: Network, params: Params, cuts: Sequence[str], path: Path, rerun: bool
+) -> dict[str, float]:
     found = None if rerun else kept.read(path, _are_times, "times of edges")
     found = found or {}
-    rounds = itertools.product(range(1, _ROUNDS + 1), network.cuts)
+    rounds = itertools.product(range(1, _ROUNDS + 1), cuts)
     waiting = [cut for number, cut in rounds if len(found.get(cut, [])) < number]
     for cut in tqdm(waiting, "edges", unit="run", disable=None, leave=False):
         found.setdefault(cut, []).append(seconds(network.split(cut)[0], params))
         kept.write(path, found)
-    return {cut: min(found[cut]) for cut in network.cuts}
+    return {cut: min(found[cut]) for cut in cuts}
 
 
 def _are_times(found: Any) -> bool:

@@ -29,6 +29,8 @@ from jaxinv.networks.wire import Wire
 
 Params = Mapping[str, Any]
 
+_NAMED = 24  # cuts in a message, at most
+
 
 class Segment(NamedTuple):
     """A part of a network that is of one kind."""
@@ -301,13 +303,13 @@ class Network:
           UsageError: there is no such place.
         """
         if not isinstance(cut, str):
-            raise UsageError(f"split={cut!r}: expected a layer, one of {', '.join(self.cuts)}.")
+            raise UsageError(f"split={cut!r}: expected a layer, one of {_few(self.cuts)}.")
         by_lower = {name.lower(): name for name in self.all_cuts}
         if cut.lower() in by_lower:
             return by_lower[cut.lower()]
         close = difflib.get_close_matches(cut.lower(), by_lower, n=1)
         hint = f" (did you mean {by_lower[close[0]]}?)" if close else ""
-        raise UsageError(f"split={cut}: no such layer{hint}; choose from {', '.join(self.cuts)}.")
+        raise UsageError(f"split={cut}: no such layer{hint}; choose from {_few(self.cuts)}.")
 
     def split(self, cut: str) -> tuple["Network", "Network"]:
         """Cuts the network after a layer.
@@ -415,6 +417,12 @@ def _kind(network: Network) -> kinds.Kind:
     if len(network.given) > 1 and not network.is_affine:
         return "other"
     return kinds.kind(network.source.program, network.places, network.taken)
+
+
+def _few(names: Sequence[str]) -> str:
+    """Lists names; of many the first ones."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _spelled(shape: Sequence[int]) -> str:

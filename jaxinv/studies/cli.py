@@ -68,9 +68,9 @@ def _run(found: experiment.Experiment, arguments: Sequence[str], program: str) -
         if getattr(config, "multihost", False):
             hosts.initialize()
         use_compilation_cache()
-    path = found.run(config)[-1]["path"]
-    records.note(path)
-    print(path, flush=True)
+    for record in found.run(config)[-1:]:
+        records.note(record["path"])
+        print(record["path"], flush=True)
     hosts.end()
 
 

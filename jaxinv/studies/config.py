@@ -85,8 +85,8 @@ class CutsConfig(DataConfig):
 
     split: tuple[str, ...] = setting(
         ("conv1",),
-        "Layer after which the network is cut: one name, a comma list, or all. The paper's "
-        "spelling is understood (ReLU2 is relu2).",
+        "Layer after which the network is cut: one name, a comma list, or all, a dozen at most. "
+        "jaxinv cuts lists the names. The paper's spelling is understood (ReLU2 is relu2).",
         may_be_empty=True,  # the network knows what to choose from
     )
 

@@ -15,7 +15,7 @@ from jaxinv.errors import DamagedError, UserError
 from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.look import grids
 from jaxinv.machine import hosts
-from jaxinv.measures import crossed, intervals, linkage, quality, verdicts
+from jaxinv.measures import costs, crossed, intervals, linkage, quality, verdicts
 from jaxinv.store import records
 from jaxinv.store.fields import level_text
 
@@ -166,10 +166,10 @@ def worst_linkage(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def target_fields(target: "Target", dataset: Dataset) -> dict[str, Any]:
-    """Returns what a record says of the data and of the network that was attacked."""
+def target_fields(target: "Target", dataset: Dataset, cuts: Sequence[str]) -> dict[str, Any]:
+    """Returns what a record says of the data and of the network that was attacked at some cuts."""
     return {
-        "cuts": list(target.network.cuts),
+        "cuts": list(costs.cuts_with(target.network, cuts)),
         "dataset": dataset.name,
         "data_source": dataset.source,
         "data_fingerprint": dataset.fingerprint,

@@ -40,6 +40,7 @@ MODULES = {
     "defenses": "jaxinv.studies.defenses",
     "partition": "jaxinv.studies.partition",
     "convergence": "jaxinv.studies.convergence",
+    "cuts": "jaxinv.studies.cuts",
     "benchmark": "jaxinv.studies.speed",
     "train_target": "jaxinv.studies.train_target",
     "report": "jaxinv.report.experiment",
@@ -158,7 +159,7 @@ class Experiment(Generic[ConfigT]):
       name: on the command line; `<workdir>/<name>/` has its runs.
       Config: a frozen dataclass of settings.
       run: takes a `Config`, does what is not done yet, and returns the records, each with its
-        `path`; the last path is printed.
+        `path`; the last path is printed. One that leaves no record returns none.
       description: for people; its first line is a summary.
       joins_cuts: whether it weighs cuts against each other, so that a sweep keeps them together.
       check: takes a `Config` and a dataset that is loaded already, and refuses what `run` would

@@ -178,7 +178,7 @@ def read_or_make(
                     "kind": kind,
                     "experiment": experiment,
                     "code": code,
-                    **evaluation.target_fields(target, dataset),
+                    **evaluation.target_fields(target, dataset, scene.cuts),
                     "seed": config.seed,
                     "flags": dict(flags),
                     "config": identity,

@@ -208,6 +208,11 @@ def load(config: CutsConfig, planned: Plan | None = None) -> Scene:
     """
     begin(config)
     dataset, model, cuts = planned or plan(config)
+    if _are_all(config.split) and len(cuts) < len(model.network.cuts):
+        print(
+            f"split=all: {len(cuts)} of the {len(model.network.cuts)} cuts, {', '.join(cuts)}; the "
+            "others are named by jaxinv cuts."
+        )
     checkpoint, seed, half = None, 0, ALL
     if isinstance(config, AttackConfig):
         checkpoint, seed, half = config.checkpoint, config.target_seed, config.half
@@ -280,14 +285,25 @@ def check_images(num_images: int | None, available: int, half: str = ALL) -> Non
 
 
 def resolve_splits(names: Sequence[str], network: Network) -> list[str]:
-    """Returns names of cuts, in the order given and without repeats; "all" is every one.
+    """Returns names of cuts, in the order given and without repeats; "all" is `default_cuts`.
 
     Raises:
       UsageError: there is no such layer, or none is named.
     """
-    if "all" in [name.strip().lower() for name in names]:
-        return list(network.cuts)
+    if _are_all(names):
+        return default_cuts(network)
     cuts = [network.resolve(name.strip()) for name in names]
     if not cuts:
         raise UsageError(f"split=: expected some of {', '.join(network.cuts)}, or all.")
     return list(dict.fromkeys(cuts))
+
+
+def _are_all(names: Sequence[str]) -> bool:
+    return "all" in [name.strip().lower() for name in names]
+
+
+def default_cuts(network: Network) -> list[str]:
+    """Returns the cuts that "all" means: the network's, at most `MOST_CUTS` spread evenly."""
+    names = network.cuts
+    places = np.linspace(0, len(names) - 1, min(MOST_CUTS, len(names))).round().astype(int)
+    return [names[place] for place in places]

@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(jaxinv.__file__).parent
 OF_THE_SWEEP = ("workdir", "rerun")  # the same for all runs, and no part of their names
-_SCENE = ("dataset", "image_size", "network", "mean", "std")  # settings that decide data and network
+_SCENE = (
+    "dataset",
+    "image_size",
+    "network",
+    "mean",
+    "std",
+)  # settings that decide data and network
 _ONE_VALUE = ("data_dir", "reference", *OF_THE_SWEEP)  # a comma in it is one of a path or command
 
 

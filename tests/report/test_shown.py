@@ -8,7 +8,7 @@ from jaxinv.store.record import typed
 
 
 def shown(**values):
-    return ShownAttack(1, typed(fake_runs.attack_fields(**values)))
+    return ShownAttack(1, typed(fake_runs.attack_fields(**values)), "mnist")
 
 
 def test_a_seed_is_told_with_that_of_a_target_that_does_not_ship():

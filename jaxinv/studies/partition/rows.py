@@ -39,7 +39,7 @@ class Board:
         self._config, self._scene, self._profile = config, scene, profile
         self.options, self.siege = options, Siege(config, scene)
         target = scene.target
-        priced = costs.split_costs(target.network, target.params)
+        priced = costs.split_costs(target.network, target.params, scene.cuts)
         self.prices = {price.split: price for price in priced}
 
     def attacks(self) -> list[list[AttackRecord]]:

@@ -10,7 +10,7 @@ from jaxinv.look.charts import choices as choices_chart
 from jaxinv.look.charts import costs as costs_chart
 from jaxinv.look.charts import style
 from jaxinv.machine import environment
-from jaxinv.measures import decision, profiles, timing
+from jaxinv.measures import costs, decision, profiles, timing
 from jaxinv.measures.intervals import Share
 from jaxinv.measures.profiles import device
 from jaxinv.store import records
@@ -96,7 +96,7 @@ def prepare(
     """Returns what is weighed: data and cuts, the device, and the defences; see `runs.plan`."""
     named, chosen = device.named(config.profile), _options.choices(config)
     plan = runs.plan(config, dataset)
-    return plan, named.with_cuts(plan.network.cuts), chosen
+    return plan, named.with_cuts(costs.cuts_with(plan.network, plan.cuts)), chosen
 
 
 def _profile(config: PartitionConfig, named: device.Device, scene: runs.Scene) -> profiles.Profile:
@@ -105,7 +105,7 @@ def _profile(config: PartitionConfig, named: device.Device, scene: runs.Scene) -
         return named.profile
     network, params = scene.target.network, scene.target.params
     return timing.on_this_machine(
-        named.profile, network, params, config.workdir, rerun=config.rerun
+        named.profile, network, params, config.workdir, cuts=scene.cuts, rerun=config.rerun
     )
 
 

@@ -1,0 +1,144 @@
+"""Cuts of a network: where it can be split, what crosses there, and what the edge computes.
+
+Lists the places where a layer or module ends and one array crosses, or all places. That edge and
+cloud together give the network's output is checked. The names are those that --split takes.
+
+  jaxinv cuts --network=lenet5
+  jaxinv cuts --network=model.py:build --all
+  jaxinv cuts --network=model.onnx --json
+"""
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from jaxinv.errors import UsageError
+from jaxinv.inputs import data
+from jaxinv.measures import crossing
+from jaxinv.measures.crossing import Crossing
+from jaxinv.networks import loading
+from jaxinv.networks.loading import Model
+from jaxinv.studies.experiment import Experiment, setting
+
+_PREFIXES = ("", "k", "M", "G", "T")
+
+
+@dataclasses.dataclass(frozen=True)
+class ListingConfig:
+    """Settings of a list of cuts."""
+
+    network: str | None = setting(
+        None,
+        "The network, as for other experiments. By default the paper's for --dataset, else lenet5.",
+    )
+    dataset: str | None = setting(
+        None, "Data for whose images and classes a network of the zoo is built."
+    )
+    data_dir: str | None = setting(None, "Folder of prepared TFDS datasets.", is_path=True)
+    image_size: str | None = setting(None, "HxW of the images, as for other experiments.")
+    input_shape: str | None = setting(
+        None, "HxWxC of the images for which a network of the zoo is built, without a dataset."
+    )
+    all: bool = setting(False, "List every place, those where several arrays cross among them.")
+    json: bool = setting(False, "Print one JSON object and nothing else.")
+
+
+def run(config: ListingConfig) -> Sequence[dict[str, Any]]:
+    """Prints the list; leaves no record."""
+    model = find(config)
+    network = model.network
+    names = network.all_cuts if config.all else network.cuts
+    found = crossing.crossings(network, names)
+    params = network.init(jax.random.key(0)) if model.params is None else model.params
+    compared, apart = crossing.compare(network, params, names)
+    if config.json:
+        told = {
+            "network": model.name,
+            "fingerprint": network.fingerprint,
+            "input_shape": list(network.input_shape),
+            "compared": {"cuts": compared, "difference": apart},
+            "cuts": [each.fields for each in found],
+        }
+        print(json.dumps(told))
+        return ()
+    print(
+        f"{model.name}: images {_spelled(network.input_shape)}, fingerprint {network.fingerprint}"
+    )
+    print("\n".join(_table(found)))
+    left = len(network.all_cuts) - len(found)
+    more = f" Another {left} places are listed by --all." if left else ""
+    print(
+        f"Edge and cloud together give the network's output at {compared} of these {len(found)} "
+        f"cuts, and so do all parts in turn (largest difference {apart:.1e} of it).{more}"
+    )
+    return ()
+
+
+def find(config: ListingConfig) -> Model:
+    """Returns the network whose cuts are listed.
+
+    Raises:
+      UserError: it cannot be had; the message names the argument.
+    """
+    if config.network is not None and not loading.is_in_zoo(config.network):
+        return loading.load(config.network)
+    shape, classes = _shape(config.input_shape), None
+    if config.dataset is not None:
+        dataset = data.load(
+            config.dataset, data_dir=config.data_dir, image_size=config.image_size, announce=_say
+        )
+        shape, classes = dataset.image_shape, dataset.num_classes or None
+    name = config.network
+    if name is None:
+        name = "lenet5" if shape is None else loading.default(shape, classes or 10).name
+    return loading.load(name, shape, classes)
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if not all(part.isascii() and part.isdecimal() and int(part) for part in parts):
+        raise UsageError(f"input_shape={text}: expected HxWxC, such as 32x32x3.")
+    return tuple(map(int, parts))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _table(found: Sequence[Crossing]) -> list[str]:
+    rows = [("cut", "crosses", "float32", "int8", "FLOPs so far", "parameters", "")]
+    for each in found:
+        notes = ["bottleneck"] * each.is_bottleneck + ["several arrays"] * (each.kind != "single")
+        crosses = " + ".join(map(_spelled, each.wire.shapes))
+        sizes = (_amount(4 * each.wire.size, "B"), _amount(each.wire.size, "B"))
+        work = (_amount(each.flops, ""), f"{each.params:,}")
+        rows.append((each.name, crosses, *sizes, *work, ", ".join(notes)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [_line(row, widths) for row in rows]
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    name, crosses, *numbers, note = row
+    left = [name.ljust(widths[0]), crosses.ljust(widths[1])]
+    right = [text.rjust(width) for text, width in zip(numbers, widths[2:], strict=False)]
+    return "  ".join([*left, *right, note]).rstrip()
+
+
+def _amount(value: float, unit: str) -> str:
+    """Returns a number in thousands, millions and so on of a unit."""
+    power = min(int(math.log10(max(value, 1)) // 3), len(_PREFIXES) - 1)
+    return f"{value / 1000**power:.4g} {_PREFIXES[power]}{unit}".rstrip()
+
+
+def _spelled(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "1"
+
+
+EXPERIMENT = Experiment("cuts", ListingConfig, run, __doc__)
