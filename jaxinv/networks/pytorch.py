@@ -30,6 +30,9 @@ _COLLECTIONS = ("params", "batch_stats")
 _COUNTERS = "num_batches_tracked"
 
 
+_Shapes = Mapping[str, tuple[int, ...]]
+
+
 class _Leaf(NamedTuple):
     """A parameter of a network.
 
@@ -94,7 +97,7 @@ def _matched(
         if not alike:
             raise UserError(
                 f"the network's layer {layer} has {_told(_shapes(leaves))}, and "
-                f"{_closest(layer, left)}."
+                f"{_closest(layer, _shapes(leaves), left)}."
             )
         pairs[layer] = alike[0]
         del left[alike[0]]
@@ -103,14 +106,19 @@ def _matched(
     return {layer: pairs[layer] for layer in own}
 
 
-def _closest(layer: str, left: Mapping[str, Mapping[str, tuple[int, ...]]]) -> str:
-    """Tells what the file has in place of a layer."""
-    named = next((name for name in left if _plain(name) == _plain(layer)), None)
-    name = named or next(iter(left), None)
+def _closest(layer: str, wanted: _Shapes, left: Mapping[str, _Shapes]) -> str:
+    """Tells what the file has in place of a layer: that of its name, or the first of its kind."""
+    named = [name for name in left if _plain(name) == _plain(layer)]
+    alike = [name for name, shapes in left.items() if _ranks(shapes) == _ranks(wanted)]
+    name = next(iter([*named, *alike]), None)
     return f"its {name} has {_told(left[name])}" if name is not None else "it has no such layer"
 
 
-def _told(shapes: Mapping[str, tuple[int, ...]]) -> str:
+def _ranks(shapes: _Shapes) -> dict[str, int]:
+    return {name: len(shape) for name, shape in shapes.items()}
+
+
+def _told(shapes: _Shapes) -> str:
     return ", ".join(f"{name} {list(shape)}" for name, shape in sorted(shapes.items()))
 
 

@@ -76,7 +76,9 @@ def prepare(
 ) -> tuple[runs.Plan, list[choices.DefenseChoice]]:
     """Returns what is attacked, and the defences; see `runs.plan` and `choices.choices`."""
     chosen = choices.choices(config)
-    return runs.plan(config, dataset), chosen
+    plan = runs.plan(config, dataset)
+    plan.check_threats(config.threat_model)
+    return plan, chosen
 
 
 # --- Tables and pictures ------------------------------------------------------------------------

@@ -75,8 +75,10 @@ def run(config: QueryfreeConfig) -> list[dict[str, Any]]:
 
 
 def prepare(config: QueryfreeConfig, dataset: data.Dataset | None = None) -> runs.Plan:
-    """Returns what is attacked; see `runs.plan`."""
-    return elsewhere.checked(config, runs.plan(config, dataset))
+    """Returns what is attacked, once it is known that there are labels; see `runs.plan`."""
+    plan = elsewhere.checked(config, runs.plan(config, dataset))
+    plan.check_threats([EXPERIMENT.name])
+    return plan
 
 
 def run_cut(config: QueryfreeConfig, scene: runs.Scene, cut: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,8 @@ from jaxinv.store import files
 from jaxinv.studies import experiment
 from jaxinv.studies.config import AttackConfig, CutsConfig, DataConfig, WorkConfig
 from jaxinv.training import targets
+
+QUERYFREE = "queryfree"
 
 MOST_CUTS = 12
 """Cuts that `all` means, at most."""
@@ -41,6 +43,28 @@ class Plan(NamedTuple):
     def network(self) -> Network:
         """The whole network."""
         return self.model.network
+
+    def check_threats(self, threats: Collection[str]) -> None:
+        """Refuses query-free attackers where there is nothing that they could learn from.
+
+        Raises:
+          UsageError: the images have no labels, or the network is no classifier of these.
+        """
+        why = without_classes(self.network, self.dataset)
+        if why and QUERYFREE in threats:
+            raise UsageError(
+                f"threat_model={QUERYFREE}: shadows learn from labelled images, and {why}."
+            )
+
+
+def without_classes(network: Network, dataset: data.Dataset) -> str | None:
+    """Tells why nothing can learn from labels what a network should return; None if it can."""
+    if not dataset.num_classes:
+        return f"dataset={dataset.name} has none"
+    if usability.kind_of(network, dataset.num_classes) != "accuracy":
+        shape = list(network.output_shape)
+        return f"the network returns {shape}, no logit for each of {dataset.num_classes} classes"
+    return None
 
 
 class Scene(NamedTuple):

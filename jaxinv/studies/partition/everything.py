@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from jaxinv.attacks import registry
 from jaxinv.attacks.blackbox.adaptive import FIT_STEPS
 from jaxinv.attacks.queryfree import strong
-from jaxinv.studies import blackbox, queryfree, runs, whitebox
+from jaxinv.studies import blackbox, queryfree, runs, scenes, whitebox
 from jaxinv.studies.config import AttackConfig
 from jaxinv.studies.defended import run
 from jaxinv.studies.defended.attackers import Attacker
@@ -51,7 +51,7 @@ def everything(
     """Returns every attack on a choice by threat model, in the order to attack."""
     deployment, number = _alone(config, scene, option)
     found = {}
-    for threat in config.threats:
+    for threat in threats(config, scene):
         scripted = registry.methods(threat, threat) if option.is_undefended else []
         methods = [*scripted, *registry.methods(EXPERIMENT, threat)]
         planned = []
@@ -63,6 +63,13 @@ def everything(
             planned.append(Planned(threat, method, make))
         found[threat] = planned
     return found
+
+
+def threats(config: PartitionConfig, scene: runs.Scene) -> tuple[str, ...]:
+    """Returns the threat models of everything that attacks: without labels none is query-free."""
+    unlabelled = scenes.without_classes(scene.target.network, scene.dataset)
+    left_out = {scenes.QUERYFREE} if unlabelled else set()
+    return tuple(threat for threat in config.threats if threat not in left_out)
 
 
 def _alone(config: PartitionConfig, scene: runs.Scene, option: Option) -> tuple[Deployment, int]:

@@ -14,10 +14,11 @@ from jaxinv.measures import costs, decision, profiles, timing
 from jaxinv.measures.intervals import Share
 from jaxinv.measures.profiles import device
 from jaxinv.store import records
-from jaxinv.studies import runs
+from jaxinv.studies import runs, scenes
 from jaxinv.studies.defended.choices import DefenseChoice
 from jaxinv.studies.partition import advice, attacks, limits, table
 from jaxinv.studies.partition import options as _options
+from jaxinv.studies.partition.everything import threats
 from jaxinv.studies.partition.options import PartitionConfig
 from jaxinv.studies.partition.rows import Board
 
@@ -37,6 +38,8 @@ def run(config: PartitionConfig) -> dict[str, Any]:
     runs.begin(config)
     plan, named, chosen = prepare(config)
     scene = runs.load(config, plan)
+    if why := scenes.without_classes(plan.network, plan.dataset):
+        print(f"Nobody attacks query-free: shadows learn from labelled images, and {why}.")
     profile = _profile(config, named, scene)
     flags = runs.flags_of(config, scene)
     number = scene.num_images(config)
@@ -50,7 +53,7 @@ def run(config: PartitionConfig) -> dict[str, Any]:
         "constraints": dataclasses.asdict(limited.constraints),
         "prefer": config.prefer,
         "effort": config.effort,
-        "threat_models": config.threats,
+        "threat_models": threats(config, scene),
         "releases": config.releases,
         "attacks": [sorted(one.config_hash for one in option.attacks) for option in board.options],
     }
@@ -62,7 +65,7 @@ def run(config: PartitionConfig) -> dict[str, Any]:
             "accuracy_undefended": scene.accuracy,
             "profile": dataclasses.asdict(profile),
             "effort": config.effort,
-            "threat_models": list(config.threats),
+            "threat_models": list(threats(config, scene)),
             "releases": config.releases,
             **_judged(limited, scene, board),
             **environment.facts(),
@@ -96,6 +99,7 @@ def prepare(
     """Returns what is weighed: data and cuts, the device, and the defences; see `runs.plan`."""
     named, chosen = device.named(config.profile), _options.choices(config)
     plan = runs.plan(config, dataset)
+    plan.check_threats(config.threat_model)
     return plan, named.with_cuts(costs.cuts_with(plan.network, plan.cuts)), chosen
 
 
