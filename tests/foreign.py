@@ -11,17 +11,19 @@ SHAPE = (12, 12, 1)
 
 class Tiny(nn.Module):
     outputs: int = 3
+    grid: bool = False
 
     @nn.compact
     def __call__(self, x):
         x = nn.Conv(4, (3, 3), strides=2, name="conv")(x)
         y = nn.Conv(4, (3, 3), name="branch")(nn.relu(x))
         x = nn.relu(x + y).reshape(len(x), -1)
-        return nn.Dense(self.outputs, name="head")(nn.relu(nn.Dense(12, name="hidden")(x)))
+        x = nn.Dense(self.outputs, name="head")(nn.relu(nn.Dense(12, name="hidden")(x)))
+        return x.reshape(len(x), 2, -1) if self.grid else x
 
 
-def _made(outputs):
-    module = Tiny(outputs)
+def _made(*settings):
+    module = Tiny(*settings)
     return module.apply, module.init(jax.random.key(0), jnp.zeros((1, *SHAPE))), SHAPE
 
 
@@ -34,8 +36,7 @@ def scores():
 
 
 def embedding():
-    apply, variables, shape = _made(6)
-    return lambda variables, x: apply(variables, x).reshape(len(x), 2, 3), variables, shape
+    return _made(6, True)
 
 
 def untrained():

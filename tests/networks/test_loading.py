@@ -67,7 +67,7 @@ def test_a_module_is_found_from_the_current_folder(here, monkeypatch):
         ("net.py:", UsageError, "expected net.py:function"),
         ("net.py:TEXT", UsageError, "there is no function TEXT; functions there: Tiny, _made"),
         ("absent_package.part:build", UsageError, "there is no module absent_package"),
-        ("net.py:fails", UserError, "network=net.py:fails: line 49: ZeroDivisionError: division"),
+        ("net.py:fails", UserError, "network=net.py:fails: line 50: ZeroDivisionError: division"),
         ("net.py:number", UserError, r"returns int: expected a Network, \(Network, params\)"),
         ("broken.py:build", UserError, "network=broken.py:build: line 2: SyntaxError"),
         ("raises.py:build", UserError, "network=raises.py:build: line 1: NameError"),
