@@ -27,6 +27,7 @@ from jaxinv.errors import UsageError, UserError
 from jaxinv.networks import arguments, zoo
 from jaxinv.networks.modules import from_function, from_linen
 from jaxinv.networks.network import Network, Params
+from jaxinv.networks.onnx import from_onnx
 
 _SPELLINGS = "a name of the zoo, FILE.py:function, package.module:function or FILE.onnx"
 _RETURNS = "a Network, (Network, params), or (apply, variables, input_shape)"
@@ -205,7 +206,7 @@ def _imported(spelling: str) -> ModuleType:
 
 def _from_onnx(spelling: str, file: Path) -> tuple[Network, Params]:
     try:
-        return importlib.import_module("jaxinv.networks.onnx").from_onnx(file)
+        return from_onnx(file)
     except UserError as error:
         raise type(error)(f"network={spelling}: {error}") from error
 
