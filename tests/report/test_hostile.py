@@ -69,7 +69,7 @@ def records_of_every_kind(folder):
     told |= {"network": {"name": "a.py:b", "fingerprint": "f"}}
     usable = {"usability": {"kind": "accuracy", "value": 0.9, "ci": [0.8, 0.95]}}
     way = {"psnr_mean": 20.0, "psnr_std": 1.0, "ssim_mean": 0.5, "ssim_std": 0.1, "reid_top1": 0.5}
-    own = {**told, **usable, "level_units": ["r"], "ways": {"w": way}}
+    own = {**told, **usable, "test_images": "report", "level_units": ["r"], "ways": {"w": way}}
     fake_runs.attack(folder, folder="undefended", paper={"psnr": 0.0, "ssim": 0.0}, **own)
     fake_runs.defended(folder, folder="defended", threat_model="whitebox", **own)
     who = {"threat_model": "whitebox", "method": "adaptive", "surrogate": "same"}

@@ -20,11 +20,12 @@ from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, UNDECI
 from jaxinv.defenses import DROPOUT, GAUSSIAN, NONE, Release
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
+from jaxinv.measures import usability
 from jaxinv.networks import sequence
 from jaxinv.store.record import typed
 from jaxinv.studies import runs
 from jaxinv.studies.defended import accuracy
-from jaxinv.studies.defended.accuracy import classified, judged
+from jaxinv.studies.defended.accuracy import judged, usable
 from jaxinv.studies.defended.attackers import Attacker
 from jaxinv.studies.defended.choices import DefenseChoice, DefenseConfig, choices
 from jaxinv.studies.defended.deployment import Deployment
@@ -65,8 +66,9 @@ def scene():
 
     parts = samples(40, 0), samples(40, 1), samples(60, 2)
     dataset = data.Dataset("random", "nowhere", "f" * 12, 10, *parts)
-    target = targets.Target(NETWORK, PARAMS, "nowhere", "e" * 12, {})
-    return runs.Scene(dataset, target, 0.9, ["relu"])
+    target = targets.Target("ours", NETWORK, PARAMS, "nowhere", "e" * 12, {})
+    usable = usability.undefended("accuracy", 0.9, len(dataset.test))
+    return runs.Scene(dataset, target, usable, ["relu"])
 
 
 def deployed(scene, *family, site="feature", kind="dropout", **changes):
@@ -184,7 +186,7 @@ def test_what_is_attacked_is_what_the_accuracy_is_of(scene, site):
 def test_what_is_classified_is_what_crosses_the_wire(scene, defense, other):
     key, (edge, cloud) = jax.random.key(3), NETWORK.split("relu")
     test = scene.dataset.test
-    found = classified(edge, cloud, PARAMS, test, [defense, other], key)
+    found = usable(scene, (edge, cloud), PARAMS, [defense, other], key).values
     expected = [
         classification.correct(
             cloud, PARAMS, Release(edge, PARAMS, test.images, own, key), test.labels
@@ -213,17 +215,17 @@ def test_the_edge_is_computed_once_for_all_levels(scene):
 
 
 def test_without_a_defence_the_whole_target_is_asked_once(scene, monkeypatch):
-    accuracy._undefended.cache_clear()
+    accuracy._classes.cache_clear()
     asked = []
 
-    def correct(network, *args):
+    def classes(network, *args):
         asked.append(network.cuts)
         return original(network, *args)
 
-    original = classification.correct
-    monkeypatch.setattr(classification, "correct", correct)
+    original = classification.classes
+    monkeypatch.setattr(classification, "classes", classes)
     for kind in ("dropout", "gaussian"):
-        found = deployed(scene, 0.0, kind=kind).correct(0)
+        found = deployed(scene, 0.0, kind=kind).scores(0).values
         assert found.shape == (1, 60) and found.mean() == pytest.approx(0.9)
     assert asked == [NETWORK.cuts]
 
@@ -242,15 +244,15 @@ def test_the_accuracy_is_the_clouds_on_every_draw(scene, monkeypatch, retrain):
     test = scene.dataset.test
     assert deployment.draws == 2
     if retrain == "none":
-        assert deployment.accuracy(0)["accuracy"] == pytest.approx(0.9)
+        assert deployment.usability(0).value == pytest.approx(0.9)
     for number in (2, 1):
         expected = []
         for release in deployment.releases(number, test.images):
             features = release[np.arange(60)]
             logits = deployment.cloud.apply(deployment.params[number], features)
             expected.append(np.asarray(logits).argmax(1) == test.labels)
-        np.testing.assert_array_equal(deployment.correct(number), expected)
-    found = deployment.accuracy(1)
+        np.testing.assert_array_equal(deployment.scores(number).values, expected)
+    found = deployment.usability(1).fields
     assert found["accuracy"] == pytest.approx(np.mean(expected))
     low, high = found["accuracy_ci"]
     assert low < found["accuracy"] < high

@@ -13,7 +13,7 @@ from jaxinv.constants.verdicts import SAFE_REID
 from jaxinv.defenses import NONE
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import data
-from jaxinv.measures import bounds, costs
+from jaxinv.measures import bounds, costs, usability
 from jaxinv.networks import lenet5, sequence
 from jaxinv.store import records
 from jaxinv.store.record import typed
@@ -48,8 +48,9 @@ def samples(count, seed):
 def scene():
     parts = samples(40, 0), samples(40, 1), samples(30, 2)
     dataset = data.Dataset("random", "nowhere", "d" * 12, 10, *parts)
-    target = targets.Target(NETWORK, PARAMS, "nowhere", "e" * 12, {})
-    return runs.Scene(dataset, target, 0.9, list(NETWORK.cuts))
+    target = targets.Target("ours", NETWORK, PARAMS, "nowhere", "e" * 12, {})
+    usable = usability.undefended("accuracy", 0.9, len(dataset.test))
+    return runs.Scene(dataset, target, usable, list(NETWORK.cuts))
 
 
 QUANTIZED = {"kind": "quantize", "site": "feature", "level": 2.0}

@@ -26,7 +26,7 @@ PARAMS = jax.jit(lenet5().init)(jax.random.key(0))
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
     """Runs command lines on a target that nobody trained, with attacks that are made up."""
-    target = targets.Target(lenet5(), PARAMS, "nowhere", "e" * 12, {})
+    target = targets.Target("lenet5", lenet5(), PARAMS, "nowhere", "e" * 12, {})
     run_once = runs.run_once
     quick = SimpleNamespace(made=0, listing=tmp_path / "listing")
 

@@ -15,6 +15,7 @@ import pytest
 from jaxinv.defenses import DROPOUT
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
+from jaxinv.measures import usability
 from jaxinv.networks import lenet5
 from jaxinv.store import records
 from jaxinv.studies import experiment, runs
@@ -36,8 +37,9 @@ def scene():
     pixels = rng.integers(0, 256, (12, 28, 28, 1), dtype=np.uint8)
     samples = data.Samples(pixels, np.zeros(12, np.int32))
     dataset = data.Dataset("random", "nowhere", "f" * 12, 10, samples, samples, samples)
-    target = targets.Target(lenet5(), {}, "nowhere", "e" * 12, {})
-    return runs.Scene(dataset, target, 0.5, ["conv1", "relu2"])
+    target = targets.Target("ours", lenet5(), {}, "nowhere", "e" * 12, {})
+    usable = usability.undefended("accuracy", 0.5, len(dataset.test))
+    return runs.Scene(dataset, target, usable, ["conv1", "relu2"])
 
 
 class Attack:
