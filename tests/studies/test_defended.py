@@ -393,7 +393,8 @@ def test_images_are_freed_once_they_are_recorded(scene, answering, monkeypatch):
 
     monkeypatch.setattr(runs, "run_once", run_once)
     monkeypatch.setattr("jaxinv.studies.defended.run.judged", lambda *args: {})
-    monkeypatch.setattr(Deployment, "accuracy", lambda *args: {})
+    told = usability.undefended("accuracy", 0.9, 60)
+    monkeypatch.setattr(Deployment, "usability", lambda *args: told)
     attacker = Attacker(config_of(), scene, deployed(scene, 0.2, 0.5, 0.7), "whitebox", "paper")
     run_one(config_of(), scene, attacker, 0)
     run_one(config_of(), scene, attacker, 1)
