@@ -77,7 +77,8 @@ def run(config: QueryfreeConfig) -> list[dict[str, Any]]:
 def prepare(config: QueryfreeConfig, dataset: data.Dataset | None = None) -> runs.Plan:
     """Returns what is attacked, once it is known that there are labels; see `runs.plan`."""
     plan = elsewhere.checked(config, runs.plan(config, dataset))
-    plan.check_threats([EXPERIMENT.name])
+    if config.imported is None:
+        plan.check_threats([EXPERIMENT.name])
     return plan
 
 
