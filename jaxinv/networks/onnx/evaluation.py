@@ -15,7 +15,7 @@ from jaxinv.networks.onnx.batch import axis_of_batch
 from jaxinv.networks.onnx.folding import evaluated
 from jaxinv.networks.onnx.graph import Graph, Node
 from jaxinv.networks.onnx.operators import OPERATORS
-from jaxinv.networks.onnx.parameters import Parameter, at
+from jaxinv.networks.onnx.parameters import Place, at
 from jaxinv.networks.onnx.reading import naming
 from jaxinv.networks.onnx.registry import Call, Fixed
 from jaxinv.networks.onnx.tensors import Order, Tensor, in_order
@@ -35,7 +35,7 @@ class Evaluation:
     """
 
     graph: Graph
-    parameters: Mapping[str, Parameter]
+    parameters: Mapping[str, Place]
     order: Order
     fixed: Fixed | None = None
 
@@ -151,17 +151,17 @@ def _follow(node: Node, values: Mapping[str, Any], made: Mapping[str, Any], fixe
                 fixed.inner.add(name)
 
 
-def marks(graph: Graph, parameters: Mapping[str, Parameter]) -> dict[int, str]:
+def marks(graph: Graph, parameters: Mapping[str, Place]) -> dict[int, str]:
     """Returns id of a node -> name of the cut behind it.
 
     Cuts are behind convolutions, matrices with their biases, normalisations, activations, poolings,
     where branches meet, and at the end.
     """
-    users = graph.users()
+    known, users = {*graph.constants, *parameters}, graph.users()
     found = {}
     for node in graph.nodes:
         operator = OPERATORS.get(node.operator)
-        own = [each for each in node.inputs if each and each not in graph.constants]
+        own = [each for each in node.inputs if each and each not in known]
         meets = node.operator in _TOGETHER and len(set(own)) > 1
         adds = node.operator == "Add" and len(own) == 1 and _is_bias(node, parameters)
         behind = users.get(node.outputs[0], []) if node.outputs else []
@@ -174,5 +174,5 @@ def marks(graph: Graph, parameters: Mapping[str, Parameter]) -> dict[int, str]:
     return found
 
 
-def _is_bias(node: Node, parameters: Mapping[str, Parameter]) -> bool:
+def _is_bias(node: Node, parameters: Mapping[str, Place]) -> bool:
     return any(name in parameters for name in node.inputs)

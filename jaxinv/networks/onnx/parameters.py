@@ -19,6 +19,18 @@ _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # may have parameters o
 _FILLED = ("Expand", "Tile", "Gather", "Slice", "Concat")  # may take a parameter and shapes alone
 
 
+class Place(NamedTuple):
+    """Where a parameter is kept.
+
+    Attributes:
+      path: of it in nested dictionaries.
+      order: ONNX's axis of each axis that is stored.
+    """
+
+    path: tuple[str, ...]
+    order: Order
+
+
 class Parameter(NamedTuple):
     """An array that may be trained.
 
@@ -169,6 +181,20 @@ def _free(path: tuple[str, ...], taken: set[str]) -> tuple[str, ...]:
     return (*folders, name.rpartition("/")[2])
 
 
+def without_weights(graph: Graph, found: Mapping[str, Parameter]) -> Graph:
+    """Returns a graph that holds no array twice: of its constants those that are no parameters."""
+    settings = {
+        name
+        for node in graph.nodes
+        for number, name in enumerate(node.inputs)
+        if node.operator in OPERATORS and number in OPERATORS[node.operator].settings
+    }
+    used = {name for node in graph.nodes for name in node.inputs}
+    kept = used - (found.keys() - settings)
+    constants = {name: array for name, array in graph.constants.items() if name in kept}
+    return dataclasses.replace(graph, constants=constants)
+
+
 def nested(found: Mapping[str, Parameter], convert: Any) -> dict[str, Any]:
     """Returns nested dictionaries of parameters."""
     tree: dict[str, Any] = {}
@@ -179,6 +205,11 @@ def nested(found: Mapping[str, Parameter], convert: Any) -> dict[str, Any]:
             own = own.setdefault(folder, {})
         own[leaf] = convert(parameter.array)
     return tree
+
+
+def places(found: Mapping[str, Parameter]) -> dict[str, Place]:
+    """Returns name of a value -> where its parameter is kept, and the order of its axes."""
+    return {name: Place(each.path, each.order) for name, each in found.items()}
 
 
 def at(params: Mapping[str, Any], path: tuple[str, ...]) -> Any:
