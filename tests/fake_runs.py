@@ -94,6 +94,7 @@ def attack_fields(experiment="whitebox", **values):
         "reid_gallery": 1000,
         "exact_fraction": 0.0,
         "diverged": 0,
+        "dead": 0,
         "mse": [None if quality[0] is None else 10 ** (-quality[0] / 10)] * count,
         "device": "cpu: Some Processor x2",
         "versions": VERSIONS,

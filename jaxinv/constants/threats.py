@@ -8,6 +8,10 @@ FLOOR = "mean"
 """The method that answers the mean of the surrogate images, whatever it sees."""
 
 
+SHADOW = "shadow "
+"""Name of the way of one of several shadows, before its number."""
+
+
 def within(threat: str) -> tuple[str, ...]:
     """Returns a threat model and those who know less: whatever they can do, it can, too."""
     known = list(THREATS)

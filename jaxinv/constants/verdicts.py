@@ -15,7 +15,7 @@ UNDECIDED: Verdict = "undecided"
 
 SPOILT = {
     "diverged": "diverged",
-    "dead": "did not move from its start",
+    "dead": "did not move from its start, or does not tell",
     "blind": "did not look at what is released",
 }
 """Names, with their words, of what makes an attack prove nothing."""

@@ -46,11 +46,12 @@ def interval(
     if not known:
         return Ends()
     mean = float(known[-1].mean())
-    reach = math.hypot(*(_reach(values, confidence) for values in known))
-    return Ends(max(mean - reach, least), min(mean + reach, most))
+    half = math.hypot(*(reach(values, confidence) for values in known))
+    return Ends(max(mean - half, least), min(mean + half, most))
 
 
-def _reach(values: np.ndarray, confidence: float) -> float:
-    """Returns how far Student's interval of a mean reaches."""
+def reach(values: ArrayLike, confidence: float = CONFIDENCE) -> float:
+    """Returns how far Student's interval of the mean of two or more values reaches."""
+    values = np.asarray(values, np.float64)
     quantile = special.stdtrit(len(values) - 1, (1 + confidence) / 2)
     return float(quantile * values.std(ddof=1) / math.sqrt(len(values)))

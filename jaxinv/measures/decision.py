@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from jaxinv.constants.verdicts import FAILS, HOLDS, SPOILT, UNDECIDED, Verdict
-from jaxinv.measures import verdicts
+from jaxinv.measures import intervals, verdicts
 from jaxinv.store.fields import level_text
 from jaxinv.store.record import AttackRecord
 
@@ -103,11 +103,12 @@ _COSTS = {
 }
 
 
-def worst(attacks: Sequence[AttackRecord]) -> dict[str, Any]:
+def worst(attacks: Sequence[AttackRecord], sure: float = intervals.CONFIDENCE) -> dict[str, Any]:
     """Returns the greatest leakage of a choice, each measure by the attack and way best in it.
 
     Args:
       attacks: records of attacks on the same release.
+      sure: confidence of the intervals.
 
     Returns:
       `psnr_mean`, `ssim_mean`, `reid` and their `_ci`, which `verdicts.greatest` computes;
@@ -122,21 +123,24 @@ def worst(attacks: Sequence[AttackRecord]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for leak in (verdicts.PSNR, *verdicts.LEAKS):
         found[leak.name] = verdicts.highest(attacks, leak)
-        found[leak.interval_name] = list(verdicts.greatest(attacks, leak))
+        found[leak.interval_name] = list(verdicts.greatest(attacks, leak, sure))
     return found | {
         "attacker": attacker(_best(attacks)),
         **verdicts.spoilt(attacks),
-        "safe": verdicts.safe(attacks),
+        "safe": verdicts.safe(attacks, sure),
     }
 
 
 def images_needed(
-    attacks: Sequence[AttackRecord], constraints: Constraints, undecided: Sequence[str]
+    attacks: Sequence[AttackRecord],
+    constraints: Constraints,
+    undecided: Sequence[str],
+    sure: float = intervals.CONFIDENCE,
 ) -> dict[str, int | None]:
     """Returns how many images settle each undecided limit on leakage; None if no number does."""
     limits = constraints.limits
     return {
-        leak.limit: verdicts.images_needed(attacks, leak, limits[leak.limit])
+        leak.limit: verdicts.images_needed(attacks, leak, limits[leak.limit], sure)
         for leak in verdicts.LEAKS
         if leak.limit in undecided
     }
@@ -292,7 +296,10 @@ def _unsure(row: Row, name: str) -> str:
     """Tells the interval that a limit lies in, and how many images settle it, if known."""
     keys = {leak.limit: leak.interval_name for leak in verdicts.LEAKS}
     low, high = row[keys[name]] if name in keys else row["usability"]["ci"]
-    told = "no interval" if low is None or high is None else f"95% interval {low:.3f} to {high:.3f}"
+    sure = f"{100 * row.get('confidence', intervals.CONFIDENCE):.4g}%"
+    told = (
+        "no interval" if low is None or high is None else f"{sure} interval {low:.3f} to {high:.3f}"
+    )
     count = row.get("images_needed", {}).get(name)
     return f"{name} ({told}{'' if count is None else f'; about {count:,} images would settle it'})"
 

@@ -59,6 +59,11 @@ class Share(NamedTuple):
         high = special.betaincinv(most + 1, left, 1 - tail) if left else 1.0
         return Ends(float(low), float(high))
 
+    def reach(self, confidence: float = CONFIDENCE) -> float:
+        """Returns how far the interval reaches above the mean."""
+        high = self.interval(confidence).high
+        return 1 - self.mean if high is None else max(high - self.mean, 0.0)
+
     def needed(self, limit: float, confidence: float = CONFIDENCE) -> int | None:
         """Returns how many images with this share settle a limit; None if no number does.
 
@@ -91,6 +96,10 @@ class Score(NamedTuple):
         reach = self._reach(self.number, confidence)
         return Ends(max(self.mean - reach, self.least), min(self.mean + reach, self.most))
 
+    def reach(self, confidence: float = CONFIDENCE) -> float:
+        """Returns how far the interval reaches above the mean, if nothing bounds it."""
+        return math.inf if self.number < 2 else self._reach(self.number, confidence)
+
     def needed(self, limit: float, confidence: float = CONFIDENCE) -> int | None:
         """Returns how many images of this mean and spread settle a limit.
 
@@ -116,6 +125,23 @@ def score(values: ArrayLike, *, least: float = -math.inf, most: float = math.inf
         return None
     std = float(finite.std(ddof=1)) if finite.size > 1 else math.nan
     return Score(float(finite.mean()), std, finite.size, least, most)
+
+
+def rescaled(
+    mean: float, low: float, count: int, confidence: float, *, least: float, most: float
+) -> Ends:
+    """Returns Student's interval of another confidence.
+
+    Args:
+      mean, low: of `count` images, and the lower end of the 95% interval of the mean.
+      count: number of images.
+      confidence: of the interval.
+      least, most: between which scores are; the interval is cut there.
+    """
+    if count < 2:
+        return Ends()
+    unit = Score(mean, 1.0, count).reach()
+    return Score(mean, (mean - low) / unit, count, least, most).interval(confidence)
 
 
 def summarise(values: ArrayLike, *, least: float = -math.inf, most: float = math.inf) -> Summary:

@@ -7,7 +7,7 @@ the two outputs, beside their relative error.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -81,6 +81,24 @@ def undefended(kind: Kind, accuracy: float | None, count: int) -> Usability:
     if accuracy is None:
         return Usability(kind, 1.0, 1.0, Ends(1.0, 1.0), 0.0 if kind == "cosine" else None)
     return Usability(kind, accuracy, accuracy, Share(accuracy, count).interval())
+
+
+def at_confidence(told: Mapping[str, Any], count: int, confidence: float) -> dict[str, Any]:
+    """Returns recorded usability with the interval of another confidence.
+
+    Args:
+      told: the field of a record, whose interval is of 95%.
+      count: number of images.
+      confidence: of the interval.
+    """
+    low, high = told["ci"]
+    if confidence == intervals.CONFIDENCE or low is None or low == high:
+        return dict(told)  # where the output is the measure, it agrees with itself for certain
+    if told["kind"] == "cosine":
+        ends = intervals.rescaled(told["value"], low, count, confidence, least=-1, most=1)
+    else:
+        ends = Share(told["value"], count).interval(confidence)
+    return {**told, "ci": list(ends)}
 
 
 class Scores(NamedTuple):

@@ -6,13 +6,18 @@ taken at 1 - 5% / A (Bonferroni). The greatest of the upper ends is too low only
 strongest attack is, whichever that is, so that these need no correction (an intersection-union
 test; Berger, Technometrics 24, 1982). Both ends hold together in 95% of cases, whatever is chosen
 by looking at the means.
+
+Among many choices the one that looks safest is also the luckiest, so that its intervals are too
+kind. It is attacked again on images that no choice has seen. Where several are tried there in turn,
+each is judged at a confidence that is fixed before (`spent`): together they err in at most 5% of
+cases, however many it takes.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from jaxinv.constants.threats import FLOOR
+from jaxinv.constants.threats import FLOOR, SHADOW
 from jaxinv.constants.verdicts import (
     FAILS,
     GALLERY,
@@ -22,7 +27,7 @@ from jaxinv.constants.verdicts import (
     UNDECIDED,
     Verdict,
 )
-from jaxinv.measures import intervals
+from jaxinv.measures import crossed, intervals
 from jaxinv.measures.intervals import Ends, Sample, Score, Share
 from jaxinv.store.record import AttackRecord, Way
 
@@ -73,12 +78,40 @@ class Leak(NamedTuple):
             found = [intervals.score(values, least=self.least, most=self.most)]
         return [sample for sample in found if sample is not None]
 
-    def over_seeds(self, record: AttackRecord) -> float:
-        """Returns the upper end over attackers of several seeds; the least value without them."""
+    def over_seeds(self, record: AttackRecord, sure: float = intervals.CONFIDENCE) -> float:
+        """Returns the upper end over shadows of all seeds; the least value without shadows.
+
+        Shadows of other seeds might do better than these. So it is that of what a shadow finds on
+        average and of what they find together, over images and shadows (`measures.crossed`).
+        """
+        alone = self._of_ways(record, shadows=True)
+        if len(alone) < 2:
+            return self._over_seeds_alone(record)
+        means = [sample.mean for sample in alone]
+        widest = max(alone, key=lambda sample: sample.reach(sure))
+        found = [widest._replace(mean=sum(means) / len(means))]
+        found += self._of_ways(record, shadows=False)
+        if not self.scores:
+            found += shares((record.reid_likelihood, record.reid_likelihood_images))
+        spread = crossed.reach(means, sure)
+        ends = (sample.mean + math.hypot(sample.reach(sure), spread) for sample in found)
+        return min(max(ends), self.most)
+
+    def _over_seeds_alone(self, record: AttackRecord) -> float:
+        """Returns the upper end of a record that tells of shadows no more than their seeds."""
         if len(record.psnr_by_seed) < 2:
             return self.least
         own = getattr(record, self.interval_name) if self.scores else record.reid_top1_ci
         return self.least if own[1] is None else own[1]
+
+    def _of_ways(self, record: AttackRecord, *, shadows: bool) -> list[Sample]:
+        """Returns what shadows find alone, or what other ways find."""
+        ways = [way for name, way in record.ways.items() if name.startswith(SHADOW) == shadows]
+        if not self.scores:
+            images = min(record.num_images, GALLERY)
+            return shares(*((way.reid_top1, images) for way in ways))
+        scores = (self._of_way(way, record.num_images) for way in ways)
+        return [sample for sample in scores if sample is not None]
 
     def _of_way(self, way: Way, images: int) -> Score | None:
         mean, spread = (getattr(way, f"{self.scores}_{each}") for each in ("mean", "std"))
@@ -150,9 +183,17 @@ def together(found: Iterable[Verdict]) -> Verdict:
     return FAILS if FAILS in told else UNDECIDED if UNDECIDED in told else HOLDS
 
 
-def confidence(attacks: int) -> float:
+def spent(number: int) -> float:
+    """Returns the confidence of the verdict on the choice that is tried as this number, from 1.
+
+    The errors that this allows, 5% / (n (n + 1)), add up to no more than 5% however many are tried.
+    """
+    return 1 - (1 - intervals.CONFIDENCE) / (number * (number + 1))
+
+
+def confidence(attacks: int, sure: float = intervals.CONFIDENCE) -> float:
     """Returns the confidence of each of so many intervals whose lower ends hold together."""
-    return 1 - (1 - intervals.CONFIDENCE) / max(attacks, 1)
+    return 1 - (1 - sure) / max(attacks, 1)
 
 
 def highest(attacks: Sequence[AttackRecord], leak: Leak) -> float | None:
@@ -161,39 +202,47 @@ def highest(attacks: Sequence[AttackRecord], leak: Leak) -> float | None:
     return max((mean for mean in means if mean is not None), default=None)
 
 
-def greatest(attacks: Sequence[AttackRecord], leak: Leak) -> Ends:
+def greatest(
+    attacks: Sequence[AttackRecord], leak: Leak, sure: float = intervals.CONFIDENCE
+) -> Ends:
     """Returns an interval of the greatest leakage of several attacks on one release, by any way.
 
     It ends where the highest of their intervals end, that over attackers of several seeds (shadows)
     among them; where nobody compared releases, at all that linkage can be. There is none if one of
     them has none, such as an attack on a single image, or one that was not measured. Attacks in
-    which every image diverged reconstruct nothing, and are passed over in that.
+    which every image diverged reconstruct nothing, and are passed over in that. `sure` is its
+    confidence.
     """
     measured = [each for each in attacks if not (leak.scores and each.is_lost)]
     samples = [leak.samples(each) for each in measured]
     if not all(samples):
         return Ends()
-    found = greatest_of([sample for own in samples for sample in own])
+    found = greatest_of([sample for own in samples for sample in own], sure)
     if found.low is None or found.high is None:
         return found
     if not leak.is_known(measured):
         return Ends(found.low, leak.most)
-    return Ends(found.low, max(found.high, *map(leak.over_seeds, measured)))
+    return Ends(found.low, max(found.high, *(leak.over_seeds(each, sure) for each in measured)))
 
 
-def greatest_of(samples: Sequence[Sample]) -> Ends:
+def greatest_of(samples: Sequence[Sample], sure: float = intervals.CONFIDENCE) -> Ends:
     """Returns an interval of the greatest of several means; see `greatest`."""
-    sure = confidence(len(samples))
-    lows = [end for sample in samples if (end := sample.interval(sure).low) is not None]
-    highs = [end for sample in samples if (end := sample.interval().high) is not None]
+    each = confidence(len(samples), sure)
+    lows = [end for sample in samples if (end := sample.interval(each).low) is not None]
+    highs = [end for sample in samples if (end := sample.interval(sure).high) is not None]
     if not samples or len(highs) < len(samples):
         return Ends()
     return Ends(max(lows), max(highs))
 
 
-def kept(attacks: Sequence[AttackRecord], leak: Leak, limit: float) -> Verdict:
+def kept(
+    attacks: Sequence[AttackRecord],
+    leak: Leak,
+    limit: float,
+    sure: float = intervals.CONFIDENCE,
+) -> Verdict:
     """Judges that no attack leaks more than a limit; see `spoilt`."""
-    found = at_most(greatest(attacks, leak), limit, noise=leak.noise)
+    found = at_most(greatest(attacks, leak, sure), limit, noise=leak.noise)
     return UNDECIDED if found == HOLDS and any(spoilt(attacks).values()) else found
 
 
@@ -201,23 +250,28 @@ def spoilt(attacks: Sequence[AttackRecord]) -> dict[str, bool]:
     """Tells why attacks on one release prove no protection, by the reason.
 
     "diverged" is so where an image of any attack diverged; "dead" where attackers of a threat model
-    did not move from their start, and no other who knows as much did; "blind" where nobody looked
-    at the release.
+    did not move from their start, or do not tell, and no other who knows as much did; "blind" where
+    nobody looked at the release.
     """
     able = {each.threat for each in attacks if each.is_able}
     return {
         "diverged": any(each.has_diverged for each in attacks),
-        "dead": any(each.dead and each.threat not in able for each in attacks),
+        "dead": any(each.dead != 0 and each.threat not in able for each in attacks),
         "blind": all(each.method == FLOOR for each in attacks),
     }
 
 
-def safe(attacks: Sequence[AttackRecord]) -> Verdict:
+def safe(attacks: Sequence[AttackRecord], sure: float = intervals.CONFIDENCE) -> Verdict:
     """Judges that attacks give nothing away: neither a picture nor whose it is."""
-    return together(kept(attacks, leak, leak.safe) for leak in LEAKS)
+    return together(kept(attacks, leak, leak.safe, sure) for leak in LEAKS)
 
 
-def images_needed(attacks: Sequence[AttackRecord], leak: Leak, limit: float) -> int | None:
+def images_needed(
+    attacks: Sequence[AttackRecord],
+    leak: Leak,
+    limit: float,
+    sure: float = intervals.CONFIDENCE,
+) -> int | None:
     """Returns how many images settle a limit if all attacks go on as they did on theirs.
 
     One attack that leaks more settles it; else all must be seen to leak less. None if no number of
@@ -225,8 +279,8 @@ def images_needed(attacks: Sequence[AttackRecord], leak: Leak, limit: float) -> 
     """
     samples = [sample for each in attacks for sample in leak.samples(each)]
     above = [sample for sample in samples if sample.mean > limit]
-    sure = confidence(len(samples)) if above else intervals.CONFIDENCE
-    counts = [leak.needed(sample, limit, sure) for sample in above or samples]
+    each = confidence(len(samples), sure) if above else sure
+    counts = [leak.needed(sample, limit, each) for sample in above or samples]
     known = [count for count in counts if count is not None]
     if above:
         return min(known, default=None)

@@ -37,7 +37,7 @@ def _choice(choice: Choice, partition: Partition) -> dict[str, Any]:
         "split": choice.split,
         "kind": "none" if defense.is_none else defense.kind,
         "defense": "none" if defense.is_none else defense.words,
-        **_measures(usability=choice.usability, ssim=choice.ssim),
+        **_measures(usability=choice.usability, ssim=choice.ssim, reid=choice.reid),
         "latency_s": choice.latency_s,
         "energy_j": choice.energy_j,
         "pareto": choice.pareto,

@@ -2,6 +2,7 @@
 
 from msgspec import Struct, field
 
+from jaxinv.constants.halves import ALL
 from jaxinv.store.fields import (
     UNKNOWN,
     Amount,
@@ -31,7 +32,7 @@ class Attempt(RecordedAttacker, kw_only=True):
     ssim_mean: Ssim | None = None
     reid: Share | None = None
     diverged: Count = 0
-    dead: Count = 0
+    dead: Count | None = None
     path: str = ""
 
 
@@ -61,6 +62,9 @@ class RecordedChoice(Struct, kw_only=True):
       diverged, dead, blind: whether attacks prove no protection, and why; see `SPOILT`.
       effort: "full" if every attack of every experiment was run on it that the threat models allow,
         "screen" if few quick ones were.
+      test_images: the half of the test split that its figures are of; "report" if it was tried
+        there, where nothing was chosen.
+      confidence: of its intervals, which allow for all choices that were tried.
     """
 
     split: str
@@ -101,6 +105,8 @@ class RecordedChoice(Struct, kw_only=True):
     images_needed: dict[str, int | None] = field(default_factory=dict)
     safe: str | None = None
     effort: str = "screen"
+    test_images: str = ALL
+    confidence: Share = 0.95
 
     @property
     def usable(self) -> RecordedUsability:

@@ -139,7 +139,8 @@ class AttackRecord(Record, kw_only=True):
       threat_model: what the attacker knows, where the experiment's name does not tell it.
       test_images: the half of the test split that there was, one of `HALVES`.
       dead: number of images whose reconstruction did not move from a plain start, or whose features
-        gave it no direction there, for any draw or attacker; they are in the means.
+        gave it no direction there, for any draw or attacker; they are in the means. None where an
+        older version did not note it.
     """
 
     split: str
@@ -153,7 +154,7 @@ class AttackRecord(Record, kw_only=True):
     accuracy_undefended: Share | None
     exact_fraction: Share | None
     diverged: Count
-    dead: Count = 0
+    dead: Count | None = None
     paper: Printed | None
     psnr_mean: Psnr | None
     psnr_std: Amount | None
@@ -201,8 +202,8 @@ class AttackRecord(Record, kw_only=True):
             if count != self.num_images and (count or name != "mse"):
                 raise ValueError(f"{count} values of {name} for {self.num_images} images")
         for name in ("diverged", "dead"):
-            if getattr(self, name) > self.num_images:
-                count = getattr(self, name)
+            count = getattr(self, name) or 0
+            if count > self.num_images:
                 raise ValueError(f"{count} of {self.num_images} images are {name}")
 
     @property
@@ -218,7 +219,7 @@ class AttackRecord(Record, kw_only=True):
 
     @property
     def is_able(self) -> bool:
-        """Tells whether an attack looked at the release and moved from its start."""
+        """Tells whether an attack looked at the release, and is known to have left its start."""
         return self.dead == 0 and self.method != FLOOR
 
     @property

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxinv.attacks.attack import Attack, Reconstruction
 from jaxinv.attacks.shelf import Shelf
 from jaxinv.inputs.data import Samples
@@ -26,14 +28,14 @@ def outcome(
     Args:
       attack: that was run.
       found: its reconstruction, whose `info` becomes part of the record, as does the number of
-        images that are dead for any draw or seed.
+        images that are dead for any draw or seed; none of an attack that has no plain start.
       surrogate: which images it may have learned from.
       fields: more for the record.
     """
     info: dict[str, Any] = {"attacker_knowledge": attack.knowledge}
     info |= {"surrogate": surrogate if attack.learns else "none", **found.info}
-    if found.dead is not None:
-        info["dead"] = int(found.dead.reshape(-1, found.dead.shape[-1]).any(axis=0).sum())
+    dead = np.zeros((1, 1), bool) if found.dead is None else found.dead
+    info["dead"] = int(dead.reshape(-1, dead.shape[-1]).any(axis=0).sum())
     return runs.Outcome(
         found.images,
         info.pop("attacker_knowledge"),

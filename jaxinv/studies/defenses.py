@@ -14,6 +14,7 @@ level, and accuracy against SSIM and PSNR. At the end: what it costs to be safe,
   jaxinv defenses --defense=nopeek --level=0,1,5 --threat_model=whitebox,blackbox
 """
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -46,20 +47,10 @@ def run(config: DefenseConfig) -> list[dict[str, Any]]:
         Deployment(config, scene, cut, choice)
         for cut, choice in itertools.product(scene.cuts, chosen)
     ]
-    attackers = [
-        Attacker(config, scene, deployment, threat, method)
-        for deployment in defended
-        for threat in dict.fromkeys(config.threat_model)
-        for method in dict.fromkeys(config.attacker)
-    ]
-    attacks = [
-        partial(run_one, config, scene, attacker, number)
-        for attacker in attackers
-        for number in range(len(attacker.deployment.family))
-    ]
-    columns = table.columns(scene.usability.kind)
-    finished = runs.run_all(EXPERIMENT.name, config, scene, attacks, table=columns, grid=False)
+    attackers = _attackers(config, scene, defended)
+    finished = _attacked(config, scene, attackers)
     _draw(config, scene, attackers, finished)
+    _attack_alone(config, scene, defended)
     others = known(
         config.workdir,
         scene,
@@ -69,6 +60,41 @@ def run(config: DefenseConfig) -> list[dict[str, Any]]:
     )
     print(protection_table(finished, others))
     return finished
+
+
+def _attackers(
+    config: DefenseConfig, scene: runs.Scene, defended: Sequence[Deployment]
+) -> list[Attacker]:
+    """Returns every attacker of every defence."""
+    return [
+        Attacker(config, scene, deployment, threat, method)
+        for deployment in defended
+        for threat in dict.fromkeys(config.threat_model)
+        for method in dict.fromkeys(config.attacker)
+    ]
+
+
+def _attacked(
+    config: DefenseConfig, scene: runs.Scene, attackers: Sequence[Attacker]
+) -> list[dict[str, Any]]:
+    """Runs what is not finished yet, by each attacker at all levels, and returns all records."""
+    attacks = [
+        partial(run_one, config, scene, attacker, number)
+        for attacker in attackers
+        for number in range(len(attacker.deployment.family))
+    ]
+    columns = table.columns(scene.usability.kind)
+    return runs.run_all(EXPERIMENT.name, config, scene, attacks, table=columns, grid=False)
+
+
+def _attack_alone(config: DefenseConfig, scene: runs.Scene, defended: Sequence[Deployment]) -> None:
+    """Attacks one release alone where attackers see several that differ: they may, too."""
+    random = [each for each in defended if any(one.is_random for one in each.family)]
+    if config.releases == 1 or not random:
+        return
+    print(f"Who sees {config.releases} releases may attack one alone:")
+    alone = dataclasses.replace(config, releases=1)
+    _attacked(alone, scene, _attackers(alone, scene, random))
 
 
 def prepare(

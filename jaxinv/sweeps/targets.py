@@ -87,7 +87,7 @@ def _row(outcomes: Sequence[SweepOutcome]) -> OverTargets | None:
         list(attacks),
         psnr,
         _over(own, verdicts.SSIM),
-        sum(one.dead > 0 for one in own),
+        sum(bool(one.dead) for one in own),
         sum(one.has_diverged for one in own),
         printed,
         sum(mean > printed.psnr for mean in means) if printed else None,

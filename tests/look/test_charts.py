@@ -559,7 +559,8 @@ def test_units_have_a_prefix_that_suits_the_largest(largest, expected):
 
 def choice(split, *, ssim, defense="none", **changes):
     row = {"split": split, "defense": defense, "kind": defense.split()[0], "ssim_mean": ssim}
-    row |= {"ssim_ci": [ssim, ssim], "usability_mean": 0.9, "energy_j": 0.002, "latency_s": 0.02}
+    row |= {"ssim_ci": [ssim, ssim], "reid": 0.1, "reid_ci": [0.05, 0.2], "usability_mean": 0.9}
+    row |= {"energy_j": 0.002, "latency_s": 0.02}
     return {**row, "pareto": True, "meets": True, "recommended": False, **changes}
 
 
@@ -572,15 +573,17 @@ def test_choices_are_drawn_with_what_is_not_known_left_out(tmp_path):
     figure = choices.figure(rows, title="$a_b")
     assert [panel.title for panel in figure.panels] == [
         "SSIM left to the strongest attacker",
+        "share that an attacker re-identifies",
         "accuracy",
         "energy of the edge for one image (mJ)",
         "latency of one image (ms)",
     ]
-    points = [drawn(figure, "point", panel) for panel in range(4)]
+    points = [drawn(figure, "point", panel) for panel in range(5)]
     symbols = [{(row["y"], row["x"]) for row in own} for own in points]
     assert symbols[0] == {("conv1", 0.9), ("$x^2_", 0.5)}
-    assert symbols[1] == {("conv1", 0.9), ("$x^2_", 0.9), ("edge-only", 0.9)}
-    assert symbols[2] == {("conv1", 2.0), ("$x^2_", 2.0), ("edge-only", 2.0)}
+    assert symbols[1] == {("conv1", 0.1), ("$x^2_", 0.1), ("edge-only", 0.1)}
+    assert symbols[2] == {("conv1", 0.9), ("$x^2_", 0.9), ("edge-only", 0.9)}
+    assert symbols[3] == {("conv1", 2.0), ("$x^2_", 2.0), ("edge-only", 2.0)}
     labels = [key.label for key in figure.legend]
     assert labels == [
         *("none", "dropout+gaussian 0.2+0.3 at the input"),

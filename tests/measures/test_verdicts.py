@@ -3,6 +3,7 @@
 import fake_runs
 import numpy as np
 import pytest
+import scipy.special
 
 from jaxinv.constants.verdicts import FAILS, HOLDS, SPOILT, UNDECIDED
 from jaxinv.measures import verdicts
@@ -157,6 +158,52 @@ def test_the_spread_over_shadows_counts():
     assert verdicts.greatest([attack(**fields)], SSIM).high == 0.3
     assert verdicts.kept([attack(**fields)], SSIM, 0.25) == UNDECIDED
     assert verdicts.greatest([attack(**fields)], REID).high == 0.4
+
+
+def test_shadows_of_other_seeds_might_do_better():
+    """The three find .1, .11 and .12; Student's quantile of two degrees of freedom counts."""
+    way = {"psnr_mean": 9.0, "psnr_std": 1.0, "ssim_std": 0.0, "reid_top1": 0.0}
+    ways = {f"shadow {place}": {**way, "ssim_mean": 0.1 + 0.01 * place} for place in range(3)}
+    joint = {"joint": {**way, "ssim_mean": 0.15}}
+    for sure in (0.95, 0.975):
+        reach = scipy.special.stdtrit(2, (1 + sure) / 2) * 0.01 / 3**0.5
+        found = verdicts.greatest([attack(ways=ways | joint)], SSIM, sure)
+        assert found.high == pytest.approx(0.15 + reach)
+    assert verdicts.greatest([attack(ways=joint)], SSIM).high == pytest.approx(0.15)
+    # Two of them find nobody, and one every twentieth.
+    ways["shadow 2"]["reid_top1"] = 0.05
+    alone, three = Share(0.05, 200).interval().high, verdicts.greatest([attack(ways=ways)], REID)
+    spread = scipy.special.stdtrit(2, 0.975) * 0.05 / 3
+    assert alone < three.high < 0.05 / 3 + spread + 0.06
+
+
+def test_what_many_trials_spend_is_no_more_than_one_may():
+    """The errors of verdicts on one choice after another are fixed before the first."""
+    spent = [1 - verdicts.spent(number) for number in range(1, 1000)]
+    assert spent[:3] == pytest.approx([0.025, 0.05 / 6, 0.05 / 12])
+    assert 0.049 < sum(spent) < 0.05
+
+
+def test_a_verdict_is_as_sure_as_it_is_asked_to_be():
+    """None of 64 shows at most 10% at 95%, and not at 99.9%."""
+    none = [attack(images=64)]
+    assert verdicts.kept(none, REID, 0.1) == HOLDS
+    assert verdicts.kept(none, REID, 0.1, 0.999) == verdicts.safe(none, 0.999) == UNDECIDED
+    assert verdicts.images_needed(none, REID, 0.1, 0.999) == 73
+    share = Share(0.5, 64)
+    ends = verdicts.greatest([attack(images=64, reid=0.5)] * 3, REID, 0.999)
+    assert list(ends) == pytest.approx(
+        [share.interval(1 - 0.001 / 3).low, share.interval(0.999).high]
+    )
+
+
+def test_of_an_attack_that_does_not_tell_nothing_is_shown():
+    """Older versions did not note what left its start."""
+    old = attack()
+    old.dead = None
+    assert verdicts.safe([old]) == UNDECIDED and verdicts.spoilt([old])["dead"]
+    assert verdicts.safe([old, attack()]) == HOLDS
+    assert verdicts.safe([old, attack(0.9)]) == FAILS
 
 
 def test_others_who_know_as_much_make_up_for_a_dead_attack():

@@ -14,6 +14,7 @@ from jaxinv import defenses
 from jaxinv.attacks.attack import CloudKnown, Features, LearnedAttack, Reconstruction
 from jaxinv.attacks.queryfree.design import design
 from jaxinv.attacks.queryfree.shadow import Shadows
+from jaxinv.constants.threats import SHADOW
 from jaxinv.defenses import Defense
 from jaxinv.networks import Network
 
@@ -47,7 +48,7 @@ class ShadowedEdge(LearnedAttack):
             "shadow_accuracy": list(self.shadows.accuracy),
         }
         joint = _mean_of_finite(np.clip(images, 0, 1))
-        alone = {f"shadow {number}": own for number, own in enumerate(images)}
+        alone = {f"{SHADOW}{number}": own for number, own in enumerate(images)}
         return Reconstruction(
             images,
             sum(each.seconds for each in found),

@@ -12,6 +12,7 @@ from jaxinv.look.charts.style import alt
 _MOST = 8  # defences that are told apart by their levels too
 _LABELS = {
     "ssim": "SSIM left to the strongest attacker",
+    "reid": "share that an attacker re-identifies",
     "usability": "accuracy",
     "energy_j": "energy of the edge for one image",
     "latency_s": "latency of one image",
@@ -35,8 +36,8 @@ def figure(
     the page, the parameters `split`, `kind` and `meets` choose what is shown.
 
     Args:
-      rows: `split`, `defense` (a name with its level), `kind`, `ssim_mean`, `ssim_ci`,
-        `usability_mean` (a share), `energy_j`, `latency_s`; `pareto`, `meets` and `recommended` are
+      rows: `split`, `defense` (a name with its level), `kind`, `ssim_mean`, `ssim_ci`, `reid` and
+        `usability_mean` (shares), `energy_j`, `latency_s`; `pareto`, `meets` and `recommended` are
         whether it is in the Pareto set, meets the constraints, and is recommended.
       title: the words above the panels.
       tooltip: fields of the rows that the page shows with a point.
@@ -102,7 +103,7 @@ def _panel(
 
 def _scale(values: Sequence[float], quantity: str, label: str) -> tuple[float, str, dict[str, Any]]:
     """Returns the factor, the name and the scale of a quantity; costs are in equal factors."""
-    if quantity == "ssim":
+    if quantity in ("ssim", "reid"):
         return 1.0, label, {"scale": alt.Scale(domain=[0, 1], padding=10, nice=False, clamp=True)}
     if quantity == "usability":
         return 1.0, label, style.shares(values)

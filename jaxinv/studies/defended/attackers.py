@@ -120,7 +120,7 @@ class Attacker:
         """Fields about linkage, by the first draw; made once for attackers who know the same."""
         gallery = linked.candidates(self._scene.dataset)
         release = self.deployment.releases(number, gallery, self._config.releases)[0]
-        made, key = self.deployment.links, (self.threat, number)
+        made, key = self.deployment.links, (self.threat, number, self._config.releases)
         if self.threat == "queryfree" or key not in made:
             made[key] = linked.fields(
                 known, learned, release, gallery, seed=self._config.seed, member=member

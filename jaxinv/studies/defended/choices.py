@@ -56,7 +56,11 @@ class DefenseConfig(HalvedConfig):
         ("whitebox",),
         f"What the attacker knows: one or several of {', '.join(THREATS)}.",
     )
-    releases: int = setting(1, "Releases of each image that the attacker sees.")
+    releases: int = setting(
+        1,
+        "Releases of each image that the attacker sees. Of several that differ it attacks one "
+        "alone, too, in runs of their own.",
+    )
     draws: int = setting(
         2,
         "Independent draws of a random defence, over which accuracy and quality are means.",

@@ -24,7 +24,7 @@ class Deployment:
     """Defense at all its levels, and the target that lives with it at each.
 
     Attributes:
-      links: by threat model and level, how often releases single out their inputs.
+      links: by threat model, level and number of releases, how often these single out their inputs.
     """
 
     def __init__(self, config: DefenseConfig, scene: runs.Scene, cut: str, choice: DefenseChoice):
@@ -40,7 +40,7 @@ class Deployment:
         self.retrain = "both" if trained_in else config.retrain
         random = any(defense.is_random for defense in self.family)
         self.draws = config.draws if random else 1
-        self.links: dict[tuple[str, int], dict[str, Any]] = {}
+        self.links: dict[tuple[str, int, int], dict[str, Any]] = {}
         self._config, self._scene = config, scene
         self._scores: dict[int, Scores] = {}
         self._params: list[Params] | None = None

@@ -52,7 +52,8 @@ def tested(
         if option.deployment.cut == first and option.is_undefended
     )
     keys = ("split", *_KEYS, "psnr_mean")
-    threats = [_judged(threat, undefended) for threat in THREATS]
+    sure = plain[first]["confidence"]
+    threats = [_judged(threat, undefended, sure) for threat in THREATS]
     if plain[first]["effort"] != "full":
         threats = [one | {"verdict": _screened(one["verdict"])} for one in threats]
         verdict = _screened(plain[first]["safe"])
@@ -72,13 +73,13 @@ def _screened(verdict: Verdict) -> Verdict:
     return UNDECIDED if verdict == HOLDS else verdict
 
 
-def _judged(threat: str, attacks: Sequence[AttackRecord]) -> dict[str, Any]:
+def _judged(threat: str, attacks: Sequence[AttackRecord], sure: float) -> dict[str, Any]:
     """Judges the attacks that a threat model allows; without one of its own nothing is proved."""
     own = [one for one in attacks if one.threat in within(threat)]
     if not any(one.threat == threat and one.is_able for one in own):
         nothing = dict.fromkeys(_KEYS) | {"ssim_ci": [None] * 2, "reid_ci": [None] * 2}
         return {"threat_model": threat, "num_images": 0, "verdict": UNDECIDED, **nothing}
-    found = decision.worst(own)
+    found = decision.worst(own, sure)
     return {
         "threat_model": threat,
         "num_images": min(one.num_images for one in own),

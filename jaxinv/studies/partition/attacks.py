@@ -20,7 +20,7 @@ from jaxinv.studies.partition.options import Option, PartitionConfig
 def screened(
     config: PartitionConfig, scene: runs.Scene, chosen: Sequence[DefenseChoice]
 ) -> list[Option]:
-    """Screens every choice, cut by cut; attacks that are finished elsewhere count, too."""
+    """Screens every choice, cut by cut."""
     attacks = config.screening
     options: list[Option] = []
     jobs: list[list[Callable[[], dict[str, Any]]]] = []
@@ -46,6 +46,11 @@ def screened(
     with threads.side_by_side(jobs) as steps:
         shown = columns(scene.usability.kind)
         runs.run_all(EXPERIMENT, attacks, scene, steps, table=shown, grid=False)
+    return options
+
+
+def add_known(config: PartitionConfig, scene: runs.Scene, options: Iterable[Option]) -> None:
+    """Adds the attacks that other commands have finished on the scene's half of the test split."""
     found = known(
         config.workdir,
         scene,
@@ -56,23 +61,22 @@ def screened(
     for option in options:
         for record in found.get(release_key(option.deployment.cut, option.defense.describe()), ()):
             option.add(record)
-    return options
 
 
-def on(option: Option, options: Iterable[Option]) -> list[AttackRecord]:
-    """Returns all attacks that count on a choice.
+def on(option: Option, options: Iterable[Option], half: str) -> list[AttackRecord]:
+    """Returns all attacks that count on a choice, on one half of the test split.
 
     Whoever sees plain features can defend them first, and attack what that leaves.
     """
     if not option.is_undefended:
-        return option.attacks
+        return option.on(half)
     others = [
         attack
         for other in options
         if other.deployment.cut == option.deployment.cut and other.is_made_of_features
-        for attack in other.attacks
+        for attack in other.on(half)
     ]
-    return [*option.attacks, *others]
+    return [*option.on(half), *others]
 
 
 def _screen(
@@ -91,7 +95,7 @@ def _add(option: Option, found: dict[str, Any]) -> AttackRecord:
 
 
 class Siege:
-    """Everything that there is to attack choices with, wave by wave."""
+    """Everything that there is to attack choices with on a half of the test split, by waves."""
 
     def __init__(self, config: PartitionConfig, scene: runs.Scene):
         self._config, self._scene = config, scene
@@ -101,10 +105,9 @@ class Siege:
         """Returns how many attacks are left."""
         return sum(map(len, self._plans(option).values()))
 
-    def effort(self, option: Option) -> str:
-        """Returns "full" if a choice was attacked with everything, else "screen"."""
-        begun = option in self._left
-        return "full" if begun and not self.left(option) else "screen"
+    def is_over(self, option: Option) -> bool:
+        """Tells whether a choice was attacked with everything."""
+        return option in self._left and not self.left(option)
 
     def advance(self, options: Sequence[Option]) -> None:
         """Attacks some choices by the next of each threat model's attackers."""

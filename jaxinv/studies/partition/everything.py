@@ -3,7 +3,7 @@
 An undefended cut is attacked by all methods of the experiments of each threat model, and by those
 of the experiment defenses that these do not have; a defended one by all of defenses. Attackers know
 the level of the one choice alone and train as long as they do elsewhere, but for the authors', who
-get no more steps than others.
+get no more steps than others. Who sees several releases attacks one alone, too.
 """
 
 import dataclasses
@@ -48,7 +48,11 @@ class Planned(NamedTuple):
 def everything(
     config: PartitionConfig, scene: runs.Scene, option: Option
 ) -> dict[str, list[Planned]]:
-    """Returns every attack on a choice by threat model, in the order to attack."""
+    """Returns every attack on a choice by threat model, in the order to attack.
+
+    They attack the images of the scene's half of the test split.
+    """
+    counts = [config.releases, 1] if option.defense.is_random else [config.releases]
     deployment, number = _alone(config, scene, option)
     found = {}
     for threat in threats(config, scene):
@@ -57,10 +61,14 @@ def everything(
         planned = []
         order = [*_ORDER[threat], *methods]
         for method in sorted(set(methods), key=order.index):
-            make = partial(_scripted, config, scene, option.deployment.cut, threat, method)
-            if method not in scripted:
-                make = partial(_of_defense, config, scene, deployment, number, threat, method)
-            planned.append(Planned(threat, method, make))
+            if method in scripted:
+                make = partial(_scripted, config, scene, option.deployment.cut, threat, method)
+                planned.append(Planned(threat, method, make))
+                continue
+            for count in dict.fromkeys(counts):
+                who = (threat, method, count)
+                make = partial(_of_defense, config, scene, deployment, number, *who)
+                planned.append(Planned(threat, method, make))
         found[threat] = planned
     return found
 
@@ -74,12 +82,11 @@ def threats(config: PartitionConfig, scene: runs.Scene) -> tuple[str, ...]:
 
 def _alone(config: PartitionConfig, scene: runs.Scene, option: Option) -> tuple[Deployment, int]:
     """Returns the defence at its one level, and its number; trained levels stay together."""
-    deployment, number = option.deployment, option.number
-    if deployment.retrain != "none":
-        return deployment, number
-    assert deployment.choice.levels is not None
-    choice = deployment.choice._replace(levels=(deployment.choice.levels[number],))
-    return Deployment(config.attacks(), scene, deployment.cut, choice), 0
+    cut, choice, number = option.deployment.cut, option.deployment.choice, option.number
+    if option.deployment.retrain == "none":
+        assert choice.levels is not None
+        choice, number = choice._replace(levels=(choice.levels[number],)), 0
+    return Deployment(config.attacks(), scene, cut, choice), number
 
 
 def _of_defense(
@@ -89,8 +96,11 @@ def _of_defense(
     number: int,
     threat: str,
     method: str,
+    releases: int,
 ) -> dict[str, Any]:
-    attacks = config.attacks(**_steps(config, method), correction=True)
+    attacks = config.attacks(
+        **_steps(config, method), correction=True, releases=releases, test_images=scene.half
+    )
     attacker = Attacker(attacks, scene, deployment, threat, method)
     return run.run_one(attacks, scene, attacker, number)
 
@@ -106,7 +116,8 @@ def _scripted(
         for name, value in _steps(config, method).items()
         if name in names and value is not None
     }
-    return run_cut(kind(**{**given, **steps, "split": (cut,), "method": method}), scene, cut)
+    own = {"split": (cut,), "method": method, "test_images": scene.half}
+    return run_cut(kind(**{**given, **steps, **own}), scene, cut)
 
 
 def _steps(config: PartitionConfig, method: str) -> dict[str, int | None]:

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from jaxinv.attacks import registry
+from jaxinv.constants.halves import CHOICE, REPORT
 from jaxinv.constants.threats import THREATS, within
 from jaxinv.defenses import MECHANISMS, Defense
 from jaxinv.errors import UsageError
@@ -11,7 +12,7 @@ from jaxinv.measures import costs, decision, profiles
 from jaxinv.measures.decision import Constraints
 from jaxinv.measures.profiles import device
 from jaxinv.store.record import AttackRecord
-from jaxinv.studies.config import SURROGATES, AttackConfig, number_of_images
+from jaxinv.studies.config import SURROGATES, AttackConfig
 from jaxinv.studies.defended import choices as defended
 from jaxinv.studies.defended.choices import DefenseConfig
 from jaxinv.studies.defended.deployment import Deployment
@@ -30,7 +31,11 @@ class PartitionConfig(AttackConfig):
 
     split: tuple[str, ...] = ("all",)
     usual_images: ClassVar[int] = 64
-    num_images: int | None = number_of_images(usual_images)
+    num_images: int | None = setting(
+        None,
+        "How many images to attack of the half of the test split that choices are made on, and how "
+        f"many of the other; by default {usual_images}, or all of a smaller half.",
+    )
     defense: tuple[str, ...] = setting(
         ("none", "gaussian:.5", "gaussian:2"),
         "Defences, a comma list of kind:level, or kind@site:level, as the experiment defenses "
@@ -48,9 +53,9 @@ class PartitionConfig(AttackConfig):
     )
     min_accuracy: float | None = setting(
         None,
-        "Constraint: share of right answers, with the whole 95% interval; without labels, or of a "
+        "Constraint: share of right answers, with the whole interval; without labels, or of a "
         "network that is no classifier, agreement with the undefended output (top-1, or the mean "
-        "cosine). By default one point less than the lower end of the undefended interval.",
+        "cosine). By default one point less than the lower end of the undefended 99.9% interval.",
         least=0,
         most=1,
     )
@@ -65,13 +70,13 @@ class PartitionConfig(AttackConfig):
     )
     max_ssim: float | None = setting(
         None,
-        "Constraint: of every attacker's reconstructions, with the whole 95% interval.",
+        "Constraint: of every attacker's reconstructions, with the whole interval.",
         least=0,
         most=1,
     )
     max_reid: float | None = setting(
         None,
-        "Constraint: share of images that any attacker re-identifies, with the whole 95% interval.",
+        "Constraint: share of images that any attacker re-identifies, with the whole interval.",
         least=0,
         most=1,
     )
@@ -82,9 +87,9 @@ class PartitionConfig(AttackConfig):
     )
     effort: str = setting(
         "screen",
-        "screen attacks every choice by --attacker, quickly trained, and the one that would be "
-        "recommended with everything that there is, until one stands. full attacks every choice "
-        "with everything: every attack of every experiment, trained for long.",
+        "screen attacks every choice by --attacker, quickly trained. full attacks every choice "
+        "with everything: every attack of every experiment, trained for long. Either way, what "
+        "would be recommended is attacked with everything on images that no choice has seen.",
         choices=EFFORTS,
     )
     threat_model: tuple[str, ...] = setting(
@@ -98,7 +103,10 @@ class PartitionConfig(AttackConfig):
         f"Attackers who screen: some of {', '.join(registry.methods('defenses'))}, as in the "
         "experiment defenses.",
     )
-    releases: int = setting(1, "Releases of each image that attackers see.")
+    releases: int = setting(
+        1,
+        "Releases of each image that attackers see. With everything they attack one alone, too.",
+    )
     fit_steps: int | None = setting(
         None,
         "Steps of training what an attacker learns. By default "
@@ -121,6 +129,10 @@ class PartitionConfig(AttackConfig):
     )
 
     @property
+    def half(self) -> str:
+        return CHOICE
+
+    @property
     def constraints(self) -> Constraints:
         """The constraints to be met."""
         names = (field.name for field in dataclasses.fields(Constraints))
@@ -141,7 +153,8 @@ class PartitionConfig(AttackConfig):
         """Returns the settings of attacks on the choices."""
         shared = {field.name for field in dataclasses.fields(self)}
         shared &= {field.name for field in dataclasses.fields(DefenseConfig)}
-        own = {name: getattr(self, name) for name in shared} | {"draws": 1}
+        own = {name: getattr(self, name) for name in shared}
+        own |= {"draws": 1, "test_images": self.half}
         return DefenseConfig(**{**own, **changes})
 
 
@@ -171,6 +184,11 @@ class Option:
         """Tells whether its releases can be made of undefended features."""
         at_features = all(step.site == "feature" for step in self.defense.steps)
         return self.deployment.retrain == "none" and at_features and not self.is_undefended
+
+    def on(self, half: str) -> list[AttackRecord]:
+        """Returns the attacks on report images, or those on choice images."""
+        reported = half == REPORT
+        return [each for each in self.attacks if (each.test_images == REPORT) == reported]
 
     def add(self, record: AttackRecord) -> None:
         """Adds an attack, or puts it in the place of an earlier run of the same."""

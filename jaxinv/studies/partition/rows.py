@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 
 from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
+from jaxinv.constants.halves import CHOICE, REPORT
 from jaxinv.constants.verdicts import FAILS, HOLDS, SPOILT
 from jaxinv.defenses import NONE
-from jaxinv.measures import costs, decision, latency, profiles, quality, verdicts
+from jaxinv.measures import costs, decision, latency, profiles, quality, usability, verdicts
+from jaxinv.measures.intervals import CONFIDENCE
 from jaxinv.store.record import AttackRecord
 from jaxinv.studies import runs
 from jaxinv.studies.defended.known import plain
@@ -24,35 +26,64 @@ WHOLE = (CLOUD_ONLY, EDGE_ONLY)
 class Board:
     """All choices: sending the image, the options in order, and sending nothing.
 
+    All are attacked on choice images. Those that would be recommended are tried, one by one, on
+    report images, and then known by what is found there.
+
     Attributes:
       options: the choices that cut.
-      siege: everything that they can be attacked with.
+      siege: everything that these can be attacked with on choice images.
+      prices: costs of each cut, by its name.
     """
 
     def __init__(
         self,
         config: PartitionConfig,
-        scene: runs.Scene,
+        scenes: Mapping[str, runs.Scene],
         profile: profiles.Profile,
         options: Sequence[Option],
     ):
-        self._config, self._scene, self._profile = config, scene, profile
-        self.options, self.siege = options, Siege(config, scene)
-        target = scene.target
-        priced = costs.split_costs(target.network, target.params, scene.cuts)
+        self._config, self._scenes, self._profile = config, scenes, profile
+        self.options, self.siege = options, Siege(config, scenes[CHOICE])
+        self._trial, self._tried = Siege(config, scenes[REPORT]), dict[int, int]()
+        target = scenes[CHOICE].target
+        priced = costs.split_costs(target.network, target.params, scenes[CHOICE].cuts)
         self.prices = {price.split: price for price in priced}
+
+    def attempt(self, places: Sequence[int]) -> None:
+        """Attacks some choices on report images by the next of each threat model's attackers."""
+        for place in places:
+            self._tried.setdefault(place, len(self._tried) + 1)
+        self._trial.advance([option for option in map(self._option, places) if option])
+
+    def has_stood(self, place: int) -> bool:
+        """Tells whether a choice was attacked with everything on report images."""
+        option = self._option(place)
+        return place in self._tried and (option is None or self._trial.is_over(option))
+
+    def scene(self, place: int) -> runs.Scene:
+        """Returns the scene that a choice is known from."""
+        return self._scenes[REPORT if place in self._tried else CHOICE]
+
+    def confidence(self, place: int) -> float:
+        """Returns the confidence of intervals: of those that are tried, all hold together."""
+        tried = self._tried.get(place)
+        return CONFIDENCE if tried is None else verdicts.spent(tried)
 
     def attacks(self) -> list[list[AttackRecord]]:
         """Returns the attacks that count on each choice."""
-        return [[], *(attacks.on(option, self.options) for option in self.options), []]
+        own = [
+            attacks.on(option, self.options, self.scene(place).half)
+            for place, option in enumerate(self.options, 1)
+        ]
+        return [[], *own, []]
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns every choice as it is known by now, without bounds."""
-        limited = self._config.constraints
+        limited, counted = self._config.constraints, self.attacks()
         found = [
-            self._whole(CLOUD_ONLY, leaked=1.0),
-            *(self._row(option) for option in self.options),
-            self._whole(EDGE_ONLY, leaked=0.0),
+            self._whole(0, CLOUD_ONLY, leaked=1.0),
+            *(self._row(place, counted[place]) for place in range(1, len(self.options) + 1)),
+            self._whole(len(self.options) + 1, EDGE_ONLY, leaked=0.0),
         ]
         for row, worth in zip(found, decision.pareto(found), strict=True):
             row |= {"pareto": worth, **limited.judged(row)}
@@ -60,7 +91,7 @@ class Board:
 
     def allows(self, row: Mapping[str, Any]) -> bool:
         """Tells whether a choice leaves some layers to the cloud."""
-        return row["split"] not in (*WHOLE, self._scene.target.network.cuts[-1])
+        return row["split"] not in (*WHOLE, self._scenes[CHOICE].target.network.cuts[-1])
 
     def recommended(self, rows: Sequence[Mapping[str, Any]]) -> tuple[int | None, int | None]:
         """Returns the places of the best choice, and of the best that splits."""
@@ -68,31 +99,52 @@ class Board:
         best = decision.recommend(rows, limited, prefer=prefer)
         return best, decision.recommend(rows, limited, prefer=prefer, allowed=self.allows)
 
-    def _row(self, option: Option) -> dict[str, Any]:
+    def _option(self, place: int) -> Option | None:
+        """Returns the choice at a place, if it cuts."""
+        return self.options[place - 1] if 0 < place <= len(self.options) else None
+
+    def _row(self, place: int, counted: Sequence[AttackRecord]) -> dict[str, Any]:
+        option = self.options[place - 1]
         price = self.prices[option.deployment.cut]
-        counted = attacks.on(option, self.options)
         told = [_attacked(self._config, record) for record in counted]
         of_means = [one["psnr_of_mean"] for one in told if one["psnr_of_mean"] is not None]
+        over = self.has_stood(place) if place in self._tried else self.siege.is_over(option)
+        found = decision.worst(counted, self.confidence(place))
+        if place in self._tried and not over:  # who is able may be among those that are to come
+            found |= {"dead": False, "blind": False}
         return {
             "split": option.deployment.cut,
             "defense": plain(option.defense.describe()),
-            "effort": self.siege.effort(option),
-            **_usability(option.attacks[0]),
+            "effort": "full" if over else "screen",
+            **self._usability(place, msgspec.to_builtins(counted[0].usable)),
             **_costs(price, self._profile, option.sent_bytes(price)),
-            **decision.worst(counted),
+            **found,
             "psnr_of_mean": max(of_means, default=None),
             "attacks": told,
             "bounds": [],
         }
 
-    def _whole(self, split: str, *, leaked: float) -> dict[str, Any]:
+    def _usability(self, place: int, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the usability on all images of a half, its interval, and which half it is."""
+        scene, sure = self.scene(place), self.confidence(place)
+        told = usability.at_confidence(found, len(scene.dataset.test), sure)
+        right = told["kind"] == "accuracy"
+        return {
+            "usability": told,
+            "accuracy": told["value"] if right else None,
+            "accuracy_ci": told["ci"] if right else [None, None],
+            "test_images": scene.half,
+            "confidence": sure,
+        }
+
+    def _whole(self, place: int, split: str, *, leaked: float) -> dict[str, Any]:
         """Sending the image itself, or nothing at all: what that leaves needs no attack."""
         price = self.prices[split]
         return {
             "split": split,
             "defense": NONE.describe(),
             "effort": "full",
-            **self._scene.usability.fields,
+            **self._usability(place, self.scene(place).usability.fields["usability"]),
             **_costs(price, self._profile, price.sent_bytes),
             "psnr_mean": quality.PSNR_CAP if leaked else None,
             "psnr_ci": [quality.PSNR_CAP] * 2 if leaked else [None, None],
@@ -107,15 +159,6 @@ class Board:
             "attacks": [],
             "bounds": [],
         }
-
-
-def _usability(attack: AttackRecord) -> dict[str, Any]:
-    """Returns the usability behind the defence that was attacked, on the whole test split."""
-    return {
-        "usability": msgspec.to_builtins(attack.usable),
-        "accuracy": attack.accuracy,
-        "accuracy_ci": list(attack.accuracy_ci),
-    }
 
 
 def _costs(price: costs.CutCost, profile: profiles.Profile, sent: float) -> dict[str, Any]:
