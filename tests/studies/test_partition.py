@@ -608,7 +608,7 @@ def test_what_is_recommended_was_attacked_with_everything(plain):
     assert [line.split().count("screen") for line in lines if line.split()[0] in CHOICES] == [
         int(row["effort"] == "screen") for row in rows
     ]
-    assert "of everything that attacked, the strongest" in table.summary(record)
+    assert "everything that attacked images that no choice has seen" in table.summary(record)
 
 
 METHODS = ("paper", "adaptive", "mean")
