@@ -1,7 +1,7 @@
 """Runs equations of a program, with convolutions in this machine's fastest form. JAX."""
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxinv.machine.numbers import widened
 from jaxinv.networks.convolution import Pads, convolve
-from jaxinv.networks.program import Constant, Equation, Program, Value, expanded
+from jaxinv.networks.program import Constant, Equation, Program, Value, expanded, trace
 from jaxinv.networks.rectifiers import rectified
 
 _NHWC, _HWIO = (0, 3, 1, 2), (3, 2, 0, 1)  # places of batch or output, channels, rows, columns
@@ -55,6 +55,15 @@ def run(
         results = evaluate(equation, [read(operand) for operand in equation.inputs])
         values.update(zip(equation.outputs, results, strict=True))
     return [read(value) for value in wanted]
+
+
+def in_fastest_form(function: Callable[[Any, Array], Any], params: Any, x: Array) -> Any:
+    """Evaluates a function of parameters and a batch, with convolutions in their fastest form."""
+    program = trace(function, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    leaves = [leaf for _, leaf in jax.tree_util.tree_flatten_with_path(params)[0]]
+    known = dict(zip(program.params.values(), leaves, strict=True)) | {program.input: x}
+    found = run(program, range(len(program.equations)), known, program.outputs)
+    return jax.tree.unflatten(jax.tree.structure(jax.eval_shape(function, params, x)), found)
 
 
 def _typed(array: Any, dtype: Any, wide: bool) -> Array:

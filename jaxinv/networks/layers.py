@@ -15,6 +15,7 @@ from jaxinv.errors import UsageError, UserError
 from jaxinv.networks import arguments, modules
 from jaxinv.networks.network import Network, Params
 from jaxinv.networks.source import Source, in_one_line
+from jaxinv.networks.statistics import STATISTICS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +25,13 @@ class Layer:
     Attributes:
       init: `(key, x [N, ...]) -> params`, an empty mapping where there is nothing to learn.
       apply: `(params, x [N, ...]) -> y [N, ...]`.
+      train: `(params, x [N, ...]) -> (y, params)` of a layer that keeps statistics: normalised by
+        the batch, and the parameters with the statistics of it. None of any other layer.
     """
 
     init: Callable[[Array, Array], Params]
     apply: Callable[[Params, Array], Array]
+    train: Callable[[Params, Array], tuple[Array, Params]] | None = None
 
 
 LayerLike = Layer | nn.Module | Callable[[Array], Array]
@@ -95,7 +99,13 @@ def _linen_layer(module: nn.Module) -> Layer:
         variables = params if "params" in params else {"params": params}
         return modules.apply_linen(module, variables, x)
 
-    return Layer(init, apply)
+    def train(params: Params, x: Array) -> tuple[Array, Params]:
+        if STATISTICS not in params:
+            return apply(params, x), params
+        y, found = module.apply(params, x, mutable=[STATISTICS])
+        return cast(Array, y), {**params, **found}
+
+    return Layer(init, apply, train)
 
 
 def sequence(
@@ -121,7 +131,7 @@ def sequence(
     arguments.check_normalization(shape, mean, std)
     _check_shared(named)
     chain = _Chain({name: as_layer(layer) for name, layer in named}, shape)
-    source = Source(chain.apply, chain.init, shape)
+    source = Source(chain.apply, chain.init, shape, chain.train)
     return Network.whole(source, mean=mean, std=std)
 
 
@@ -173,6 +183,18 @@ class _Chain:
                 x = layer.apply(params.get(name, {}), x)
             x = cast(Array, checkpoint_name(x, name))
         return x
+
+    def train(self, params: Params, x: Array) -> tuple[Array, Params]:
+        """Maps a batch by its own statistics; returns the parameters with these, too."""
+        found = dict(params)
+        for name, layer in self._layers.items():
+            own = params.get(name, {})
+            if layer.train is None:
+                x = layer.apply(own, x)
+                continue
+            x, new = layer.train(own, x)
+            found |= {name: new} if name in found else {}
+        return x, found
 
 
 def _check_shared(layers: Sequence[tuple[str, LayerLike]]) -> None:

@@ -20,7 +20,7 @@ from jax import Array
 
 from jaxinv.errors import UsageError, UserError
 from jaxinv.machine.numbers import widened
-from jaxinv.networks import arguments, checks, evaluation, kinds, rectifiers
+from jaxinv.networks import arguments, checks, evaluation, kinds, rectifiers, statistics
 from jaxinv.networks.cuts import Cut
 from jaxinv.networks.half import in_half
 from jaxinv.networks.program import Path, Value, fingerprint
@@ -200,6 +200,19 @@ class Network:
         if len(x) == 1 and not self.source.takes_one:
             return self._run(params, jnp.concatenate([x, x]))[:1]
         return self._run(params, x)
+
+    def apply_in_training(self, params: Params, x: Array) -> tuple[Array, Params]:
+        """Maps a batch as the whole network does while it is trained.
+
+        BatchNorm normalises by the batch. Derivatives do not reach stored statistics.
+
+        Returns:
+          `[N, *output_shape]`, and the parameters with the statistics of this batch.
+        """
+        train = self.source.train
+        if train is None or not statistics.has_any(params):
+            return self.apply(params, x), params
+        return evaluation.in_fastest_form(train, params, self.normalize(x))
 
     def check(self, params: Params) -> None:
         """Checks parameters; those of other parts are ignored.

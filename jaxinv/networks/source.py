@@ -31,6 +31,8 @@ class Source:
       function: `(params, x [N, ...]) -> y [N, ...]`.
       init: `key -> params`, nested dictionaries of arrays.
       input_shape: of one example.
+      train: `(params, x) -> (y, params)` where the network keeps statistics: normalised by the
+        batch, and the parameters with the statistics of it. None where it keeps none.
     """
 
     def __init__(
@@ -38,8 +40,10 @@ class Source:
         function: Callable[[Any, Array], Any],
         init: Callable[[Array], dict[str, Any]],
         input_shape: tuple[int, ...],
+        train: Callable[[Any, Array], tuple[Any, Any]] | None = None,
     ):
         self.input_shape, self._function, self._init = input_shape, function, init
+        self.train = train
         self._x64 = environment.has_64_bits()
         self._programs: dict[Any, Program] = {}
 

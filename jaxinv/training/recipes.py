@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,13 @@ from jaxinv import arguments
 from jaxinv.errors import UsageError
 from jaxinv.inputs.data import Dataset
 from jaxinv.networks import Network, Params
+from jaxinv.training import batch_statistics
 from jaxinv.training.amsgrad import amsgrad
 from jaxinv.training.augmentation import augment
 from jaxinv.training.classification import accuracy, check, loss_and_accuracy
 from jaxinv.training.fit import Fit, fit
 
-OPTIMIZERS = ("amsgrad", "adamw")
+OPTIMIZERS = ("amsgrad", "adamw", "nadamw", "sgd")
 
 _LEAST_STEPS = 1500
 
@@ -29,13 +30,15 @@ class TargetRecipe:
     """Settings of the training of a target.
 
     Attributes:
-      optimizer: "amsgrad", Adam with AMSGrad at a constant rate; or "adamw" with one cycle of the
-        learning rate, on gradients clipped to norm 1.
+      optimizer: "amsgrad", Adam with AMSGrad at a constant rate; or with one cycle of the learning
+        rate "adamw" or "nadamw" (with Nesterov's momentum), on gradients clipped to norm 1, or
+        "sgd" with Nesterov's momentum of 0.9.
       epochs: passes over the target's part of the training split.
       batch_size: images a step.
-      learning_rate: of adamw at the peak of the cycle.
-      weight_decay: of adamw.
-      eps: added to the root of the squared gradient.
+      learning_rate: at the peak of the cycle, if there is one.
+      weight_decay: of adamw on all parameters; of nadamw and sgd on kernels alone, not on biases
+        and not on the scales of normalisation. amsgrad has none.
+      eps: added to the root of the squared gradient; sgd has none.
       augment: True if images are flipped and jittered.
       seed: of the initial parameters, the order of images and the augmentation.
 
@@ -43,7 +46,7 @@ class TargetRecipe:
       UsageError: a setting is no number that training can use.
     """
 
-    optimizer: Literal["amsgrad", "adamw"]
+    optimizer: Literal["amsgrad", "adamw", "nadamw", "sgd"]
     epochs: int
     batch_size: int
     learning_rate: float
@@ -62,27 +65,55 @@ class TargetRecipe:
         arguments.check_choice("augment", self.augment, (False, True))
         arguments.check_whole("seed", self.seed, least=0, most=2**32 - 1)
         if self.optimizer == "amsgrad" and self.weight_decay:
-            raise UsageError(f"weight_decay={self.weight_decay}: is of optimizer=adamw alone.")
+            raise UsageError(f"weight_decay={self.weight_decay}: optimizer=amsgrad has none.")
 
     def transformation(self, steps: int) -> optax.GradientTransformation:
         """Returns the optimizer of a training of so many steps."""
         if self.optimizer == "amsgrad":
             return amsgrad(self.learning_rate, eps=self.eps)
         schedule = optax.cosine_onecycle_schedule(steps, self.learning_rate, pct_start=0.2)
-        adamw = optax.adamw(schedule, eps=self.eps, weight_decay=self.weight_decay)
-        return optax.chain(optax.clip_by_global_norm(1.0), adamw)
+        if self.optimizer == "sgd":
+            decay = optax.add_decayed_weights(self.weight_decay, _kernels)
+            return optax.chain(decay, optax.sgd(schedule, 0.9, nesterov=True))
+        settings: dict[str, Any] = {"eps": self.eps, "weight_decay": self.weight_decay}
+        adam = (
+            optax.adamw(schedule, **settings)
+            if self.optimizer == "adamw"
+            else optax.nadamw(schedule, **settings, mask=_kernels)
+        )
+        return optax.chain(optax.clip_by_global_norm(1.0), adam)
 
 
-def default_recipe(dataset: Dataset) -> TargetRecipe:
-    """Returns a recipe by kind of image: for grey images that of the authors' program.
+def _kernels(params: Params) -> Any:
+    """Returns a tree of truth values: whether each array is a kernel."""
+    return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+_OF_THE_ZOO = {
+    "resnet20": TargetRecipe("sgd", 60, 128, 0.1, 5e-4, 0.0, augment=True),
+    "vgg11": TargetRecipe("sgd", 60, 128, 0.05, 5e-4, 0.0, augment=True),
+    "mobilenet_v2": TargetRecipe("sgd", 60, 128, 0.05, 5e-4, 0.0, augment=True),
+    "vit_tiny": TargetRecipe("nadamw", 100, 128, 1e-3, 0.05, 1e-8, augment=True),
+}
+
+
+def default_recipe(dataset: Dataset, network: str = "") -> TargetRecipe:
+    """Returns a recipe by the network's name, or else by kind of image: of grey ones the authors'.
 
     Theirs keeps weights small, and with them the reach of attacks whose own eps is absolute. Colour
     images are augmented, grey images are not. Small datasets have more epochs: at least 1,500
     steps.
 
+    Args:
+      dataset: the data.
+      network: name of the network; those of the zoo beside the paper's have recipes of their own.
+
     Source: He, Zhang & Lee 2021, and the program that they published.
     """
-    if dataset.image_shape[-1] > 1:
+    in_colour = dataset.image_shape[-1] > 1
+    if network in _OF_THE_ZOO:
+        recipe = dataclasses.replace(_OF_THE_ZOO[network], augment=in_colour)
+    elif in_colour:
         recipe = TargetRecipe("adamw", 16, 64, 1e-3, 0.05, 1e-8, augment=True)
     else:
         recipe = TargetRecipe("amsgrad", 12, 32, 1e-3, 0.0, 1e-3, augment=False)
@@ -100,7 +131,8 @@ def train(
     """Trains a network on the target's part of a dataset.
 
     The history has `loss` and `accuracy` on the (augmented) training images, and `test_accuracy` on
-    the first 2,000 test images, for the picture alone: nothing is chosen by them.
+    the first 2,000 test images, for the picture alone: nothing is chosen by them. BatchNorm
+    normalises by each batch; in the end its statistics are measured on images of the same part.
 
     Args:
       dataset: its `target` part trains.
@@ -121,9 +153,16 @@ def train(
     def loss(params: Params, batch: dict[str, Array], key: Array):
         images = batch["pixels"].astype(jnp.float32) / 255
         images = augment(key, images) if recipe.augment else images
-        return loss_and_accuracy(network.apply(params, images), batch["labels"])
+        return loss_and_accuracy(network.apply_in_training(params, images)[0], batch["labels"])
 
-    return fit(
+    def settled(params: Params, images: int) -> Params:
+        size = recipe.batch_size
+        return batch_statistics.measured(network, params, samples, batch_size=size, images=images)
+
+    def on_epoch(params: Params) -> dict[str, float]:
+        return {"test_accuracy": accuracy(network, settled(params, len(shown)), shown)}
+
+    done = fit(
         loss,
         network.init(key_init),
         samples.arrays,
@@ -131,7 +170,8 @@ def train(
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
         key=key_fit,
-        on_epoch=lambda params: {"test_accuracy": accuracy(network, params, shown)},
+        on_epoch=on_epoch,
         checkpoint=checkpoint,
         description=f"{dataset.name} target",
     )
+    return done._replace(params=settled(done.params, batch_statistics.IMAGES))

@@ -1,7 +1,8 @@
 """Targets trained further behind a defense: the cloud alone, or edge and cloud together. JAX.
 
 A deployer would do so, and some defenses consist of it (`Mechanism.penalty`). One compiled program
-trains all levels of a defense.
+trains all levels of a defense. Networks are in evaluation: statistics of BatchNorm stay as they
+are.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from jaxinv.inputs.data import Samples
 from jaxinv.machine import environment, source
 from jaxinv.networks import Network, Params
 from jaxinv.store import checkpoints
+from jaxinv.training import batch_statistics
 from jaxinv.training.augmentation import augment
 from jaxinv.training.classification import check, loss_and_accuracy
 from jaxinv.training.fit import fit, for_each, losses_of_each, one_cycle, whole_epochs
@@ -103,7 +105,7 @@ def retrain(
         _loss(release, cloud, params, family),
         jax.tree.map(lambda leaf: jnp.stack([leaf] * len(family)), own),
         samples.arrays,
-        optimizer=for_each(one_cycle(steps, _LEARNING_RATE)),
+        optimizer=for_each(batch_statistics.kept(one_cycle(steps, _LEARNING_RATE))),
         epochs=epochs,
         batch_size=batch_size,
         key=key,

@@ -271,7 +271,7 @@ def test_max_pool_is_that_of_flax(height, width, window):
 
 
 def test_for_images():
-    assert for_images((28, 28, 1), 10) is lenet5(10)
+    assert for_images((28, 28, 1), 10) is lenet5(num_classes=10)
     assert for_images((32, 32, 3), 7).output_shape == (7,)
     with pytest.raises(UserError, match="64x64x3; known are 28x28x1 or 32x32x3") as caught:
         for_images((64, 64, 3), 10)

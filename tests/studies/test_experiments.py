@@ -378,7 +378,7 @@ def broken(scripts, first):
     (scripts.folder / "empty").mkdir()
     content = first.checkpoint.read_bytes()
     (scripts.folder / "short").write_bytes(content[: len(content) // 2])
-    seven_classes = lenet5(7).init(jax.random.key(0))
+    seven_classes = lenet5(num_classes=7).init(jax.random.key(0))
     checkpoints.save(scripts.folder / "other", seven_classes, metadata={"dataset": "mnist_5k"})
 
 

@@ -456,7 +456,7 @@ def test_the_authors_recipe_has_a_constant_rate_and_no_clipping():
             update, state = rule.update(gradients, state, gradients)
             sizes.append(float(jnp.abs(update["w"]).max()))
     np.testing.assert_allclose(sizes, 1e-3, rtol=1e-3)
-    with pytest.raises(UsageError, match="weight_decay=0.5: is of optimizer=adamw alone"):
+    with pytest.raises(UsageError, match="weight_decay=0.5: optimizer=amsgrad has none"):
         dataclasses.replace(recipe, weight_decay=0.5)
 
 

@@ -1,0 +1,71 @@
+"""Networks by name, for images of any size; the paper's two by image shape, too. JAX."""
+
+from collections.abc import Sequence
+
+from jaxinv.errors import UsageError, UserError
+from jaxinv.networks.network import Network
+from jaxinv.networks.zoo.blocks import Build
+from jaxinv.networks.zoo.mobilenet import mobilenet_v2
+from jaxinv.networks.zoo.paper import cifar_cnn, lenet5
+from jaxinv.networks.zoo.residual import resnet20
+from jaxinv.networks.zoo.transformer import vit_tiny
+from jaxinv.networks.zoo.vgg import vgg11
+
+ENTRIES: dict[str, Build] = {
+    "lenet5": lenet5,
+    "cifar_cnn": cifar_cnn,
+    "resnet20": resnet20,
+    "vgg11": vgg11,
+    "mobilenet_v2": mobilenet_v2,
+    "vit_tiny": vit_tiny,
+}
+"""Name -> builder, `(input_shape, num_classes) -> Network`, each with a usual shape by default."""
+
+_OF_THE_PAPER: dict[tuple[int, ...], str] = {(28, 28, 1): "lenet5", (32, 32, 3): "cifar_cnn"}
+
+
+def build(
+    name: str, input_shape: Sequence[int] | None = None, num_classes: int | None = None
+) -> Network:
+    """Builds a network of the zoo; the same one each time.
+
+    Args:
+      name: a key of `ENTRIES`.
+      input_shape: of one image, `(H, W, C)`; by default the one that it usually takes.
+      num_classes: number of logits, 10 by default.
+
+    Raises:
+      UsageError: there is no such network, or its images must be larger.
+    """
+    if name not in ENTRIES:
+        raise UsageError(f"network={name}: expected one of {', '.join(ENTRIES)}.")
+    given = {"input_shape": input_shape, "num_classes": num_classes}
+    return ENTRIES[name](**{key: value for key, value in given.items() if value is not None})
+
+
+def name_for(image_shape: Sequence[int]) -> str:
+    """Returns the name of the paper's network that takes images of this shape, `(H, W, C)`.
+
+    Raises:
+      UserError: none does.
+    """
+    if tuple(image_shape) not in _OF_THE_PAPER:
+        known = " or ".join(map(_spelled, _OF_THE_PAPER))
+        raise UserError(
+            f"no built-in network takes images of shape {_spelled(image_shape)}; known are {known} "
+            "(a network of your own: see the README)."
+        )
+    return _OF_THE_PAPER[tuple(image_shape)]
+
+
+def for_images(image_shape: Sequence[int], num_classes: int) -> Network:
+    """Builds the network of the paper that takes images of this shape, `(H, W, C)`.
+
+    Raises:
+      UserError: none does.
+    """
+    return build(name_for(image_shape), image_shape, num_classes)
+
+
+def _spelled(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
