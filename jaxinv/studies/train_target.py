@@ -20,12 +20,16 @@ from jaxinv.training import recipes, targets
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig(DataConfig):
-    """Settings of the training of a target; None is the dataset's own."""
+    """Settings of the training of a target; None is that of the network and the dataset."""
 
-    epochs: int | None = setting(None, "Passes over the data; by default chosen by the dataset.")
-    batch_size: int | None = setting(None, "Images a step; by default chosen by the dataset.")
+    epochs: int | None = setting(
+        None, "Passes over the data; by default chosen by network and dataset."
+    )
+    batch_size: int | None = setting(
+        None, "Images a step; by default chosen by network and dataset."
+    )
     learning_rate: float | None = setting(
-        None, "Learning rate; of colour images at the peak of its cycle.", least=1e-8
+        None, "Learning rate; at the peak of its cycle, if it has one.", least=1e-8
     )
 
 
@@ -36,7 +40,8 @@ def run(config: TrainingConfig) -> list[dict[str, Any]]:
     files.ensure_writable(config.workdir)
     names = ("epochs", "batch_size", "learning_rate")
     given = {name: value for name in names if (value := getattr(config, name)) is not None}
-    recipe = dataclasses.replace(recipes.default_recipe(dataset), seed=config.seed, **given)
+    usual = recipes.default_recipe(dataset, model.name)
+    recipe = dataclasses.replace(usual, seed=config.seed, **given)
     path = targets.train_run(
         dataset,
         recipe,

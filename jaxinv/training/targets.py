@@ -141,7 +141,7 @@ def _train_into(
         "data_fingerprint": dataset.fingerprint,
         "seed": recipe.seed,
         "network": model.facts,
-        "flags": _flags(dataset, recipe, flags),
+        "flags": _flags(default_recipe(dataset, model.name), recipe, flags),
         "num_images": len(dataset.target),
         "test_accuracy": measured.accuracy(network, done.params, dataset.test),
         "num_test_images": len(dataset.test),
@@ -163,11 +163,11 @@ def _train_into(
     checkpoint.unlink(missing_ok=True)
 
 
-def _flags(dataset: Dataset, recipe: TargetRecipe, asked: Mapping[str, str]) -> dict[str, str]:
+def _flags(default: TargetRecipe, recipe: TargetRecipe, asked: Mapping[str, str]) -> dict[str, str]:
     """Returns the flags of the command that trains by a recipe; none where flags cannot tell it."""
-    default = dataclasses.asdict(default_recipe(dataset))
+    usual = dataclasses.asdict(default)
     given = dataclasses.asdict(recipe).items()
-    told = {name: str(value) for name, value in given if value != default[name]}
+    told = {name: str(value) for name, value in given if value != usual[name]}
     return {**asked, **told} if asked and told.keys() <= _FLAGS else {}
 
 
@@ -230,7 +230,7 @@ def _of_seed(
                 f"than {dataset.source}; its accuracy is measured on these."
             )
         return target
-    recipe = dataclasses.replace(default_recipe(dataset), seed=seed)
+    recipe = dataclasses.replace(default_recipe(dataset, model.name), seed=seed)
     if earlier := hosts.first(lambda: _earlier(dataset, model, recipe, workdir)):
         path, code = earlier
         if code != _code():

@@ -148,7 +148,7 @@ def test_of_several_that_need_a_target_one_trains(tmp_path, monkeypatch):
 
 def test_find_prefers_shipped_to_trained_to_training(tmp_path, workdir, monkeypatch):
     monkeypatch.setattr(targets, "SHIPPED", tmp_path / "weights")
-    monkeypatch.setattr(targets, "default_recipe", lambda dataset: ONE_EPOCH)
+    monkeypatch.setattr(targets, "default_recipe", lambda *given: ONE_EPOCH)
     lines = []
     trained = targets.find(dataset(), tmp_path / "results", announce=lines.append)
     assert len(lines) == 1
@@ -173,7 +173,7 @@ def test_find_prefers_shipped_to_trained_to_training(tmp_path, workdir, monkeypa
 
 def test_damaged_weights_are_set_aside_and_trained_again(workdir, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(targets, "SHIPPED", tmp_path / "weights")
-    monkeypatch.setattr(targets, "default_recipe", lambda dataset: ONE_EPOCH)
+    monkeypatch.setattr(targets, "default_recipe", lambda *given: ONE_EPOCH)
     shutil.copytree(workdir, tmp_path / "results")
     (weights,) = tmp_path.glob(f"results/train_target/*/{targets.WEIGHTS}")
     content = weights.read_bytes()
@@ -196,7 +196,7 @@ def one_epoch(monkeypatch, tmp_path):
         raise UserError("would train")
 
     monkeypatch.setattr(targets, "SHIPPED", tmp_path / "weights")
-    monkeypatch.setattr(targets, "default_recipe", lambda dataset: ONE_EPOCH)
+    monkeypatch.setattr(targets, "default_recipe", lambda *given: ONE_EPOCH)
     monkeypatch.setattr(targets, "train", refuse)
 
 
@@ -252,7 +252,7 @@ def test_a_target_of_a_seed_is_found_and_knows_its_seed(tmp_path, one_epoch, mon
         *(("epochs", 0), ("epochs", 1.5), ("batch_size", 0), ("batch_size", -3)),
         *(("learning_rate", value) for value in (0.0, -1.0, np.nan, np.inf, "0.1", None)),
         *(("weight_decay", -1.0), ("eps", np.nan), ("augment", None), ("augment", 1)),
-        ("optimizer", "sgd"),
+        ("optimizer", "lion"),
         *(("seed", -1), ("seed", 2**32), ("seed", 1.5), ("seed", True)),
     ],
 )
@@ -423,10 +423,10 @@ def test_a_checkpoint_of_another_dataset_is_refused(workdir):
 
 def test_flags_tell_a_recipe_or_nothing():
     default, asked = recipes.default_recipe(dataset()), {"dataset": "tiny"}
-    assert targets._flags(dataset(), default, asked) == {"dataset": "tiny"}
+    assert targets._flags(default, default, asked) == {"dataset": "tiny"}
     other = dataclasses.replace(default, seed=3)
-    assert targets._flags(dataset(), other, asked) == {"dataset": "tiny", "seed": "3"}
-    assert targets._flags(dataset(), dataclasses.replace(default, eps=0.5), asked) == {}
+    assert targets._flags(default, other, asked) == {"dataset": "tiny", "seed": "3"}
+    assert targets._flags(default, dataclasses.replace(default, eps=0.5), asked) == {}
 
 
 def test_default_recipes():
