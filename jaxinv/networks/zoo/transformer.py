@@ -74,6 +74,16 @@ class Block(nn.Module):
         return x + nn.Dense(x.shape[-1], name="fc2")(nn.gelu(y))
 
 
+def _sizes(input_shape: tuple[int, ...]) -> Sizes:
+    return _SMALL if is_small(input_shape) else _TINY
+
+
+def patches(input_shape: tuple[int, ...]) -> Patches:
+    """Returns the first layer for images of a shape, `(H, W, C)`."""
+    sizes = _sizes(input_shape)
+    return Patches(max(1, round(max(input_shape[:2]) / sizes.patches)), sizes.width)
+
+
 @builder(224, 224, 3)
 def vit_tiny(input_shape: tuple[int, ...], num_classes: int) -> Network:
     """Builds a small vision transformer, without class token and dropout.
@@ -82,9 +92,8 @@ def vit_tiny(input_shape: tuple[int, ...], num_classes: int) -> Network:
     of 128 numbers and 6 blocks. Larger ones have the sizes of ViT-Tiny: about 14 x 14 tokens
     (patches of 16 x 16 pixels at 224 x 224) of 192 numbers and 12 blocks.
     """
-    sizes = _SMALL if is_small(input_shape) else _TINY
-    side = max(1, round(max(input_shape[:2]) / sizes.patches))
-    layers: list[tuple[str, LayerLike]] = [("stem", Patches(side, sizes.width))]
+    sizes = _sizes(input_shape)
+    layers: list[tuple[str, LayerLike]] = [("stem", patches(input_shape))]
     for block in range(1, sizes.blocks + 1):
         layers.append((f"block{block}", Block(sizes.heads, sizes.inside * sizes.width)))
     layers += [
