@@ -87,9 +87,7 @@ def test_no_gradient_reaches_statistics_in_training():
     images = DATA.target.images[:8]
 
     def loss(params):
-        return (
-            NETWORK.apply_in_training(params, jnp.asarray(DATA.target.images[:8]))[0] ** 2
-        ).sum()
+        return (NETWORK.apply_in_training(params, jnp.asarray(images))[0] ** 2).sum()
 
     grads = jax.grad(loss)(fresh())
     assert not any(np.any(leaf) for leaf in held(grads).values())
