@@ -20,11 +20,12 @@ def here(tmp_path, monkeypatch):
 
 
 def test_a_name_of_the_zoo_is_built_for_images_and_classes():
-    assert loading.load("lenet5").network is lenet5(10)
-    assert loading.load("cifar_cnn", (32, 32, 3), 7).network is cifar_cnn(7)
+    assert loading.load("lenet5").network is lenet5()
+    assert loading.load("cifar_cnn", (32, 32, 3), 7).network is cifar_cnn(num_classes=7)
     assert loading.load("lenet5").params is None
-    with pytest.raises(UsageError, match="takes images of 28x28x1, not of 32x32x3"):
-        loading.load("lenet5", (32, 32, 3))
+    assert loading.load("lenet5", (20, 16, 3), 0).network.input_shape == (20, 16, 3)
+    with pytest.raises(UsageError, match=r"network=lenet5: takes images .* not \[12, 12, 1\]"):
+        loading.load("lenet5", (12, 12, 1))
 
 
 def test_a_function_of_a_file_gives_a_network_and_its_parameters(here):

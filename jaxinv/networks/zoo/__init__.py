@@ -32,7 +32,7 @@ def build(
     Args:
       name: a key of `ENTRIES`.
       input_shape: of one image, `(H, W, C)`; by default the one that it usually takes.
-      num_classes: number of logits, 10 by default.
+      num_classes: number of logits; 10 by default, and for images without labels (0).
 
     Raises:
       UsageError: there is no such network, or its images must be larger.
@@ -40,7 +40,7 @@ def build(
     if name not in ENTRIES:
         raise UsageError(f"network={name}: expected one of {', '.join(ENTRIES)}.")
     given = {"input_shape": input_shape, "num_classes": num_classes}
-    return ENTRIES[name](**{key: value for key, value in given.items() if value is not None})
+    return ENTRIES[name](**{key: value for key, value in given.items() if value})
 
 
 def name_for(image_shape: Sequence[int]) -> str:
@@ -52,8 +52,8 @@ def name_for(image_shape: Sequence[int]) -> str:
     if tuple(image_shape) not in _OF_THE_PAPER:
         known = " or ".join(map(_spelled, _OF_THE_PAPER))
         raise UserError(
-            f"no built-in network takes images of shape {_spelled(image_shape)}; known are {known} "
-            "(a network of your own: see the README)."
+            f"no network is the usual one for images of shape {_spelled(image_shape)}; known are "
+            f"{known}: name one with network={'|'.join(ENTRIES)}, or your own."
         )
     return _OF_THE_PAPER[tuple(image_shape)]
 
