@@ -14,11 +14,43 @@ from jaxinv.errors import UsageError
 _SLACK = 1e-4  # float32's error of normalising and back, with room to spare
 
 
-def images(array: Any, shape: Sequence[int] | None = None, *, name: str = "images") -> np.ndarray:
-    """Returns images as a float32 array, checked to be in unit space.
+class Scaled:
+    """Images in unit space, `[N, H, W, C]` float32, that are made of 8-bit pixels by index.
+
+    A slice leaves them unmade; an index array or `numpy.asarray` makes them.
 
     Args:
-      array: `[N, *shape]` floats, an array or lists.
+      pixels: `[N, H, W, C]` uint8, may be a memory map.
+    """
+
+    dtype, ndim = np.dtype(np.float32), 4
+
+    def __init__(self, pixels: np.ndarray):
+        self._pixels, self.shape = pixels, pixels.shape
+        self.nbytes = pixels.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, index: Any) -> Any:
+        chosen = self._pixels[index]
+        return Scaled(chosen) if isinstance(index, slice) else scaled(chosen)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        del copy
+        return scaled(self._pixels).astype(dtype or self.dtype, copy=False)
+
+
+def scaled(pixels: np.ndarray) -> np.ndarray:
+    """Returns 8-bit pixels as float32 in unit space."""
+    return np.divide(pixels, np.float32(255), dtype=np.float32)
+
+
+def images(array: Any, shape: Sequence[int] | None = None, *, name: str = "images") -> np.ndarray:
+    """Returns images as a float32 array, checked to be in unit space; `Scaled` as they are.
+
+    Args:
+      array: `[N, *shape]` floats, an array or lists, or `Scaled`.
       shape: of one image; None for any `(H, W, C)`.
       name: of the argument.
 
@@ -26,6 +58,9 @@ def images(array: Any, shape: Sequence[int] | None = None, *, name: str = "image
       UsageError: they are whole numbers or no numbers, have another shape, are not finite, or lie
         outside [0, 1] by more than rounding.
     """
+    if isinstance(array, Scaled):
+        _check_shape(array, shape, name)
+        return array  # type: ignore[return-value]
     array = _floats(array, shape, name)
     if not _is_known(array):
         return array
@@ -99,11 +134,15 @@ def _floats(value: Any, shape: Sequence[int] | None, name: str) -> Any:
     if "float" not in str(array.dtype):  # also those of half precision, which NumPy does not know
         hint = " (divide by 255)" if array.dtype == np.uint8 else ""
         raise UsageError(f"{name}={_spelled(array)}: expected floats in unit space, [0, 1]{hint}.")
+    _check_shape(array, shape, name)
+    return array if array.dtype == np.float32 else array.astype(np.float32)
+
+
+def _check_shape(array: Any, shape: Sequence[int] | None, name: str) -> None:
     fits = array.ndim == 4 if shape is None else array.ndim and array.shape[1:] == tuple(shape)
     if not fits:
         wanted = "H, W, C" if shape is None else ", ".join(map(str, shape))
         raise UsageError(f"{name}={_kind(array)}: expected images [N, {wanted}].")
-    return array if array.dtype == np.float32 else array.astype(np.float32)
 
 
 def _array(value: Any, name: str) -> Any:

@@ -15,15 +15,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxinv.errors import UsageError, UserError
+from jaxinv.machine import footprint, memory
 
 IMAGES, SEEDS = "images", "seeds"
 """Axes of a mesh: images of a batch, and models trained side by side."""
 
 _PLATFORMS = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
-_SIZES = (64, 512)  # images of a slice on one device
+_SIZES = (64, 512)  # images of a slice on one device, at most
 
 _limit: int | None = None
 
@@ -138,33 +140,59 @@ def in_slices(
       rows: `[N, ...]`, each an array, or an object that returns rows when it is indexed.
       static: hashable values.
       shared: trees of arrays that all examples share.
-      sizes: examples of a slice on one device: the least that holds N, else the largest. The last
-        slice is filled up.
+      sizes: examples of a slice on one device: the least that holds N, else the largest; fewer
+        where such a slice holds more than `memory.step`. The last slice is filled up.
 
     Returns:
       NumPy arrays `[N, ...]`.
+
+    Raises:
+      UserError: there is no memory for these.
     """
     devices = mesh()
     number = len(rows[0])
-    size = slice_size(number, sizes)
     shared = put(devices, tuple(shared))
-    found = []
-    for begin in range(0, max(number, 1), size):
-        places = np.minimum(np.arange(begin, begin + size), max(number, 1) - 1)
-        part = tuple(row[places] if number else _empty(row, size) for row in rows)
+    size, shapes = _slice(function, tuple(static), devices, shared, rows, sizes)
+    each = sum(math.prod(leaf.shape[1:]) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    memory.check(f"{number:,} examples", number * each, "lower their number")
+    found = jax.tree.map(lambda leaf: np.empty((number, *leaf.shape[1:]), leaf.dtype), shapes)
+    for begin in range(0, number, size):
+        places = np.minimum(np.arange(begin, begin + size), number - 1)
+        part = tuple(row[places] for row in rows)
         made = _apply(function, tuple(static), devices, shared, put(devices, part, IMAGES))
-        have = min(size, number - begin)
-        found.append(jax.tree.map(lambda leaf, have=have: np.asarray(leaf)[:have], made))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+        jax.tree.map(partial(_write, begin), found, made)
+    return found
 
 
-def _empty(row: np.ndarray, size: int) -> np.ndarray:
-    return np.zeros((size, *row.shape[1:]), row.dtype)
+def _write(begin: int, found: np.ndarray, made: Array) -> None:
+    rows = found[begin : begin + len(made)]
+    rows[:] = np.asarray(made)[: len(rows)]
 
 
 def slice_size(number: int, sizes: Sequence[int] = _SIZES) -> int:
-    """Returns how many of N examples `in_slices` computes at once, on all devices."""
+    """Returns how many of N examples `in_slices` computes at once, at most, on all devices."""
     return next((size for size in sizes if size * count() >= number), sizes[-1]) * count()
+
+
+def _slice(
+    function: Callable[..., Any],
+    static: tuple[Any, ...],
+    devices: Mesh,
+    shared: Any,
+    rows: Sequence[Any],
+    sizes: Sequence[int],
+) -> tuple[int, Any]:
+    """Returns how many examples are computed at once, and the shapes of their results."""
+
+    def traced(size: int) -> tuple[int, Any]:
+        shapes = tuple(footprint.shape_of(row, size) for row in rows)
+        program = _apply.trace(function, static, devices, shared, shapes)
+        given = sum(math.prod(shape.shape) * shape.dtype.itemsize for shape in shapes)
+        return given + footprint.peak(program.jaxpr.jaxpr), program.out_info
+
+    limit, wanted = memory.step() * devices.size, slice_size(len(rows[0]), sizes)
+    size = footprint.rows_within(limit, wanted, lambda size: traced(size)[0], multiple=devices.size)
+    return size, traced(size)[1]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

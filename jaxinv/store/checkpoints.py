@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from jaxinv.errors import DamagedError, UserError
-from jaxinv.machine import hosts
+from jaxinv.machine import hosts, rows
 from jaxinv.store.files import atomic_write
 
 _CHECKSUM = "checksum"  # in the metadata of a file; those of old have none
@@ -135,7 +135,8 @@ def fingerprint(tree: Any) -> str:
     """12 hexadecimal digits that identify the arrays of a tree, and their names."""
     digest = hashlib.sha256()
     for name, leaf in sorted(_leaves_by_path(tree).items()):
-        array = np.asarray(leaf)
+        array = leaf if rows.are_made(leaf) else np.asarray(leaf)
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # may be mapped
+        for block in rows.blocks(array):  # may be mapped
+            digest.update(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()[:12]

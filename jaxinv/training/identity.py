@@ -12,6 +12,7 @@ from typing import Any
 import jax
 from jax import Array
 
+from jaxinv.machine import rows
 from jaxinv.networks import program
 from jaxinv.store import checkpoints
 
@@ -68,4 +69,6 @@ def differences(own: Mapping[str, str], text: str | None) -> list[str]:
 
 
 def _digest(tree: Any) -> str:
-    return checkpoints.fingerprint([program.as_numpy(leaf) for leaf in jax.tree.leaves(tree)])
+    leaves = jax.tree.leaves(tree)
+    arrays = [leaf if rows.are_made(leaf) else program.as_numpy(leaf) for leaf in leaves]
+    return checkpoints.fingerprint(arrays)

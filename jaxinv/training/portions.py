@@ -8,17 +8,15 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxinv.machine import devices
-
-_SHARE = 4  # of a device's memory, one part may hold examples
-_UNKNOWN = 2 << 30  # bytes of examples where the memory of a device is not known
+from jaxinv.machine import devices, memory
 
 
 class Portions:
     """Batches of a tree of arrays, sent to the devices in portions of an epoch's steps.
 
     The examples of a step, and their order, do not depend on the size of a portion. Arrays that do
-    not fit are read row by row, so that a memory map is never loaded as a whole.
+    not fit are read row by row, so that a memory map is never loaded as a whole, nor are rows that
+    are made when they are indexed.
 
     Args:
       mesh: the devices, each of which holds all examples of a portion.
@@ -31,15 +29,16 @@ class Portions:
         size = len(leaves[0])
         self.steps = size // batch_size
         total = sum(leaf.nbytes for leaf in leaves if not isinstance(leaf, jax.Array))
-        most = _most_bytes()
+        most = memory.step()
         self._mesh, self._batch_size, self._fits = mesh, batch_size, total <= most
         if self._fits:
-            self._length, self._data = self.steps, devices.put(mesh, data)
+            self._length = self.steps
+            self._data = devices.put(mesh, jax.tree.map(_whole, data))
         else:
             # One portion is still held while the next is sent.
             of_a_step = -(-total * batch_size // size)
             self._length = min(max(most // (2 * of_a_step), 1), self.steps)
-            self._data = jax.tree.map(np.asarray, data)
+            self._data = data
 
     @property
     def in_order(self) -> np.ndarray:
@@ -65,11 +64,9 @@ class Portions:
             part = order[np.minimum(first + np.arange(self._length), self.steps - 1)]
             rows = np.sort(part.ravel())  # disks read in order
             places = np.searchsorted(rows, part).astype(np.int32)
-            examples = jax.tree.map(lambda leaf, rows=rows: leaf[rows], self._data)
+            examples = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf[rows]), self._data)
             yield first, count, *devices.put(self._mesh, (examples, places))
 
 
-def _most_bytes() -> int:
-    """Returns how many bytes of examples a device may hold."""
-    known = jax.local_devices()[0].memory_stats() or {}
-    return known["bytes_limit"] // _SHARE if "bytes_limit" in known else _UNKNOWN
+def _whole(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)

@@ -222,6 +222,8 @@ def test_rows_of_a_slice_are_made_when_their_turn_comes():
     asked = []
 
     class Lazy:
+        shape = (5,)
+
         def __len__(self):
             return 5
 

@@ -18,10 +18,10 @@ import pytest
 from jax.tree_util import Partial
 
 from jaxinv.errors import UserError
-from jaxinv.machine import devices
+from jaxinv.machine import devices, memory
 from jaxinv.store import checkpoints
 from jaxinv.training import fit as training
-from jaxinv.training import identity, portions
+from jaxinv.training import identity
 
 RNG = np.random.default_rng(0)
 DATA = {"x": RNG.standard_normal((50, 3)).astype("f"), "y": RNG.standard_normal(50).astype("f")}
@@ -172,7 +172,7 @@ def sent(monkeypatch):
             sizes.append(sum(leaf.nbytes for leaf in tree[0].values()))
         return put(mesh, tree, *axes)
 
-    monkeypatch.setattr(portions, "_most_bytes", lambda: 500)
+    monkeypatch.setattr(memory, "step", lambda: 500)
     monkeypatch.setattr(devices, "put", spy)
     return sizes
 
@@ -184,7 +184,7 @@ def test_data_that_do_not_fit_are_sent_in_portions(tmp_path, sent, monkeypatch):
     maps = {name: np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in DATA}
     streamed = fit(data=maps, batch_size=7, epochs=3)
     assert sent == [224] * (1 + 3 * 4)
-    monkeypatch.setattr(portions, "_most_bytes", lambda: 10_000)
+    monkeypatch.setattr(memory, "step", lambda: 10_000)
     assert_same(streamed, fit(data=maps, batch_size=7, epochs=3))
 
 
@@ -192,13 +192,6 @@ def test_a_step_larger_than_the_limit_is_sent_alone(sent):
     streamed = fit(batch_size=50, epochs=2)
     assert sent == [800] * 3
     assert len(streamed.history) == 2
-
-
-def test_the_limit_is_a_share_of_the_memory_where_that_is_known(monkeypatch):
-    for told, most in ({"bytes_limit": 4000}, 1000), ({"bytes_in_use": 1}, 2**31), (None, 2**31):
-        device = SimpleNamespace(memory_stats=lambda told=told: told)
-        monkeypatch.setattr(jax, "local_devices", lambda device=device: [device])
-        assert portions._most_bytes() == most
 
 
 def test_the_callers_parameters_survive():

@@ -2,7 +2,8 @@
 
 One rule gives the five architectures of their program and covers every other cut. Where an image is
 2^k times as large as the features: k layers of stride 2, then one of stride 1, all 3 x 3. Otherwise
-5 x 5 layers without padding, worked out backwards from the image. Between layers, rectifiers.
+5 x 5 layers without padding, worked out backwards from the image. Between layers, rectifiers. The
+tokens of a transformer lie on a grid. Layers of large images have fewer channels.
 
 | features of (layer)             | layers                                                       |
 |---------------------------------|--------------------------------------------------------------|
@@ -22,9 +23,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxinv.attacks.learned import grids
 from jaxinv.networks.convolution import conv_general_dilated
 
 _DENSE_SHARE, _DENSE_CHANNELS = 8, 64  # of an image's side, the grid for features without places
+_MOST_HIDDEN = 2**20  # values of a hidden layer
+_CHANNELS = (16, 512)  # of a hidden layer, the fewest and the most whatever its size
 
 
 class Transposed(NamedTuple):
@@ -72,9 +76,16 @@ def plan(feature_shape: Sequence[int], image_shape: Sequence[int]) -> list[Trans
     widths = [channels] * max(hidden - 1, 0) + [max(channels // 2, 1)] * min(hidden, 1)
     widths.append(image_shape[2])
     return [
-        Transposed(kernel, (row[0], column[0]), padding, width, (row[1], column[1]))
+        Transposed(kernel, (row[0], column[0]), padding, _bounded(width, size), size)
         for row, column, width in zip(*ways, widths, strict=True)
+        for size in [(row[1], column[1])]
     ]
+
+
+def _bounded(channels: int, size: tuple[int, int]) -> int:
+    """Returns fewer channels where a layer of this size would have too many values."""
+    fewest, most = _CHANNELS
+    return min(channels, most, max(_MOST_HIDDEN // math.prod(size), fewest))
 
 
 def _backwards(side: int, image: int) -> list[tuple[int, int]]:
@@ -99,11 +110,17 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Maps features `[B, h, w, c]` or `[B, M]` to `[B, H, W, C]`."""
+        """Maps features `[B, h, w, c]`, `[B, T, d]` or `[B, M]` to `[B, H, W, C]`."""
         xavier, zeros = nn.initializers.glorot_uniform(), nn.initializers.zeros
         height, width, _ = self.image_shape
+        if x.ndim == 3:
+            before, sides = grids.of_tokens(x.shape[1], self.image_shape)
+            x = x if sides is None else x[:, before:].reshape(len(x), *sides, -1)
         if x.ndim != 4:
-            grid = (-(-height // _DENSE_SHARE), -(-width // _DENSE_SHARE), _DENSE_CHANNELS)
+            sides = (-(-height // _DENSE_SHARE), -(-width // _DENSE_SHARE))
+            values = math.prod(x.shape[1:])
+            sides, _ = grids.seeds(values, sides, _DENSE_CHANNELS, deeper=False)
+            grid = (*sides, _DENSE_CHANNELS)
             x = nn.Dense(math.prod(grid), kernel_init=xavier)(x.reshape(len(x), -1))
             x = nn.relu(x).reshape(len(x), *grid)
         if x.shape[1] > height or x.shape[2] > width:

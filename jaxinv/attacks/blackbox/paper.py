@@ -16,7 +16,7 @@ from jaxinv.attacks.blackbox.learning import (
     check_budget,
     learn_and_judge,
 )
-from jaxinv.attacks.learned import inverse
+from jaxinv.attacks.learned import inverse, maps
 from jaxinv.attacks.learned.maps import TrainedMap
 from jaxinv.attacks.learned.pairs import Answers, Pairs
 from jaxinv.attacks.learned.queries import Pool, Queries, check_images, kept, make_pool
@@ -102,15 +102,17 @@ def fit_decoder(
         features, wanted = queries.ask(*batch, jnp.zeros(len(batch[1]), jnp.int32))
         return jnp.mean(((estimate(params, features) - wanted) / std) ** 2), {}
 
-    batch_size = min(_BATCH, len(pool.images))
+    params = jax.jit(decoder.init)(keys[1], pool.features(1))["params"]
+    held = Partial(loss, pool.queries)
+    batch_size = maps.fitting(held, params, pool.batch, min(_BATCH, len(pool.images)))
     third = max(1, steps // 3)
     rate = optax.piecewise_constant_schedule(_RATE, {third: 0.5, 2 * third: 0.5})
     checkpoint = None
     if isinstance(pool, Pool):
         checkpoint = kept(shelf, "decoder", __name__, pool, steps=steps)
     trained = fit(
-        Partial(loss, pool.queries),
-        jax.jit(decoder.init)(keys[1], pool.features(1))["params"],
+        held,
+        params,
         pool.batch,
         optimizer=optax.chain(amsgrad(1.0, eps=_EPS), optax.scale_by_schedule(rate)),
         epochs=epochs_of(steps, len(pool.images), batch_size),

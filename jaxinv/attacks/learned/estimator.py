@@ -1,9 +1,10 @@
 """The network that attackers train, from features, images or both to an image. JAX.
 
-It works at half the images' resolution, where a pixel stands for 2 x 2. Its shape follows from the
-shapes of its inputs and of the images alone.
+It works at half the images' resolution, where a place stands for 2 x 2 pixels; at less where an
+image is large. Its shape follows from the shapes of its inputs and of the images alone.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -11,7 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxinv.attacks.learned import grids
 from jaxinv.networks.convolution import conv_general_dilated
+
+_MOST_SIDE = 64  # places of the grid, a side
+_CHANNELS = 8  # of features without a place, on that grid
 
 
 class Estimator(nn.Module):
@@ -29,24 +34,51 @@ class Estimator(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: list[Array]) -> Array:
-        """Maps `[B, h, w, c]` and `[B, M]` arrays, of any number and size, to `[B, H, W, C]`."""
+        """Maps `[B, h, w, c]`, `[B, T, d]` and `[B, M]` arrays, any number, to `[B, H, W, C]`."""
         height, width, channels = self.image_shape
-        grid = (-(-height // 2), -(-width // 2))
-        placed = [self._on_grid(value, grid, number) for number, value in enumerate(inputs)]
+        cell = cell_of(self.image_shape)
+        grid = (-(-height // cell), -(-width // cell))
+        placed = [
+            part
+            for number, value in enumerate(inputs)
+            for part in self._placed(value, grid, number)
+        ]
         x = jnp.concatenate(placed, axis=-1)
         x = self._convolution(self.width)(x)
         for _ in range(self.depth):
             x += self._convolution(self.width)(nn.gelu(x))
-        last = self._convolution(4 * channels, kernel_init=nn.initializers.zeros)
-        return from_quarters(last(nn.gelu(x)))[:, :height, :width]
+        last = self._convolution(cell**2 * channels, kernel_init=nn.initializers.zeros)
+        x = last(nn.gelu(x))
+        while x.shape[-1] > channels:
+            x = from_quarters(x)
+        return x[:, :height, :width]
+
+    def _placed(self, x: Array, grid: tuple[int, int], number: int) -> Iterator[Array]:
+        """Yields an input on the grid; tokens that belong to the whole image by themselves."""
+        if x.ndim == 3:
+            before, sides = grids.of_tokens(x.shape[1], self.image_shape)
+            if sides is not None:
+                yield self._on_grid(x[:, before:].reshape(len(x), *sides, -1), grid, number)
+                if before:
+                    yield self._spread(x[:, 0], grid)
+                return
+        yield self._on_grid(x, grid, number) if x.ndim == 4 else self._spread(x, grid)
+
+    def _spread(self, x: Array, grid: tuple[int, int]) -> Array:
+        """Spreads features without a place `[B, ...]` over the grid, a large one from seeds."""
+        x = x.reshape(len(x), -1)
+        seeds, channels = grids.seeds(x.shape[1], grid, _CHANNELS)
+        x = nn.Dense(seeds[0] * seeds[1] * channels)(x).reshape(len(x), *seeds, channels)
+        while x.shape[1:3] != grid:
+            sides = (min(2 * x.shape[1], grid[0]), min(2 * x.shape[2], grid[1]))
+            x = jax.image.resize(nn.gelu(x), (len(x), *sides, x.shape[3]), "linear")
+            x = self._convolution(max(x.shape[3] // 2, _CHANNELS))(x)
+        return x
 
     def _on_grid(self, x: Array, grid: tuple[int, int], number: int) -> Array:
-        if x.ndim != 4:
-            x = nn.Dense(grid[0] * grid[1] * 8)(x.reshape(len(x), -1))
-            return x.reshape(len(x), *grid, 8)
         while x.shape[1] > grid[0] or x.shape[2] > grid[1]:
             x = to_quarters(x)
-        if x.shape[-1] > 4 * self.width:
+        if x.shape[-1] > 8 * self.width // cell_of(self.image_shape):
             x = nn.Dense(self.width)(x)
         # Where rows and columns of features lie in the image is learned; at first, evenly.
         for axis, size in enumerate(grid, start=1):
@@ -59,6 +91,20 @@ class Estimator(nn.Module):
 
     def _convolution(self, features: int, **options: Any) -> nn.Module:
         return nn.Conv(features, (3, 3), conv_general_dilated=conv_general_dilated, **options)
+
+
+def cell_of(image_shape: Sequence[int]) -> int:
+    """Returns the side of the square of pixels that a place of the grid stands for."""
+    cell = 2
+    while max(image_shape[:2]) > cell * _MOST_SIDE:
+        cell *= 2
+    return cell
+
+
+def width_for(image_shape: Sequence[int]) -> int:
+    """Returns the number of hidden channels: more than a place has pixel values."""
+    channels = image_shape[2]
+    return max(24 + 8 * channels, 16 + cell_of(image_shape) ** 2 * channels)
 
 
 def to_quarters(x: Array) -> Array:

@@ -13,11 +13,11 @@ from jax.tree_util import Partial
 
 from jaxinv import arguments
 from jaxinv.attacks.attack import QueriesKnown
-from jaxinv.attacks.learned import maps
+from jaxinv.attacks.learned import grids, maps
 from jaxinv.attacks.learned.maps import TrainedMap
 from jaxinv.attacks.learned.pairs import Answers, Pairs
 from jaxinv.attacks.learned.queries import Pool, Queries, kept, make_pool
-from jaxinv.attacks.learned.ridge import kept_ridge
+from jaxinv.attacks.learned.ridge import enlarged, kept_ridge
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.errors import UserError
 from jaxinv.networks import Params
@@ -105,6 +105,7 @@ def fit_map(
     linear = None
     if sample[0].size <= _LINEAR_FEATURES:
         linear = kept_ridge(_beside(checkpoint), pool)
+    coarse = grids.coarse(shape, sample[0].size)
     constants = linear, *maps.center_and_spread(sample)
     network = maps.estimator_for(shape)
 
@@ -114,8 +115,9 @@ def fit_map(
         logits: Any = 0.0
         if linear is not None:
             guess = _linear(linear, features.reshape(len(features), -1), *which)
+            guess = enlarged(guess.reshape(-1, *coarse), shape)
             # A sigmoid of this slope follows the linear map where it is between black and white.
-            logits = 5 * (guess.reshape(-1, *shape) - 0.5)
+            logits = 5 * (guess - 0.5)
             inputs.append(logits)
         for one in which:
             every = jnp.broadcast_to(one, len(features))
@@ -133,7 +135,7 @@ def fit_map(
         features, wanted = queries.draw(key, *batch, *which)
         return maps.log_error(estimate((params, constants), features, *which), wanted), {}
 
-    inputs = [sample[:1]] + ([] if linear is None else [pool.images[:1]])
+    inputs = [sample[:1]] + ([] if linear is None else [np.asarray(pool.images[:1])])
     inputs += [np.zeros((1, family), np.float32)] if family else []
     learned = maps.train(
         Partial(loss, pool.queries, constants),
@@ -146,6 +148,7 @@ def fit_map(
         checkpoint=checkpoint,
         description=f"inverse map {shelf.label}",
         batch_size=_batch_size(family, len(pool.images)),
+        multiple=max(1, family),
     )
     return dataclasses.replace(learned, queries=pool.queries.size)
 

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxinv.attacks.learned.estimator import Estimator
-from jaxinv.machine import devices
+from jaxinv.attacks.learned.estimator import Estimator, width_for
+from jaxinv.machine import devices, footprint, memory
 from jaxinv.networks import Params
 from jaxinv.training.fit import epochs_of, fit, one_cycle
 
@@ -71,7 +71,7 @@ def _estimates(apply, params, given, *inputs):
 def estimator_for(image_shape: tuple[int, ...]) -> Estimator:
     """Returns the untrained network for images `(H, W, C)`."""
     height, width, channels = image_shape
-    return Estimator((height, width, channels), width=24 + 8 * channels)
+    return Estimator((height, width, channels), width=width_for(image_shape))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -112,7 +112,8 @@ def train(
     steps: int,
     checkpoint: Path | None,
     description: str,
-    batch_size: int | None = None,
+    batch_size: int = BATCH_SIZE,
+    multiple: int = 1,
 ) -> TrainedMap:
     """Trains a map by one cycle of AdamW.
 
@@ -126,9 +127,10 @@ def train(
       steps: as many, however many examples there are.
       checkpoint: file to write after every epoch and to go on from where it exists.
       description: shown before the progress bar.
-      batch_size: by default `BATCH_SIZE`.
+      batch_size: examples of a step; fewer where these hold more than `memory.TRAINING`.
+      multiple: the number of examples is one of this.
     """
-    batch_size = batch_size or BATCH_SIZE
+    batch_size = fitting(loss, params, data, batch_size, multiple)
     data = jax.tree.map(lambda array: array[: steps * batch_size], data)
     size = len(jax.tree.leaves(data)[0])
     trained = fit(
@@ -145,3 +147,16 @@ def train(
     )
     state = (trained.params, known)
     return TrainedMap(estimate, state, trained.seconds, trained.compile_seconds)
+
+
+def fitting(
+    loss: Callable[..., Any], params: Params, data: Any, batch_size: int, multiple: int = 1
+) -> int:
+    """Returns how many examples a step takes; see `train`. It follows from shapes alone."""
+
+    def step(params: Params, batch: Any) -> Any:
+        return jax.value_and_grad(loss, has_aux=True)(params, batch, jax.random.key(0))
+
+    return footprint.batch_within(
+        memory.TRAINING, batch_size, step, params, data, multiple=multiple
+    )

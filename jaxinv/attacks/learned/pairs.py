@@ -60,6 +60,11 @@ class Pairs:
         return Answers(len(self.images))
 
     @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of the features of one image."""
+        return self.answers.shape[1:]
+
+    @property
     def batch(self) -> tuple[np.ndarray, np.ndarray]:
         """Images and features, to be shuffled and cut into batches by a fit."""
         return self.images, self.answers

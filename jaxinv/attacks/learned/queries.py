@@ -124,6 +124,13 @@ class Pool(NamedTuple):
     members: int = 0
 
     @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of the answer to one query; none is asked."""
+        rows = [jax.ShapeDtypeStruct((1, *part.shape[1:]), part.dtype) for part in self.batch]
+        which = [jax.ShapeDtypeStruct((1,), np.int32)] if self.members else []
+        return tuple(jax.eval_shape(Queries.plain, self.queries, *rows, *which).shape[1:])
+
+    @property
     def batch(self) -> tuple[np.ndarray, np.ndarray]:
         """The images and their places, to be shuffled and cut into batches by a fit."""
         return self.images, np.arange(len(self.images), dtype=np.int32)

@@ -1,5 +1,10 @@
-"""The best linear map from features to images, by ridge regression on queries. JAX, NumPy."""
+"""The best linear map from features to images, by ridge regression on queries. JAX, NumPy.
 
+Where it would have too many weights, it maps to coarse images, of which each pixel is a mean.
+"""
+
+import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +14,11 @@ import numpy as np
 import scipy.linalg
 from jax import Array
 
+from jaxinv.attacks.learned import grids
 from jaxinv.attacks.learned.pairs import Answers, Pairs
 from jaxinv.attacks.learned.queries import Pool, Queries
 from jaxinv.errors import DamagedError
-from jaxinv.machine import hosts
+from jaxinv.machine import footprint, hosts, memory
 from jaxinv.store import checkpoints, files
 
 _SLICE = 500  # images at once
@@ -50,18 +56,22 @@ def kept_ridge(path: Path | None, pool: Pool | Pairs) -> tuple[Array, Array]:
 def ridge(pool: Pool | Pairs) -> tuple[Array, Array]:
     """Finds linear maps of least squared error, with weights `[L, M, D]` and offsets `[L, D]`.
 
-    There is one from M features to D pixel values for each member of the pool's family; L is 1
-    without a family.
+    There is one from M features to D pixel values, those of a `grids.coarse` image, for each member
+    of the pool's family; L is 1 without a family.
     """
 
     unit = _unit(pool)
 
+    shape = grids.coarse(pool.images.shape[1:], math.prod(pool.feature_shape))
+    images, places = pool.batch
+    step = _slice(pool)
+
     def solutions(some: tuple[Any, ...]) -> list[np.ndarray]:
-        images, places = pool.batch
         sums: Any = [(0.0, 0.0)] * len(some)
-        for i in range(0, len(images), _SLICE):
-            part = slice(i, i + _SLICE)
-            own = _moments(pool.queries, images[part], places[part], unit, some)
+        for i in range(0, len(images), step):
+            part = slice(i, i + step)
+            rows = np.asarray(images[part])
+            own = _moments(shape, pool.queries, rows, places[part], unit, some)
             sums = jax.tree.map(lambda total, new: total + np.asarray(new, np.float64), sums, own)
         return [solution(gram, cross, len(images)) for gram, cross in sums]
 
@@ -89,12 +99,41 @@ def _unit(pool: Pool | Pairs) -> float:
     return float(2.0 ** np.round(np.log2(largest * np.sqrt(square))))
 
 
-@jax.jit
+def _slice(pool: Pool | Pairs) -> int:
+    """Returns how many images are asked at once: few where an edge holds much of each."""
+
+    def asked(queries: Queries | Answers, rows: tuple[Array, Array]) -> Array:
+        which = (jnp.zeros_like(rows[1]),) if pool.members else ()
+        return queries.plain(*rows, *which)
+
+    return footprint.batch_within(memory.TRAINING, _SLICE, asked, pool.queries, pool.batch)
+
+
+def shrunk(images: Array, shape: tuple[int, int, int]) -> Array:
+    """Returns images `[B, H, W, C]` as coarse ones `[B, *shape]`, of means of pixels."""
+    if images.shape[1:] == shape:
+        return images
+    return jax.image.resize(images, (len(images), *shape), "linear", antialias=True)
+
+
+def enlarged(images: Array, shape: tuple[int, int, int]) -> Array:
+    """Returns coarse images `[B, h, w, C]` between whose pixels values are interpolated."""
+    if images.shape[1:] == shape:
+        return images
+    return jax.image.resize(images, (len(images), *shape), "linear")
+
+
+@partial(jax.jit, static_argnums=0)
 def _moments(
-    queries: Queries | Answers, batch: Array, places: Array, unit: Array, some: tuple[Any, ...]
+    shape: tuple[int, int, int],
+    queries: Queries | Answers,
+    batch: Array,
+    places: Array,
+    unit: Array,
+    some: tuple[Any, ...],
 ) -> list[tuple[Array, Array]]:
     """Sums products for several members in one program, whose compiler sees their one edge."""
-    pixels = batch.reshape(len(batch), -1)
+    pixels = shrunk(batch, shape).reshape(len(batch), -1)
     found = []
     for which in some:
         every = (jnp.broadcast_to(number, len(places)) for number in which)

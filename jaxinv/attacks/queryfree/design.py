@@ -1,12 +1,23 @@
 """Layers of a shadow edge, from the shapes of images and features. JAX."""
 
+import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
+from jaxinv.attacks.learned import grids
 from jaxinv.networks import Network, max_pool, sequence
+
+_DENSE_SHARE, _DENSE_CHANNELS = 8, 32  # of an image's side, the grid in front of a dense layer
+_MOST_CROPPED = 8  # convolutions that lose the border
+_MOST_FILTERS = 256  # of a hidden layer
+_MOST_HIDDEN = 2**18  # values of a hidden layer, unless 16 filters have more
 
 
 def design(
@@ -22,45 +33,96 @@ def design(
 
     Convolutions of 3 x 3, pairs where the authors' target has one of 5 x 5, if the height of the
     features tells of borders that were cut off; of 5 x 5 where it is that of the image or was only
-    halved, and there pairs of 3 x 3 are usual. Max-pooling where the size asks for it, a dense
-    layer where features have no place. At their cuts these are the authors' shadows.
+    halved, and there pairs of 3 x 3 are usual. Max-pooling where the size asks for it. At their
+    cuts these are the authors' shadows. Any other size is reached by resizing the nearest of them,
+    tokens by laying a grid out in a row, features without a place by a dense layer.
 
     Args:
       image_shape: `(H, W, C)`.
-      feature_shape: `(h, w, c)` or `(M,)`.
+      feature_shape: `(h, w, c)`, `(T, d)` or `(M,)`.
       rectified: whether features are never negative.
       mean, std: per channel, of the attacker's images.
       width: filters of the first layer where borders are cut off; the authors have 8.
     """
-    height, columns, _ = image_shape
-    spatial = len(feature_shape) == 3
-    goal = feature_shape[0] if spatial else -(-height // 8)
-    channels = feature_shape[-1] if spatial else 32
-    ratio = height / goal
-    if spatial and ratio == columns / feature_shape[1] and ratio in (1, 2, 4, 8, 16, 32):
-        layers = _padded(int(np.log2(ratio)), channels, rectified)
-    else:
-        layers = _cropped(height, goal, channels, rectified or not spatial, width)
-    network = sequence(layers, image_shape, mean=mean, std=std)
-    if network.output_shape == tuple(feature_shape):
-        return network
-    # Any other shape is reached by a dense layer.
+    shape = tuple(feature_shape)
+    before, sides = _token_grid(shape, image_shape)
+    spatial = len(shape) == 3 or sides is not None
+    grid = shape if sides is None else (*sides, shape[-1])
+    normalized = partial(sequence, input_shape=image_shape, mean=mean, std=std)
+    if spatial:
+        layers = _to_grid(image_shape, grid, rectified, width)
+        network = normalized(layers)
+        if network.output_shape != grid:
+            layers = _resized(image_shape, grid, rectified)
+        layers += [] if sides is None else [("tokens", partial(_as_tokens, before))]
+        return normalized(layers)
+    grid = _dense_grid(image_shape, math.prod(shape))
+    layers = _cropped(image_shape, grid, rectified=True, width=width)
+    # Features have no place: a dense layer makes them.
     layers += [
         ("flatten", lambda x: x.reshape(len(x), -1)),
-        ("dense", nn.Dense(int(np.prod(feature_shape)))),
+        ("dense", nn.Dense(math.prod(shape))),
         *([("rectify", nn.relu)] if rectified else []),
-        ("shape", lambda x: x.reshape(len(x), *feature_shape)),
+        ("shape", lambda x: x.reshape(len(x), *shape)),
     ]
-    return sequence(layers, image_shape, mean=mean, std=std)
+    return normalized(layers)
 
 
-def _padded(halvings: int, channels: int, rectified: bool) -> list[tuple[str, Any]]:
+def _token_grid(
+    shape: tuple[int, ...], image_shape: Sequence[int]
+) -> tuple[int, tuple[int, int]] | tuple[None, None]:
+    return grids.of_tokens(shape[0], image_shape) if len(shape) == 2 else (None, None)
+
+
+def _as_tokens(before: int, x: Array) -> Array:
+    """Lays a grid out in a row; a token before it is the mean of all."""
+    tokens = x.reshape(len(x), -1, x.shape[-1])
+    first = [tokens.mean(axis=1, keepdims=True)] * before
+    return jnp.concatenate([*first, tokens], axis=1)
+
+
+def _dense_grid(image_shape: Sequence[int], values: int) -> tuple[int, int, int]:
+    """Returns the grid in front of a dense layer to so many values."""
+    sides = (-(-image_shape[0] // _DENSE_SHARE), -(-image_shape[1] // _DENSE_SHARE))
+    sides, _ = grids.seeds(values, sides, _DENSE_CHANNELS, deeper=False)
+    return *sides, _DENSE_CHANNELS
+
+
+def _to_grid(
+    image_shape: Sequence[int], grid: Sequence[int], rectified: bool, width: int
+) -> list[tuple[str, Any]]:
+    """Layers to features `(h, w, c)`, or to a size near it."""
+    height, columns, _ = image_shape
+    ratio = height / grid[0]
+    if ratio == columns / grid[1] and ratio in (1, 2, 4, 8, 16, 32):
+        return _padded(image_shape, int(np.log2(ratio)), grid[2], rectified)
+    return _cropped(image_shape, grid, rectified=rectified, width=width)
+
+
+def _resized(
+    image_shape: Sequence[int], grid: Sequence[int], rectified: bool
+) -> list[tuple[str, Any]]:
+    """Layers to any features `(h, w, c)`: those to half the sides as often as possible, resized."""
+    halvings = max(0, int(np.log2(min(image_shape[0] / grid[0], image_shape[1] / grid[1]))))
+
+    def resize(x: Array) -> Array:
+        return jax.image.resize(x, (len(x), *grid[:2], x.shape[3]), "linear")
+
+    layers = _padded(image_shape, halvings, grid[2], rectified)
+    return [*layers, ("resize", resize)]
+
+
+def _padded(
+    image_shape: Sequence[int], halvings: int, channels: int, rectified: bool
+) -> list[tuple[str, Any]]:
     """Layers that keep the border: 5 x 5 convolutions between poolings, or a 3 x 3 pair."""
+    places = image_shape[0] * image_shape[1]
     if not halvings and not rectified:
         return [("conv0", nn.Conv(16, (3, 3))), ("conv1", nn.Conv(channels, (3, 3)))]
     layers: list[tuple[str, Any]] = []
     for number in range(halvings + 1):
-        filters = channels if number == halvings else max(16, min(64 << number, channels))
+        most = min(64 << number, channels, _MOST_FILTERS, _MOST_HIDDEN * 4**number // places)
+        filters = channels if number == halvings else max(16, most)
         layers.append((f"conv{number}", nn.Conv(filters, (5, 5))))
         if number < halvings or rectified:
             layers.append((f"relu{number}", nn.relu))
@@ -70,9 +132,13 @@ def _padded(halvings: int, channels: int, rectified: bool) -> list[tuple[str, An
 
 
 def _cropped(
-    size: int, goal: int, channels: int, rectified: bool, width: int
+    image_shape: Sequence[int], grid: Sequence[int], *, rectified: bool, width: int
 ) -> list[tuple[str, Any]]:
-    """Layers that lose the border: 3 x 3 convolutions, in pairs before each pooling."""
+    """Layers that lose the border: 3 x 3 convolutions, in pairs before each pooling.
+
+    Where it takes too many of them, features are resized.
+    """
+    size, goal, channels = image_shape[0], grid[0], grid[2]
     filters: list[int] = []
     pools: list[int] = []
     while size > goal + 1 and size > 2:
@@ -84,6 +150,8 @@ def _cropped(
         else:
             filters.append(16 if filters else width)
             size -= 2
+    if len(filters) > _MOST_CROPPED:
+        return _resized(image_shape, grid, rectified)
     if filters:
         filters[-1] = channels
     layers: list[tuple[str, Any]] = []

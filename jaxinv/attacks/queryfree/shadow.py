@@ -5,6 +5,7 @@ shadow edge is trained so that the cloud classifies what the shadow makes of tho
 """
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,12 +16,13 @@ import optax
 from jax import Array
 
 from jaxinv import defenses, unit_space
-from jaxinv.attacks.queryfree.stream import SLICE, Moments, Stream, class_mean_distance
+from jaxinv.attacks.queryfree.reordered import Reordered
+from jaxinv.attacks.queryfree.stream import Moments, Stream, class_mean_distance, slice_of
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.defenses import NONE, Defense
 from jaxinv.errors import UserError
 from jaxinv.inputs.data import Samples
-from jaxinv.machine import devices
+from jaxinv.machine import devices, footprint, memory
 from jaxinv.networks import Layer, Network, Params, append
 from jaxinv.training.amsgrad import amsgrad
 from jaxinv.training.fit import fit as fit_loop
@@ -129,8 +131,6 @@ def fit(
     held = max(1, len(samples) // 10)
     taught, rest = samples[: len(samples) - held], samples[len(samples) - held :]
     own = cloud.select(cloud_params)
-    batch_size = min(recipe.batch_size, len(taught))
-
     release = defenses.release_function(network, defense, releases=releases)
 
     def loss_of_one(params: Params, images: Array, labels: Array, key: Array) -> Array:
@@ -150,6 +150,7 @@ def fit(
         # The sum: the gradient of a shadow must not depend on how many there are.
         return losses.sum(), {}
 
+    batch_size = _batch_size(recipe, taught, network, loss_of_one)
     key_init, key_order, key_fit = jax.random.split(key, 3)
     each_key = jax.vmap(jax.random.fold_in, (None, 0))
     params = jax.jit(jax.vmap(network.init))(each_key(key_init, jnp.arange(seeds)))
@@ -174,7 +175,7 @@ def fit(
     done = fit_loop(
         loss,
         params,
-        {"pixels": np.asarray(taught.pixels)[order], "labels": taught.labels[order]},
+        {"pixels": Reordered(taught.pixels, order), "labels": taught.labels[order]},
         optimizer=_optimizer(recipe, steps),
         epochs=epochs,
         batch_size=batch_size,
@@ -186,6 +187,21 @@ def fit(
     each = tuple(jax.tree.map(lambda leaf, i=i: leaf[i], done.params) for i in range(seeds))
     accuracy = tuple(_accuracy(network, shadow, cloud, own, rest) for shadow in each)
     return Shadows(network, each, accuracy, done.seconds, done.compile_seconds)
+
+
+def _batch_size(
+    recipe: Recipe, samples: Samples, network: Network, loss: Callable[..., Array]
+) -> int:
+    """Returns how many images a step of a shadow has: fewer where they hold too much memory."""
+
+    def step(params: Params, rows: tuple[Array, Array]) -> Any:
+        images, labels = rows
+        return jax.grad(loss)(params, images.astype(jnp.float32) / 255, labels, jax.random.key(0))
+
+    params = jax.eval_shape(network.init, jax.random.key(0))
+    rows = (samples.pixels, samples.labels)
+    wanted = min(recipe.batch_size, len(samples))
+    return footprint.batch_within(memory.TRAINING, wanted, step, params, rows)
 
 
 def calibrated(
@@ -206,12 +222,13 @@ def calibrated(
       releases: of one input, which the stream combines.
     """
     noisy = defenses.is_noisy(defense.structure)
+    step = slice_of(shadows.network, shadows.params[0], images)
     scaling = Layer(lambda key, x: {"factor": jnp.ones(x.shape[-1], x.dtype)}, _scale)
     params = []
     for own in shadows.params:
         released, before = Moments(), Moments()
-        for begin in range(0, len(images), SLICE):
-            part = images[begin : begin + SLICE]
+        for begin in range(0, len(images), step):
+            part = np.asarray(images[begin : begin + step])
             keys = jax.random.split(jax.random.fold_in(jax.random.key(0), begin), len(part))
             released.add(np.asarray(_released(shadows.network, defense, releases, own, keys, part)))
             if noisy:

@@ -4,6 +4,7 @@ The mean of the features that the cloud takes for a class must be the mean of wh
 that class, and channels must vary as much.
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,16 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxinv.machine import footprint, memory
 from jaxinv.networks import Network, Params
 
-SLICE = 500  # examples at once
+_SLICE = 500  # examples at once, at most
+_BLOCK = 2**20  # values at once in float64
+_MOST_MEANS = 2**26  # values of the means of all classes
 
 
 class Stream(NamedTuple):
     """Statistics of the features that a cloud was sent.
 
     Attributes:
-      means: `[K, M]`, of the flattened features that it takes for each of K classes.
+      means: `[K, M]`, of the flattened `places` of features that it takes for each of K classes.
       counts: `[K]`, number of these.
       scale: standard deviation of all features.
       spread: `[c]`, that of each channel (of each feature, where they have no place).
@@ -43,19 +47,45 @@ def observe(cloud: Network, params: Params, features: Any) -> Stream:
     """
     own = cloud.select(params)
     (classes,) = cloud.output_shape
-    sums, counts = np.zeros((classes, int(np.prod(cloud.input_shape)))), np.zeros(classes)
+    shape, step = cloud.input_shape, slice_of(cloud, own, features)
+    sums = np.zeros((classes, math.prod(_coarse(shape, classes))))
+    counts = np.zeros(classes)
     moments = Moments()
-    for begin in range(0, len(features), SLICE):
-        rows = np.arange(begin, min(begin + SLICE, len(features)))
+    for begin in range(0, len(features), step):
+        rows = np.arange(begin, min(begin + step, len(features)))
         part = np.asarray(features[rows])
         labels = np.asarray(_logits(cloud, own, part)).argmax(-1)
-        np.add.at(sums, labels, part.reshape(len(part), -1).astype(np.float64))
+        flat = np.asarray(places(part, classes))
+        for label in np.unique(labels):
+            sums[label] += flat[labels == label].sum(axis=0, dtype=np.float64)
         np.add.at(counts, labels, 1)
         moments.add(part)
-    means = sums / np.maximum(counts, 1)[:, None]
-    return Stream(
-        means.astype(np.float32), counts.astype(np.float32), moments.scale, moments.spread
-    )
+    means = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
+    return Stream(means, counts.astype(np.float32), moments.scale, moments.spread)
+
+
+def slice_of(network: Network, params: Params, rows: Any) -> int:
+    """Returns how many examples a network takes at once, as its shapes tell: at most 500."""
+    return footprint.batch_within(memory.TRAINING, _SLICE, network.apply, params, rows)
+
+
+def places(features: Array, classes: int) -> Array:
+    """Returns features `[B, ...]` as rows; of large ones, means over squares of places.
+
+    Features without a place, and means of few enough values for all classes, are as they are.
+    """
+    height, width, channels = _coarse(features.shape[1:], classes)
+    if height * width * channels == math.prod(features.shape[1:]):
+        return features.reshape(len(features), -1)
+    shape = (len(features), height, width, channels)
+    return jax.image.resize(features, shape, "linear", antialias=True).reshape(len(features), -1)
+
+
+def _coarse(shape: tuple[int, ...], classes: int) -> tuple[int, int, int]:
+    height, width, channels = shape if len(shape) == 3 else (1, 1, math.prod(shape))
+    while classes * height * width * channels > _MOST_MEANS and max(height, width) > 1:
+        height, width = -(-height // 2), -(-width // 2)
+    return height, width, channels
 
 
 @partial(jax.jit, static_argnums=0)
@@ -70,10 +100,13 @@ class Moments:
         self._count, self._sum, self._squares = 0, np.zeros(1), np.zeros(1)
 
     def add(self, features: np.ndarray) -> None:
-        flat = features.reshape(-1, features.shape[-1]).astype(np.float64)
+        flat = features.reshape(-1, features.shape[-1])
+        step = max(1, _BLOCK // flat.shape[1])
         self._count += len(flat)
-        self._sum = self._sum + flat.sum(axis=0)
-        self._squares = self._squares + (flat**2).sum(axis=0)
+        for begin in range(0, len(flat), step):
+            block = flat[begin : begin + step].astype(np.float64)
+            self._sum = self._sum + block.sum(axis=0)
+            self._squares = self._squares + (block**2).sum(axis=0)
 
     @property
     def spread(self) -> np.ndarray:
@@ -106,7 +139,8 @@ def class_mean_distance(features: Array, labels: Array, stream: Stream) -> Array
       A scalar, in units of the stream's variance; it may be negative.
     """
     half = len(features) // 2
-    flat = features[: 2 * half].reshape(2, half, -1) / stream.scale
+    rows = places(features[: 2 * half], len(stream.counts))
+    flat = rows.reshape(2, half, -1) / stream.scale
     which = labels[: 2 * half].reshape(2, half)
     members = jax.nn.one_hot(which, len(stream.counts), dtype=flat.dtype)
     counts = members.sum(axis=1)
