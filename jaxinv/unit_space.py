@@ -5,7 +5,7 @@ images. Nothing is scaled by a guess. Of an array that JAX traces type and shape
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -41,6 +41,10 @@ class Scaled:
         return scaled(self._pixels).astype(dtype or self.dtype, copy=False)
 
 
+Images = np.ndarray | Scaled
+"""Images in unit space, `[N, H, W, C]` float32, in memory or made when they are indexed."""
+
+
 def scaled(pixels: np.ndarray) -> np.ndarray:
     """Returns 8-bit pixels as float32 in unit space."""
     return np.divide(pixels, np.float32(255), dtype=np.float32)
@@ -60,7 +64,7 @@ def images(array: Any, shape: Sequence[int] | None = None, *, name: str = "image
     """
     if isinstance(array, Scaled):
         _check_shape(array, shape, name)
-        return array  # type: ignore[return-value]
+        return cast(np.ndarray, array)  # has what is asked of one
     array = _floats(array, shape, name)
     if not _is_known(array):
         return array

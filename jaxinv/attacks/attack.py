@@ -20,6 +20,7 @@ from jaxinv.defenses import NONE, Defense, Query
 from jaxinv.errors import UsageError
 from jaxinv.inputs.data import Samples
 from jaxinv.networks import Network, Params
+from jaxinv.unit_space import Images, Scaled
 
 
 class Features(Protocol):
@@ -51,7 +52,7 @@ class QueriesKnown:
     threat_model: ClassVar[str] = "blackbox"
 
     query: Query
-    images: np.ndarray
+    images: Images
     members: int = 0
 
     def __post_init__(self) -> None:
@@ -87,7 +88,7 @@ class EdgeKnown:
 
     edge: Network
     params: Params
-    images: np.ndarray
+    images: Images
     family: tuple[Defense, ...] = (NONE,)
     releases: int = 1
 
@@ -150,9 +151,9 @@ class CloudKnown:
         defenses.check_features(self.stream, self.cloud.input_shape, name="stream")
 
     @property
-    def images(self) -> np.ndarray:
+    def images(self) -> Scaled:
         """The surrogate inputs without their labels, `[M, *input_shape]` in unit space."""
-        return self.samples.images
+        return self.samples.scaled
 
 
 Known = EdgeKnown | QueriesKnown | CloudKnown

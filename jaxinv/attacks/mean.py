@@ -19,6 +19,7 @@ from jaxinv.attacks.attack import (
 from jaxinv.attacks.learned.queries import check_images
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.attacks.stopwatch import Stopwatch
+from jaxinv.machine import rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +33,9 @@ class Mean(Attack[EdgeKnown | QueriesKnown | CloudKnown]):
     ) -> "MeanImage":
         check_images("mean", len(known.images))
         stopwatch = Stopwatch()
-        mean = known.images.mean(axis=0, dtype=np.float64).astype(np.float32)
-        return MeanImage(mean, stopwatch.seconds)
+        sums = (block.sum(axis=0, dtype=np.float64) for block in rows.blocks(known.images))
+        mean = sum(sums) / len(known.images)
+        return MeanImage(np.asarray(mean, np.float32), stopwatch.seconds)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ from jaxinv import arguments, unit_space
 from jaxinv.defenses.mechanism import NONE, Defense, Site, Structure, mean
 from jaxinv.machine import devices
 from jaxinv.networks import Network, Params
+from jaxinv.unit_space import Scaled
 
 Query = Callable[..., Array]
 """`(keys [B], images [B, H, W, C] in unit space) -> features [B, ...]`: the release as a function.
@@ -136,7 +137,7 @@ class Release:
     Args:
       edge: the part of the network on the device.
       params: its parameters.
-      images: `[N, H, W, C]` in unit space.
+      images: `[N, H, W, C]` in unit space, in memory or made when they are indexed.
       defense: the defense of the device.
       key: of the defense's randomness.
       releases: number of releases of an input, which the attacker combines. The first is the same
@@ -152,7 +153,7 @@ class Release:
         self,
         edge: Network,
         params: Params,
-        images: ArrayLike,
+        images: ArrayLike | Scaled,
         defense: Defense,
         key: Array,
         *,

@@ -26,6 +26,7 @@ from jaxinv.inputs import decode as _decode
 from jaxinv.inputs import images as _images
 from jaxinv.inputs import tfds as _tfds
 from jaxinv.inputs.parts import PARTS
+from jaxinv.machine import memory
 
 EMBEDDED = embedded.NAME
 
@@ -66,8 +67,19 @@ class Samples:
 
     @property
     def images(self) -> np.ndarray:
-        """The images in unit space, [N, H, W, C] float32 in [0, 1], made anew at each access."""
-        return np.divide(self.pixels, np.float32(255), dtype=np.float32)
+        """The images in unit space, [N, H, W, C] float32 in [0, 1], made anew at each access.
+
+        Raises:
+          UserError: there is no memory for all of them.
+        """
+        wanted = self.pixels.size * np.dtype(np.float32).itemsize
+        memory.check(f"{len(self):,} images at once", wanted, "take fewer or smaller ones")
+        return unit_space.scaled(self.pixels)
+
+    @property
+    def scaled(self) -> unit_space.Scaled:
+        """The images in unit space, made when they are indexed."""
+        return unit_space.Scaled(self.pixels)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:

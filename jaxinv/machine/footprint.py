@@ -25,7 +25,8 @@ def of(function: Callable[..., Any], *shapes: Any) -> int:
 def peak(jaxpr: Jaxpr) -> int:
     """Returns the bytes that a traced program holds at most, without its arguments."""
     last = {atom: number for number, atom in _read(jaxpr)}
-    held, most, live = 0, 0, {}
+    held, most = 0, 0
+    live: dict[Any, int] = {}
     for number, equation in enumerate(jaxpr.eqns):
         made = {var: _size(var) for var in equation.outvars}
         inner = max((peak(each) for each in _inner(equation)), default=0)

@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 from jaxinv import arguments, unit_space
 from jaxinv.errors import UsageError, UserError
 from jaxinv.machine import devices
+from jaxinv.unit_space import Scaled
 
 PSNR_CAP = 100.0  # dB. An exact match has infinite PSNR, of which no mean can be taken.
 _WINDOW = 11  # pixels, the side of SSIM's Gaussian window
@@ -33,14 +34,16 @@ class Quality(NamedTuple):
     diverged: np.ndarray  # [N] bool, some pixel is not finite
 
 
-def evaluate(originals: ArrayLike, reconstructions: ArrayLike, *, chunk_size: int = 250) -> Quality:
+def evaluate(
+    originals: ArrayLike | Scaled, reconstructions: ArrayLike, *, chunk_size: int = 250
+) -> Quality:
     """Compares each reconstruction with its original.
 
     Args:
       originals: `[N, H, W, C]` in unit space.
       reconstructions: `[N, H, W, C]` floats, clipped to unit space here; may hold non-finite
         pixels. Those scaled otherwise, such as to [-1, 1], are not told from an attacker's errors.
-      chunk_size: images compared at once. The last chunk is padded, so that any N runs the same
+      chunk_size: images compared at once, at most. The last is padded, so that any N runs the same
         compiled program.
 
     Returns:

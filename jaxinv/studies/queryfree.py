@@ -116,7 +116,7 @@ def _attack(
     is_attacked = len(rest) < min(_LEAST_STREAM, config.num_stream)
     if is_attacked:
         rest = scene.dataset.test[: config.num_stream]
-    stream = defenses.Release(edge, params, rest.images, defenses.NONE, keys[1])
+    stream = defenses.Release(edge, params, rest.scaled, defenses.NONE, keys[1])
     samples = scene.dataset.surrogate(config.surrogate)
     known = CloudKnown(cloud, cloud.select(params), samples, stream)
     learned = attack.learn(known, keys[2], attacked.shelf(config, cut))

@@ -19,6 +19,7 @@ from jaxinv.store import files
 from jaxinv.studies import experiment
 from jaxinv.studies.config import AttackConfig, CutsConfig, DataConfig, WorkConfig
 from jaxinv.training import targets
+from jaxinv.unit_space import Scaled
 
 QUERYFREE = "queryfree"
 
@@ -108,9 +109,9 @@ class Scene(NamedTuple):
         """The test images to attack, `[N, H, W, C]` in unit space."""
         return self.dataset.test[: self.num_images(config)].images
 
-    def surrogate_images(self, config: AttackConfig) -> np.ndarray:
+    def surrogate_images(self, config: AttackConfig) -> Scaled:
         """The images that the attacker learns from, `[N, H, W, C]` in unit space."""
-        return self.dataset.surrogate(config.surrogate).images
+        return self.dataset.surrogate(config.surrogate).scaled
 
 
 def begin(config: WorkConfig) -> None:

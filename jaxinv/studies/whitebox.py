@@ -138,7 +138,7 @@ def _attack(
     edge, _ = scene.target.network.split(cut)
     params, images = scene.target.params, scene.images(config)
     key_release, key_learn = jax.random.split(jax.random.key(config.seed))
-    known = EdgeKnown(edge, params, attacked.samples(attack, scene, config).images)
+    known = EdgeKnown(edge, params, attacked.samples(attack, scene, config).scaled)
     learned = attack.learn(known, key_learn, attacked.shelf(config, cut))
     release = defenses.Release(edge, params, images, defenses.NONE, key_release)
     gallery = linked.candidates(scene.dataset)

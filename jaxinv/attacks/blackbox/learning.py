@@ -18,6 +18,7 @@ from jaxinv.attacks.learned.maps import TrainedMap
 from jaxinv.attacks.learned.queries import answers, divide
 from jaxinv.attacks.stopwatch import Stopwatch
 from jaxinv.measures import intervals, quality
+from jaxinv.unit_space import Images
 
 KNOWLEDGE = "answers to queries of the release; surrogate images"
 
@@ -102,7 +103,7 @@ def learn_and_judge(
 
 
 def _held_out_psnr(
-    trained: TrainedMap, known: QueriesKnown, images: np.ndarray, key: Array
+    trained: TrainedMap, known: QueriesKnown, images: Images, key: Array
 ) -> float | None:
     """Mean PSNR in dB on images that taught nothing, at one query each; None without images."""
     if not len(images):

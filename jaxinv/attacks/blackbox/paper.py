@@ -5,6 +5,7 @@ from typing import ClassVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.tree_util import Partial
@@ -21,14 +22,17 @@ from jaxinv.attacks.learned.maps import TrainedMap
 from jaxinv.attacks.learned.pairs import Answers, Pairs
 from jaxinv.attacks.learned.queries import Pool, Queries, check_images, kept, make_pool
 from jaxinv.attacks.shelf import NOWHERE, Shelf
+from jaxinv.machine import rows
 from jaxinv.networks import Params
 from jaxinv.training.amsgrad import amsgrad
 from jaxinv.training.fit import epochs_of, fit
+from jaxinv.unit_space import Images
 
 STEPS = 56_250
 """30 epochs of the authors' 60,000 images; the rate is halved after each third."""
 
 _BATCH, _RATE, _EPS = 32, 1e-3, 1e-3
+_AT_ONCE = 2**28  # bytes of images, summed up in float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +66,15 @@ class DecodedQueries(Attack[QueriesKnown]):
         return learn_and_judge(train, known, number, key=key_held, way="decoder")
 
 
+def _of_channels(images: Images) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and standard deviation of each channel, float32."""
+    if images.nbytes <= _AT_ONCE:
+        whole = np.asarray(images)
+        return whole.mean((0, 1, 2)), whole.std((0, 1, 2)) + 1e-6
+    mean, variance = rows.mean_and_variance(images, (0, 1, 2))
+    return mean.astype(np.float32), np.sqrt(variance).astype(np.float32) + 1e-6
+
+
 def learn_decoder(
     known: QueriesKnown,
     *,
@@ -88,10 +101,7 @@ def fit_decoder(
     """
     images = pool.images
     keys = [jax.random.fold_in(key, number) for number in range(3)]
-    mean, std = (
-        jnp.asarray(value, jnp.float32).reshape(1, 1, 1, -1)
-        for value in (images.mean((0, 1, 2)), images.std((0, 1, 2)) + 1e-6)
-    )
+    mean, std = (jnp.asarray(value).reshape(1, 1, 1, -1) for value in _of_channels(images))
     decoder = Decoder(images.shape[1:])
 
     def estimate(params: Params, features: Array) -> Array:

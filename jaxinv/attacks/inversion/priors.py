@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 
 from jaxinv.networks import Network, Params
+from jaxinv.unit_space import Images
 
 DENSE_PIXELS = 4096
 _NOISE = 1e-3  # variance added to every pixel value: what samples of 8 bits cannot exclude
@@ -97,7 +98,7 @@ def second_moment(samples: np.ndarray) -> np.ndarray:
     return np.asarray(total) / len(samples)
 
 
-def mean_curvature(edge: Network, params: Params, images: np.ndarray, key: Array) -> np.ndarray:
+def mean_curvature(edge: Network, params: Params, images: Images, key: Array) -> np.ndarray:
     """The mean over images of `J'J`, J the Jacobian of an edge, in blocks `[F, K, K]`, float64.
 
     Estimated without a Jacobian: for a random normal cotangent u, the mean of `(J'u)(J'u)'` is J'J

@@ -6,9 +6,7 @@ MOST_WEIGHTS = 2**24
 """Weights of one dense layer, or of a linear map, that is trained."""
 
 
-def of_tokens(
-    count: int, image_shape: Sequence[int]
-) -> tuple[int, tuple[int, int]] | tuple[None, None]:
+def of_tokens(count: int, image_shape: Sequence[int]) -> tuple[int, tuple[int, int] | None]:
     """Returns how tokens `[count, d]` lie in an image: those before the grid, and its sides.
 
     Transformers cut an image into patches, row by row, and may put one token for all before them.
@@ -18,7 +16,7 @@ def of_tokens(
       image_shape: `(H, W, C)`, whose proportions the grid has.
 
     Returns:
-      `(0 or 1, (h, w))`, or `(None, None)` where the tokens fill no such grid.
+      `(0 or 1, (h, w))`, or `(0, None)` where the tokens fill no such grid.
     """
     height, width = image_shape[:2]
     for before in (0, 1):
@@ -26,7 +24,7 @@ def of_tokens(
             columns = rows * width // height
             if columns * height == rows * width and rows * columns == count - before:
                 return before, (rows, columns)
-    return None, None
+    return 0, None
 
 
 def seeds(

@@ -1,6 +1,7 @@
 """Inverse maps, from features to images, trained on queries (He, Zhang & Lee 2021, Eq. 2). JAX."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,8 @@ NUM_QUERIES = 100_000
 """Default number of queries that an attacker may ask."""
 
 _LINEAR_FEATURES = 5000  # up to so many features the best linear map is part; more overfit it
-_SAMPLE = 500  # queries whose features tell their scale
+_SAMPLE = 500  # queries whose features tell their scale, at most
+_SAMPLED = 2**26  # values of these features, at most
 
 
 class AttackerKeys(NamedTuple):
@@ -98,7 +100,7 @@ def fit_map(
     """
     family, shape = pool.members, pool.images.shape[1:]
     key_init, key_fit = (jax.random.fold_in(key, number) for number in (1, 2))
-    sample = pool.features(-(-_SAMPLE // max(1, family)))
+    sample = pool.features(_sample_size(pool))
     checkpoint = None
     if isinstance(pool, Pool):
         checkpoint = kept(shelf, "inverse", __name__, pool, steps=steps)
@@ -151,6 +153,12 @@ def fit_map(
         multiple=max(1, family),
     )
     return dataclasses.replace(learned, queries=pool.queries.size)
+
+
+def _sample_size(pool: Pool | Pairs) -> int:
+    """Returns how many images tell the scale of features: few of many values."""
+    each = math.prod(pool.feature_shape)
+    return -(-max(1, min(_SAMPLE, _SAMPLED // each)) // max(1, pool.members))
 
 
 def _beside(checkpoint: Path | None) -> Path | None:

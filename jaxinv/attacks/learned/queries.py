@@ -21,6 +21,7 @@ from jaxinv.defenses import Query
 from jaxinv.errors import UserError
 from jaxinv.machine import devices
 from jaxinv.training import augmentation
+from jaxinv.unit_space import Images
 
 FEWEST_IMAGES = 20
 """With fewer there is nothing to learn from."""
@@ -120,7 +121,7 @@ class Pool(NamedTuple):
     """
 
     queries: Queries
-    images: np.ndarray
+    images: Images
     members: int = 0
 
     @property
@@ -131,7 +132,7 @@ class Pool(NamedTuple):
         return tuple(jax.eval_shape(Queries.plain, self.queries, *rows, *which).shape[1:])
 
     @property
-    def batch(self) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self) -> tuple[Images, np.ndarray]:
         """The images and their places, to be shuffled and cut into batches by a fit."""
         return self.images, np.arange(len(self.images), dtype=np.int32)
 
@@ -159,12 +160,12 @@ class Division(NamedTuple):
       asked: number of queries for learning; the rest may be asked of images held out.
     """
 
-    taught: np.ndarray
-    held: np.ndarray
+    taught: Images
+    held: Images
     asked: int
 
 
-def divide(images: np.ndarray, num_queries: int) -> Division:
+def divide(images: Images, num_queries: int) -> Division:
     """Holds the last images out, and a part of the queries for them."""
     held = min(max(1, int(_HELD_OUT * len(images))), _MOST_HELD_OUT)
     taught, rest = images[: len(images) - held], images[len(images) - held :]
@@ -194,7 +195,7 @@ def make_pool(known: QueriesKnown, size: int, key: Array) -> Pool:
     query = known.query if isinstance(known.query, Partial) else Partial(known.query)
     # Any attacker can see whether answers are random: it asks the same image twice.
     first, second = (
-        np.asarray(_answer(query, known.images[:1], each, known.members))
+        np.asarray(_answer(query, np.asarray(known.images[:1]), each, known.members))
         for each in jax.random.split(key)
     )
     randomised = bool((first != second).any())
@@ -232,7 +233,7 @@ def _jitter(key: Array, image: Array) -> Array:
     return augmentation.augment(key, image[None], mirror=False)[0]
 
 
-def answers(query: Query, images: np.ndarray, places: np.ndarray, key: Array) -> np.ndarray:
+def answers(query: Query, images: Images, places: np.ndarray, key: Array) -> np.ndarray:
     """Asks for images as they are, outside of any pool.
 
     Args:

@@ -70,8 +70,8 @@ def design(
 
 def _token_grid(
     shape: tuple[int, ...], image_shape: Sequence[int]
-) -> tuple[int, tuple[int, int]] | tuple[None, None]:
-    return grids.of_tokens(shape[0], image_shape) if len(shape) == 2 else (None, None)
+) -> tuple[int, tuple[int, int] | None]:
+    return grids.of_tokens(shape[0], image_shape) if len(shape) == 2 else (0, None)
 
 
 def _as_tokens(before: int, x: Array) -> Array:

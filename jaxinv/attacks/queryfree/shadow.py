@@ -27,6 +27,7 @@ from jaxinv.networks import Layer, Network, Params, append
 from jaxinv.training.amsgrad import amsgrad
 from jaxinv.training.fit import fit as fit_loop
 from jaxinv.training.fit import for_each, losses_of_each, one_cycle, whole_epochs
+from jaxinv.unit_space import Images
 
 _SCALE = "scale"  # the name of the layer that calibrates a shadow
 _TAUGHT = ("means", "counts", "scale")  # what training learns of a stream
@@ -206,7 +207,7 @@ def _batch_size(
 
 def calibrated(
     shadows: Shadows,
-    images: np.ndarray,
+    images: Images,
     stream: Stream,
     *,
     defense: Defense = NONE,

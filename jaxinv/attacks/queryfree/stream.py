@@ -69,7 +69,7 @@ def slice_of(network: Network, params: Params, rows: Any) -> int:
     return footprint.batch_within(memory.TRAINING, _SLICE, network.apply, params, rows)
 
 
-def places(features: Array, classes: int) -> Array:
+def places(features: Any, classes: int) -> Array:
     """Returns features `[B, ...]` as rows; of large ones, means over squares of places.
 
     Features without a place, and means of few enough values for all classes, are as they are.

@@ -71,7 +71,7 @@ class StrongShadows(Attack[CloudKnown]):
             **behind,
         )
         stopwatch.lap(began, shadows)
-        shadows = shadow.calibrated(shadows, known.samples.images, stream, **behind)
+        shadows = shadow.calibrated(shadows, known.samples.scaled, stream, **behind)
         inverters: list[Callable[[Features], Reconstruction]] = []
         for number, params in enumerate(shadows.params):
             query = defenses.query_function(

@@ -19,9 +19,12 @@ from jaxinv.attacks.whitebox.settings import RmleSettings, check_chunk, map_sett
 from jaxinv.attacks.whitebox.stage import Stage, run_stage
 from jaxinv.attacks.whitebox.trials import Chosen, Lessons
 from jaxinv.defenses import Joined
+from jaxinv.unit_space import Images
 
 MOST_TRIALS = 32
 """Images to choose by, at most."""
+
+_TAUGHT, _LEAST_TAUGHT = 2**28, 100  # bytes of images whose moments are taken; images at least
 
 # Where the weight of the total variation may end, and the prior's beside it.
 _ENDS = (1e-1, 1e-2, 1e-3, 1e-5, 1e-7)
@@ -95,12 +98,13 @@ class ImagePrior(NamedTuple):
         return priors.gaussian(np.zeros(errors.shape[1:]), blend, self.curvature)
 
 
-def image_prior(known: EdgeKnown, taught: np.ndarray, key: Array) -> ImagePrior:
+def image_prior(known: EdgeKnown, taught: Images, key: Array) -> ImagePrior:
     """Estimates the moments of images `[N, H, W, C]`."""
     own = known.edge.select(known.params)
     curvature = priors.mean_curvature(known.edge, own, taught, key)
-    mean = taught.mean(axis=0)
-    return ImagePrior(mean, priors.second_moment(taught - mean), curvature)
+    some = np.asarray(taught[: max(_LEAST_TAUGHT, _TAUGHT * len(taught) // taught.nbytes)])
+    mean = some.mean(axis=0)
+    return ImagePrior(mean, priors.second_moment(some - mean), curvature)
 
 
 class Tried(NamedTuple):

@@ -20,6 +20,7 @@ from jaxinv.attacks.whitebox import trials
 from jaxinv.attacks.whitebox.settings import hybrid_settings
 from jaxinv.attacks.whitebox.stage import Stage, run_stage
 from jaxinv.defenses import Joined, Release, Structure
+from jaxinv.unit_space import Images
 
 # Weights of the total variation and of the prior at the end, to choose from. Where the data term
 # is in standard deviations its mean is about 1, and so the prior's weight. Defended inputs are not
@@ -186,7 +187,7 @@ class Refinement:
 
 
 def learn_refinement(
-    defended: DefendedEdge, trained: TrainedMap, taught: np.ndarray, held: np.ndarray, key: Array
+    defended: DefendedEdge, trained: TrainedMap, taught: Images, held: np.ndarray, key: Array
 ) -> Refinement:
     """Learns how far a map's estimates are from what goes into the edge.
 

@@ -17,6 +17,7 @@ from jaxinv.attacks.learned.queries import divide
 from jaxinv.defenses import NONE, Release
 from jaxinv.measures import quality
 from jaxinv.networks import Network
+from jaxinv.unit_space import Images
 
 # Trials, and attacks that a correction learns from, may cost so many activations of the edge,
 # within bounds of images.
@@ -34,7 +35,7 @@ class Lessons(NamedTuple):
       num_queries: number of queries for learning a map.
     """
 
-    taught: np.ndarray
+    taught: Images
     held: np.ndarray
     trial: np.ndarray
     num_queries: int
@@ -42,7 +43,8 @@ class Lessons(NamedTuple):
 
 def divide_lessons(known: EdgeKnown, most_trials: int) -> Lessons:
     """Divides images as a black-box attacker does, so that the two can share an inverse map."""
-    taught, rest, num_queries = divide(known.images, inverse.NUM_QUERIES)
+    taught, held, num_queries = divide(known.images, inverse.NUM_QUERIES)
+    rest = np.asarray(held)
     bounds = (min(_LEAST_TRIALS, most_trials), most_trials)
     count = min(affordable(known.edge, _TRIAL_ACTIVATIONS, bounds), -(-len(rest) // 2))
     cut = len(rest) - count
@@ -60,7 +62,7 @@ def taught_by_attacks(edge: Network) -> int:
     return affordable(edge, _TAUGHT_ACTIVATIONS, TAUGHT)
 
 
-def undefended(known: EdgeKnown, images: np.ndarray) -> Release:
+def undefended(known: EdgeKnown, images: Images) -> Release:
     """Returns the features of images of one's own, by index."""
     return Release(known.edge, known.params, images, NONE, jax.random.key(0))
 

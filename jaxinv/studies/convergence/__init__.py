@@ -174,7 +174,7 @@ def _run_method(
     target, originals = scene.target, scene.images(config)
     edge, _ = target.network.split(cut)
     key_release, key_learn = jax.random.split(jax.random.key(config.seed))
-    known = EdgeKnown(edge, target.params, attacked.samples(attack, scene, config).images)
+    known = EdgeKnown(edge, target.params, attacked.samples(attack, scene, config).scaled)
     learned = attack.learn(known, key_learn, attacked.shelf(config, cut))
     assert isinstance(learned, StagedAttack)
     release = defenses.Release(edge, target.params, originals, defenses.NONE, key_release)

@@ -94,7 +94,7 @@ def usable(
     if kind != "cosine":
         wanted = test.labels if kind == "accuracy" else _classes_of(scene)[:count]
     whole = (scene.target.network, scene.target.params)
-    return usability.scores(kind, parts, params, test.images, wanted, family, key, whole=whole)
+    return usability.scores(kind, parts, params, test.scaled, wanted, family, key, whole=whole)
 
 
 def _classes_of(scene: runs.Scene) -> np.ndarray:
@@ -106,4 +106,4 @@ def _classes_of(scene: runs.Scene) -> np.ndarray:
 @functools.lru_cache(maxsize=2)
 def _classes(scene: _Same) -> np.ndarray:
     target, test = scene.value.target, scene.value.dataset.test
-    return classification.classes(target.network, target.params, test.images)
+    return classification.classes(target.network, target.params, test.scaled)

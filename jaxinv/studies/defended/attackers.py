@@ -136,7 +136,7 @@ class Attacker:
         known = EdgeKnown(
             deployment.edge,
             deployment.params[group[0]],
-            attacked.samples(self.attack, self._scene, self._config).images,
+            attacked.samples(self.attack, self._scene, self._config).scaled,
             tuple(deployment.family[number] for number in group),
             self._config.releases,
         )
@@ -148,7 +148,7 @@ class Attacker:
         """The stream is of test images behind those that are attacked, as the cloud got them."""
         config, deployment, dataset = self._config, self.deployment, self._scene.dataset
         defense, edge = deployment.family[number], deployment.edge
-        everything = deployment.releases(number, dataset.test.images, config.releases)[0]
+        everything = deployment.releases(number, dataset.test.scaled, config.releases)[0]
         rest = np.arange(self._scene.num_images(config), len(dataset.test))[:_STREAM]
         at_input = any(step.site == "input" for step in defense.steps)
         return CloudKnown(

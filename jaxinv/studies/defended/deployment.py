@@ -16,6 +16,7 @@ from jaxinv.studies import runs
 from jaxinv.studies.defended.accuracy import undefended, usable
 from jaxinv.studies.defended.choices import DefenseChoice, DefenseConfig, family_of
 from jaxinv.training import retraining
+from jaxinv.unit_space import Images
 
 _NORM_IMAGES = 2000
 
@@ -90,7 +91,7 @@ class Deployment:
         """True if the edge is the same at all levels."""
         return self.retrain != "both"
 
-    def releases(self, number: int, images: np.ndarray, count: int = 1) -> list[Release]:
+    def releases(self, number: int, images: Images, count: int = 1) -> list[Release]:
         """Returns what crosses the wire of images at a level, one `Release` for each draw."""
         params, defense = self.params[number], self.family[number]
         return [

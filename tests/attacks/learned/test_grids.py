@@ -37,8 +37,8 @@ def network_input(network, rows):
         (197, PHOTOGRAPH, (1, (14, 14))),
         (65, (32, 32, 3), (1, (8, 8))),
         (8 * 6, (64, 48, 3), (0, (8, 6))),
-        (195, PHOTOGRAPH, (None, None)),
-        (1, PHOTOGRAPH, (None, None)),
+        (195, PHOTOGRAPH, (0, None)),
+        (1, PHOTOGRAPH, (0, None)),
     ],
 )
 def test_tokens_lie_on_a_grid_of_the_images_proportions(count, shape, found):
