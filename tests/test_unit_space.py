@@ -148,3 +148,26 @@ def test_a_diverged_image_does_not_hide_that_the_others_are_bytes(value):
     with pytest.raises(UsageError, match="reconstructions=.*all whole: expected unit space"):
         quality.evaluate(UNIT, found)
     assert quality.evaluate(UNIT, np.full_like(UNIT, value)).diverged.all()
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (7, 3, 2, 1), np.uint8)
+
+
+def test_scaled_pixels_are_made_by_index_and_left_by_slices():
+    whole, made = PIXELS / np.float32(255), unit_space.Scaled(PIXELS)
+    assert isinstance(made[2:5], unit_space.Scaled)
+    np.testing.assert_array_equal(np.asarray(made[2:5]), whole[2:5])
+    np.testing.assert_array_equal(made[np.array([4, 1])], whole[[4, 1]])
+    assert (made.shape, made.dtype, made.nbytes, len(made)) == (
+        whole.shape,
+        whole.dtype,
+        whole.nbytes,
+        7,
+    )
+
+
+def test_scaled_pixels_are_images_of_their_shape():
+    made = unit_space.Scaled(PIXELS)
+    assert unit_space.images(made, (3, 2, 1)) is made
+    with pytest.raises(UsageError, match=r"expected images \[N, 3, 3, 1\]"):
+        unit_space.images(made, (3, 3, 1))

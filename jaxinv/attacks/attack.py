@@ -208,7 +208,7 @@ class LearnedAttack(abc.ABC):
           UsageError: there are none, or they are not of the cut that was learned.
         """
 
-    def believed(self, images: np.ndarray) -> np.ndarray | None:
+    def believed(self, images: Images) -> np.ndarray | None:
         """Returns features of images as the attacker believes the edge to make them.
 
         Args:

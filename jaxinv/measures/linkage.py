@@ -9,12 +9,13 @@ from scipy.sparse import csgraph
 from jaxinv import unit_space
 from jaxinv.errors import UsageError
 from jaxinv.machine import devices
+from jaxinv.unit_space import Images, Scaled
 
 _TIE = 1e-6  # correlations of duplicates differ by less in float32
 
 
 def reidentified(
-    reconstructions: ArrayLike, gallery: ArrayLike, *, chunk_size: int = 250
+    reconstructions: ArrayLike, gallery: ArrayLike | Scaled, *, chunk_size: int = 250
 ) -> np.ndarray:
     """Tests if each reconstruction finds its original in a gallery: top-1 retrieval.
 
@@ -29,8 +30,8 @@ def reidentified(
         or is constant is never right.
       gallery: `[G, H, W, C]` in unit space, G >= N: the originals first, in the same order, then
         any others.
-      chunk_size: reconstructions compared at once. The last chunk is padded, so that any N runs the
-        same compiled program.
+      chunk_size: reconstructions compared at once, at most. The last ones are padded, so that
+        any N runs the same compiled program.
 
     Returns:
       `[N]` bool.
@@ -48,12 +49,12 @@ def reidentified(
             f"{len(reconstructions)} reconstructions first."
         )
     places = np.arange(len(reconstructions))
-    shared = _standardise(gallery)
+    shared = devices.in_slices(_standardise, gallery)
     return devices.in_slices(_is_best, reconstructions, places, shared=shared, sizes=(chunk_size,))
 
 
 def singled_out(
-    scores: np.ndarray, gallery: np.ndarray, *, places: np.ndarray | None = None, seed: int = 0
+    scores: np.ndarray, gallery: Images, *, places: np.ndarray | None = None, seed: int = 0
 ) -> np.ndarray:
     """Tests if each release singles out its input: the likeliest image is it.
 
@@ -103,7 +104,7 @@ def likeliest(scores: np.ndarray, own: np.ndarray, *, seed: int = 0) -> np.ndarr
     return found
 
 
-def copies(gallery: np.ndarray) -> np.ndarray:
+def copies(gallery: Images) -> np.ndarray:
     """Numbers the images of a gallery `[G, ...]`: those that the metrics take for one share one.
 
     They are equal, or correlate fully: they differ in brightness and contrast alone.
@@ -111,7 +112,8 @@ def copies(gallery: np.ndarray) -> np.ndarray:
     Returns:
       `[G]`, whole numbers from 0 on.
     """
-    standard, _ = _standardise(np.asarray(gallery, np.float32))
+    gallery = np.asarray(gallery, np.float32)
+    standard, _ = _standardise(gallery)
     same = np.asarray(jnp.matmul(standard, standard.T, precision="highest")) >= 1 - 2 * _TIE
     rows = gallery.reshape(len(gallery), -1)
     _, first, own = np.unique(rows, axis=0, return_index=True, return_inverse=True)

@@ -98,7 +98,7 @@ def reidentification_fields(
       `reid_top1`, a share; `reid_top1_ci`, its exact 95% limits over images, or the interval over
       attackers and images where that reaches further; and `reid_gallery`, among how many images.
     """
-    gallery = test[:GALLERY].images
+    gallery = test[:GALLERY].scaled
     several = reconstructions.ndim == gallery.ndim + 1
     tries = reconstructions if several else reconstructions[None]
     found = [linkage.reidentified(images[:GALLERY], gallery) for images in tries]

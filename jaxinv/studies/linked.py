@@ -14,15 +14,16 @@ from jaxinv.defenses import Release, Rows
 from jaxinv.inputs.data import Dataset
 from jaxinv.measures import intervals, linkage
 from jaxinv.studies import evaluation
+from jaxinv.unit_space import Images, Scaled
 
-_BYTES = 2**30  # of the features of all candidates, at most
+_BYTES = 2**28  # of the features of all candidates, at most
 _LEAST = 100  # candidates, and releases that are looked up
 _WORK = 5e8  # features that are compared, about
 
 
-def candidates(dataset: Dataset) -> np.ndarray:
+def candidates(dataset: Dataset) -> Scaled:
     """Returns the candidates `[G, *input_shape]`: the first test images."""
-    return dataset.test[:GALLERY].images
+    return dataset.test[:GALLERY].scaled
 
 
 def gallery_size(features: int, wanted: int) -> int:
@@ -34,7 +35,7 @@ def fields(
     known: Known,
     learned: LearnedAttack | None,
     release: Release,
-    gallery: np.ndarray,
+    gallery: Images,
     *,
     seed: int,
     member: int = 0,

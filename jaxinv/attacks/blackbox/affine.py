@@ -102,7 +102,7 @@ def _grids(shape: tuple[int, ...], values: int) -> list[windows.Grids]:
     """Returns the grids that cost less than a query for each value, and fit into memory."""
     height, width, channels = shape
     every = [windows.Grids((height, width, channels), each) for each in windows.SPACINGS]
-    most = min(math.prod(shape) / windows.CODES, systems.MOST_VALUES / values)
+    most = min(math.prod(shape) / windows.CODES, windows.MOST_ANSWERS / values)
     return [grids for grids in every if grids.count < most]
 
 

@@ -13,10 +13,14 @@ from jaxinv.attacks.attack import Features
 MOST_VALUES = 2**28
 """Values of any matrix that is kept."""
 
+MOST_BANDS = 2**28
+"""Values of a factorised matrix; larger systems are solved by conjugate gradients."""
+
 AMBIGUOUS = "affine, and maps several images to about the same features"
 
 _TOLERANCE = 1e-4  # of features, beside their length, which the map has to explain
 _LEAST_PIVOT = 1e-6  # of the triangular factor, beside its largest: less is no unique solution
+_LEAST_RESIDUAL, _MOST_STEPS = 1e-8, 1000  # of conjugate gradients, beside the right-hand side
 _COLUMNS, _ROWS = 2048, 2**24  # features, and values of images and features, at once in float64
 
 Weight = Any  # `[D, M]` float32: a NumPy array, or a `scipy.sparse.csc_array`
@@ -63,7 +67,7 @@ def factorised(weight: Weight, offset: np.ndarray) -> System:
     Raises:
       UnsolvedError: no solution is unique, or it takes too much memory.
     """
-    factorise = _dense if isinstance(weight, np.ndarray) else _banded
+    factorise = _dense if isinstance(weight, np.ndarray) else _sparse
     return System(weight, offset, factorise(weight))
 
 
@@ -79,14 +83,54 @@ def _dense(weight: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return lambda rows: scipy.linalg.cho_solve(factor, rows.T).T
 
 
-def _banded(weight: scipy.sparse.csc_array) -> Callable[[np.ndarray], np.ndarray]:
-    """Does as `_dense`: values of an image that a feature sees together are near each other."""
+def _sparse(weight: scipy.sparse.csc_array) -> Callable[[np.ndarray], np.ndarray]:
+    """Does as `_dense`, by bands where these are few, else by conjugate gradients."""
+    if weight.nnz > MOST_VALUES:
+        raise UnsolvedError("affine, of too many weights to be solved for")
+    # Values of an image that a feature sees together are near each other.
+    begins = weight.indptr[:-1][np.diff(weight.indptr) > 0]
+    first, last = (each.reduceat(weight.indices, begins) for each in (np.minimum, np.maximum))
+    width = int((last - first).max(initial=0)) + 1
+    if width * weight.shape[0] > MOST_BANDS:
+        return _conjugate(weight)
+    return _banded(weight, width)
+
+
+def _conjugate(weight: scipy.sparse.csc_array) -> Callable[[np.ndarray], np.ndarray]:
+    """Does as `_dense`, step by step: the method of conjugate gradients (Hestenes & Stiefel 1952).
+
+    Residuals are scaled by the diagonal.
+    """
+    gram = (weight @ weight.T).astype(np.float64)
+    diagonal = gram.diagonal()[:, None]
+    with _unique():
+        _check_pivots(np.sqrt(np.maximum(diagonal, 0)))
+
+    def solve(rows: np.ndarray) -> np.ndarray:
+        found, left = np.zeros(rows.shape[::-1]), rows.T.copy()
+        least = _LEAST_RESIDUAL * np.linalg.norm(left, axis=0)
+        ahead = left / diagonal
+        along, length = ahead.copy(), (left * ahead).sum(axis=0)
+        for _ in range(_MOST_STEPS):
+            if (np.linalg.norm(left, axis=0) <= least).all():
+                break
+            slopes = gram @ along
+            step = length / np.maximum((along * slopes).sum(axis=0), 1e-300)
+            found += step * along
+            left -= step * slopes
+            ahead = left / diagonal
+            before, length = length, (left * ahead).sum(axis=0)
+            along = ahead + length / np.maximum(before, 1e-300) * along
+        return found.T
+
+    return solve
+
+
+def _banded(weight: scipy.sparse.csc_array, width: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Does as `_dense`, for a product whose values are no further than a width off the diagonal."""
     exact = weight.astype(np.float64)
     gram = scipy.sparse.tril(exact @ exact.T, format="coo")
     below = gram.row - gram.col
-    width = int(below.max(initial=0)) + 1
-    if width * weight.shape[0] > MOST_VALUES:
-        raise UnsolvedError("affine, of too many weights to be solved for")
     bands = np.zeros((width, weight.shape[0]))
     bands[below, gram.col] = gram.data
     with _unique():

@@ -17,13 +17,16 @@ import numpy as np
 import scipy.sparse
 from jax import Array
 
+MOST_ANSWERS = 2**29  # values of the answers to all grids
 CODES = 3  # queries of a grid: plain, by row, by column
 SPACINGS = (5, 9, 13, 21, 33)  # pixels; they serve windows of half as much, and one
 _CHECK = 3  # the code that no place explains but the right one
 _STRONG = 1e-3  # of the largest answer: places are read from no weaker one
 _MATCH = 1e-2  # of an answer, by which the check may differ
 _ROUNDING = 2e-7  # of a feature's offset and largest answer: less is no weight
-_ROWS = 21  # grids at once
+_ROWS = 21  # grids at once, at most
+_VALUES = 2**26  # of answers at once
+_COLUMNS = 2**24  # values of answers of which weights are made at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +117,9 @@ def _asked(
     """Yields numbers of grids and the answers `[3, n, M]` to their codes; one is known."""
     yield np.array([known]), answers[:, None]
     others = np.delete(np.arange(grids.count), known)
-    for begin in range(0, len(others), _ROWS):
-        part = others[begin : begin + _ROWS]
+    step = max(1, min(_ROWS, _VALUES // (CODES * answers.shape[1])))
+    for begin in range(0, len(others), step):
+        part = others[begin : begin + step]
         found = ask(np.repeat(part, CODES), np.tile(np.arange(CODES), len(part)))
         yield part, found.reshape(len(part), CODES, -1).swapaxes(0, 1)
 
@@ -155,6 +159,18 @@ def _assembled(
     grids: Grids, plain: np.ndarray, centre: np.ndarray, offset: np.ndarray
 ) -> scipy.sparse.csc_array:
     """Gives each answer to the value of its grid that is nearest to the centre of a window."""
+    step = max(1, _COLUMNS // len(plain))
+    parts = []
+    for begin in range(0, len(offset), step):
+        part = slice(begin, begin + step)
+        parts.append(_of_features(grids, plain[:, part], centre[:, part], offset[part]))
+    return scipy.sparse.hstack(parts, format="csc")
+
+
+def _of_features(
+    grids: Grids, plain: np.ndarray, centre: np.ndarray, offset: np.ndarray
+) -> scipy.sparse.csc_array:
+    """Returns the weights `[D, m]` of some features."""
     least = _ROUNDING * (np.abs(offset) + np.abs(plain).max(axis=0))
     rows, columns, values = [], [], []
     for number, answers in enumerate(plain):

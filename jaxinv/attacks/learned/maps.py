@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 
 from jaxinv.attacks.learned.estimator import Estimator, width_for
+from jaxinv.defenses import Rows
 from jaxinv.machine import devices, footprint, memory
 from jaxinv.networks import Params
 from jaxinv.training.fit import epochs_of, fit, one_cycle
@@ -58,7 +59,8 @@ class TrainedMap:
     def timed(self, features: Any) -> tuple[np.ndarray, float, float]:
         """Estimates images of features; returns the seconds of compiling and of running, too."""
         began = time.perf_counter()
-        self(features[np.arange(min(len(features), devices.slice_size(len(features))))])
+        size = min(len(features), devices.slice_size(len(features)))
+        self(Rows(features, np.arange(size)))
         compiled = time.perf_counter()
         images = self(features)
         return images, compiled - began, time.perf_counter() - compiled

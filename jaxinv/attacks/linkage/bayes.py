@@ -16,6 +16,7 @@ from jaxinv.measures.bounds.divergences import squared_distances
 from jaxinv.measures.bounds.linkage import least_noise
 from jaxinv.measures.intervals import Share
 from jaxinv.measures.linkage import copies, likeliest, singled_out
+from jaxinv.unit_space import Images
 
 RELEASES = 4000
 """Releases that are simulated, at most."""
@@ -25,7 +26,7 @@ _COMPARED, _MULTIPLIED = 5e8, 1e10  # features of candidates, for all releases; 
 _CHUNK = 200  # releases that are drawn at once
 
 
-def rate(known: EdgeKnown, candidates: np.ndarray, *, seed: int, member: int = 0) -> Share | None:
+def rate(known: EdgeKnown, candidates: Images, *, seed: int, member: int = 0) -> Share | None:
     """Estimates the share of releases whose input the Bayes attacker names.
 
     Args:
@@ -61,7 +62,7 @@ class GaussianLinkage:
       seed: of everything that is drawn.
     """
 
-    def __init__(self, features: np.ndarray, candidates: np.ndarray, *, seed: int):
+    def __init__(self, features: np.ndarray, candidates: Images, *, seed: int):
         self._own, self._seed = copies(candidates), seed
         rng = np.random.default_rng(seed)
         flat = np.asarray(features, np.float32).reshape(len(features), -1)

@@ -18,6 +18,7 @@ from jaxinv.attacks.linkage import exact, mixtures, whitening
 from jaxinv.attacks.linkage.whitening import Score
 from jaxinv.defenses import GAUSSIAN, LAPLACE
 from jaxinv.machine import devices
+from jaxinv.unit_space import Images
 
 DRAWS = 16
 """Releases of each candidate that an attacker asks for to learn, beside one to choose by."""
@@ -39,7 +40,7 @@ class Drawn(NamedTuple):
 
 def by_queries(
     known: QueriesKnown,
-    candidates: np.ndarray,
+    candidates: Images,
     observed: Sequence[Features],
     key: Array,
     member: int = 0,
@@ -67,7 +68,7 @@ def by_queries(
 
 def by_edge(
     known: EdgeKnown,
-    candidates: np.ndarray,
+    candidates: Images,
     observed: Sequence[Features],
     key: Array,
     member: int = 0,
@@ -130,7 +131,7 @@ class _Asked:
     def __init__(
         self,
         known: QueriesKnown,
-        candidates: np.ndarray,
+        candidates: Images,
         key: Array,
         member: int,
         *,

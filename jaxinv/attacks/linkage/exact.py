@@ -15,6 +15,7 @@ from jax import Array
 from jaxinv import defenses
 from jaxinv.attacks.attack import EdgeKnown, Features
 from jaxinv.defenses import Defense, Mechanism, Release
+from jaxinv.unit_space import Images
 
 _DIGITS = 1e-5  # of the largest feature: errors of features that are computed twice
 
@@ -25,7 +26,7 @@ def applies(defense: Defense) -> bool:
 
 
 def scores(
-    known: EdgeKnown, candidates: np.ndarray, observed: Sequence[Features], member: int = 0
+    known: EdgeKnown, candidates: Images, observed: Sequence[Features], member: int = 0
 ) -> np.ndarray:
     """Computes the log-likelihood of each candidate, up to a constant of each release.
 

@@ -15,6 +15,7 @@ from jaxinv.attacks import support
 from jaxinv.attacks.attack import EdgeKnown, Features
 from jaxinv.attacks.support import Hits
 from jaxinv.defenses import Release
+from jaxinv.unit_space import Images
 
 _LEARNED = 64  # candidates whose releases tell how often numbers are hit
 _FEATURES = 1024  # at most, those that vary most
@@ -25,7 +26,7 @@ _ENOUGH, _MOST = 2000, 32  # features that one million draws are enough for; mil
 
 def scores(
     known: EdgeKnown,
-    candidates: np.ndarray,
+    candidates: Images,
     observed: Sequence[Features],
     key: Array,
     member: int = 0,

@@ -9,6 +9,7 @@ from jax import Array
 
 from jaxinv.attacks.attack import CloudKnown, Features, Known, LearnedAttack, QueriesKnown
 from jaxinv.attacks.linkage import drawn, exact, grid, shadowed
+from jaxinv.unit_space import Images
 
 
 class Link(NamedTuple):
@@ -29,7 +30,7 @@ class Link(NamedTuple):
 def link(
     known: Known,
     learned: LearnedAttack | None,
-    candidates: np.ndarray,
+    candidates: Images,
     observed: Sequence[Features],
     key: Array,
     *,

@@ -1,5 +1,6 @@
 """Scores of candidates by shadows, for an attacker who neither knows nor may query the edge."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,7 +8,8 @@ import numpy as np
 from jaxinv.attacks.attack import Features
 
 _SURE = 1e4  # nats in a correlation of 1
-_SEEN = 1000  # features of the stream that tell how each feature varies
+_SEEN = 1000  # examples of the stream that tell how each feature varies, at most
+_LEAST_SEEN, _BYTES = 50, 2**28  # examples at least; bytes of these
 
 
 def scores(believed: np.ndarray, stream: Features, observed: Sequence[Features]) -> np.ndarray:
@@ -25,7 +27,8 @@ def scores(believed: np.ndarray, stream: Features, observed: Sequence[Features])
       `[N, G]`, sums over shadows and releases, so large that the number of a candidate's copies
       decides among equal ones alone: how likely an error of shadows is is not known.
     """
-    seen = _flat(stream[np.arange(min(_SEEN, len(stream)))])
+    fits = max(_LEAST_SEEN, _BYTES // (4 * math.prod(stream.shape[1:])))
+    seen = _flat(stream[np.arange(min(_SEEN, fits, len(stream)))])
     every = np.arange(len(observed[0]))
     rows = np.sum([_standard(_flat(part[every]), seen) for part in observed], axis=0)
     return _SURE * np.sum([rows @ _standard(own, own).T for own in map(_flat, believed)], axis=0)

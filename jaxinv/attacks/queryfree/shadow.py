@@ -76,7 +76,7 @@ class Shadows(NamedTuple):
     seconds: float
     compile_seconds: float
 
-    def features(self, images: np.ndarray) -> np.ndarray:
+    def features(self, images: Images) -> np.ndarray:
         """Computes the features of images `[N, H, W, C]` by each shadow, `[S, N, ...]`."""
         return np.stack(
             [

@@ -5,6 +5,7 @@ knows nothing of its layers.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
@@ -17,9 +18,11 @@ from jaxinv.attacks.queryfree.shadow import Shadows
 from jaxinv.constants.threats import SHADOW
 from jaxinv.defenses import Defense
 from jaxinv.networks import Network
+from jaxinv.unit_space import Images
 
 _FAR = 6.0  # standard deviations, which noise does not reach
-SEEN = 500  # features and images that tell of all
+SEEN = 500  # features and images that tell of all, at most
+_BYTES = 2**28  # of these features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +63,7 @@ class ShadowedEdge(LearnedAttack):
             dead=np.stack(dead) if dead else None,
         )
 
-    def believed(self, images: np.ndarray) -> np.ndarray:
+    def believed(self, images: Images) -> np.ndarray:
         """Returns what each shadow makes of images, `[S, G, ...]`."""
         return self.shadows.features(images)
 
@@ -77,7 +80,8 @@ def _mean_of_finite(images: np.ndarray) -> np.ndarray:
 
 def look_rectified(stream: Features, defense: Defense) -> bool:
     """Returns whether features are never negative, but for the noise of a defense that is known."""
-    seen = stream[np.arange(min(SEEN, len(stream)))]
+    fits = max(1, _BYTES // (4 * math.prod(stream.shape[1:])))
+    seen = stream[np.arange(min(SEEN, fits, len(stream)))]
     if not defenses.is_noisy(defense.structure):
         return bool((seen >= 0).all())
     zeros = jnp.zeros_like(seen)

@@ -18,7 +18,7 @@ from jaxinv.networks import Network, Params
 
 _SLICE = 500  # examples at once, at most
 _BLOCK = 2**20  # values at once in float64
-_MOST_MEANS = 2**26  # values of the means of all classes
+_MOST_MEANS = 2**23  # values of the means of all classes
 
 
 class Stream(NamedTuple):

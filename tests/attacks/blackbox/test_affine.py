@@ -4,8 +4,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+import scipy.sparse
 
-from jaxinv.attacks.blackbox import affine, systems
+from jaxinv.attacks.blackbox import affine, systems, windows
 from jaxinv.defenses import query_function
 from jaxinv.measures import quality
 from jaxinv.networks import sequence
@@ -102,6 +103,29 @@ def test_a_result_says_what_exact_recovery_lacks(monkeypatch):
     monkeypatch.setattr(systems, "MOST_VALUES", 2**18)
     tried, _, _ = asked(dense, (26, 23, 1))
     assert tried.found == "its 700 x 598 weights are too many to be kept"
+
+
+@pytest.mark.parametrize("bands", [2**28, 0])
+def test_a_strided_stem_is_inverted_by_bands_or_by_conjugate_gradients(monkeypatch, bands):
+    monkeypatch.setattr(systems, "MOST_BANDS", bands)
+    tried, images, features = asked(nn.Conv(16, (7, 7), strides=2), (40, 36, 1))
+    found = tried.system.solve(features).reshape(images.shape)
+    assert quality.evaluate(images, found).psnr.min() > 85
+
+
+def test_conjugate_gradients_see_that_pixels_tell_nothing(monkeypatch):
+    monkeypatch.setattr(systems, "MOST_BANDS", 0)
+    weight = scipy.sparse.csc_array(np.eye(6, 8, dtype=np.float32) * (np.arange(6)[:, None] > 0))
+    with pytest.raises(systems.UnsolvedError, match="several images"):
+        systems.factorised(weight, np.zeros(8, np.float32))
+
+
+def test_the_weights_of_a_stem_for_photographs_fit_into_memory():
+    """A convolution of 7 x 7 with stride 2 and 64 filters, at 224 x 224."""
+    values, weights = 112 * 112 * 64, 7 * 7 * 3
+    spacings = [grids.spacing for grids in affine._grids((224, 224, 3), values)]
+    assert 13 in spacings
+    assert 4 * windows.MOST_ANSWERS + 8 * values * weights < 4 << 30
 
 
 def test_a_few_queries_are_enough_for_a_convolution():

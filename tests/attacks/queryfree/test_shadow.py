@@ -18,6 +18,7 @@ from jaxinv.attacks.shelf import Shelf
 from jaxinv.defenses import GAUSSIAN
 from jaxinv.errors import UserError
 from jaxinv.inputs.data import Samples
+from jaxinv.machine import memory
 from jaxinv.networks import cifar_cnn, lenet5, sequence
 
 COLOURS = {1: {"mean": (0.5,), "std": (0.5,)}, 3: {"mean": (0.5,) * 3, "std": (0.2,) * 3}}
@@ -114,7 +115,7 @@ def test_features_of_any_shape_have_a_shadow(features):
 
 
 def test_a_stream_is_summed_up_by_what_the_cloud_takes_it_for(cloud, monkeypatch):
-    monkeypatch.setattr(stream, "SLICE", 70)
+    monkeypatch.setattr(stream, "_SLICE", 70)
     network, params = cloud
     features = edge(samples(400).images)
     seen = observe(network, params, features)
@@ -125,6 +126,25 @@ def test_a_stream_is_summed_up_by_what_the_cloud_takes_it_for(cloud, monkeypatch
         np.testing.assert_allclose(seen.means[number], members.mean(0), rtol=1e-4, atol=1e-5)
     assert seen.scale == pytest.approx(features.std(), rel=1e-5)
     np.testing.assert_allclose(seen.spread, features.std(axis=0), rtol=1e-4)
+
+
+def test_means_of_many_classes_are_of_coarse_features(monkeypatch):
+    """Where the means of all classes would be too large, squares of places stand for them."""
+    features = np.random.default_rng(0).random((2, 8, 6, 3), np.float32)
+    plain = stream.places(features, 10)
+    np.testing.assert_array_equal(plain, features.reshape(2, -1))
+    monkeypatch.setattr(stream, "_MOST_MEANS", 10 * 4 * 3 * 3)
+    coarse = np.asarray(stream.places(features, 10)).reshape(2, 4, 3, 3)
+    assert abs(coarse - features.reshape(2, 4, 2, 3, 2, 3).mean((2, 4))).max() < 0.35
+    np.testing.assert_allclose(coarse.mean(), features.mean(), rtol=0.02)
+
+
+def test_the_slices_of_a_stream_follow_from_shapes(cloud, monkeypatch):
+    images = np.zeros((900, 64), np.float32)
+    wide = sequence([("wide", lambda x: jnp.repeat(x, 100, axis=1))], (64,))
+    assert stream.slice_of(wide, {}, images) == 500
+    monkeypatch.setattr(memory, "TRAINING", 4 * 6400 * 130)
+    assert stream.slice_of(wide, {}, images) == 125
 
 
 def test_class_mean_distance_is_unbiased():
@@ -268,8 +288,7 @@ def test_mistakes_are_named(cloud):
 
 def test_a_shadow_behind_a_defence_is_calibrated_and_kept_by_itself(cloud, tmp_path, monkeypatch):
     """Its channels vary as the stream's do without the noise, which scales with nothing."""
-    for module in (shadow, stream):
-        monkeypatch.setattr(module, "SLICE", 250)
+    monkeypatch.setattr(stream, "_SLICE", 250)
     images = samples().images
     defense = GAUSSIAN.at("feature", 0.3)
     rng = np.random.default_rng(0)
