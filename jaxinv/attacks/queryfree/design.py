@@ -51,9 +51,6 @@ def design(
     normalized = partial(sequence, input_shape=image_shape, mean=mean, std=std)
     if spatial:
         layers = _to_grid(image_shape, grid, rectified, width)
-        network = normalized(layers)
-        if network.output_shape != grid:
-            layers = _resized(image_shape, grid, rectified)
         layers += [] if sides is None else [("tokens", partial(_as_tokens, before))]
         return normalized(layers)
     grid = _dense_grid(image_shape, math.prod(shape))
@@ -91,12 +88,24 @@ def _dense_grid(image_shape: Sequence[int], values: int) -> tuple[int, int, int]
 def _to_grid(
     image_shape: Sequence[int], grid: Sequence[int], rectified: bool, width: int
 ) -> list[tuple[str, Any]]:
-    """Layers to features `(h, w, c)`, or to a size near it."""
+    """Layers to features `(h, w, c)`."""
     height, columns, _ = image_shape
     ratio = height / grid[0]
     if ratio == columns / grid[1] and ratio in (1, 2, 4, 8, 16, 32):
         return _padded(image_shape, int(np.log2(ratio)), grid[2], rectified)
-    return _cropped(image_shape, grid, rectified=rectified, width=width)
+    layers = _cropped(image_shape, grid, rectified=rectified, width=width)
+    sides = tuple(_left(side, layers) for side in (height, columns))
+    return layers if layers and sides == tuple(grid[:2]) else _resized(image_shape, grid, rectified)
+
+
+def _left(side: int, layers: Sequence[tuple[str, Any]]) -> int:
+    """Returns what convolutions of 3 x 3 without padding, and poolings, leave of a side."""
+    for name, _ in layers:
+        if name.startswith("conv"):
+            side -= 2
+        elif name.startswith("pool"):
+            side //= 2
+    return side
 
 
 def _resized(
@@ -105,11 +114,17 @@ def _resized(
     """Layers to any features `(h, w, c)`: those to half the sides as often as possible, resized."""
     halvings = max(0, int(np.log2(min(image_shape[0] / grid[0], image_shape[1] / grid[1]))))
 
-    def resize(x: Array) -> Array:
-        return jax.image.resize(x, (len(x), *grid[:2], x.shape[3]), "linear")
-
     layers = _padded(image_shape, halvings, grid[2], rectified)
-    return [*layers, ("resize", resize)]
+    return [*layers, ("resize", partial(_resize, tuple(grid[:2])))]
+
+
+def _resize(sides: tuple[int, int], x: Array) -> Array:
+    """Interpolates `[B, h, w, c]` to other sides, example by example."""
+    for axis, side in enumerate(sides, start=1):
+        whole = jnp.eye(x.shape[axis], dtype=x.dtype)
+        weights = jax.image.resize(whole, (x.shape[axis], side), "linear")
+        x = jnp.moveaxis(jnp.tensordot(x, weights, (axis, 0)), -1, axis)
+    return x
 
 
 def _padded(
