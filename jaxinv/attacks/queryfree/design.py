@@ -115,7 +115,7 @@ def _resized(
     halvings = max(0, int(np.log2(min(image_shape[0] / grid[0], image_shape[1] / grid[1]))))
 
     layers = _padded(image_shape, halvings, grid[2], rectified)
-    return [*layers, ("resize", partial(_resize, tuple(grid[:2])))]
+    return [*layers, ("resize", partial(_resize, (grid[0], grid[1])))]
 
 
 def _resize(sides: tuple[int, int], x: Array) -> Array:
