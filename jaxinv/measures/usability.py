@@ -20,6 +20,7 @@ from jaxinv.machine import devices
 from jaxinv.measures import intervals
 from jaxinv.measures.intervals import Ends, Share
 from jaxinv.networks import Network, Params
+from jaxinv.unit_space import Images
 
 Kind = Literal["accuracy", "agreement", "cosine"]
 
@@ -150,7 +151,7 @@ def scores(
     kind: Kind,
     parts: tuple[Network, Network],
     params: Params,
-    images: np.ndarray,
+    images: Images,
     wanted: np.ndarray | None,
     family: Sequence[Defense],
     key: Array,

@@ -143,7 +143,7 @@ def test_the_slices_of_a_stream_follow_from_shapes(cloud, monkeypatch):
     images = np.zeros((900, 64), np.float32)
     wide = sequence([("wide", lambda x: jnp.repeat(x, 100, axis=1))], (64,))
     assert stream.slice_of(wide, {}, images) == 500
-    monkeypatch.setattr(memory, "TRAINING", 4 * 6400 * 130)
+    monkeypatch.setattr(memory, "TRAINING", 2 * 4 * 6400 * 130)
     assert stream.slice_of(wide, {}, images) == 125
 
 
