@@ -12,11 +12,11 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxinv.errors import UserError
 from jaxinv.networks.onnx import names
 from jaxinv.networks.onnx.batch import axis_of_batch
+from jaxinv.networks.onnx.faults import naming
 from jaxinv.networks.onnx.folding import evaluated
 from jaxinv.networks.onnx.graph import Graph, Node
 from jaxinv.networks.onnx.operators import OPERATORS
 from jaxinv.networks.onnx.parameters import Place, at
-from jaxinv.networks.onnx.reading import naming
 from jaxinv.networks.onnx.registry import Call, Fixed
 from jaxinv.networks.onnx.tensors import Order, Tensor, in_order
 
@@ -132,6 +132,8 @@ class Evaluation:
             if isinstance(value, Tensor):
                 raise UserError(f"its input {name} depends on the numbers of the network's input.")
             return value
+        if name not in values and name not in self.graph.constants:
+            raise UserError(f"its input {name} is an output of a node that is not supported.")
         return values[name] if name in values else self.graph.constants[name]
 
     def _marked(self, node: Node, value: Any) -> Any:

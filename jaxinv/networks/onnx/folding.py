@@ -10,8 +10,8 @@ import numpy as np
 from onnx.reference.ops import load_op
 
 from jaxinv.errors import UserError
+from jaxinv.networks.onnx.faults import naming
 from jaxinv.networks.onnx.graph import Graph, Node
-from jaxinv.networks.onnx.reading import naming
 
 _LARGEST = 2**28  # numbers in one constant
 _FILLING = ("ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "Upsample", "EyeLike")

@@ -11,6 +11,7 @@ from jaxinv.networks import modules
 from jaxinv.networks.network import Network, Params
 from jaxinv.networks.onnx import parameters, reading
 from jaxinv.networks.onnx.evaluation import Evaluation
+from jaxinv.networks.onnx.faults import naming
 from jaxinv.networks.onnx.folding import folded
 from jaxinv.networks.onnx.graph import Graph
 from jaxinv.networks.onnx.layout import order_of
@@ -25,7 +26,7 @@ def network(path_or_model: Any, mean: Any, std: Any) -> tuple[Network, Params]:
     """Makes a network of a file or a model; see `from_onnx`."""
     name = reading.name_of(path_or_model)
     try:
-        with reading.naming(name):
+        with naming(name):
             return _network(path_or_model, mean, std)
     except UserError as error:
         if isinstance(error.__cause__, UsageError):

@@ -8,11 +8,11 @@ import numpy as np
 
 from jaxinv.errors import UserError
 from jaxinv.networks.arguments import free_name
+from jaxinv.networks.onnx.faults import naming
 from jaxinv.networks.onnx.graph import Graph, Node
 from jaxinv.networks.onnx.names import path_of
 from jaxinv.networks.onnx.operators import OPERATORS
 from jaxinv.networks.onnx.operators.normalizations import SCALE_AND_SHIFT
-from jaxinv.networks.onnx.reading import naming
 from jaxinv.networks.onnx.tensors import Order
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # may have parameters of one number

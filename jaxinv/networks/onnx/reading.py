@@ -3,7 +3,7 @@
 import ast
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import onnx.inliner
 from onnx import numpy_helper
 
 from jaxinv.errors import UsageError, UserError
+from jaxinv.networks.onnx.faults import naming
 from jaxinv.networks.onnx.graph import Graph, Input, Node, needed
 
 _OPSETS = (9, onnx.defs.onnx_opset_version())
@@ -23,20 +24,6 @@ _FLOATS = (
     onnx.TensorProto.BFLOAT16,
     onnx.TensorProto.DOUBLE,
 )
-
-
-@contextlib.contextmanager
-def naming(whose: str) -> Iterator[None]:
-    """Puts in front of every fault whose it is, and makes one line of it."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{whose}: {error}") from error
-    except RecursionError as error:
-        raise UserError(f"{whose}: nested too deep.") from error
-    except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise UserError(f"{whose}: {lines[0][:300] if lines else type(error).__name__}") from error
 
 
 def name_of(path_or_model: Any) -> str:

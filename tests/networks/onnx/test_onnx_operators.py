@@ -121,6 +121,8 @@ CASES = {
     "Pad 9": one("Pad", opset=9, pads=[0, 0, 1, 2, 0, 0, 3, 0], value=0.5),
     "Pad mirrored": one("Pad", extra=[np.array([0, 0, 1, 2, 0, 0, 3, 0])], mode="reflect"),
     "Pad axes": one("Pad", extra=[np.array([1, 2]), None, np.array([2])], opset=18, mode="edge"),
+    "Upsample": one("Upsample", opset=9, extra=[np.array([1, 1, 2, 3], "f")]),
+    "Upsample linear": one("Upsample", opset=9, extra=[np.array([1, 1, 2, 2], "f")], mode="linear"),
     # Shapes.
     "Reshape": one("Reshape", extra=[np.array([0, -1, 5])]),
     "Reshape of one": one("Reshape", extra=[np.array([1, 2, 60])]),
@@ -140,8 +142,8 @@ CASES = {
 }
 
 
-# ONNX's reference implementation has no softmax of old opsets, and does not crop.
-OF_RUNTIME = ("Softmax 12", "Pad")
+# ONNX's reference implementation has no old softmax and upsampling, and does not crop.
+OF_RUNTIME = ("Softmax 12", "Pad", "Upsample", "Upsample linear")
 
 
 def check(case, oracle=of_reference):

@@ -130,6 +130,18 @@ REFUSED = {
         lambda: chain(node("Reshape", "s"), arrays={"s": np.array([1, 4])}),
         r"\(Reshape\): an array of shape \[1, 6\] does not become \[1, 4\]",
     ),
+    "places of maxima": (
+        lambda: model(
+            [
+                ("MaxPool", ["x"], ["m", "places"], {"kernel_shape": [2, 2]}),
+                ("Cast", ["places"], ["p"], {"to": 1}),
+                ("Add", ["m", "p"], ["y"], {}),
+            ],
+            {},
+            IMAGE,
+        ),
+        r"node p_Cast \(Cast\): its input places is an output of a node that is not supported",
+    ),
     "an axis": (lambda: chain(node("Softmax", axis=7)), r"\(Softmax\): axis 7 of an array"),
     "mixed examples": (
         lambda: chain(node("Softmax", axis=0)),

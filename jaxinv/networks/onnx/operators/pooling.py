@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxinv.errors import UserError
 from jaxinv.networks.onnx.operators.convolutions import Pads, pads_of, spatial
 from jaxinv.networks.onnx.registry import Call, operator
 from jaxinv.networks.onnx.tensors import Tensor, channels_last
@@ -79,8 +78,6 @@ def _reach(size: int, span: int, stride: int, pad: tuple[int, int]) -> tuple[int
 @operator("MaxPool", is_step=True)
 def max_pool(call: Call, x: Tensor) -> Tensor:
     """Takes the maximum of each window."""
-    if len([name for name in call.node.outputs if name]) > 1:
-        raise UserError("places of maxima are not supported.")
     order = channels_last(x.rank)
     images = x.arranged(order)
     windows = _Windows(call, images.shape[1:-1])
