@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from jaxinv.attacks.attack import Attack, Reconstruction
+from jaxinv.attacks.learned.queries import FEWEST_IMAGES
 from jaxinv.attacks.shelf import Shelf
-from jaxinv.inputs.data import Samples
+from jaxinv.errors import UserError
+from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.studies import runs
 from jaxinv.studies.config import AttackConfig
 
@@ -51,6 +53,20 @@ def samples(attack: Attack[Any], scene: runs.Scene, config: AttackConfig) -> Sam
     """Returns the surrogate samples that an attack is handed: none if it does not learn."""
     own = scene.dataset.surrogate(config.surrogate)
     return own if attack.learns else own[:0]
+
+
+def check_surrogates(method: str, dataset: Dataset, surrogate: str) -> None:
+    """Checks that there are images enough for an attack that learns from them.
+
+    Raises:
+      UserError: there are not.
+    """
+    count = len(dataset.surrogate(surrogate))
+    if count < FEWEST_IMAGES:
+        raise UserError(
+            f"surrogate={surrogate}: {count} images, and {method} needs {FEWEST_IMAGES} to learn "
+            "from."
+        )
 
 
 def shelf(config: AttackConfig, cut: str) -> Shelf:

@@ -89,7 +89,10 @@ def prepare(config: BlackboxConfig, dataset: data.Dataset | None = None) -> runs
     """Returns what is attacked, once the budgets are checked; see `runs.plan`."""
     for number in config.num_queries or ():
         _attack_within(config, number)
-    return elsewhere.checked(config, runs.plan(config, dataset))
+    plan = elsewhere.checked(config, runs.plan(config, dataset))
+    if config.imported is None:
+        attacked.check_surrogates(config.method, plan.dataset, config.surrogate)
+    return plan
 
 
 def run_cut(

@@ -79,6 +79,7 @@ def prepare(config: QueryfreeConfig, dataset: data.Dataset | None = None) -> run
     plan = elsewhere.checked(config, runs.plan(config, dataset))
     if config.imported is None:
         plan.check_threats([EXPERIMENT.name])
+        attacked.check_surrogates(config.method, plan.dataset, config.surrogate)
     return plan
 
 

@@ -97,7 +97,9 @@ def prepare(config: WhiteboxConfig, dataset: data.Dataset | None = None) -> runs
     """Returns what is attacked, once the attack at each cut is checked; see `runs.plan`."""
     plan = elsewhere.checked(config, runs.plan(config, dataset))
     for cut in plan.cuts:
-        _attack_on(config, plan.network, cut)
+        attack = _attack_on(config, plan.network, cut)
+        if attack.learns and config.imported is None:
+            attacked.check_surrogates(config.method, plan.dataset, config.surrogate)
     return plan
 
 

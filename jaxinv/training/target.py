@@ -73,6 +73,8 @@ def check_trains(model: Model, dataset: Dataset) -> None:
     wanted, made = dataset.num_classes, model.network.output_shape
     if not wanted:
         why = f"dataset={dataset.name} has no labels to train it with"
+    elif not len(dataset.target):
+        why = f"the part target of dataset={dataset.name} has no images"
     elif made != (wanted,):
         why = f"it returns {list(made)}, no logit for each of the {wanted} classes"
     else:

@@ -32,13 +32,18 @@ def read(path):
 
 
 def test_what_was_observed_is_judged_where_originals_are_known(tmp_path, capsys):
-    asked = config(tmp_path, known=KNOWN | {"originals": OTHERS}, num_images=5)
+    asked = config(tmp_path, known=KNOWN | {"originals": OTHERS}, num_images=5, method="paper")
     (made,) = run(asked)
     record, folder = read(made["path"]), Path(made["path"]).parent
     assert (folder / "grid.png").is_file() and len(record["psnr"]) == 5
     assert record["dataset"] == "sent.npz" and record["target"] is None
     assert record["reid_gallery"] == 5 and 0 <= record["reid_top1"] <= 1 == len(record["cuts"]) + 1
-    assert record["flags"] == {"pairs": asked.pairs, "fit_steps": "3", "num_images": "5"}
+    assert record["flags"] == {
+        "pairs": asked.pairs,
+        "fit_steps": "3",
+        "num_images": "5",
+        "method": "paper",
+    }
     images = records.load_images(folder / "images.npz")
     np.testing.assert_allclose(images["originals"], OTHERS[:5], atol=2e-3)
     assert "learned from 36 pairs; 4 that were held out" in capsys.readouterr().out
