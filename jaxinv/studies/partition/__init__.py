@@ -1,13 +1,14 @@
 """Partition: where to split a network and which defence to add, by cost and leakage.
 
-For every cut of a target and every --defense: accuracy of the whole test split; latency, energy and
+For every cut of a target and every --defense: accuracy of half the test split; latency, energy and
 memory on a device of a --profile; what the strongest of the attackers that are run reconstructs of
 the test images, and what no attacker can (bounds). Of these choices it shows the Pareto set, and
 recommends one that meets the constraints. Sending everything and sending nothing are choices, too.
 
-Quick attackers screen all choices. What would be recommended is attacked with everything that there
-is, and the choice is made again with what that finds, until it stands; --effort=full attacks every
-choice with everything.
+Quick attackers screen all choices on the first half of the test split. What would be recommended is
+attacked with everything that there is on the second, which no choice has seen, and the choice is
+made again with what that finds, until it stands; --effort=full attacks every choice with everything
+on the first half, too.
 
 Each attack is a run of the experiment defenses, or of whitebox, blackbox or queryfree, so that each
 reads what another has finished, and a study that was stopped goes on. The study itself is a folder

@@ -163,7 +163,7 @@ def summary(record: Mapping[str, Any]) -> str:
             + ", ".join(_certainly(one, "bayes_") for one in record["certain"])
         )
     lines.append(
-        "Limits on usability and leakage are on whole 95% intervals, and what is undecided (?) is "
+        "Limits on usability and leakage are on whole intervals, and what is undecided (?) is "
         "not recommended. Else the Pareto set and the recommendation go by measured means; choices "
         "whose 95% intervals overlap may change places on other images."
     )
