@@ -150,12 +150,17 @@ def append(network: Network, name: str, layer: LayerLike) -> Network:
         y = network.without_normalization.apply(params, x)
         return checkpoint_name(last.apply(params.get(name, {}), y), name)
 
+    def train(params: Params, x: Array) -> tuple[Array, Params]:
+        y, found = network.without_normalization.apply_in_training(params, x)
+        y, own = _train(last, params.get(name, {}), y)
+        return y, {**found, **({name: own} if own else {})}
+
     def init(key: Array) -> dict[str, Any]:
         x = jnp.zeros((1, *network.output_shape), jnp.float32)
         own = last.init(jax.random.fold_in(key, len(network.cuts)), x)
         return {**network.init(key), **({name: own} if own else {})}
 
-    source = Source(apply, init, network.input_shape)
+    source = Source(apply, init, network.input_shape, train)
     return Network.whole(source, mean=network.mean, std=network.std)
 
 
@@ -188,13 +193,13 @@ class _Chain:
         """Maps a batch by its own statistics; returns the parameters with these, too."""
         found = dict(params)
         for name, layer in self._layers.items():
-            own = params.get(name, {})
-            if layer.train is None:
-                x = layer.apply(own, x)
-                continue
-            x, new = layer.train(own, x)
-            found |= {name: new} if name in found else {}
+            x, own = _train(layer, params.get(name, {}), x)
+            found |= {name: own} if own else {}
         return x, found
+
+
+def _train(layer: Layer, params: Params, x: Array) -> tuple[Array, Params]:
+    return layer.train(params, x) if layer.train else (layer.apply(params, x), params)
 
 
 def _check_shared(layers: Sequence[tuple[str, LayerLike]]) -> None:

@@ -35,17 +35,24 @@ def pooled(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Args:
       found: parameters with the statistics of each batch; what is no statistic is alike in all.
     """
-    first = found[0]
-    if set(first) == {_MEAN, _VARIANCE}:
-        return _pooled_layer(found)
     return {
-        name: pooled([each[name] for each in found]) if isinstance(value, Mapping) else value
-        for name, value in first.items()
+        name: value
+        if not isinstance(value, Mapping)
+        else (_pooled_statistics if name == STATISTICS else pooled)([each[name] for each in found])
+        for name, value in found[0].items()
     }
 
 
-def _pooled_layer(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    count = len(found)
-    mean = sum(each[_MEAN] for each in found) / count
-    apart = sum((each[_MEAN] - mean) ** 2 for each in found) / count
-    return {_MEAN: mean, _VARIANCE: sum(each[_VARIANCE] for each in found) / count + apart}
+def _pooled_statistics(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Pools a collection, whatever its nesting; what is no mean or variance stays the first's."""
+    first, count = found[0], len(found)
+    if set(first) == {_MEAN, _VARIANCE}:
+        mean = sum(each[_MEAN] for each in found) / count
+        apart = sum((each[_MEAN] - mean) ** 2 for each in found) / count
+        return {_MEAN: mean, _VARIANCE: sum(each[_VARIANCE] for each in found) / count + apart}
+    return {
+        name: _pooled_statistics([each[name] for each in found])
+        if isinstance(value, Mapping)
+        else value
+        for name, value in first.items()
+    }

@@ -13,7 +13,7 @@ from datasets import samples
 
 from jaxinv.defenses import DROPOUT
 from jaxinv.inputs.data import Dataset
-from jaxinv.networks import sequence, statistics
+from jaxinv.networks import append, sequence, statistics
 from jaxinv.networks.zoo.blocks import ConvNorm
 from jaxinv.training import batch_statistics, classification, recipes, retraining
 
@@ -64,6 +64,14 @@ def test_a_batch_is_normalised_by_its_own_statistics():
     np.testing.assert_allclose(held(found)["var"], given.var((0, 1, 2)), rtol=1e-3)
     np.testing.assert_allclose(NETWORK.apply(found, images), logits, rtol=1e-3, atol=1e-5)
     assert not np.allclose(NETWORK.apply(fresh(), images), logits, rtol=0.1)
+
+
+def test_a_layer_that_is_added_leaves_training_as_it_is():
+    network = append(NETWORK, "scaled", lambda x: 2 * x)
+    images = jnp.asarray(DATA.target.images[:32])
+    given, wanted = (each.apply_in_training(fresh(), images) for each in (network, NETWORK))
+    np.testing.assert_allclose(given[0], 2 * wanted[0], rtol=1e-5, atol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, given[1], wanted[1])
 
 
 def test_networks_without_statistics_are_trained_as_they_are():

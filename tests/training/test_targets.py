@@ -421,6 +421,15 @@ def test_a_checkpoint_of_another_dataset_is_refused(workdir):
         targets.find(dataset(), workdir, checkpoint=path.with_name("absent"))
 
 
+def test_networks_of_the_zoo_have_recipes_of_their_own():
+    colour, grey = dataset(shape=(32, 32, 3)), dataset()
+    for name in ("resnet20", "vgg11", "mobilenet_v2", "vit_tiny"):
+        own = recipes.default_recipe(colour, name)
+        assert own.optimizer == ("nadamw" if name == "vit_tiny" else "sgd")
+        assert own.augment and not recipes.default_recipe(grey, name).augment
+    assert recipes.default_recipe(colour, "cifar_cnn") == recipes.default_recipe(colour)
+
+
 def test_flags_tell_a_recipe_or_nothing():
     default, asked = recipes.default_recipe(dataset()), {"dataset": "tiny"}
     assert targets._flags(default, default, asked) == {"dataset": "tiny"}
