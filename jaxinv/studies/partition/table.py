@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxinv.constants.threats import THREATS
-from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED
+from jaxinv.constants.verdicts import FAILS, GALLERY, HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED
 from jaxinv.measures import decision, intervals, quality
 from jaxinv.measures.verdicts import LEAKS
 from jaxinv.store.record import AttackRecord
@@ -64,7 +64,8 @@ def table(record: Mapping[str, Any]) -> str:
         f"On {record['profile']['name']} ({record['profile']['description']}); ms is the median "
         "latency, and p95 ms, which max_latency_ms limits, what 5% of the images exceed; mJ has "
         "waiting and the radio's tail, and sent B no headers.",
-        "SSIM, re-identified and PSNR are those of the strongest attacker that was run; * marks "
+        "SSIM, re-identified and PSNR are those of the strongest attacker that was run; who holds "
+        f"fewer than {GALLERY:,} candidates re-identifies more. * marks "
         "the Pareto set. No one is above in the PSNR of the mean squared error, dB of MSE (of the "
         "ways that attackers answer by), which may be below the mean PSNR, and in "
         "re-identification, on average over more images than were attacked; the Bayes rate is what "
