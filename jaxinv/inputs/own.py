@@ -43,7 +43,7 @@ def path_of(name: str, roots: Callable[[], list[Path]]) -> Path | None:
     if spec and _is_known(name, roots):
         raise UsageError(
             f"dataset={name}: is a folder here and a dataset of TFDS, too; write ./{name} for the "
-            "folder."
+            f"folder, or {name}:VERSION for the dataset."
         )
     return path
 

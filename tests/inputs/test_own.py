@@ -207,6 +207,13 @@ def test_a_changed_file_makes_another_dataset(tmp_path, monkeypatch):
     assert load(tmp_path / "elsewhere").fingerprint == changed.fingerprint
 
 
+@pytest.mark.parametrize("name", ["a\nb", "a b ", "数", "x" * 200, "-a", "a,b=c"])
+def test_any_folder_has_a_name_that_records_keep(tmp_path, name):
+    dataset = load(write(tmp_path / name, pictures(3)))
+    assert dataset.name == name.replace("\n", "_")
+    assert load(tmp_path / name).fingerprint == dataset.fingerprint
+
+
 def test_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -10,6 +10,7 @@ from toys import blobs
 from jaxinv.errors import UserError
 from jaxinv.store import records
 from jaxinv.studies.blackbox import BlackboxConfig, run
+from jaxinv.sweeps import grid
 
 GIVEN, OTHERS = blobs(40, (11, 12, 1)), blobs(6, (11, 12, 1), seed=1)
 
@@ -62,6 +63,12 @@ def test_quality_is_null_where_originals_are_not_known(tmp_path):
     with np.load(folder / "images.npz") as images:
         assert list(images) == ["reconstructions"]
         assert images["reconstructions"].shape == (6, 11, 12, 1)
+
+
+def test_a_sweep_takes_no_file_of_one_run():
+    for name in ("pairs", "import", "export"):
+        with pytest.raises(UserError, match=f"^{name}=a.npz: is a file of one run"):
+            grid.expand("blackbox", {name: "a.npz"})
 
 
 @pytest.mark.parametrize(
