@@ -24,18 +24,16 @@ def names(records: Sequence[Record]) -> list[str]:
 
 def _keys(records: Sequence[Record]) -> list[_Key]:
     """Returns dataset and fingerprint of the network; of older records, that of the same target."""
-    by_target: dict[str | None, str | None] = {}
+    by_target: dict[_Key, str | None] = {}
     papers: dict[str, str | None] = {}
     for record in records:
         if record.network is not None:
-            by_target[_target(record)] = record.network.fingerprint
+            by_target[record.dataset, _target(record)] = record.network.fingerprint
             if record.network.name in _PAPERS:
                 papers[record.dataset] = record.network.fingerprint
     found = []
     for record in records:
-        target = _target(record)
-        known = papers.get(record.dataset) if target is None else by_target.get(target)
-        known = known or papers.get(record.dataset)
+        known = by_target.get((record.dataset, _target(record))) or papers.get(record.dataset)
         found.append((record.dataset, record.network.fingerprint if record.network else known))
     return found
 

@@ -59,10 +59,10 @@ class DataConfig(PlacesConfig):
     )
     network: str | None = setting(
         None,
-        "A network: lenet5 or cifar_cnn, FILE.py:function or package.module:function (takes "
-        "nothing; returns a jaxinv Network, a network and its parameters, or apply, variables and "
-        "input shape), or FILE.onnx. By default the paper's for the images. What comes without "
-        "parameters is trained.",
+        "A network: of the zoo (lenet5, cifar_cnn, resnet20, vgg11, mobilenet_v2, vit_tiny), "
+        "FILE.onnx, or FILE.py:function or package.module:function (takes nothing; returns a "
+        "jaxinv Network, a network and its parameters, or apply, variables and input shape). By "
+        "default the paper's for the images. What comes without parameters is trained.",
     )
     mean: tuple[float, ...] | None = setting(
         None,
@@ -86,7 +86,8 @@ class CutsConfig(DataConfig):
     split: tuple[str, ...] = setting(
         ("conv1",),
         "Layer after which the network is cut: one name, a comma list, or all, a dozen at most. "
-        "jaxinv cuts lists the names. The paper's spelling is understood (ReLU2 is relu2).",
+        "jaxinv cuts lists the names. The paper's spelling is understood (ReLU2 is relu2). A "
+        "network that has no such default is cut at its first place.",
         may_be_empty=True,  # the network knows what to choose from
     )
 

@@ -18,6 +18,7 @@ from jaxinv.networks.loading import Model
 from jaxinv.store import files
 from jaxinv.studies import experiment
 from jaxinv.studies.config import AttackConfig, CutsConfig, DataConfig, WorkConfig
+from jaxinv.studies.experiment import settings_of
 from jaxinv.training import targets
 from jaxinv.unit_space import Scaled
 
@@ -139,7 +140,17 @@ def plan(config: CutsConfig, dataset: data.Dataset | None = None) -> Plan:
     dataset, model = data_and_model(config, dataset)
     if isinstance(config, AttackConfig):
         check_images(config.num_images, len(half_of(dataset.test, config.half)), config.half)
-    return Plan(dataset, model, resolve_splits(config.split, model.network))
+    return Plan(dataset, model, _cuts_of(config, model.network))
+
+
+def _cuts_of(config: CutsConfig, network: Network) -> list[str]:
+    """Returns the cuts that are asked for; the first where the usual ones are another network's."""
+    kind: type = type(config)
+    usual = settings_of(kind)["split"].default
+    known = {name.lower() for name in (*network.all_cuts, "all")}
+    if config.split == usual and config.network is not None and known.isdisjoint(usual):
+        return [network.cuts[0]]
+    return resolve_splits(config.split, network)
 
 
 def data_and_model(

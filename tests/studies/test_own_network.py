@@ -1,12 +1,15 @@
 """A network of somebody else's through every experiment, from the command line to the page."""
 
 import json
+from pathlib import Path
 
 import foreign
 import numpy as np
 import pytest
 from datasets import write_tfds
 
+from jaxinv import sweeps
+from jaxinv.errors import UsageError
 from jaxinv.store import records
 
 
@@ -46,26 +49,17 @@ def test_a_white_box_attack_at_cuts_of_one_and_of_several_arrays(attacked):
         assert record.flags["network"] == "net.py:build"
 
 
-def test_the_other_attacks_and_the_defences(scripts, flags):
-    few = ("--fit_steps=2", *FAST)
-    black = record_of(scripts, "blackbox", *flags, *few, "--split=branch", "--num_queries=64")
-    free = record_of(
-        *(scripts, "queryfree", *flags, *few, "--split=conv"),
-        *("--shadow_steps=2", "--num_shadows=1"),
-    )
-    held = record_of(
-        *(scripts, "defenses", *flags, *few, "--split=hidden", "--defense=gaussian", "--level=.5"),
-        *("--attacker=adaptive", "--threat_model=blackbox"),
-    )
-    assert {each["network"]["fingerprint"] for each in (black, free, held)} == {
-        black["network"]["fingerprint"]
-    }
-    assert held["usability"]["value"] == held["accuracy"]
+def test_black_box_and_query_free_attacks(scripts, flags):
+    few = (*FAST, "--method=paper", "--split=branch")
+    black = record_of(scripts, "blackbox", *flags, *few, "--fit_steps=2")
+    free = record_of(scripts, "queryfree", *flags, *few, "--shadow_steps=2", "--num_shadows=1")
+    assert black["network"] == free["network"]
+    assert black["network"]["name"] == "net.py:build"
 
 
 def test_outputs_that_are_no_classes_are_compared_with_the_undefended_ones(scripts, flags):
     own = ("--split=hidden", "--defense=gaussian", "--level=.5", "--fit_steps=2", *FAST)
-    more = ("--attacker=adaptive", "--threat_model=blackbox")
+    more = ("--attacker=paper", "--threat_model=blackbox")
     for network, kind in (("scores", "agreement"), ("embedding", "cosine")):
         given = (f"--network=net.py:{network}", *flags[1:], *own, *more)
         record = record_of(scripts, "defenses", *given)
@@ -76,12 +70,11 @@ def test_outputs_that_are_no_classes_are_compared_with_the_undefended_ones(scrip
 
 
 def test_a_partition_and_the_page(scripts, flags, attacked):
-    own = ("--split=conv,hidden", "--defense=none,gaussian:1", "--fit_steps=2", *FAST)
-    record = record_of(scripts, "partition", *flags, *own, "--min_accuracy=0", "--max_ssim=0")
+    own = ("--split=hidden", "--defense=none", "--attacker=paper", "--threat_model=blackbox")
+    limits = ("--min_accuracy=0", "--max_ssim=0")
+    record = record_of(scripts, "partition", *flags, *own, *limits, *FAST, "--fit_steps=2")
     rows = record["choices"]
-    assert [row["split"] for row in rows] == [
-        *("cloud-only", "conv", "conv", "hidden", "hidden", "edge-only")
-    ]
+    assert [row["split"] for row in rows] == ["cloud-only", "hidden", "edge-only"]
     assert all(row["usability"]["kind"] == "accuracy" for row in rows)
     page = scripts.here("report")
     assert page.returncode == 0, page.stderr
@@ -100,6 +93,13 @@ def test_a_network_that_does_not_fit_is_refused_in_a_line(scripts, flags):
     assert status == 2 and "there is nothing to train" in said
 
 
+def test_a_cut_is_chosen_where_the_usual_one_is_another_networks(scripts, flags, attacked):
+    done = scripts.here("whitebox", *flags, *FAST, "--method=tv", "--steps=3")
+    assert done.returncode == 0, done.stderr
+    first = next(each for each in attacked if each.split == "conv")
+    assert Path(done.stdout.splitlines()[-1]).parent.name == Path(first.path).parent.name
+
+
 def test_cuts_are_listed_as_one_object(scripts, flags):
     done = scripts.here("cuts", flags[0], "--json", "--all")
     found = json.loads(done.stdout)
@@ -109,3 +109,13 @@ def test_cuts_are_listed_as_one_object(scripts, flags):
     ]
     keys = {"name", "arrays", "bytes", "flops", "params", "bottleneck"}
     assert all(each.keys() >= keys for each in found["cuts"])
+
+
+def test_a_sweep_over_networks_has_the_cuts_of_each(scripts, flags, monkeypatch):
+    monkeypatch.chdir(scripts.folder)
+    given = {"dataset": "tiny", "data_dir": str(scripts.folder / "data"), "split": "all"}
+    runs = sweeps.expand("whitebox", {**given, "network": "net.py:build,net.py:scores"})
+    assert [run.flags["network"] for run in runs] == ["net.py:build"] * 6 + ["net.py:scores"] * 6
+    assert len({(run.inputs["network"], run.inputs["target"]) for run in runs}) == 2
+    with pytest.raises(UsageError, match="network=absent.py:build: there is no file absent.py"):
+        sweeps.expand("whitebox", {**given, "network": "absent.py:build"})

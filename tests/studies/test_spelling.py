@@ -56,6 +56,20 @@ def test_a_list_is_the_same_in_runs_and_sweeps(text, found):
 
 
 @pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (".5", [0.5]),
+        ("0.485, 456e-3 ,.406", [0.485, 0.456, 0.406]),
+        ("-1,-1", [-1.0, -1.0]),
+        *((text, None) for text in (".5,", "", "inf", "a", "1_0")),
+    ],
+)
+def test_a_list_of_numbers_keeps_signs_and_repeats(text, found):
+    assert in_a_run("whitebox", "mean", text) == found
+    assert in_a_sweep("whitebox", "mean", text) == (None if found is None else [text.strip()])
+
+
+@pytest.mark.parametrize(
     ("flag", "text", "found"),
     [
         ("seed", "5", 5),

@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from jaxinv import networks
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.machine import environment
+from jaxinv.networks.loading import Model
 from jaxinv.store import checkpoints, records
 from jaxinv.training import classification, fit, measured, recipes, targets
 
@@ -491,3 +493,61 @@ def test_another_network_over_the_same_weights_is_another_target():
     assert measured.fingerprint(own, params) != measured.fingerprint(other, params)
     more = jax.tree.map(lambda leaf: leaf + 1, params)
     assert measured.fingerprint(own, params) != measured.fingerprint(own, more)
+
+
+# --- Networks that are asked for ------------------------------------------------------------------
+
+
+def own_model(params=None):
+    layers = [("conv", nn.Conv(2, (5, 5), strides=4)), ("head", nn.DenseGeneral(10, (-3, -2, -1)))]
+    return Model("net.py:build", networks.sequence(layers, (28, 28, 1)), params)
+
+
+def test_a_network_that_brings_parameters_is_the_target(tmp_path, no_training):
+    params = own_model().network.init(jax.random.key(3))
+    target = targets.find(dataset("mnist"), tmp_path, model=own_model(params))
+    assert (target.name, target.source, target.seed) == ("net.py:build", "given", None)
+    jax.tree.map(np.testing.assert_array_equal, target.params, params)
+    assert not target.is_papers(dataset("mnist"))
+
+
+def test_another_network_is_trained_and_found_again(workdir, tmp_path, monkeypatch):
+    monkeypatch.setattr(targets, "default_recipe", lambda *_: ONE_EPOCH)
+    lines, asked = [], {"dataset": "tiny", "network": "net.py:build"}
+    found = targets.find(dataset(), workdir, model=own_model(), flags=asked, announce=lines.append)
+    assert "No trained target for tiny and net.py:build yet" in lines[0]
+    (record,) = (each for each in records.find(workdir) if each.network.name == "net.py:build")
+    assert record.flags == asked and record.network.fingerprint == own_model().network.fingerprint
+    monkeypatch.setattr(targets, "train", lambda *args, **kwargs: pytest.fail("trained again"))
+    again = targets.find(dataset(), workdir, model=own_model(), announce=pytest.fail)
+    assert again.fingerprint == found.fingerprint
+
+
+@pytest.mark.parametrize(
+    "shape, classes, told",
+    [
+        ((28, 28, 1), 0, "brings no parameters, and dataset=bare has no labels to train it with"),
+        ((28, 28, 1), 7, r"it returns \[10\], no logit for each of the 7 classes"),
+    ],
+)
+def test_a_network_that_nothing_can_train_is_refused(tmp_path, shape, classes, told):
+    parts = [samples(8, shape, seed, 7) for seed in range(3)]
+    if not classes:
+        parts = [Samples(each.pixels) for each in parts]
+    bare = Dataset("bare", "random pixels", "0123456789ab", classes, *parts)
+    with pytest.raises(UserError, match=told):
+        targets.find(bare, tmp_path, model=own_model(), announce=lambda line: None)
+
+
+def test_a_checkpoint_of_pytorch_serves_a_network_of_the_same_layers(tmp_path):
+    rng, path = np.random.default_rng(0), tmp_path / "torch.safetensors"
+    shapes = {"a.weight": (2, 1, 5, 5), "a.bias": (2,), "b.weight": (10, 98), "b.bias": (10,)}
+    own = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    save_file(own, path)
+    target = targets.find(dataset(), tmp_path, model=own_model(), checkpoint=path)
+    kernel = np.asarray(target.params["conv"]["kernel"])
+    np.testing.assert_array_equal(kernel, np.moveaxis(own["a.weight"], (0, 1), (-1, -2)))
+    save_file({**own, "b.bias": own["b.bias"][:9]}, path)
+    told = r"a checkpoint of another model \(the network's layer head has bias \[10\]"
+    with pytest.raises(UserError, match=told):
+        targets.find(dataset(), tmp_path, model=own_model(), checkpoint=path)

@@ -24,7 +24,7 @@ def judged(config: DefenseConfig, scene: runs.Scene, images: np.ndarray) -> dict
 
     Without labels there is none, and its fields are None.
     """
-    if not scene.dataset.num_classes:
+    if not scene.dataset.has_labels:
         return {"judge_accuracy": None, "judge_ci": [None, None], "judge_accuracy_originals": None}
     trained = judge_of(config, scene)
     labels = scene.dataset.test.labels[: scene.num_images(config)]

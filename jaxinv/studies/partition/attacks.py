@@ -42,7 +42,8 @@ def screened(
                 ]
             )
     # What attackers share is made before there are several of them.
-    accuracy.judge_of(attacks, scene)
+    if scene.dataset.has_labels:
+        accuracy.judge_of(attacks, scene)
     with threads.side_by_side(jobs) as steps:
         shown = columns(scene.usability.kind)
         runs.run_all(EXPERIMENT, attacks, scene, steps, table=shown, grid=False)
