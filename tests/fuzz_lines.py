@@ -125,7 +125,7 @@ def _nothing_begins():
             stack.enter_context(mock.patch.object(owner, name, accept))
         for owner, name, answer in (
             (targets, "test_accuracy", lambda target, dataset: 0.99),
-            (_tfds, "prepare", lambda spec, root: "no network here"),
+            (_tfds, "prepare", lambda spec, root, size: "no network here"),
             (cli, "use_compilation_cache", lambda: None),
         ):
             stack.enter_context(mock.patch.object(owner, name, answer))

@@ -93,7 +93,7 @@ def values(flag):
 def prepared(tmp_path_factory):
     """A folder with a prepared MNIST of few images; its target is the shipped one."""
     folder = tmp_path_factory.mktemp("prepared")
-    train, test = (random_split(count, (28, 28, 1)) for count in (30, 200))
+    train, test = (random_split(count, (28, 28, 1)) for count in (60, 200))
     write_tfds(folder, "mnist", train, test, num_classes=10)
     return folder
 
@@ -111,7 +111,7 @@ def no_compute(monkeypatch, prepared, tmp_path):
     ):
         monkeypatch.setattr(owner, function, accept)
     monkeypatch.setattr(targets, "test_accuracy", lambda target, dataset: 0.99)
-    monkeypatch.setattr(_tfds, "prepare", lambda spec, root: "no network here")
+    monkeypatch.setattr(_tfds, "prepare", lambda spec, root, size: "no network here")
     monkeypatch.setattr(hosts, "initialize", accept)
     monkeypatch.setattr(cli, "use_compilation_cache", lambda: None)
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
