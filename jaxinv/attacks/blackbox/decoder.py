@@ -119,8 +119,8 @@ class Decoder(nn.Module):
         if x.ndim != 4:
             sides = (-(-height // _DENSE_SHARE), -(-width // _DENSE_SHARE))
             values = math.prod(x.shape[1:])
-            sides, _ = grids.seeds(values, sides, _DENSE_CHANNELS, deeper=False)
-            grid = (*sides, _DENSE_CHANNELS)
+            sides, channels = grids.seeds(values, sides, _DENSE_CHANNELS, deeper=False)
+            grid = (*sides, channels)
             x = nn.Dense(math.prod(grid), kernel_init=xavier)(x.reshape(len(x), -1))
             x = nn.relu(x).reshape(len(x), *grid)
         if x.shape[1] > height or x.shape[2] > width:

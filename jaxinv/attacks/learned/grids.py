@@ -39,13 +39,14 @@ def seeds(
       deeper: whether a grid of half the sides has twice the channels.
 
     Returns:
-      The wanted grid, or half of it again and again, until the layer has at most `MOST_WEIGHTS`.
+      The wanted grid, or half of it again and again, until the layer has at most `MOST_WEIGHTS`;
+      one place of fewer channels where that is too many.
     """
     for grid, more in _halves(sides):
         found = channels * more if deeper else channels
         if values * grid[0] * grid[1] * found <= MOST_WEIGHTS:
-            break
-    return grid, found
+            return grid, found
+    return grid, max(1, min(found, MOST_WEIGHTS // values))
 
 
 def _halves(sides: tuple[int, int]) -> Iterator[tuple[tuple[int, int], int]]:

@@ -81,8 +81,8 @@ def _as_tokens(before: int, x: Array) -> Array:
 def _dense_grid(image_shape: Sequence[int], values: int) -> tuple[int, int, int]:
     """Returns the grid in front of a dense layer to so many values."""
     sides = (-(-image_shape[0] // _DENSE_SHARE), -(-image_shape[1] // _DENSE_SHARE))
-    sides, _ = grids.seeds(values, sides, _DENSE_CHANNELS, deeper=False)
-    return *sides, _DENSE_CHANNELS
+    sides, channels = grids.seeds(values, sides, _DENSE_CHANNELS, deeper=False)
+    return *sides, channels
 
 
 def _to_grid(

@@ -45,7 +45,7 @@ def test_tokens_lie_on_a_grid_of_the_images_proportions(count, shape, found):
     assert grids.of_tokens(count, shape) == found
 
 
-@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("features", [*FEATURES, (802816,)])
 @pytest.mark.parametrize("kind", ["estimator", "decoder"])
 def test_maps_to_large_images_are_bounded(kind, features):
     network = maps.estimator_for(PHOTOGRAPH) if kind == "estimator" else Decoder(PHOTOGRAPH)
