@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from jaxinv.errors import UsageError, UserError
+from jaxinv.inputs.data import Samples
 from jaxinv.machine import devices, footprint, memory
+from jaxinv.measures import quality
 
 ROWS = jax.ShapeDtypeStruct((10, 100), np.float32)
 
@@ -100,3 +102,21 @@ def test_results_that_do_not_fit_are_refused_before_they_are_computed(monkeypatc
     rows = np.zeros((400, 1000), np.float32)
     with pytest.raises(UserError, match="400 examples: takes 1.53 MiB .* 1 MiB are there; lower"):
         devices.in_slices(jnp.negative, rows)
+
+
+def test_images_that_do_not_fit_are_refused_before_they_are_made(monkeypatch):
+    own = Samples(np.zeros((100, 8, 8, 1), np.uint8))
+    monkeypatch.setenv(memory.VARIABLE, "20K")
+    with pytest.raises(UserError, match="100 images at once: takes 25 KiB .* 20 KiB are there"):
+        own.images  # noqa: B018
+    np.testing.assert_array_equal(own.scaled[np.arange(2)], np.zeros((2, 8, 8, 1)))
+
+
+def test_quality_is_the_same_in_small_slices(monkeypatch):
+    rng = np.random.default_rng(0)
+    originals, found = rng.random((2, 30, 24, 20, 3), np.float32)
+    whole = quality.evaluate(originals, found)
+    monkeypatch.setenv(memory.VARIABLE, "2M")
+    sliced = quality.evaluate(originals, found)
+    np.testing.assert_allclose(whole.psnr, sliced.psnr, rtol=1e-6)
+    np.testing.assert_allclose(whole.ssim, sliced.ssim, rtol=1e-5)
