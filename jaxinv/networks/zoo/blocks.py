@@ -33,7 +33,7 @@ def builder(*usual: int, least: int = 1) -> Callable[[Callable[..., Network]], B
     """
 
     def decorate(build: Callable[[tuple[int, ...], int], Network]) -> Build:
-        known = functools.lru_cache(maxsize=16)(build)
+        known = functools.cache(build)
 
         @functools.wraps(build)
         def checked(input_shape: Sequence[int] = usual, num_classes: int = 10) -> Network:
