@@ -1,7 +1,8 @@
 """A graph as a function of parameters and a batch. JAX."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+import inspect
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from jaxinv.networks.onnx.parameters import Place, at
 from jaxinv.networks.onnx.registry import Call, Fixed
 from jaxinv.networks.onnx.tensors import Order, Tensor, in_order
 
+_LARGEST = 2**31  # numbers in one value
 _TOGETHER = ("Add", "Mul", "Sub", "Div", "Max", "Min", "Sum")  # steps where branches meet
 
 
@@ -117,8 +119,12 @@ class Evaluation:
         if all(not isinstance(value, Tensor) for value in given):
             return evaluated(node, given)
         assert operator is not None
+        _check_count(operator.function, len(given))
         found = operator.function(Call(node, fixed), *given)
         results = found if isinstance(found, tuple) else (found,)
+        for value in results:
+            if isinstance(value, Tensor) and value.array.size > _LARGEST:
+                raise UserError(f"it makes {value.array.size:.3g} numbers.")
         pairs = zip(node.outputs, results, strict=False)
         return {name: self._marked(node, value) for name, value in pairs if name}
 
@@ -141,6 +147,14 @@ class Evaluation:
         if name is None or not isinstance(value, Tensor):
             return value
         return value.like(checkpoint_name(value.array, name))
+
+
+def _check_count(function: Callable[..., Any], count: int) -> None:
+    """Refuses too few or too many inputs of an operator."""
+    try:
+        inspect.signature(function).bind(None, *range(count))
+    except TypeError as error:
+        raise UserError(f"it has {count} inputs, too few or too many.") from error
 
 
 def _follow(node: Node, values: Mapping[str, Any], made: Mapping[str, Any], fixed: Fixed) -> None:

@@ -142,6 +142,15 @@ REFUSED = {
         ),
         r"node p_Cast \(Cast\): its input places is an output of a node that is not supported",
     ),
+    "inputs": (lambda: chain(node("MatMul")), r"\(MatMul\): it has 1 inputs, too few or"),
+    "a window": (
+        lambda: chain(node("MaxPool", kernel_shape=[2**40, 2]), shape=IMAGE),
+        r"\(MaxPool\): kernel_shape=.*expected 2 numbers from 1 to 65536",
+    ),
+    "much padding": (
+        lambda: chain(node("Pad", "p", mode="edge"), arrays={"p": np.array([0, 0, 0, 2**40])}),
+        r"\(Pad\): pads=.*expected numbers up to 65536",
+    ),
     "an axis": (lambda: chain(node("Softmax", axis=7)), r"\(Softmax\): axis 7 of an array"),
     "mixed examples": (
         lambda: chain(node("Softmax", axis=0)),

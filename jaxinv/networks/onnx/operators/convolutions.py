@@ -17,6 +17,8 @@ from jaxinv.networks.onnx.tensors import (
     kernel_last,
 )
 
+_LARGEST = 2**16  # pixels of padding, or of a window
+
 Pads = list[tuple[int, int]]
 
 
@@ -36,8 +38,8 @@ def pads_of(
         return [(0, 0)] * count
     if mode in ("NOTSET", ""):
         given = call.get("pads") or [0] * 2 * count
-        if len(given) != 2 * count:
-            raise UserError(f"pads={given}: expected {2 * count} numbers.")
+        if len(given) != 2 * count or max(map(abs, given), default=0) > _LARGEST:
+            raise UserError(f"pads={given}: expected {2 * count} numbers up to {_LARGEST}.")
         return list(zip(given[:count], given[count:], strict=True))
     totals = [
         max((-(-size // stride) - 1) * stride + window - size, 0)
@@ -53,8 +55,8 @@ def pads_of(
 def spatial(call: Call, name: str, count: int) -> tuple[int, ...]:
     """Returns an attribute that has a positive number for each axis of space, one by default."""
     found = tuple(call.get(name) or (1,) * count)
-    if len(found) != count or min(found) < 1:
-        raise UserError(f"{name}={list(found)}: expected {count} positive numbers.")
+    if len(found) != count or not all(1 <= each <= _LARGEST for each in found):
+        raise UserError(f"{name}={list(found)}: expected {count} numbers from 1 to {_LARGEST}.")
     return found
 
 

@@ -10,7 +10,8 @@ from jaxinv.errors import UserError
 from jaxinv.networks.onnx.registry import Call, operator
 from jaxinv.networks.onnx.tensors import Operand, Tensor, axis_of, in_order, without
 
-_MODES = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
+_MODES = ("reflect", "edge", "wrap")
+_LARGEST = 2**16  # rows of padding
 
 
 @operator("Slice", settings=(1, 2, 3, 4))
@@ -52,7 +53,7 @@ def split(call: Call, x: Tensor, sizes: Any = None) -> tuple[Tensor, ...]:
     given = call.get("split") if sizes is None else sizes.tolist()
     total, count = x.shape[axis], len(call.node.outputs)
     if given is None:
-        count = call.get("num_outputs", count)
+        count = min(max(call.get("num_outputs", count), 1), total)
         each = -(-total // count)
         given = [min(each, total - each * number) for number in range(count)]
     if sum(given) != total or min(given) < 0 or len(given) < len(call.node.outputs):
@@ -139,6 +140,8 @@ def pad(call: Call, x: Tensor, pads: Any = None, value: Any = None, axes: Any = 
     widths = [(0, 0)] * x.rank
     for axis, low, high in zip(own, given[:half], given[half:], strict=True):
         widths[x.place(axis)] = (low, high)
+    if max((abs(width) for pair in widths for width in pair), default=0) > _LARGEST:
+        raise UserError(f"pads={given}: expected numbers up to {_LARGEST}.")
     mode = call.get("mode", "constant")
     if mode == "constant":
         config = [(low, high, 0) for low, high in widths]

@@ -29,7 +29,7 @@ def reduce(call: Call, x: Tensor, axes: Any = None) -> Tensor:
         if call.get("noop_with_empty_axes", 0):
             return x
         own = tuple(range(x.rank))
-    keeps = bool(call.get("keepdims", 1))
+    keeps = call.get("keepdims", 1) == 1
     array = _REDUCTIONS[call.node.operator](x.array, x.places(own), keepdims=keeps)
     return Tensor(array, x.order if keeps else without(x.order, own))
 
@@ -42,7 +42,7 @@ def arg_extreme(call: Call, x: Tensor) -> Tensor:
     array = x.array
     if call.get("select_last_index", 0):
         array = jnp.flip(array, x.place(axis))
-    keeps = bool(call.get("keepdims", 1))
+    keeps = call.get("keepdims", 1) == 1
     found = function(array, axis=x.place(axis), keepdims=keeps)
     if call.get("select_last_index", 0):
         found = x.shape[axis] - 1 - found
