@@ -28,6 +28,7 @@ from jaxinv.inputs import data
 from jaxinv.networks import cifar_cnn, lenet5
 from jaxinv.store import locks, records
 from jaxinv.studies import cli, experiment
+from jaxinv.studies.scenes import default_cuts
 from jaxinv.sweeps import grid, settings, summary
 from jaxinv.sweeps import slurm as tasks
 from jaxinv.sweeps.__main__ import main as sweep_main
@@ -258,7 +259,8 @@ def test_splits_are_those_of_each_datasets_network(stand_in, monkeypatch):
         data, "load", lambda name, **_: Colour() if name == "colour" else load(name)
     )
     runs = sweeps.expand("fake", {"split": "all", "dataset": "colour,mnist_5k"})
-    names = {"colour": cifar_cnn().cuts, "mnist_5k": lenet5().cuts}
+    names = {"colour": default_cuts(cifar_cnn()), "mnist_5k": lenet5().cuts}
+    assert len(names["colour"]) == 12 and set(names["colour"]) < set(cifar_cnn().cuts)
     assert [(run.flags["dataset"], run.flags["split"]) for run in runs] == [
         (dataset, cut) for dataset, cuts in names.items() for cut in cuts
     ]
