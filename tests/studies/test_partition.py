@@ -577,7 +577,7 @@ def test_what_is_beside_bounds_is_the_psnr_of_the_mean_error(study, monkeypatch)
 def test_every_attacker_attacks_every_choice(study):
     study(threat_model=("whitebox", "blackbox"), attacker=("paper", "adaptive"), max_reid=0)
     expected = {
-        (cut, kind, threat, method, options.SCREENING["fit_steps"])
+        (cut, kind, threat, method, options.SCREENING["fit_steps"], "choice", 1)
         for cut in NETWORK.cuts
         for kind in ("none", "gaussian")
         for threat in ("whitebox", "blackbox")
