@@ -5,6 +5,8 @@ import pytest
 from onnx_graphs import as_taken, model, of_reference, of_runtime, weights
 
 from jaxinv.networks import from_onnx
+from jaxinv.networks.onnx.operators import OPERATORS
+from jaxinv.networks.onnx.operators.normalizations import SCALE_AND_SHIFT
 
 IMAGE, SERIES, TABLE, TOKENS = (1, 4, 6, 5), (1, 3, 8), (1, 6), (1, 5, 4)
 I64 = np.int64
@@ -144,6 +146,52 @@ CASES = {
 
 # ONNX's reference implementation has no old softmax and upsampling, and does not crop.
 OF_RUNTIME = ("Softmax 12", "Pad", "Upsample", "Upsample linear")
+
+
+def row(*nodes, arrays=None, shape=IMAGE, opset=17):
+    """Returns a case of nodes in a row; each is an operator, further inputs, and attributes."""
+    names = ["x", *(f"v{number}" for number in range(1, len(nodes))), "y"]
+    made = [
+        (op, [names[number], *extra], [names[number + 1]], attributes)
+        for number, (op, extra, attributes) in enumerate(nodes)
+    ]
+    return made, arrays or {}, shape, opset
+
+
+AS_NUMBER = ("Cast", (), {"to": 1})
+CASES |= {
+    **{op: row(("Exp", (), {}), (op, (), {})) for op in ("Log", "Sqrt")},
+    **{op: one(op, TABLE) for op in ("Round", "Tan")},
+    **{op: one(op, axes=[1]) for op in ("ReduceMin", "ReduceProd", "ReduceL1", "ReduceSumSquare")},
+    "ReduceLogSum": row(("Exp", (), {}), ("ReduceLogSum", (), {"axes": [2]})),
+    **{op: one(op, TABLE, extra=[weights(6)]) for op in ("Min", "Sum", "CastLike")},
+    **{
+        op: row((op, ("c",), {}), AS_NUMBER, arrays={"c": np.float32(0.1)})
+        for op in ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
+    },
+    **{
+        op: row(("Cast", (), {"to": 9}), (op, ("c",), {}), AS_NUMBER, arrays={"c": np.array(True)})
+        for op in ("And", "Or", "Xor")
+    },
+    "IsNaN": row(("IsNaN", (), {}), AS_NUMBER),
+    "Not": row(("Cast", (), {"to": 9}), ("Not", (), {}), AS_NUMBER),
+    "ArgMax": row(("ArgMax", (), {"axis": 1, "select_last_index": 1}), AS_NUMBER),
+    "ArgMin": row(("ArgMin", (), {"axis": 2, "keepdims": 0}), AS_NUMBER),
+    "GatherElements": one("GatherElements", TABLE, extra=[np.array([[3, 0, 1]])], axis=1),
+    "RMSNormalization": one("RMSNormalization", TOKENS, extra=[weights(4)], opset=23),
+    "Swish": one("Swish", opset=24, alpha=0.7),
+    "Where": row(
+        ("Greater", ("c",), {}),
+        ("Where", ("a", "b"), {}),
+        arrays={"a": weights(4, 1, 1), "b": weights(1, 4, 6, 1, seed=1), "c": np.float32(0)},
+    ),
+}
+
+
+def test_every_operator_has_a_case():
+    tested = {op for nodes, *_ in CASES.values() for op, *_ in nodes}
+    made = {"Shape", "Size", "Split", "Resize", SCALE_AND_SHIFT}
+    assert tested | made >= OPERATORS.keys()
 
 
 def check(case, oracle=of_reference):

@@ -122,14 +122,6 @@ def gather_elements(call: Call, x: Tensor, indices: Any) -> Tensor:
     return Tensor.plain(jnp.take_along_axis(in_order(x), jnp.asarray(indices), axis))
 
 
-@operator("GatherND", settings=(1,))
-def gather_nd(call: Call, x: Tensor, indices: Any) -> Tensor:
-    """Takes entries by their numbers along several axes."""
-    if call.get("batch_dims", 0):
-        raise UserError("batch_dims is not supported.")
-    return Tensor.plain(in_order(x)[tuple(np.moveaxis(indices, -1, 0))])
-
-
 @operator("Pad", settings=(1, 2, 3))
 def pad(call: Call, x: Tensor, pads: Any = None, value: Any = None, axes: Any = None) -> Tensor:
     """Adds numbers around an array, or crops it."""
