@@ -141,7 +141,7 @@ class Dataset:
 
     @property
     def has_labels(self) -> bool:
-        """Whether the classes of the images are known."""
+        """True if the classes of the images are known."""
         return self.num_classes > 0
 
     @property

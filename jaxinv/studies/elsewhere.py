@@ -44,8 +44,8 @@ def checked(config: ExchangedConfig, plan: runs.Plan) -> runs.Plan:
     """Returns a plan, once it is known that files fit it.
 
     Raises:
-      UserError: a file is for one cut and there are several, it cannot be, or what is imported is
-        no reconstruction of such images.
+      UserError: there are several cuts, the export is no FILE.npz, an attack is set that does not
+        run, or what is imported is no reconstruction of such images.
     """
     for name, path in (("export", config.export), ("import", config.imported)):
         if path is not None and len(plan.cuts) > 1:
