@@ -147,10 +147,11 @@ def verdict(choice: Choice) -> str:
     if choice.meets:
         return "met"
     record = choice.record
-    broken = listed([_limit(name) for name in record.fails if name not in SPOILT])
+    kind = choice.usability_kind
+    broken = listed([_limit(name, kind) for name in record.fails if name not in SPOILT])
     unsure = listed(
         [
-            f"{_limit(name)}{_settled(record.images_needed.get(name))}"
+            f"{_limit(name, kind)}{_settled(record.images_needed.get(name))}"
             for name in record.undecided
             if name not in SPOILT
         ]
@@ -162,11 +163,11 @@ def verdict(choice: Choice) -> str:
     return "; ".join(told)
 
 
-def _limit(name: str) -> str:
-    """Returns the words for a limit."""
+def _limit(name: str, kind: str) -> str:
+    """Returns the words for a limit; `kind` is that of usability."""
     words = {"latency_ms": "latency", "energy_mj": "energy", "memory_mb": "memory", "ssim": "SSIM"}
     short = name.removeprefix("max_").removeprefix("min_")
-    return {**words, "reid": "re-identification"}.get(short, short)
+    return {**words, "reid": "re-identification", "accuracy": kind}.get(short, short)
 
 
 def _settled(count: int | None) -> str:

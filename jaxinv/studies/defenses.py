@@ -114,8 +114,9 @@ def protection_table(
     finished: Sequence[dict[str, Any]], others: Mapping[str, Sequence[AttackRecord]]
 ) -> str:
     """`verdict.protection` as text."""
+    kind = (finished[0].get("usability") or {"kind": "accuracy"})["kind"]
     lines = [
-        f"Least loss of accuracy at which every attacker stays below SSIM {SAFE_SSIM:g} "
+        f"Least loss of {kind} at which every attacker stays below SSIM {SAFE_SSIM:g} "
         f"and {SAFE_REID:.0%} re-identification, with the whole 95% interval of the strongest. "
         "Finished attacks of other commands on the same releases count; whoever knows more can do "
         "what those do who know less:"

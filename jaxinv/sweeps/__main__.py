@@ -3,9 +3,10 @@
 jaxinv sweep EXPERIMENT [--flag=value[,value...] ...]
 
 Every flag that the experiment takes one value of may be given several here, with commas between,
-and so may --split, of which "all" is every cut of the network. Each combination is a run of its
-own. Flags that are lists to the experiment (--level, --defense, --num_queries, ...) stay whole,
-because what they name is learned or shown together. --workdir and --rerun hold for the whole sweep.
+and so may --split, of which "all" is every cut of the network, or a dozen of many. Each combination
+is a run of its own. Flags that are lists to the experiment (--level, --defense, --num_queries, ...)
+stay whole, because what they name is learned or shown together. --workdir and --rerun hold for the
+whole sweep.
 
 Over several --target_seed a second table has a line for all targets together: mean, 95% interval
 over targets and images, standard deviation, least and most, the number of dead runs, and how many

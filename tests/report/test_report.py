@@ -705,11 +705,12 @@ def test_a_chart_of_choices_has_every_choice(tmp_path):
     partition(tmp_path, rows, recommendation=34, recommendation_split=4)
     figure = charts.chosen(found_in(tmp_path).partitions[0], "a title")
     assert [panel.title for panel in figure.panels] == [
-        *("SSIM left to the strongest attacker", "accuracy"),
-        *("energy of the edge for one image (mJ)", "latency of one image (ms)"),
+        *("SSIM left to the strongest attacker", "share that an attacker re-identifies"),
+        *("accuracy", "energy of the edge for one image (mJ)", "latency of one image (ms)"),
     ]
     for panel, key, factor in (
-        *((0, "ssim_mean", 1), (1, "accuracy", 1), (2, "energy_j", 1e3), (3, "latency_s", 1e3)),
+        *((0, "ssim_mean", 1), (1, "reid", 1), (2, "accuracy", 1)),
+        *((3, "energy_j", 1e3), (4, "latency_s", 1e3)),
     ):
         points = drawn(figure, panel)
         assert [(row["y"], row["x"]) for row in points] == [
