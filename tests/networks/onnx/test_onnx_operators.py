@@ -265,6 +265,14 @@ def test_comparisons_choose_numbers():
     check((nodes, {"zero": np.float32(0), "one": np.float32(1)}, IMAGE, 17))
 
 
+@pytest.mark.parametrize("attributes", [{}, {"axes": []}])
+def test_a_squeeze_of_every_axis_keeps_the_batch(attributes):
+    proto = model([("Squeeze", ["x"], ["y"], attributes)], {}, (1, 4, 1, 5), opset=11)
+    network, params = from_onnx(proto)
+    x = weights(2, 4, 1, 5)
+    np.testing.assert_array_equal(network.apply(params, x), x[:, :, 0])
+
+
 def test_an_axis_in_front_of_the_batch_may_come_and_go():
     nodes = [
         ("Unsqueeze", ["x", "front"], ["u"], {}),

@@ -103,7 +103,7 @@ def transpose(call: Call, x: Tensor) -> Tensor:
 def squeeze(call: Call, x: Tensor, axes: Any = None) -> Tensor:
     """Drops axes of size one."""
     own = axes_of(call, axes, x.rank)
-    if own is None:
+    if not own:
         own = tuple(axis for axis, size in enumerate(_fixed_shape(call, x)) if axis and size == 1)
     return Tensor(jnp.squeeze(x.array, x.places(own)), without(x.order, own))
 
