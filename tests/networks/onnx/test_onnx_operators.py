@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from onnx import AttributeProto
 from onnx_graphs import as_taken, model, of_reference, of_runtime, weights
 
 from jaxinv.networks import from_onnx
@@ -265,11 +266,13 @@ def test_comparisons_choose_numbers():
     check((nodes, {"zero": np.float32(0), "one": np.float32(1)}, IMAGE, 17))
 
 
-@pytest.mark.parametrize("attributes", [{}, {"axes": []}])
-def test_a_squeeze_of_every_axis_keeps_the_batch(attributes):
-    proto = model([("Squeeze", ["x"], ["y"], attributes)], {}, (1, 4, 1, 5), opset=11)
+@pytest.mark.parametrize("is_given", [False, True])
+def test_a_squeeze_of_every_axis_keeps_the_batch(is_given):
+    proto = model([("Squeeze", ["x"], ["y"], {})], {}, (1, 5, 1, 6), opset=11)
+    if is_given:
+        proto.graph.node[0].attribute.add(name="axes", type=AttributeProto.INTS)
     network, params = from_onnx(proto)
-    x = weights(2, 4, 1, 5)
+    x = weights(2, 5, 1, 6)
     np.testing.assert_array_equal(network.apply(params, x), x[:, :, 0])
 
 
