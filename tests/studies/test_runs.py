@@ -75,18 +75,24 @@ def finds_scene(scene, monkeypatch):
     monkeypatch.setattr(targets, "test_accuracy", lambda *args: 0.5)
 
 
+def there_is(name):
+    """The part of the test split that an experiment attacks at first, and its size."""
+    return ("first half of the test split", 6) if name == "partition" else ("test split", 12)
+
+
 @pytest.mark.parametrize("name", USUAL)
 def test_a_split_of_fewer_images_than_usual_is_attacked_whole_and_said(
     tmp_path, finds_scene, capsys, name
 ):
     config = experiment.find(name).Config(workdir=str(tmp_path), split=("conv1",))
     scene = runs.load(config)
-    assert scene.num_images(config) == len(scene.images(config)) == 12
+    part, count = there_is(name)
+    assert scene.num_images(config) == len(scene.images(config)) == count
     assert capsys.readouterr().out == (
-        f"The test split has 12 images, fewer than the usual {USUAL[name]}: all are attacked.\n"
+        f"The {part} has {count} images, fewer than the usual {USUAL[name]}: all are attacked.\n"
     )
-    asked = dataclasses.replace(config, num_images=12)
-    assert runs.load(asked).num_images(asked) == 12
+    asked = dataclasses.replace(config, num_images=count)
+    assert runs.load(asked).num_images(asked) == count
     assert capsys.readouterr().out == ""
 
 
@@ -97,7 +103,8 @@ def test_more_images_than_there_are_are_refused_when_asked_for(tmp_path, finds_s
     config = experiment.find(name).Config(workdir=str(tmp_path), num_images=number)
     with pytest.raises(UsageError) as caught:
         runs.load(config)
-    assert str(caught.value) == f"num_images={number}: the test split has 12 images."
+    part, have = there_is(name)
+    assert str(caught.value) == f"num_images={number}: the {part} has {have} images."
 
 
 @pytest.mark.parametrize("half, first", [("choice", 0), ("report", 5)])
