@@ -15,7 +15,7 @@ from jaxinv.measures import costs, decision, profiles, timing, usability
 from jaxinv.measures.intervals import Share
 from jaxinv.measures.profiles import device
 from jaxinv.store import records
-from jaxinv.studies import runs, scenes
+from jaxinv.studies import attacked, runs, scenes
 from jaxinv.studies.defended.choices import DefenseChoice
 from jaxinv.studies.partition import advice, attacks, limits, table
 from jaxinv.studies.partition import options as _options
@@ -107,6 +107,7 @@ def prepare(
     named, chosen = device.named(config.profile), _options.choices(config)
     plan = runs.plan(config, dataset)
     plan.check_threats(config.threat_model)
+    attacked.check_surrogates("partition", plan.dataset, config.surrogate)
     return plan, named.with_cuts(costs.cuts_with(plan.network, plan.cuts)), chosen
 
 
