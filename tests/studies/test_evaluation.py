@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -199,11 +201,15 @@ def test_reidentification_looks_at_so_many_images(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "printed"),
-    [("mnist", 15.10), ("mnist_5k", 15.10), ("cifar10", None)],
+    ("dataset", "papers", "printed"),
+    [
+        *(("mnist", True, 15.10), ("mnist_5k", True, 15.10), ("cifar10", True, None)),
+        ("mnist", False, None),
+    ],
 )
-def test_paper_fields(dataset, printed):
-    fields = evaluation.paper_fields("whitebox", dataset, "relu2")
+def test_the_paper_prints_figures_of_its_own_networks(dataset, papers, printed):
+    target = SimpleNamespace(is_papers=lambda given: papers and given.name == dataset)
+    fields = evaluation.paper_fields("whitebox", target, SimpleNamespace(name=dataset), "relu2")
     assert (fields and fields["psnr"]) == printed
 
 
