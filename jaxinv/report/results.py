@@ -168,13 +168,12 @@ class ShownAttack(_Measured, ShownRun):
 
     @property
     def setting(self) -> tuple[object, ...]:
-        """Names the release: attacks with equal settings attack the same."""
+        """Names the release: attacks with equal settings attack the same, of whichever images."""
         record = self.record
         does = None if self.defense.is_none else self.defense
         network = record.target and record.target.fingerprint
         known = (record.data_fingerprint, network)
-        half = record.test_images
-        return (self.dataset, *known, half, self.split, does, self.retrain, self.releases)
+        return (self.dataset, *known, self.split, does, self.retrain, self.releases)
 
     @property
     def printed(self) -> tuple[float, float] | None:

@@ -54,7 +54,8 @@ def fields(
       `reid_likelihood`, a share; `reid_likelihood_ci`, its exact 95% limits;
       `reid_likelihood_images`, of how many releases; and `reid_likelihood_way`: "exact" is the
       Bayes attacker, whom none with this knowledge beats, "draws" and "shadows" are estimates. All
-      of them None where the attacker has nothing to compare with.
+      of them None where the attacker has nothing to compare with, or where the scores of a release
+      are not finite: a guess in place of these would look like protection.
     """
     features = release[np.arange(1)].size
     count = gallery_size(features, len(gallery))
@@ -69,7 +70,7 @@ def fields(
         jax.random.fold_in(jax.random.key(seed), 3),
         member=member,
     )
-    if found is None:
+    if found is None or not np.isfinite(found.scores).any(axis=1).all():
         return evaluation.NO_LINK
     right = linkage.singled_out(found.scores, gallery[:count], seed=seed)
     summary = intervals.summarise_share(right)

@@ -194,6 +194,14 @@ def test_a_defence_that_is_not_shown_to_hold_does_not(tmp_path, spoilt):
     assert findings.defended_words(judged).startswith("None of 1 defended setting that")
 
 
+def test_a_defence_that_fails_on_other_images_is_not_said_to_hold(tmp_path):
+    held = {"quality": (8.0, 0.1), "reid_top1": 0.02, "reid_ci": [0.0, 0.05]}
+    defended(tmp_path, **held, test_images="choice")
+    defended(tmp_path, **{**held, "quality": (20.0, 0.9)}, test_images="report")
+    judged = findings.defended(found_in(tmp_path).attacks)
+    assert judged.held == [] and judged.settings == 1
+
+
 def test_a_defence_near_the_limits_is_undecided(tmp_path):
     near = {"quality": (8.0, 0.248), "reid_top1": 0.0, "num_images": 50}
     defended(tmp_path, **near)

@@ -15,6 +15,7 @@ from jaxinv import defenses
 from jaxinv.attacks import registry
 from jaxinv.attacks.attack import LearnedAttack, Reconstruction
 from jaxinv.attacks.whitebox import rmle
+from jaxinv.constants.halves import CHOICE, REPORT
 from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED
 from jaxinv.defenses import DROPOUT, GAUSSIAN, NONE, Release
@@ -228,6 +229,21 @@ def test_without_a_defence_the_whole_target_is_asked_once(scene, monkeypatch):
         found = deployed(scene, 0.0, kind=kind).scores(0).values
         assert found.shape == (1, 60) and found.mean() == pytest.approx(0.9)
     assert asked == [NETWORK.cuts]
+
+
+def test_no_choice_has_seen_the_noise_of_report_images(scene):
+    images = scene.dataset.test[:3].images
+    chosen, reported = (
+        deployed(scene._replace(half=half), 1.0, kind="gaussian").releases(0, images)[0]
+        for half in (CHOICE, REPORT)
+    )
+    places = np.arange(3)
+    assert (chosen[places] != reported[places]).mean() > 0.9
+
+
+def test_a_network_that_is_not_defended_agrees_with_itself_for_certain(scene):
+    alike = scene._replace(usability=usability.undefended("agreement", None, 60))
+    assert deployed(alike, 0.0).usability(0).interval == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("retrain", ["none", "cloud", "both"])

@@ -3,11 +3,12 @@
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxinv.attacks.attack import CloudKnown, EdgeKnown
-from jaxinv.defenses import DROPOUT, GAUSSIAN, Release
+from jaxinv.defenses import DROPOUT, GAUSSIAN, NONE, Release
 from jaxinv.measures.intervals import Share
 from jaxinv.networks import sequence
 from jaxinv.studies import evaluation, linked
@@ -17,9 +18,9 @@ EDGE = sequence([("same", lambda x: x)], SHAPE)
 GALLERY = np.random.default_rng(0).random((130, *SHAPE)).astype(np.float32)
 
 
-def fields(defense, *, black=False, gallery=GALLERY):
-    known = EdgeKnown(EDGE, {}, GALLERY[:0], (defense,))
-    release = Release(EDGE, {}, gallery, defense, jax.random.key(1))
+def fields(defense, *, edge=EDGE, black=False, gallery=GALLERY):
+    known = EdgeKnown(edge, {}, GALLERY[:0], (defense,))
+    release = Release(edge, {}, gallery, defense, jax.random.key(1))
     return linked.fields(known.queries(0) if black else known, None, release, gallery, seed=0)
 
 
@@ -30,6 +31,17 @@ def test_a_share_has_its_exact_interval_and_tells_how_it_was_found():
     assert found["reid_likelihood_ci"] == pytest.approx(list(Share(share, count).interval()))
     assert found["reid_likelihood_way"] == "exact"
     assert fields(GAUSSIAN.at("feature", 0.5), black=True)["reid_likelihood_way"] == "draws"
+
+
+def test_features_that_are_not_finite_are_no_protection():
+    """One infinite feature hides no other, and scores that say nothing are no measure."""
+    gallery = GALLERY.copy()
+    gallery[3, 0, 0] = 0.0
+    infinite = sequence([("log", jnp.log)], SHAPE)
+    assert fields(NONE, edge=infinite, gallery=gallery)["reid_likelihood"] == 1.0
+    undefined = sequence([("none", lambda x: x + jnp.log(-1 - x))], SHAPE)
+    for defense in (NONE, GAUSSIAN.at("feature", 0.5)):
+        assert fields(defense, edge=undefined) == evaluation.NO_LINK
 
 
 def test_work_and_memory_are_bounded(monkeypatch):

@@ -73,11 +73,14 @@ def nearness(clean: np.ndarray, observed: np.ndarray) -> np.ndarray:
 def _scored(mechanism: Mechanism | None, clean: Array, observed: Array, level: Array) -> Array:
     """Scores `[G, ...]` against `[N, ...]`, one release after another: `[N, G]`."""
     clean, observed = clean.astype(jnp.float32), observed.astype(jnp.float32)
-    digits = _DIGITS * jnp.maximum(jnp.abs(clean).max(), 1e-30)
+    finite = jnp.where(jnp.isfinite(clean), jnp.abs(clean), 0)
+    digits = _DIGITS * jnp.maximum(finite.max(), 1e-30)
 
     def one(released: Array) -> Array:
         if mechanism is None or mechanism.log_likelihood is None:
-            each = -(((clean - released[None]) / digits) ** 2) / 2
+            same = clean == released[None]  # infinite ones have no difference
+            apart = jnp.where(same, 0, clean - released[None])
+            each = -((apart / digits) ** 2) / 2
         else:
             each = jax.vmap(mechanism.log_likelihood, (0, None, None))(clean, released, level)
         return each.reshape(len(clean), -1).sum(axis=1)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from jaxinv.constants.halves import REPORT
 from jaxinv.defenses import Release, median_norm
 from jaxinv.measures import usability
 from jaxinv.measures.usability import Scores, Usability
@@ -45,8 +46,12 @@ class Deployment:
         self._config, self._scene = config, scene
         self._scores: dict[int, Scores] = {}
         self._params: list[Params] | None = None
-        self._key_release, self.key_learn, self._key_train = jax.random.split(
+        key_release, self.key_learn, self._key_train = jax.random.split(
             jax.random.key(config.seed), 3
+        )
+        # No choice has seen the noise of report images either.
+        self._key_release = (
+            jax.random.fold_in(key_release, 2**31) if scene.half == REPORT else key_release
         )
 
     @property
@@ -108,7 +113,7 @@ class Deployment:
 
     def scores(self, number: int) -> Scores:
         """Returns the usability of the test images at a level, `[draws, N]`."""
-        if self.retrain == "none" and not self.family[number].levels.any():
+        if self._is_undefended(number):
             return undefended(self._scene).as_draw()
         if number not in self._scores:
             # Levels that share a target are measured together.
@@ -125,7 +130,12 @@ class Deployment:
     def usability(self, number: int) -> Usability:
         """Returns how usable the network is at a level."""
         undefended = self._scene.usability
+        if self._is_undefended(number):
+            return undefended
         return usability.summarise(undefended.kind, self.scores(number), undefended.value)
+
+    def _is_undefended(self, number: int) -> bool:
+        return self.retrain == "none" and not self.family[number].levels.any()
 
 
 def _of_level(draws: Sequence[Scores], place: int) -> Scores:
