@@ -3,10 +3,12 @@
 Where labels tell what the output should be, it is the share of right answers. Elsewhere the
 undefended network's own output is the measure: the share of images with the same top score where
 the output is a vector of scores `[K]`, and else (embeddings, detections, maps) the mean cosine of
-the two outputs, beside their relative error.
+the two outputs, beside their relative error. A single value has a sign and no direction: there it
+is the mean closeness, 1 - |a - b| / max(|a|, |b|), in [-1, 1].
 """
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -22,14 +24,10 @@ from jaxinv.measures.intervals import Ends, Share
 from jaxinv.networks import Network, Params
 from jaxinv.unit_space import Images
 
-Kind = Literal["accuracy", "agreement", "cosine"]
+Kind = Literal["accuracy", "agreement", "cosine", "closeness"]
 
-WORDS: dict[str, str] = {
-    "accuracy": "accuracy",
-    "agreement": "agreement",
-    "cosine": "cosine",
-}
-"""Kind -> the head of a column."""
+COMPARED = ("cosine", "closeness")
+"""Kinds that compare outputs themselves, and not the classes that they tell."""
 
 
 class Usability(NamedTuple):
@@ -37,11 +35,11 @@ class Usability(NamedTuple):
 
     Attributes:
       kind: of measure.
-      value: share of images, or the mean cosine.
+      value: share of images, or the mean cosine or closeness.
       value_undefended: the same without a defense; 1 where the undefended output is the measure.
       interval: 95% of `value`, exact for shares.
-      relative_error: mean norm of the difference of the outputs beside the undefended one's; of a
-        cosine alone.
+      relative_error: mean norm of the difference of the outputs beside the undefended one's; of
+        a cosine or closeness alone.
     """
 
     kind: Kind
@@ -61,7 +59,7 @@ class Usability(NamedTuple):
             "value_undefended": self.value_undefended,
             "ci": [low, high],
         }
-        if self.kind == "cosine":
+        if self.kind in COMPARED:
             told["relative_error"] = self.relative_error
         return {
             "usability": told,
@@ -80,7 +78,7 @@ def undefended(kind: Kind, accuracy: float | None, count: int) -> Usability:
       count: number of images.
     """
     if accuracy is None:
-        return Usability(kind, 1.0, 1.0, Ends(1.0, 1.0), 0.0 if kind == "cosine" else None)
+        return Usability(kind, 1.0, 1.0, Ends(1.0, 1.0), 0.0 if kind in COMPARED else None)
     return Usability(kind, accuracy, accuracy, Share(accuracy, count).interval())
 
 
@@ -95,7 +93,7 @@ def at_confidence(told: Mapping[str, Any], count: int, confidence: float) -> dic
     low, high = told["ci"]
     if confidence == intervals.CONFIDENCE or low is None or low == high:
         return dict(told)  # where the output is the measure, it agrees with itself for certain
-    if told["kind"] == "cosine":
+    if told["kind"] in COMPARED:
         ends = intervals.rescaled(told["value"], low, count, confidence, least=-1, most=1)
     else:
         ends = Share(told["value"], count).interval(confidence)
@@ -103,7 +101,7 @@ def at_confidence(told: Mapping[str, Any], count: int, confidence: float) -> dic
 
 
 class Scores(NamedTuple):
-    """Usability image by image, `[..., N]`: in [0, 1] or bool, or cosines with relative errors."""
+    """Usability image by image, `[..., N]`: a share, or a likeness with relative errors."""
 
     values: np.ndarray
     errors: np.ndarray | None = None
@@ -115,7 +113,7 @@ class Scores(NamedTuple):
     @classmethod
     def perfect(cls, kind: Kind, count: int) -> "Scores":
         """Returns those of the undefended network where its own output is the measure."""
-        errors = np.zeros(count) if kind == "cosine" else None
+        errors = np.zeros(count) if kind in COMPARED else None
         return cls(np.ones(count, bool if kind == "agreement" else float), errors)
 
 
@@ -129,6 +127,8 @@ def kind_of(network: Network, num_classes: int) -> Kind:
     if len(network.wire.shapes) > 1:
         return "cosine"
     shape = network.output_shape
+    if math.prod(shape) == 1:
+        return "closeness"
     if num_classes and shape == (num_classes,):
         return "accuracy"
     return "agreement" if len(shape) == 1 and shape[0] >= 2 else "cosine"
@@ -138,7 +138,7 @@ def summarise(kind: Kind, scores: Scores, undefended: float | None) -> Usability
     """Summarises scores of images `[N]`, or of several draws `[draws, N]`."""
     by_image = np.asarray(scores.values, float)
     by_image = by_image.mean(axis=0) if by_image.ndim == 2 else by_image
-    if kind == "cosine":
+    if kind in COMPARED:
         found = intervals.summarise(by_image, least=-1, most=1)
         error = None if scores.errors is None else float(np.mean(scores.errors))
     else:
@@ -168,14 +168,14 @@ def scores(
       parts: edge and cloud.
       params: of both.
       images: `[N, H, W, C]` in unit space.
-      wanted: `[N]`, the classes of the labels or of the undefended network; None for a cosine.
+      wanted: `[N]`, the classes of the labels or of the undefended network; None for outputs.
       family: defenses that differ in their levels alone.
       key: of their randomness.
-      whole: the undefended network and its parameters, for a cosine.
+      whole: the undefended network and its parameters, with which outputs are compared.
     """
     edge, cloud = parts
     (structure,) = {defense.structure for defense in family}
-    network, own = whole if kind == "cosine" else (None, {})
+    network, own = whole if kind in COMPARED else (None, {})
     found = devices.in_slices(
         _outcomes,
         np.arange(len(images), dtype=np.int32),
@@ -189,7 +189,7 @@ def scores(
             np.stack([defense.levels for defense in family]),
         ),
     )
-    if kind == "cosine":
+    if kind in COMPARED:
         return Scores(found[..., 0].T, found[..., 1].T)
     assert wanted is not None
     return Scores(np.equal(found.T, wanted))
@@ -198,7 +198,7 @@ def scores(
 def _outcomes(
     edge, cloud, structure, whole, edge_params, cloud_params, own, key, levels, places, images
 ):
-    """Classes `[B, L]`, or cosine and relative error beside the undefended output `[B, L, 2]`."""
+    """Classes `[B, L]`, or likeness and relative error beside the undefended one `[B, L, 2]`."""
     then = _top if whole is None else functools.partial(_compared, _flat(whole.apply(own, images)))
 
     def found(features: Array) -> Array:
@@ -218,11 +218,18 @@ def _flat(outputs: Array) -> Array:
 
 
 def _compared(reference: Array, outputs: Array) -> Array:
-    """Cosine and relative error `[B, 2]`; outputs of zero agree with zero alone."""
+    """Cosine, or closeness of single values, and relative error `[B, 2]`.
+
+    Outputs of zero agree with zero alone.
+    """
     found = _flat(outputs)
     norm, other = (jnp.linalg.norm(each, axis=1) for each in (reference, found))
     product = (reference * found).sum(axis=1)
     both = norm * other
     cosine = jnp.where(both > 0, product / jnp.where(both > 0, both, 1), norm == other)
-    error = jnp.linalg.norm(found - reference, axis=1) / jnp.where(norm > 0, norm, 1)
+    apart = jnp.linalg.norm(found - reference, axis=1)
+    error = apart / jnp.where(norm > 0, norm, 1)
+    if found.shape[1] == 1:
+        most = jnp.maximum(norm, other)
+        cosine = 1 - apart / jnp.where(most > 0, most, 1)
     return jnp.stack([jnp.clip(cosine, -1, 1), error], axis=1)

@@ -92,7 +92,7 @@ class _Measured:
 
     @property
     def usability_kind(self) -> str:
-        """Accuracy, agreement or cosine."""
+        """Accuracy, agreement, cosine or closeness."""
         return self.record.usable.kind
 
     @property

@@ -134,7 +134,7 @@ class RecordedProfile(Struct, kw_only=True):
 class Certain(Struct):
     """Gaussian noise that holds re-identification down at a cut, and the usability left.
 
-    The latter is `accuracy`, or agreement or cosine where that is how usability is measured.
+    The latter is `accuracy`, or another kind where that is how usability is measured.
     `sigma` surely does; at `bayes_sigma` the Bayes rate `bayes_reid` of simulated releases is low.
     """
 

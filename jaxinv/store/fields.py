@@ -21,12 +21,12 @@ UNKNOWN: Interval = (None, None)
 
 
 class RecordedUsability(Struct):
-    """Usability behind a defence: kind "accuracy", "agreement" or "cosine" (see `measures`).
+    """Usability behind a defence: see `measures.usability` for the kinds.
 
     Attributes:
-      value, value_undefended: a share, or a mean cosine.
+      value, value_undefended: a share, or a mean cosine or closeness.
       ci: 95% interval of the value.
-      relative_error: of the output beside the undefended one, for a cosine.
+      relative_error: of the output beside the undefended one, for a cosine or closeness.
     """
 
     kind: str

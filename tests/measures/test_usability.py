@@ -34,14 +34,18 @@ def outputs(defense):
     return np.asarray(PARTS[1].apply(PARAMS, release[np.arange(len(IMAGES))]))
 
 
-def scores(kind, wanted=None):
-    whole = (NETWORK, PARAMS)
-    return usability.scores(kind, PARTS, PARAMS, IMAGES, wanted, FAMILY, KEY, whole=whole)
+def scores(kind, wanted=None, network=NETWORK):
+    params = network.init(jax.random.key(0))
+    parts, whole = network.split("relu"), (network, params)
+    return usability.scores(kind, parts, params, IMAGES, wanted, FAMILY, KEY, whole=whole)
 
 
 @pytest.mark.parametrize(
     "outputs, classes, kind",
-    [(3, 3, "accuracy"), (3, 4, "agreement"), (3, 0, "agreement"), (1, 0, "cosine")],
+    [
+        *((3, 3, "accuracy"), (3, 4, "agreement"), (3, 0, "agreement")),
+        *((1, 0, "closeness"), (1, 1, "closeness")),
+    ],
 )
 def test_labels_and_outputs_tell_the_measure(outputs, classes, kind):
     assert usability.kind_of(network_of(outputs), classes) == kind
@@ -71,6 +75,17 @@ def test_cosine_and_relative_error_are_beside_the_undefended_output():
     summary = usability.summarise("cosine", found._replace(values=found.values), 1.0)
     assert summary.interval.low < summary.value < summary.interval.high <= 1
     assert summary.relative_error == pytest.approx(found.errors.mean())
+
+
+def test_a_single_value_is_judged_by_its_size():
+    network = sequence([("relu", nn.relu), ("total", lambda x: x.sum((1, 2)) / 16)], SHAPE)
+    found = scores("closeness", network=network)
+    plain = IMAGES.mean((1, 2, 3))
+    for values, errors in zip(found.values, found.errors, strict=True):
+        apart = errors * plain
+        expected = [1 - apart / np.maximum(plain, plain + sign * apart) for sign in (-1, 1)]
+        assert np.isclose(values, expected, atol=1e-4).any(axis=0).all()
+    assert found.values[0].mean() > found.values[1].mean() + 0.1
 
 
 def test_records_tell_accuracy_where_it_is_the_measure_alone():

@@ -91,7 +91,7 @@ def usable(
     """
     kind, test = scene.usability.kind, scene.dataset.test[:count]
     wanted = None
-    if kind != "cosine":
+    if kind not in usability.COMPARED:
         wanted = test.labels if kind == "accuracy" else _classes_of(scene)[:count]
     whole = (scene.target.network, scene.target.params)
     return usability.scores(kind, parts, params, test.scaled, wanted, family, key, whole=whole)

@@ -54,8 +54,9 @@ class PartitionConfig(AttackConfig):
     min_accuracy: float | None = setting(
         None,
         "Constraint: share of right answers, with the whole interval; without labels, or of a "
-        "network that is no classifier, agreement with the undefended output (top-1, or the mean "
-        "cosine). By default one point less than the lower end of the undefended 99.9% interval.",
+        "network that is no classifier, agreement with the undefended output (top-1, the mean "
+        "cosine, or of a single value the mean closeness). By default one point less than the "
+        "lower end of the undefended 99.9% interval.",
         least=0,
         most=1,
     )

@@ -208,8 +208,8 @@ def _judged(config: PartitionConfig, scene: runs.Scene, board: Board) -> dict[st
         sure, unsure = row["confidence"], row["undecided"]
         row["images_needed"] = decision.images_needed(own, limited, unsure, sure)
         if limited.min_accuracy is not None and "min_accuracy" in unsure:
-            needed = None  # the spread of cosines is not kept
-            if row["usability"]["kind"] != "cosine":
+            needed = None  # the spread of cosines and the like is not kept
+            if row["usability"]["kind"] not in usability.COMPARED:
                 share = Share(row["usability"]["value"], len(board.scene(place).dataset.test))
                 needed = share.needed(limited.min_accuracy, sure)
             row["images_needed"]["min_accuracy"] = needed
