@@ -15,6 +15,9 @@ from jaxinv.inputs import arrays, npz
 from jaxinv.inputs.data import Samples
 from jaxinv.store import files
 
+_MOST_OUTSIDE = 0.1
+"""By which reconstructions may be outside unit space, on average."""
+
 
 class PairsFile(NamedTuple):
     """Pairs to learn from, and features to invert.
@@ -59,7 +62,8 @@ def read_pairs(path: str) -> PairsFile:
 def read_reconstructions(path: str, shape: Sequence[int] | None = None) -> np.ndarray:
     """Reads `images` that were reconstructed elsewhere, as `[N, *shape]` float32.
 
-    They are uint8, or floats in unit space, of which those outside are clipped by metrics.
+    They are uint8, or floats in unit space. Metrics clip what an attack has left a little outside;
+    pixels of another range would look like a bad attack, and are refused.
 
     Args:
       path: of the file.
@@ -77,7 +81,23 @@ def read_reconstructions(path: str, shape: Sequence[int] | None = None) -> np.nd
         found = unit_space.reconstructions(given, shape, name="images")
         if not len(found):
             raise UsageError("images=[]: expected at least one.")
+        _check_range(found)
     return found
+
+
+def _check_range(found: np.ndarray) -> None:
+    """Refuses reconstructions that are mostly outside unit space.
+
+    Raises:
+      UsageError: clipping moves their finite values by more than `_MOST_OUTSIDE` on average.
+    """
+    finite = found[np.isfinite(found)]
+    outside = np.abs(finite - np.clip(finite, 0, 1)).mean() if finite.size else 0.0
+    if outside > _MOST_OUTSIDE:
+        raise UsageError(
+            f"images={found.dtype} {list(found.shape)} from {finite.min():g} to {finite.max():g}: "
+            "expected unit space, [0, 1] (undo what has scaled them, or clip them)."
+        )
 
 
 def write_release(

@@ -66,10 +66,11 @@ def test_reconstructions(tmp_path):
         found = exchange.read_reconstructions(save(tmp_path, images=given), (4, 3, 1))
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, IMAGES / 255, rtol=1e-6)
-    outside = np.where(IMAGES > 200, np.nan, IMAGES / 100)
+    outside = np.where(IMAGES > 200, np.nan, IMAGES / 180)
     found = exchange.read_reconstructions(save(tmp_path, images=outside), (4, 3, 1))
     np.testing.assert_allclose(found, outside, rtol=1e-6)
-    for given in (IMAGES.astype(int), IMAGES.astype(np.float32), IMAGES[:, :2], IMAGES[:0]):
+    others = (IMAGES.astype(np.float32) + 0.5, IMAGES / 127.5 - 1)  # of another range
+    for given in (IMAGES.astype(int), IMAGES.astype(float), IMAGES[:, :2], IMAGES[:0], *others):
         path = save(tmp_path, images=given)
         with pytest.raises(UserError, match=f"^import={path}: images="):
             exchange.read_reconstructions(path, (4, 3, 1))
