@@ -288,12 +288,14 @@ def images_needed(
     return max(known, default=None) if settled else None
 
 
-def images_to_be_safe(attacks: Sequence[AttackRecord]) -> int | None:
+def images_to_be_safe(
+    attacks: Sequence[AttackRecord], sure: float = intervals.CONFIDENCE
+) -> int | None:
     """Returns how many images settle whether attacks give nothing away; see `images_needed`."""
     counts = [
-        images_needed(attacks, leak, leak.safe)
+        images_needed(attacks, leak, leak.safe, sure)
         for leak in LEAKS
-        if kept(attacks, leak, leak.safe) == UNDECIDED
+        if kept(attacks, leak, leak.safe, sure) == UNDECIDED
     ]
     known = [count for count in counts if count is not None]
     unsettled = len(known) < len(counts) or any(spoilt(attacks).values())

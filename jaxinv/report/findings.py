@@ -60,7 +60,8 @@ class Defended(NamedTuple):
 
     Attributes:
       settings: defences at a level and a cut that such an attacker attacked, of one dataset.
-      held: those that are shown to hold all who attacked, the smallest loss of usability first.
+      held: those that are shown to hold all who attacked, the smallest loss of usability first. Of
+        S settings each is judged at 1 - 5% / S: that none of them is wrong, all together.
       undecided: how many are neither shown to hold them nor not to.
       nearest: where none holds, the one that comes nearest; else None.
       near: of those that cost at most `NEAR` of usability, the one that leaves least; or None.
@@ -80,14 +81,15 @@ def defended(attacks: Iterable[ShownAttack]) -> Defended:
         if not each.defense.is_none:
             groups.setdefault(each.setting, []).append(each)
     tried = [own for own in groups.values() if any(each.method != "paper" for each in own)]
-    worst = [(own, verdicts.safe(_records(own)), strongest(own)) for own in tried]
+    sure = verdicts.confidence(len(tried))
+    worst = [(own, verdicts.safe(_records(own), sure), strongest(own)) for own in tried]
     held = [best for _, verdict, best in worst if best and verdict == HOLDS]
     close = [best for *_, best in worst if best and best.loss is not None and best.loss <= NEAR]
     return Defended(
         len(tried),
         sorted(held, key=lambda each: _or_worst(each.loss)),
         sum(verdict == UNDECIDED for _, verdict, _ in worst),
-        None if held else _nearest(worst),
+        None if held else _nearest(worst, sure),
         min(close, key=lambda each: each.ssim.or_nothing, default=None),
     )
 
@@ -95,7 +97,7 @@ def defended(attacks: Iterable[ShownAttack]) -> Defended:
 _Judged = tuple[list[ShownAttack], Verdict, ShownAttack | None]
 
 
-def _nearest(worst: Sequence[_Judged]) -> Nearest | None:
+def _nearest(worst: Sequence[_Judged], sure: float) -> Nearest | None:
     """Finds what is undecided, or leaks least."""
     known = [(own, verdict, best) for own, verdict, best in worst if best]
     if not known:
@@ -103,7 +105,7 @@ def _nearest(worst: Sequence[_Judged]) -> Nearest | None:
     own, verdict, best = min(
         known, key=lambda item: (item[1] != UNDECIDED, item[2].ssim.or_nothing, item[2].number)
     )
-    return Nearest(best, verdict, verdicts.images_to_be_safe(_records(own)))
+    return Nearest(best, verdict, verdicts.images_to_be_safe(_records(own), sure))
 
 
 def _records(own: Sequence[ShownAttack]) -> list[AttackRecord]:
@@ -133,7 +135,10 @@ def defended_words(found: Defended) -> str:
         )
     if found.undecided:
         be = "is" if found.undecided == 1 else "are"
-        words += f" {found.undecided} {be} undecided: the limits lie within the 95% intervals."
+        words += (
+            f" {found.undecided} {be} undecided: the limits lie within intervals that hold for all "
+            "settings together in 95% of cases."
+        )
     if found.near:
         near = found.near
         words += (

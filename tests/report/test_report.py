@@ -194,6 +194,16 @@ def test_a_defence_that_is_not_shown_to_hold_does_not(tmp_path, spoilt):
     assert findings.defended_words(judged).startswith("None of 1 defended setting that")
 
 
+def test_of_many_settings_one_that_holds_by_luck_is_not_told(tmp_path):
+    lucky = {"quality": (8.0, 0.24), "ssim_ci": [0.2305, 0.2495], "reid_top1": 0.0}
+    defended(tmp_path, **lucky)
+    assert len(findings.defended(found_in(tmp_path).attacks).held) == 1
+    for level in range(1, 5):
+        defended(tmp_path, "gaussian", float(level), quality=(20.0, 0.9), reid_top1=0.5)
+    judged = findings.defended(found_in(tmp_path).attacks)
+    assert (judged.settings, judged.held, judged.undecided) == (5, [], 1)
+
+
 def test_a_defence_that_fails_on_other_images_is_not_said_to_hold(tmp_path):
     held = {"quality": (8.0, 0.1), "reid_top1": 0.02, "reid_ci": [0.0, 0.05]}
     defended(tmp_path, **held, test_images="choice")
@@ -212,7 +222,7 @@ def test_a_defence_near_the_limits_is_undecided(tmp_path):
     assert "is shown to keep everybody below SSIM 0.25" in words
     assert "dropout 0.6 at the features (relu2) comes nearest" in words
     assert f"and {judged.nearest.images_needed:,} images would settle it." in words
-    assert "1 is undecided: the limits lie within the 95% intervals." in words
+    assert "1 is undecided: the limits lie within intervals that hold for all settings" in words
 
 
 def test_lines_of_a_tradeoff(tmp_path):

@@ -149,7 +149,7 @@ def _cramer_rao(through: Channel, known: Information) -> Bound:
 def _among(count: int) -> str:
     return (
         f"each of {count:,} test images as likely, which the attacker may know; the average over "
-        "all of these, of which attacks are on the first ones"
+        "all of these, and no word on others"
     )
 
 
