@@ -2,11 +2,12 @@
 
 Convolutions are `[O, I, H, W]` there and `[H, W, I, O]` here, dense layers `[out, in]` and `[in,
 out]`; a dense layer behind a map reads it channel by channel there, pixel by pixel here. Layers are
-matched by name where names agree, else by their shapes, in order.
+matched by name where names agree, else by their shapes, in the order of numbers in names: files do
+not keep the order of definition, and names beside each other without a number tell none.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -99,11 +100,27 @@ def _matched(
                 f"the network's layer {layer} has {_told(_shapes(leaves))}, and "
                 f"{_closest(layer, _shapes(leaves), left)}."
             )
+        _check_order(layer, alike)
         pairs[layer] = alike[0]
         del left[alike[0]]
     for name, shapes in left.items():
         raise UserError(f"its layer {name} with {_told(shapes)} is none of the network's.")
     return {layer: pairs[layer] for layer in own}
+
+
+def _check_order(layer: str, alike: Sequence[str]) -> None:
+    """Refuses to guess among layers of the same shapes.
+
+    Raises:
+      UserError: some beside the first have other names than it, numbers apart.
+    """
+    first, beside = re.sub(r"\d+", "#", alike[0]), alike[0].count(".")
+    for name in alike[1:]:
+        if name.count(".") == beside and re.sub(r"\d+", "#", name) != first:
+            raise UserError(
+                f"the network's layer {layer} may be its {alike[0]} or its {name}, which have the "
+                "same shapes: give them the names of the network's layers."
+            )
 
 
 def _closest(layer: str, wanted: _Shapes, left: Mapping[str, _Shapes]) -> str:

@@ -60,6 +60,22 @@ def test_a_state_dict_computes_what_it_did():
     np.testing.assert_allclose(NETWORK.apply(params, x), wanted, rtol=1e-4)
 
 
+def test_layers_of_the_same_shapes_are_not_guessed_without_numbers():
+    network = sequence([(name, nn.Dense(4)) for name in ("query", "key", "value")], (4,))
+    weight, bias = np.eye(4, dtype=np.float32), np.arange(4, dtype=np.float32)
+
+    def state_of(names):
+        layers = [{f"{name}.weight": weight, f"{name}.bias": k * bias} for k, name in names]
+        return {name: array for layer in layers for name, array in layer.items()}
+
+    own = state_of(enumerate(("att.q", "att.k", "att.v")))
+    with pytest.raises(UserError, match="layer query may be its att.k or its att.q"):
+        pytorch.params_of(own, network)
+    for names in (("query", "key", "value"), ("att.9", "att.10", "att.11")):
+        params = pytorch.params_of(state_of(enumerate(names)), network)
+        assert [params[name]["bias"][1] for name in ("query", "key", "value")] == [0, 1, 2]
+
+
 def test_a_dense_layer_over_all_axes_reads_maps_channel_by_channel():
     layers = [("pool", max_pool), ("head", nn.DenseGeneral(4, axis=(-3, -2, -1)))]
     network = sequence(layers, (4, 6, 3))
