@@ -1,5 +1,6 @@
 """Choices put together: what is attacked, what counts, what is kept, and what a record says."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from jaxinv.networks import lenet5, sequence
 from jaxinv.networks.loading import Model
 from jaxinv.store import records
 from jaxinv.store.record import typed
-from jaxinv.studies import runs
+from jaxinv.studies import runs, scenes
 from jaxinv.studies.defended import accuracy
 from jaxinv.studies.defended import run as defended_run
 from jaxinv.studies.partition import attacks, everything, limits, options, table
@@ -656,6 +657,19 @@ def test_what_leaks_more_under_everything_gives_way_to_what_leaks_less(plain):
     record = plain(min_accuracy=0.5, max_ssim=0.7)
     split = record["choices"][record["recommendation_split"]]
     assert (split["split"], split["ssim_mean"], split["effort"]) == ("conv", 0.45, "full")
+
+
+def test_images_that_are_sorted_by_class_have_no_halves(scene, monkeypatch):
+    test = scene.dataset.test
+    ordered = data.Samples(test.pixels, np.sort(test.labels))
+    dataset = dataclasses.replace(scene.dataset, test=ordered)
+    planned = runs.Plan(dataset, Model("ours", NETWORK), list(NETWORK.cuts))
+    monkeypatch.setattr(runs, "plan", lambda config, dataset: planned)
+    with pytest.raises(UserError, match="random: its 120 test images are sorted by class"):
+        studies.prepare(PartitionConfig())
+    one = data.Samples(test.pixels, np.zeros_like(test.labels))
+    scenes.check_order(dataclasses.replace(scene.dataset, test=one))
+    scenes.check_order(scene.dataset)
 
 
 def test_what_is_safe_on_the_images_it_was_chosen_by_alone_is_not_recommended(plain):

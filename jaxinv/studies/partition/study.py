@@ -107,6 +107,7 @@ def prepare(
     named, chosen = device.named(config.profile), _options.choices(config)
     plan = runs.plan(config, dataset)
     plan.check_threats(config.threat_model)
+    scenes.check_order(plan.dataset)
     attacked.check_surrogates("partition", plan.dataset, config.surrogate)
     return plan, named.with_cuts(costs.cuts_with(plan.network, plan.cuts)), chosen
 
