@@ -147,13 +147,16 @@ def _summary(found: Found, dataset: str, names: Iterator[str]) -> dict[str, Any]
     partitions = [each for each in found.partitions if each.dataset == dataset]
     reached, judged = findings.reaches(attacks), findings.defended(attacks)
     sentences = [findings.defended_words(judged)] if judged.settings else []
+    flags = [each.record.flags for each in found.runs if each.dataset == dataset]
+    is_network = any("pairs" not in each for each in flags)  # else features of an unknown one
     if not attacks and not partitions:
-        sentences = ["No attack on it is recorded."]
+        why = "No attack on it is recorded." if is_network else "Its originals are not known."
+        sentences = [why]
     return {
         "dataset": dataset,
         "advice": [_advice(each) for each in partitions],
         "sentences": sentences,
-        "missing": "" if partitions else _command(attacks, dataset),
+        "missing": "" if partitions or not is_network else _command(attacks, dataset),
         "reaches": tables.reaches(reached, dataset, next(names)) if reached else None,
     }
 

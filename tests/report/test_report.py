@@ -873,6 +873,13 @@ def test_one_experiment_alone_is_enough(tmp_path):
     assert 'id="choices"' not in text and 'id="defences"' not in text
 
 
+def test_no_study_of_cuts_is_advised_where_the_network_is_unknown(tmp_path):
+    flags = {"pairs": "sent.npz", "dataset": "sent.npz"}
+    attack(tmp_path, "blackbox", dataset="sent.npz", split="pairs", flags=flags)
+    text = report.build(report.read(tmp_path))
+    assert "of blackbox on sent.npz" in text and "jaxinv partition" not in text
+
+
 def test_a_partition_alone_is_enough(tmp_path):
     partition(tmp_path, [choice("conv1", ssim=0.1), choice("edge-only", ssim=0.0)])
     text = report.build(report.read(tmp_path))
