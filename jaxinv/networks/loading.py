@@ -187,10 +187,11 @@ def _module(spelling: str, file: Path | None) -> ModuleType:
         return _imported(spelling)
     name = _MODULES + hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    # Not by the loader: its compiled file may be of an edit within the same second.
+    exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)
     return module
 
 

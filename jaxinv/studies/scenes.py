@@ -156,13 +156,17 @@ def _cuts_of(config: CutsConfig, network: Network) -> list[str]:
 
 
 def data_and_model(
-    config: DataConfig, dataset: data.Dataset | None = None
+    config: DataConfig,
+    dataset: data.Dataset | None = None,
+    *,
+    announce: data.Announce = print,
 ) -> tuple[data.Dataset, Model]:
     """Finds the data and the network that takes them.
 
     Args:
       config: settings.
       dataset: the data, if they are loaded already.
+      announce: receives lines for the user.
 
     Raises:
       UserError: one cannot be had, or they do not fit.
@@ -175,7 +179,7 @@ def data_and_model(
             config.dataset,
             data_dir=config.data_dir,
             image_size=config.image_size or _size_for(config, own),
-            announce=print,
+            announce=announce,
         )
     model = own or _of_zoo(config, dataset)
     wanted, given = model.network.input_shape, dataset.image_shape

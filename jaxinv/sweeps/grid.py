@@ -17,6 +17,7 @@ from absl import flags
 
 import jaxinv
 from jaxinv.errors import UsageError
+from jaxinv.inputs import places
 from jaxinv.machine import environment
 from jaxinv.measures.profiles import device
 from jaxinv.store import files, records
@@ -108,7 +109,8 @@ def expand(script: str, given: Mapping[str, str]) -> list[Run]:
     }
     runs = []
     for scene in _points(scenes):
-        dataset, model = data_and_model(_config(script, {**data_dir, **scene}))
+        config = _config(script, {**data_dir, **scene})
+        dataset, model = data_and_model(config, announce=places.print_to_stderr)
         choices = {**axes, **_checked_splits(script, axes, model)}
         for number in axes.get("num_images", ()):
             check_images(int(number), len(dataset.test))

@@ -132,7 +132,7 @@ def test_an_attack_is_counted_in_image_iterations(params):
 def test_a_training_and_what_it_learned_are_timed(params):
     dataset = data.load("mnist_5k", announce=lambda line: None)
     dataset = dataclasses.replace(dataset, attacker=dataset.attacker[:64])
-    target = Target(lenet5(), params, "random", "", {})
+    target = Target("lenet5", lenet5(), params, "random", "", {})
     fit, answer = works(
         "decoder",
         target,
@@ -305,7 +305,7 @@ def test_devices_have_a_panel_if_they_were_measured(tmp_path):
     ],
 )
 def test_a_wrong_flag_is_one_line(flags, message, tmp_path, monkeypatch):
-    target = Target(lenet5(), {}, "none", "", {})
+    target = Target("lenet5", lenet5(), {}, "none", "", {})
     monkeypatch.setattr(targets, "find", lambda *args, **options: target)
     monkeypatch.setattr(targets, "test_accuracy", lambda *args: 0.9)
     with pytest.raises(UsageError, match=message) as caught:

@@ -23,6 +23,8 @@ OF_ALL = [
 ]
 CASES = [
     *((name, *case) for name in ATTACKS for case in OF_ALL),
+    ("whitebox", "--num_images=1001", 2, "the test split has 1000 images."),
+    ("partition", "--num_images=501", 2, "the first half of the test split has 500 images."),
     ("whitebox", "--method=map --tv_weight=1", 2, "--tv_weight=1: --method=map has none"),
     ("whitebox", "--method=tv --tv_weight=printed", 2, "--tv_weight=printed: is for"),
     ("whitebox", "--surrogate=mine", 2, "--surrogate=mine"),

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import math
+import os
 import shlex
 from types import SimpleNamespace
 
@@ -131,6 +132,14 @@ def repeatable(found):
     return [each for each in found.settings.values() if each.name not in experiment._NOT_REPEATED]
 
 
+def is_a_name(text):
+    """Tells whether files can have a name here, where names may be ASCII."""
+    try:
+        return bool(os.fsencode(text)) or not text
+    except UnicodeEncodeError:
+        return False
+
+
 def others(setting):
     """Values of a setting that are not its default."""
     least = setting.least if setting.least is not None else 1 if setting.kind is int else -1e9
@@ -145,7 +154,9 @@ def others(setting):
         found = [x for x in ends if least <= x <= (setting.most or math.inf)]
     else:
         found = ["relu2", ".2+.3", "ReLU2", "-x", "it's", "數"] if setting.many else ["", *TEXTS]
-        if not setting.many and not setting.is_path:  # spaces around do not count
+        if setting.is_path:
+            found = [text for text in found if is_a_name(text)]
+        elif not setting.many:  # spaces around do not count
             found = [text for text in found if text == text.strip()]
     if setting.many:
         found = [(found[0],), (*found, found[0])] + [()] * setting.may_be_empty
