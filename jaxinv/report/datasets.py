@@ -1,4 +1,4 @@
-"""Names of datasets on the page, with that of the network where there are several. No JAX."""
+"""Names of datasets on the page, told apart by their content and by the network. No JAX."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,10 @@ _Key = tuple[str, str | None]
 def names(records: Sequence[Record]) -> list[str]:
     """Returns a name for each record: equal for records of one dataset and one network.
 
-    It is the dataset's, followed by the network's where records of the dataset have several.
+    It is the dataset's, with a fingerprint where the data of this name were others at times,
+    followed by the network's where records of the dataset have several.
     """
-    keys = _keys(records)
+    keys = _keys(records, _titles(records))
     networks: dict[str, dict[str | None, str]] = {}
     for (dataset, network), record in zip(keys, records, strict=True):
         told = networks.setdefault(dataset, {})
@@ -22,19 +23,32 @@ def names(records: Sequence[Record]) -> list[str]:
     return [_name(*key, networks[key[0]]) for key in keys]
 
 
-def _keys(records: Sequence[Record]) -> list[_Key]:
+def _titles(records: Sequence[Record]) -> list[str]:
+    """Returns the name of each record's data; older records do not tell their fingerprint."""
+    seen: dict[str, set[str]] = {}
+    for record in records:
+        seen.setdefault(record.dataset, set()).update(filter(None, [record.data_fingerprint]))
+    return [
+        f"{record.dataset} {record.data_fingerprint}"
+        if record.data_fingerprint and len(seen[record.dataset]) > 1
+        else record.dataset
+        for record in records
+    ]
+
+
+def _keys(records: Sequence[Record], titles: Sequence[str]) -> list[_Key]:
     """Returns dataset and fingerprint of the network; of older records, that of the same target."""
     by_target: dict[_Key, str | None] = {}
     papers: dict[str, str | None] = {}
-    for record in records:
+    for title, record in zip(titles, records, strict=True):
         if record.network is not None:
-            by_target[record.dataset, _target(record)] = record.network.fingerprint
+            by_target[title, _target(record)] = record.network.fingerprint
             if record.network.name in _PAPERS:
-                papers[record.dataset] = record.network.fingerprint
+                papers[title] = record.network.fingerprint
     found = []
-    for record in records:
-        known = by_target.get((record.dataset, _target(record))) or papers.get(record.dataset)
-        found.append((record.dataset, record.network.fingerprint if record.network else known))
+    for title, record in zip(titles, records, strict=True):
+        known = by_target.get((title, _target(record))) or papers.get(title)
+        found.append((title, record.network.fingerprint if record.network else known))
     return found
 
 

@@ -33,3 +33,10 @@ def test_networks_of_one_name_are_told_apart_by_their_fingerprints():
     other = {**OWN, "fingerprint": "c"}
     names = datasets.names([record(OWN, target="u"), record(other, target="v")])
     assert names == ["mnist, net.py:build b", "mnist, net.py:build c"]
+
+
+def test_data_of_one_name_and_other_content_are_told_apart():
+    first, other = record(LENET), record(LENET, data_fingerprint="fedcba987654")
+    names = datasets.names([first, other, record(LENET, dataset="photos")])
+    assert names == [f"mnist {first.data_fingerprint}", "mnist fedcba987654", "photos"]
+    assert len({each.dataset for each in sort([first, other]).attacks}) == 2
