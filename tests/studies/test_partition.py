@@ -702,6 +702,20 @@ def test_what_is_safe_on_the_images_it_was_chosen_by_alone_is_not_recommended(pl
     assert "(intervals of 99.58%)" in table.summary(record)
 
 
+def test_trials_are_counted_over_the_studies_of_a_work_folder(plain):
+    """Who has seen a study and asks for another choice selects by the same report images."""
+
+    def sure(**changes):
+        rows = plain(min_accuracy=0.5, max_ssim=0.7, **changes)["choices"]
+        return [1 - row["confidence"] for row in rows if row["test_images"] == "report"]
+
+    first = sure()
+    assert sorted(first) == pytest.approx([0.05 / 6, 0.05 / 2])
+    assert sorted(sure(defense=("none", "gaussian:2"))) == pytest.approx([0.05 / 12, 0.05 / 6])
+    assert sure() == first  # the same choices on the same images
+    assert min(sure(num_images=4)) == pytest.approx(0.05 / 30)  # others of them
+
+
 def test_attackers_who_may_come_spoil_nothing_yet(plain):
     """The first attack on report images is dead, and another of its threat model is not."""
     plain.leaks = lambda record: {"dead": 5 * (record["method"] == "adaptive")}

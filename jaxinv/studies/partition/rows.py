@@ -18,9 +18,13 @@ from jaxinv.studies.defended.known import plain
 from jaxinv.studies.partition import attacks
 from jaxinv.studies.partition.attacks import Siege
 from jaxinv.studies.partition.options import Option, PartitionConfig
+from jaxinv.studies.partition.trials import Trials
 
 WHOLE = (CLOUD_ONLY, EDGE_ONLY)
 """The choices that cut nothing: sending the image itself, and sending nothing."""
+
+
+_OF_TRIALS = ("num_images", "seed", "threat_model", "releases", "surrogate")
 
 
 class Board:
@@ -45,6 +49,7 @@ class Board:
         self._config, self._scenes, self._profile = config, scenes, profile
         self.options, self.siege = options, Siege(config, scenes[CHOICE])
         self._trial, self._tried = Siege(config, scenes[REPORT]), dict[int, int]()
+        self._trials = Trials(config.workdir, scenes[REPORT].key)
         target = scenes[CHOICE].target
         priced = costs.split_costs(target.network, target.params, scenes[CHOICE].cuts)
         self.prices = {price.split: price for price in priced}
@@ -52,7 +57,8 @@ class Board:
     def attempt(self, places: Sequence[int]) -> None:
         """Attacks some choices on report images by the next of each threat model's attackers."""
         for place in places:
-            self._tried.setdefault(place, len(self._tried) + 1)
+            if place not in self._tried:
+                self._tried[place] = self._trials.number(self._named(place))
         self._trial.advance([option for option in map(self._option, places) if option])
 
     def has_stood(self, place: int) -> bool:
@@ -68,6 +74,11 @@ class Board:
         """Returns the confidence of intervals: of those that are tried, all hold together."""
         tried = self._tried.get(place)
         return CONFIDENCE if tried is None else verdicts.spent(tried)
+
+    @property
+    def tried(self) -> list[int]:
+        """The numbers of the choices that were tried, by which they are judged, in order."""
+        return sorted(self._tried.values())
 
     def attacks(self) -> list[list[AttackRecord]]:
         """Returns the attacks that count on each choice."""
@@ -98,6 +109,17 @@ class Board:
         limited, prefer = self._config.constraints, self._config.prefer
         best = decision.recommend(rows, limited, prefer=prefer)
         return best, decision.recommend(rows, limited, prefer=prefer, allowed=self.allows)
+
+    def _named(self, place: int) -> dict[str, Any]:
+        """Returns what tells a trial from others: the choice, its images, and its attackers."""
+        option, config = self._option(place), self._config
+        split = {0: CLOUD_ONLY}.get(place, EDGE_ONLY)
+        return {
+            "split": option.deployment.cut if option else split,
+            "defense": option.defense.describe() if option else None,
+            "retrain": option.deployment.retrain if option else None,
+            **{name: getattr(config, name) for name in _OF_TRIALS},
+        }
 
     def _option(self, place: int) -> Option | None:
         """Returns the choice at a place, if it cuts."""

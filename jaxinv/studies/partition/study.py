@@ -63,6 +63,7 @@ def run(config: PartitionConfig) -> dict[str, Any]:
         "threat_models": threats(config, scene),
         "releases": config.releases,
         "attacks": [sorted(one.config_hash for one in option.attacks) for option in board.options],
+        "tried": board.tried,
     }
 
     def make(folder: Path, common: dict[str, Any]) -> None:
@@ -166,8 +167,9 @@ def settle(board: Board, effort: str) -> None:
     The winner of many candidates is a selection: on the images that it was chosen by, it looks
     safer than it is. So it counts for nothing how it won. It is attacked with everything on images
     that no choice has seen, and judged by these alone; if it fails, or leaves more than another is
-    thought to, the choice is made again. Each that is tried spends part of the 5% of errors
-    (`verdicts.spent`), so that all verdicts on report images hold together.
+    thought to, the choice is made again. Each that is tried, also by other studies of the work
+    folder, spends part of the 5% of errors (`verdicts.spent`): all verdicts on report images hold
+    together.
 
     Args:
       board: the choices.
