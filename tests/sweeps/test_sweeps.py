@@ -5,6 +5,7 @@ that a run that was done twice, or at once, is seen.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -811,7 +812,9 @@ def test_what_a_killed_sweep_left_running_counts_among_those_at_once(bench):
     done = finish(bench.drive([*points(("conv1",), seeds=2, sleep="2"), *last], JOBS="2"))
     assert done.returncode == 0, done.stderr
     assert "Waiting for runs" in done.stderr
-    assert [event for event, *_ in bench.journal()] == ["begin", "begin", "end", "end"] * 2
+    events = [event for event, *_ in bench.journal()]
+    assert sorted(events) == ["begin"] * 4 + ["end"] * 4
+    assert max(itertools.accumulate({"begin": 1, "end": -1}[event] for event in events)) <= 2
 
 
 def test_two_sweeps_at_once_share_their_runs(bench):

@@ -68,7 +68,7 @@ def test_equal_images_are_one_to_be_found(known):
     assert "the commonest is 11.1% of the images" in fano(twice).assumptions
     assert "copies" not in fano(IMAGES).assumptions
     assert "total variation, which the bound includes" in fano(IMAGES).assumptions
-    assert "attacks are on the first" in fano(IMAGES).assumptions
+    assert "each of 12 test images as likely" in fano(IMAGES).assumptions
 
 
 def test_no_attack_beats_a_certified_bound(known):
