@@ -1,4 +1,4 @@
-"""How well can an untrusted cloud reconstruct the inputs of a split network?
+"""Measures how well an untrusted cloud reconstructs the inputs of a split network.
 
 Rooms, from the ground up; each imports those before it alone:
 

@@ -112,7 +112,7 @@ class Cluster:
                 process.wait()
 
     def ask(self, *command: str) -> str:
-        """What a client says; nothing if it fails."""
+        """Output of a client; nothing if it fails."""
         env = {**os.environ, **self.env}
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
         return done.stdout.strip() if done.returncode == 0 else ""

@@ -138,7 +138,7 @@ class Checkout:
         return self.calls_file.read_text("utf-8").splitlines() if self.calls_file.exists() else []
 
     def calls(self) -> list[str]:
-        """What was called since the last time this was asked."""
+        """Commands called since the last time this was asked."""
         calls = self.peek()
         self.calls_file.unlink(missing_ok=True)
         return calls

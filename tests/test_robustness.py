@@ -30,7 +30,7 @@ def leftovers(folder):
 
 
 def numbers(workdir):
-    """Of every run of a work folder, what does not depend on time."""
+    """Numbers of every run of a work folder that do not depend on time."""
     found = records.find(workdir)
     keys = ("split", "psnr", "ssim", "psnr_mean", "reid_top1", "config_hash")
     return [[record.fields[key] for key in keys] for record in found]

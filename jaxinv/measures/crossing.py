@@ -1,4 +1,4 @@
-"""What crosses at each cut of a network, and what the edge computes up to there. JAX.
+"""Arrays that cross at each cut of a network, and the work of the edge up to there. JAX.
 
 A bottleneck sends fewer values than the input and every cut before it, and no more than the next
 cut behind it; the whole network is none.

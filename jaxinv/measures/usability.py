@@ -31,7 +31,7 @@ COMPARED = ("cosine", "closeness")
 
 
 class Usability(NamedTuple):
-    """How far a network can still be used.
+    """Usability of a network, as measured.
 
     Attributes:
       kind: of measure.

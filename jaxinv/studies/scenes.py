@@ -1,4 +1,4 @@
-"""What is attacked: data, network, target and cuts, as settings ask for them. NumPy."""
+"""Scenes of attacks: data, network, target and cuts, as settings ask for them. NumPy."""
 
 import dataclasses
 import os

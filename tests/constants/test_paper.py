@@ -1,4 +1,4 @@
-"""What the paper prints, and the weights of its total variation."""
+"""Figures that the paper prints, and the weights of its total variation."""
 
 import flax.linen as nn
 import pytest

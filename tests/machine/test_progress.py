@@ -1,4 +1,4 @@
-"""How many steps fall into a segment, by a clock that is wound by hand."""
+"""Steps of a segment, by a clock that is wound by hand."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def clock(monkeypatch):
 
 
 def counts(clock, steps, per_step):
-    """How many steps were in each segment."""
+    """Numbers of steps of the segments."""
     found = []
     with Progress(steps, "test") as bar:
         for first, count in bar.segments(steps):

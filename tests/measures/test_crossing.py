@@ -1,4 +1,4 @@
-"""What crosses at cuts: arrays, bytes, work so far, and bottlenecks."""
+"""Crossings at cuts: arrays, bytes, work so far, and bottlenecks."""
 
 import flax.linen as nn
 import jax

@@ -171,7 +171,7 @@ def test_before_rectifier(name, cut):
 
 
 def test_networks_of_a_network_are_made_once():
-    """What is compiled for them is kept by who they are."""
+    """Programs compiled for them are kept by who they are."""
     edge = networks.lenet5().split("pool2")[0]
     assert edge.before_rectifier() is edge.before_rectifier()
     assert edge.without_normalization is edge.without_normalization

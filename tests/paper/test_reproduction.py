@@ -1,4 +1,4 @@
-"""Which runs make the paper's figures, and what is made of their records."""
+"""Runs that make the paper's figures, and tables of their records."""
 
 import copy
 import re

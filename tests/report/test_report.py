@@ -85,7 +85,7 @@ def test_words():
 
 
 def test_cuts_are_in_the_order_of_their_network(tmp_path):
-    """Of several data sets, each in that of its own; `pool1` and `fc1` are in both."""
+    """Each of several data sets has an order of its own; `pool1` and `fc1` are in both."""
     order = {"mnist": ("conv1", "pool1", "relu2", "fc1"), "cifar10": ("conv12", "pool1", "fc1")}
     for dataset, splits in order.items():
         for split in sorted(splits):
@@ -1012,7 +1012,7 @@ def test_mistakes_get_one_line(scripts, tmp_path, monkeypatch, flags, status, sa
 
 
 def chromium():
-    """Where the browser is, or None."""
+    """Path of the browser, or None."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     found = (shutil.which(name) for name in names)
     return os.environ.get("JAXINV_CHROMIUM") or next((path for path in found if path), None)
@@ -1080,7 +1080,7 @@ def small(everything, tmp_path_factory):
 
 
 def violations(tab, rules=None):
-    """What axe finds fault with, with everything open; None are all of its rules."""
+    """Faults that axe finds with everything open; None are all of its rules."""
     found = importlib.util.find_spec("axe_playwright_python")
     if found is None:
         pytest.skip("axe is not installed")

@@ -1,4 +1,4 @@
-"""What is timed, how it is counted, and the script from end to end."""
+"""Timed work, its count, and the script from end to end."""
 
 import dataclasses
 import itertools

@@ -216,7 +216,7 @@ def run_script(folder, *options):
 
 
 def config_in(folder, **changes):
-    """What `run_script` runs there without other flags, for this process."""
+    """Settings that `run_script` runs there without other flags, for this process."""
     return convergence.ConvergenceConfig(
         **{
             "method": ("tv", "paper"),

@@ -203,7 +203,7 @@ def test_the_authors_query_free_attack_from_the_command_line(scripts, few):
 
 
 class Study(NamedTuple):
-    """What a study of defences left behind."""
+    """Records and pictures that a study of defences left behind."""
 
     flags: tuple[str, ...]
     done: subprocess.CompletedProcess

@@ -499,7 +499,7 @@ def test_attacks_of_other_scripts_on_the_same_release_count(study, scene):
 
 
 def test_plain_features_are_no_safer_than_what_can_be_made_of_them(plain, monkeypatch):
-    """What is found behind noise can be found without, by whoever adds the noise."""
+    """An attacker who adds the noise finds without it all that is found behind it."""
     attack = defended_run.run_one
 
     def stronger_behind_noise(config, scene, attacker, number):
@@ -673,7 +673,7 @@ def test_images_that_are_sorted_by_class_have_no_halves(scene, monkeypatch):
 
 
 def test_what_is_safe_on_the_images_it_was_chosen_by_alone_is_not_recommended(plain):
-    """Where relu is broken, on report images, an attack on choice images finds nothing new."""
+    """A choice is broken at relu on report images; an attack on choice images finds nothing new."""
 
     def leaks(record):
         fresh = record["test_images"] == "report" and record["split"] == "relu"

@@ -1,4 +1,4 @@
-"""What the scripts that attack have in common, without a script: flags, and runs done once."""
+"""Common parts of the scripts that attack, without a script: flags, and runs done once."""
 
 import dataclasses
 import json

@@ -184,7 +184,7 @@ class Bench:
         return [(event, name, int(pid), float(when)) for event, name, pid, when in whole]
 
     def done(self):
-        """How often each run was done to its end."""
+        """Number of times that each run was done to its end."""
         return Counter(name for event, name, *_ in self.journal() if event == "end")
 
     def records(self):
@@ -202,7 +202,7 @@ def bench(checkout, tmp_path):
 
 
 def finish(process, timeout=600):
-    """What a process has returned and said."""
+    """Status and output of a process."""
     try:
         out, err = process.communicate(timeout=timeout)
     finally:

@@ -178,7 +178,7 @@ def sent(monkeypatch):
 
 
 def test_data_that_do_not_fit_are_sent_in_portions(tmp_path, sent, monkeypatch):
-    """Of 800 bytes, steps of 112 and a limit of 250 at once: two steps of seven at a time."""
+    """For 800 bytes, steps of 112 and a limit of 250 at once: two steps of seven at a time."""
     for name, array in DATA.items():
         np.save(tmp_path / name, array[:49])
     maps = {name: np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in DATA}

@@ -41,7 +41,7 @@ def _small():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, _small):
-    """Where a judge is kept."""
+    """File in which a judge is kept."""
     folder = tmp_path_factory.mktemp("learned")
     judge.find(dataset(), folder, steps=STEPS)
     return folder

@@ -1,4 +1,4 @@
-"""What does not depend on the input, computed once by ONNX's reference implementation. NumPy."""
+"""Constants and all that follows from them, computed once by ONNX's reference. NumPy."""
 
 import dataclasses
 import functools

@@ -52,7 +52,7 @@ class Input(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Graph:
-    """What leads from an input to one output.
+    """Nodes that lead from an input to one output.
 
     Attributes:
       nodes: in an order in which they can be evaluated.

@@ -20,7 +20,7 @@ _FILLED = ("Expand", "Tile", "Gather", "Slice", "Concat")  # may take a paramete
 
 
 class Place(NamedTuple):
-    """Where a parameter is kept.
+    """Place of a parameter.
 
     Attributes:
       path: of it in nested dictionaries.

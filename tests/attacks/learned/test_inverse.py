@@ -162,7 +162,7 @@ def test_features_lie_where_they_lie_in_the_image():
 
 @pytest.mark.parametrize("method", [inverse.learn, learn_decoder])
 def test_edges_that_differ_in_what_they_hold_share_their_programs(monkeypatch, method):
-    """What is learned of each shadow, or at each level alone, is not compiled again."""
+    """Maps of each shadow, or of each level alone, are not compiled again."""
     programs, steps, moments = [], training._run_steps, ridge._moments
 
     def noted(function):
@@ -394,7 +394,7 @@ def dimmed(keys, images, which):
 
 
 def of_member(number, images):
-    """What one member makes of images."""
+    """Features that one member makes of images."""
     keys = jax.random.split(jax.random.key(5 + number), len(images))
     return np.asarray(dimmed(keys, images, jnp.full(len(images), number)))
 

@@ -23,7 +23,7 @@ def noisy(keys, images):
 
 
 def drawn(pool, times=200):
-    """What a training would ask: images `[times, N, ...]` and features."""
+    """Queries of a training: images `[times, N, ...]` and features."""
     images, places = pool.batch
 
     @jax.jit
@@ -111,7 +111,7 @@ def test_a_checkpoint_is_named_by_all_that_it_depends_on(tmp_path):
 
 
 def family(keys, images, which):
-    """Of three members, the last is noisy."""
+    """The last of three members is noisy."""
     noise = jax.vmap(lambda key: jax.random.normal(key, (6,)))(keys)
     return (1 + which[:, None]) * sums(keys, images) + (which == 2)[:, None] * noise
 

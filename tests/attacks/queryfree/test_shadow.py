@@ -129,7 +129,7 @@ def test_a_stream_is_summed_up_by_what_the_cloud_takes_it_for(cloud, monkeypatch
 
 
 def test_means_of_many_classes_are_of_coarse_features(monkeypatch):
-    """Where the means of all classes would be too large, squares of places stand for them."""
+    """Squares of places stand for the means of all classes that would be too large."""
     features = np.random.default_rng(0).random((2, 8, 6, 3), np.float32)
     plain = stream.places(features, 10)
     np.testing.assert_array_equal(plain, features.reshape(2, -1))
