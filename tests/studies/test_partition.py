@@ -673,7 +673,7 @@ def test_images_that_are_sorted_by_class_have_no_halves(scene, monkeypatch):
 
 
 def test_what_is_safe_on_the_images_it_was_chosen_by_alone_is_not_recommended(plain):
-    """A choice is broken at relu on report images; an attack on choice images finds nothing new."""
+    """An attack breaks relu on report images, and finds nothing new on choice images."""
 
     def leaks(record):
         fresh = record["test_images"] == "report" and record["split"] == "relu"
@@ -703,7 +703,7 @@ def test_what_is_safe_on_the_images_it_was_chosen_by_alone_is_not_recommended(pl
 
 
 def test_trials_are_counted_over_the_studies_of_a_work_folder(plain):
-    """Who has seen a study and asks for another choice selects by the same report images."""
+    """Whoever has seen a study and asks for another choice selects by the same report images."""
 
     def sure(**changes):
         rows = plain(min_accuracy=0.5, max_ssim=0.7, **changes)["choices"]

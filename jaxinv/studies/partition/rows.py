@@ -111,7 +111,7 @@ class Board:
         return best, decision.recommend(rows, limited, prefer=prefer, allowed=self.allows)
 
     def _named(self, place: int) -> dict[str, Any]:
-        """Returns what tells a trial from others: the choice, its images, and its attackers."""
+        """Returns what identifies a trial: the choice, its images, and its attackers."""
         option, config = self._option(place), self._config
         split = {0: CLOUD_ONLY}.get(place, EDGE_ONLY)
         return {

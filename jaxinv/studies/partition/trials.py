@@ -1,7 +1,7 @@
 """Numbers of the choices that were tried on report images, counted over a work folder. No JAX.
 
-Who has seen a study and asks for another choice selects by report images. So choices are numbered
-in the order in which studies of a work folder tried them, whichever command it was.
+Whoever has seen a study and asks for another choice selects by report images. So choices are
+numbered in the order in which the studies of a work folder try them.
 """
 
 import os
@@ -29,7 +29,10 @@ class Trials:
         """Returns the number of a choice, from 1: its own if it was tried before, else the next.
 
         Args:
-          choice: all that tells it from others, its images and attackers among that.
+          choice: everything that identifies a trial: cut, defense, images and attackers.
+
+        Raises:
+          UserError: the list cannot be written.
         """
         own = records.config_hash(choice)
 
