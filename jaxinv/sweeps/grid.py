@@ -224,11 +224,11 @@ def _target_digest(checkpoint: str, dataset: "Dataset", model: "Model") -> str |
 
     if not checkpoint and model.params is not None:
         return checkpoints.fingerprint(model.params)
-    path = Path(checkpoint) if checkpoint else targets.SHIPPED / f"{dataset.name}.safetensors"
+    path = Path(checkpoint) if checkpoint else targets.shipped(dataset, model)
+    if path is None:
+        return None
     if checkpoint:
         targets.load(path, dataset, model)
-    elif not path.is_file():
-        return None
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 

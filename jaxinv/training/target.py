@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxinv.errors import UserError
 from jaxinv.inputs.data import Dataset
-from jaxinv.networks import Network, Params, loading, pytorch
+from jaxinv.networks import Network, Params, loading, pytorch, zoo
 from jaxinv.networks.loading import Model
 from jaxinv.store import checkpoints
 from jaxinv.training.measured import fingerprint
@@ -64,6 +64,14 @@ def is_default(model: Model, dataset: Dataset) -> bool:
         return False
 
 
+def is_of_zoo(model: Model, dataset: Dataset) -> bool:
+    """Tells whether a network is what the zoo builds by its name for the images of a dataset."""
+    if model.name not in zoo.ENTRIES or model.network.input_shape != dataset.image_shape:
+        return False
+    usual = zoo.build(model.name, dataset.image_shape, dataset.num_classes)
+    return model.network.fingerprint == usual.fingerprint
+
+
 def check_trains(model: Model, dataset: Dataset) -> None:
     """Checks that a dataset can train a network.
 
@@ -100,6 +108,8 @@ def load(
 ) -> Target:
     """Reads a target for a dataset, in this package's layout or in PyTorch's.
 
+    A file that names the data of its training serves data of that name or of that content.
+
     Raises:
       UserError: the file is missing, truncated, of another model or dataset, or holds a parameter
         that is not finite.
@@ -107,18 +117,23 @@ def load(
     model = model or model_for(dataset)
     arrays, metadata = checkpoints.read(path)
     params = _params_of(arrays, model.network, path)
+    told = _training(metadata, path)
     trained_on = metadata.get("dataset", dataset.name)
-    if trained_on != dataset.name:
+    if trained_on != dataset.name and told.get("data_fingerprint") != dataset.fingerprint:
         raise UserError(f"{path}: trained on {trained_on}, not on {dataset.name}.")
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
         raise UserError(f"{path}: its parameters are not all finite.")
+    digits = fingerprint(model.network, params)
+    return Target(model.name, model.network, params, source or str(path), digits, told)
+
+
+def _training(metadata: Mapping[str, str], path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Returns the record of training that a file carries; empty if it carries none."""
     try:
         told = json.loads(metadata.get("training", "{}"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: its record of training is not readable.") from error
-    told = told if isinstance(told, dict) else {}
-    digits = fingerprint(model.network, params)
-    return Target(model.name, model.network, params, source or str(path), digits, told)
+    return told if isinstance(told, dict) else {}
 
 
 def _params_of(

@@ -27,6 +27,7 @@ from jaxinv.training.target import (
     check_trains,
     given,
     is_default,
+    is_of_zoo,
     load,
     model_for,
 )
@@ -203,9 +204,11 @@ def find(
     model = model or model_for(dataset)
     if checkpoint is not None:
         try:
-            return load(checkpoint, dataset, model)
+            target = load(checkpoint, dataset, model)
         except UserError as error:
             raise UserError(f"checkpoint={error}") from error
+        _tell_of_other_data(f"checkpoint={checkpoint}", target, dataset, announce)
+        return target
     if model.params is not None:
         return given(model)
     found = _of_seed(seed, dataset, model, workdir, flags, announce)
@@ -221,14 +224,12 @@ def _of_seed(
     announce: Callable[[str], None],
 ) -> Target:
     """Returns the target of a seed: shipped, trained earlier in the work folder, or now."""
-    shipped = SHIPPED / f"{dataset.name}.safetensors"
-    if seed == _SHIPPED_SEED and shipped.is_file() and is_default(model, dataset):
-        target = load(shipped, dataset, model, source="shipped")
-        if target.training.get("data_fingerprint") != dataset.fingerprint:
-            announce(
-                f"The target that ships for {dataset.name} was trained on other data of this name "
-                f"than {dataset.source}; its accuracy is measured on these."
-            )
+    path = shipped(dataset, model) if seed == _SHIPPED_SEED else None
+    if path is not None:
+        target = load(path, dataset, model, source="shipped")
+        named = dataset.name if is_default(model, dataset) else f"{dataset.name} and {model.name}"
+        what = f"The target that ships for {named}"
+        _tell_of_other_data(what, target, dataset, announce)
         return target
     recipe = dataclasses.replace(default_recipe(dataset, model.name), seed=seed)
     if earlier := hosts.first(lambda: _earlier(dataset, model, recipe, workdir)):
@@ -244,6 +245,32 @@ def _of_seed(
     )
     trained = train_run(dataset, recipe, workdir, model=model, flags=flags)
     return load(trained.with_name(WEIGHTS), dataset, model)
+
+
+def _tell_of_other_data(
+    what: str, target: Target, dataset: Dataset, announce: Callable[[str], None]
+) -> None:
+    """Says that the data are not those of a target's training, where its file tells those."""
+    told = target.training.get("data_fingerprint")
+    if told != dataset.fingerprint and (told is not None or target.source == "shipped"):
+        announce(
+            f"{what} was trained on other data of this name than {dataset.source}; its accuracy is "
+            "measured on these."
+        )
+
+
+def shipped(dataset: Dataset, model: Model) -> Path | None:
+    """Returns the file that ships for a dataset and a network of the zoo, or None.
+
+    Its name is the dataset's; for networks other than the usual one, the network's follows.
+    """
+    if is_default(model, dataset):
+        path = SHIPPED / f"{dataset.name}.safetensors"
+    elif is_of_zoo(model, dataset):
+        path = SHIPPED / f"{dataset.name}-{model.name}.safetensors"
+    else:
+        return None
+    return path if path.is_file() else None
 
 
 def _earlier(

@@ -18,6 +18,7 @@ from jaxinv import networks
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.machine import environment
+from jaxinv.networks import loading
 from jaxinv.networks.loading import Model
 from jaxinv.store import checkpoints, records
 from jaxinv.training import classification, fit, measured, recipes, targets
@@ -319,6 +320,40 @@ def test_a_shipped_target_on_other_data_of_its_name_is_said(tmp_path, no_trainin
     lines = []
     targets.find(dataset("mnist"), tmp_path, announce=lines.append)
     assert len(lines) == 1 and "was trained on other data of this name" in lines[0]
+
+
+def test_a_network_of_the_zoo_is_found_where_its_weights_ship(tmp_path, monkeypatch, no_training):
+    """A stand-in for the trained weights; other preprocessing is another network."""
+    monkeypatch.setattr(targets, "SHIPPED", tmp_path / "weights")
+    own = loading.load("vit_tiny", (8, 8, 1), 10)
+    data, lines = dataset(shape=(8, 8, 1)), []
+    shapes = jax.eval_shape(own.network.init, jax.random.key(5))
+    params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, leaf.dtype), shapes)
+    told = json.dumps({"data_fingerprint": data.fingerprint})
+    path = targets.SHIPPED / "tiny-vit_tiny.safetensors"
+    checkpoints.save(path, params, metadata={"dataset": "tiny", "training": told})
+    found = targets.find(data, tmp_path, model=own, announce=lines.append)
+    assert (found.source, found.name, lines) == ("shipped", "vit_tiny", [])
+    assert targets.shipped(data, own._replace(name="net.py:build")) is None
+    other = dataclasses.replace(own.network, mean=(0.25,), std=(0.5,))
+    assert targets.shipped(data, own._replace(network=other)) is None
+    assert targets.shipped(dataset("other", (8, 8, 1)), own) is None
+
+
+def test_a_checkpoint_serves_its_data_by_content_and_tells_other_content(tmp_path):
+    weights, lines = leave(tmp_path, dataset()), []
+    arrays, _ = checkpoints.read(weights)
+    for told in (dataset().fingerprint, "ba9876543210"):
+        training = json.dumps({"data_fingerprint": told})
+        checkpoints.save(weights, arrays, metadata={"dataset": "tiny", "training": training})
+        targets.find(dataset(), tmp_path, checkpoint=weights, announce=lines.append)
+    assert len(lines) == 1 and "was trained on other data of this name" in lines[0]
+    assert lines[0].startswith(f"checkpoint={weights} ")
+    with pytest.raises(UserError, match="trained on tiny, not on moved"):
+        targets.find(dataset("moved"), tmp_path, checkpoint=weights)
+    training = json.dumps({"data_fingerprint": dataset().fingerprint})
+    checkpoints.save(weights, arrays, metadata={"dataset": "tiny", "training": training})
+    targets.find(dataset("moved"), tmp_path, checkpoint=weights, announce=pytest.fail)
 
 
 def test_a_record_that_disagrees_with_its_parameters_is_set_aside(tmp_path, one_epoch, capsys):
