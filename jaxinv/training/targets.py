@@ -224,9 +224,9 @@ def _of_seed(
     announce: Callable[[str], None],
 ) -> Target:
     """Returns the target of a seed: shipped, trained earlier in the work folder, or now."""
-    path = shipped(dataset, model) if seed == _SHIPPED_SEED else None
-    if path is not None:
-        target = load(path, dataset, model, source="shipped")
+    weights = shipped(dataset, model) if seed == _SHIPPED_SEED else None
+    if weights is not None:
+        target = load(weights, dataset, model, source="shipped")
         named = dataset.name if is_default(model, dataset) else f"{dataset.name} and {model.name}"
         what = f"The target that ships for {named}"
         _tell_of_other_data(what, target, dataset, announce)
