@@ -78,6 +78,7 @@ def card(attack: ShownAttack) -> Card:
             "Images",
             f"{attack.images}{_spoilt(attack)}",
         ),
+        *([("In the way", record.obstacles.words)] if record.obstacles else []),
         ("Seed", seeds),
         ("Time", _times(attack)),
         ("Device", record.device or MISSING),

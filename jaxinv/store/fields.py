@@ -36,6 +36,36 @@ class RecordedUsability(Struct):
     relative_error: Amount | None = None
 
 
+class RecordedObstacles(Struct, frozen=True):
+    """Facts about what was in a white-box attacker's way to some images, without a defence.
+
+    Attributes:
+      counts: number of images by what was in the way: "solver", "prior", "nothing" or "unknown".
+      misfit: of each, the length of the features that stay unexplained by that of all.
+      levels: of each, the grey levels of noise that change the features as much.
+      directions: number of an image's values.
+      shown: of each, the directions in which a change shows in the features; None if not counted.
+    """
+
+    counts: dict[str, Count]
+    misfit: list[Amount | None]
+    levels: list[Amount | None]
+    directions: Count
+    shown: list[Count | None]
+
+    @property
+    def words(self) -> str:
+        """`prior; 240 to 271 of 784 directions show`."""
+        found = {name: count for name, count in self.counts.items() if count}
+        names = [name if len(found) == 1 else f"{name} {count}" for name, count in found.items()]
+        shown = sorted({count for count in self.shown if count is not None})
+        told = ", ".join(names) or "unknown"
+        if not shown:
+            return told
+        ends = " to ".join(f"{count:,}" for count in dict.fromkeys([shown[0], shown[-1]]))
+        return f"{told}; {ends} of {self.directions:,} directions show"
+
+
 def level_text(level: float | Sequence[float]) -> str:
     """Returns a defence's level as flags spell it: `0.6`, or of several steps `0.2+0.3`."""
     levels = level if isinstance(level, Sequence) else [level]

@@ -24,6 +24,7 @@ from jaxinv.store.fields import (
     Interval,
     Psnr,
     RecordedDefense,
+    RecordedObstacles,
     RecordedUsability,
     Share,
     ShareInterval,
@@ -141,6 +142,7 @@ class AttackRecord(Record, kw_only=True):
       dead: number of images whose reconstruction did not move from a plain start, or whose features
         gave it no direction there, for any draw or attacker; they are in the means. None where an
         older version did not note it.
+      obstacles: facts about what was in a white-box attacker's way; None where nobody asked.
     """
 
     split: str
@@ -195,6 +197,7 @@ class AttackRecord(Record, kw_only=True):
     ssim_by_seed: list[Ssim | None] = field(default_factory=list)
     joint: Joint | None = None
     ways: dict[str, Way] = field(default_factory=dict)
+    obstacles: RecordedObstacles | None = None
 
     def __post_init__(self) -> None:
         for name in ("psnr", "ssim", "mse"):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from jaxinv.constants import paper
@@ -17,7 +18,7 @@ from jaxinv.look import grids
 from jaxinv.machine import hosts
 from jaxinv.measures import costs, crossed, intervals, linkage, quality, verdicts
 from jaxinv.store import records
-from jaxinv.store.fields import level_text
+from jaxinv.store.fields import RecordedObstacles, level_text
 
 if TYPE_CHECKING:
     from jaxinv.training.targets import Target
@@ -291,6 +292,8 @@ def table_row(record: Mapping[str, Any]) -> str:
         row += f"; jointly {record['joint']['psnr_mean']:.2f})"
     some = 0 < record["diverged"] < record["num_images"]
     row += f"  ({record['diverged']} diverged, not in the means)" if some else ""
+    if record.get("obstacles"):
+        row += f"  (in the way: {msgspec.convert(record['obstacles'], RecordedObstacles).words})"
     return row + dead_words(record)
 
 

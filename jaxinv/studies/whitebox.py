@@ -2,7 +2,8 @@
 
 Reconstructs test images from the features that cross the wire at each --split, by regularised
 maximum likelihood (He, Zhang & Lee 2021, Eq. 1), and compares them with the originals. Each split
-is a run of its own: record.json, images.npz and grid.png in <workdir>/whitebox/<run>/.
+is a run of its own: record.json, images.npz and grid.png in <workdir>/whitebox/<run>/. A record
+says of a few images, too, what is in the attacker's way: the solver, the prior, or nothing.
 
   jaxinv whitebox --split=conv1
   jaxinv whitebox --split=relu2,fc1 --method=hybrid
@@ -19,6 +20,7 @@ from jaxinv import defenses
 from jaxinv.attacks import registry
 from jaxinv.attacks.attack import Attack, EdgeKnown
 from jaxinv.attacks.learned import maps
+from jaxinv.attacks.whitebox import obstacle
 from jaxinv.attacks.whitebox.settings import SOLVERS
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
@@ -146,7 +148,9 @@ def _attack(
     gallery = linked.candidates(scene.dataset)
     released = defenses.Release(edge, params, gallery, defenses.NONE, key_release)
     told = linked.fields(known, learned, released, gallery, seed=config.seed)
-    return attacked.outcome(attack, learned.invert(release), config.surrogate, **told)
+    found = learned.invert(release)
+    told |= obstacle.diagnose(edge, params, release, found.images).fields
+    return attacked.outcome(attack, found, config.surrogate, **told)
 
 
 EXPERIMENT = Experiment("whitebox", WhiteboxConfig, run, __doc__, check=prepare)
