@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,9 +28,8 @@ from jaxinv.errors import UsageError, UserError
 from jaxinv.networks import arguments, zoo
 from jaxinv.networks.modules import from_function, from_linen
 from jaxinv.networks.network import Network, Params
-from jaxinv.networks.onnx import from_onnx
 
-_SPELLINGS = "a name of the zoo, FILE.py:function, package.module:function or FILE.onnx"
+_SPELLINGS = "a name of the zoo, FILE.py:function, package.module:function or FILE.onnx[:OUTPUT]"
 _RETURNS = "a Network, (Network, params), or (apply, variables, input_shape)"
 _MODULES = "jaxinv_network_"  # names of the files that are loaded begin so
 
@@ -43,11 +43,13 @@ class Model(NamedTuple):
       name: as it was spelled.
       network: the whole of it.
       params: with which it comes; None where it is to be trained.
+      note: a line about it that people should know; "" for none.
     """
 
     name: str
     network: Network
     params: Params | None = None
+    note: str = ""
 
     @property
     def short_name(self) -> str:
@@ -84,7 +86,8 @@ def load(
     """Loads a network.
 
     Args:
-      spelling: a name of the zoo, `FILE.py:function`, `package.module:function` or `FILE.onnx`.
+      spelling: a name of the zoo, `FILE.py:function`, `package.module:function`, `FILE.onnx`, or
+        `FILE.onnx:OUTPUT`, where it has several.
       image_shape, num_classes: for which a network of the zoo is built; others have their own.
       mean, std: preprocessing, for each channel or one for all, of a network that brings none.
 
@@ -137,6 +140,8 @@ def _parts(spelling: str) -> tuple[Path | None, str]:
       UsageError: there is no such file, or no function is named.
     """
     place, _, function = spelling.rpartition(":") if ":" in spelling else (spelling, "", "")
+    if ".onnx:" in spelling:  # names of outputs, such as "Identity:0", may have colons
+        place, function = re.split("(?<=[.]onnx):", spelling, maxsplit=1)
     is_file = place.endswith((".py", ".onnx"))
     path = Path(os.path.expanduser(place)) if is_file else None
     if path is not None and not path.is_file():
@@ -150,12 +155,29 @@ def _digest(path: Path | None) -> str:
     return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
-@functools.lru_cache(maxsize=16)  # programs are traced once; a file that changes is read again
+def forget() -> None:
+    """Lets networks be built again: their functions may read files that have changed."""
+    _built.cache_clear()
+
+
+def onnx_of(spelling: str) -> tuple[Path, str | None] | None:
+    """Returns the ONNX file and the output that a spelling names; None if it names none.
+
+    Raises:
+      UsageError: there is no such file.
+    """
+    if is_in_zoo(spelling):
+        return None
+    path, output = _parts(spelling)
+    return (path, output or None) if path is not None and path.suffix == ".onnx" else None
+
+
+@functools.lru_cache(maxsize=16)  # within a run, programs are traced once
 def _built(spelling: str, path: str, digest: str) -> Model:
     """Builds a network from a file of this content, or from a module."""
     file, function = _parts(spelling)
     if file is not None and file.suffix == ".onnx":
-        return Model(spelling, *_from_onnx(spelling, file))
+        return _from_onnx(spelling, file, function)
     with _importable(file), _code_of_user(spelling, file):
         module = _module(spelling, file)
     build = getattr(module, function, None)
@@ -205,11 +227,20 @@ def _imported(spelling: str) -> ModuleType:
         raise UsageError(f"network={spelling}: there is no module {error.name}.") from error
 
 
-def _from_onnx(spelling: str, file: Path) -> tuple[Network, Params]:
+def _from_onnx(spelling: str, file: Path, output: str) -> Model:
+    from jaxinv.networks.onnx import importer  # here: to import onnx takes half a second
+
     try:
-        return from_onnx(file)
+        network, params, graph = importer.network(file, None, None, output or None)
     except UserError as error:
         raise type(error)(f"network={spelling}: {error}") from error
+    note = ""
+    if len(graph.outputs) > 1 and not output:
+        note = (
+            f"network={spelling}: of its outputs {', '.join(graph.outputs)} it is cut on the way "
+            f"to {graph.output}; network={spelling}:OUTPUT takes another."
+        )
+    return Model(spelling, network, params, note)
 
 
 def _as_model(spelling: str, made: Any) -> Model:

@@ -1,11 +1,13 @@
 """Cuts of a network: where it can be split, what crosses there, and what the edge computes.
 
 Lists the places where a layer or module ends and one array crosses, or all places. That edge and
-cloud together give the network's output is checked. The names are those that --split takes.
+cloud together give the network's output is checked; and of FILE.onnx, where onnxruntime is
+installed, that it gives the same. The names are those that --split takes.
 
   jaxinv cuts --network=lenet5
   jaxinv cuts --network=model.py:build --all
   jaxinv cuts --network=model.onnx --json
+  jaxinv cuts --network=model.onnx --dataset=photos
 """
 
 import dataclasses
@@ -18,13 +20,15 @@ from typing import Any
 import jax
 
 from jaxinv.errors import UsageError
-from jaxinv.inputs import data
 from jaxinv.measures import crossing
 from jaxinv.measures.crossing import Crossing
 from jaxinv.networks import loading
 from jaxinv.networks.loading import Model
+from jaxinv.studies import scenes
+from jaxinv.studies.config import DataConfig
 from jaxinv.studies.experiment import Experiment, setting
 
+_OF_DATA = ("dataset", "data_dir", "image_size", "network", "mean", "std")
 _PREFIXES = ("", "k", "M", "G", "T")
 
 
@@ -37,10 +41,14 @@ class ListingConfig:
         "The network, as for other experiments. By default the paper's for --dataset, else lenet5.",
     )
     dataset: str | None = setting(
-        None, "Data for whose images and classes a network of the zoo is built."
+        None,
+        "Data for whose images and classes a network of the zoo is built, and which another must "
+        "take.",
     )
     data_dir: str | None = setting(None, "Folder of prepared TFDS datasets.", is_path=True)
     image_size: str | None = setting(None, "HxW of the images, as for other experiments.")
+    mean: tuple[float, ...] | None = setting(None, "Preprocessing, as for other experiments.")
+    std: tuple[float, ...] | None = setting(None, "See --mean.")
     input_shape: str | None = setting(
         None, "HxWxC of the images for which a network of the zoo is built, without a dataset."
     )
@@ -56,12 +64,13 @@ def run(config: ListingConfig) -> Sequence[dict[str, Any]]:
     found = crossing.crossings(network, names)
     params = network.init(jax.random.key(0)) if model.params is None else model.params
     compared, apart = crossing.compare(network, params, names)
+    elsewhere = _of_runtime(config, model)
     if config.json:
         told = {
             "network": model.name,
             "fingerprint": network.fingerprint,
             "input_shape": list(network.input_shape),
-            "compared": {"cuts": compared, "difference": apart},
+            "compared": {"cuts": compared, "difference": apart, "onnxruntime": elsewhere},
             "cuts": [each.fields for each in found],
         }
         print(json.dumps(told))
@@ -76,6 +85,8 @@ def run(config: ListingConfig) -> Sequence[dict[str, Any]]:
         f"Edge and cloud together give the network's output at {compared} of these {len(found)} "
         f"cuts, and so do all parts in turn (largest difference {apart:.1e} of it).{more}"
     )
+    if elsewhere is not None:
+        print(f"onnxruntime's output of a random image differs by {elsewhere:.1e} of it at most.")
     return ()
 
 
@@ -83,20 +94,35 @@ def find(config: ListingConfig) -> Model:
     """Returns the network whose cuts are listed.
 
     Raises:
-      UserError: it cannot be had; the message names the argument.
+      UserError: it cannot be had, or does not take the data; the message names the argument.
     """
-    if config.network is not None and not loading.is_in_zoo(config.network):
-        return loading.load(config.network)
-    shape, classes = _shape(config.input_shape), None
+    shape = _shape(config.input_shape)
     if config.dataset is not None:
-        dataset = data.load(
-            config.dataset, data_dir=config.data_dir, image_size=config.image_size, announce=_say
+        asked = DataConfig(**{each: getattr(config, each) for each in _OF_DATA})
+        model = scenes.data_and_model(asked, announce=_say)[1]
+    elif config.image_size is not None:
+        raise UsageError(f"image_size={config.image_size}: expected dataset, too.")
+    else:
+        name = config.network or (loading.default(shape, 10).name if shape else "lenet5")
+        model = loading.load(name, shape, mean=config.mean, std=config.std)
+    if shape not in (None, model.network.input_shape):
+        raise UsageError(
+            f"input_shape={config.input_shape}: network={model.name} takes images of "
+            f"{_spelled(model.network.input_shape)}."
         )
-        shape, classes = dataset.image_shape, dataset.num_classes or None
-    name = config.network
-    if name is None:
-        name = "lenet5" if shape is None else loading.default(shape, classes or 10).name
-    return loading.load(name, shape, classes)
+    if model.note:
+        _say(model.note)
+    return model
+
+
+def _of_runtime(config: ListingConfig, model: Model) -> float | None:
+    """Returns how far onnxruntime's output of an ONNX file is; None where nothing is compared."""
+    file = config.network and loading.onnx_of(config.network)
+    if not file:
+        return None
+    from jaxinv.networks.onnx import runtime  # here: to import onnx takes half a second
+
+    return runtime.difference(file[0], model.network, model.params, file[1])
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:

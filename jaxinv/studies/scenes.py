@@ -120,10 +120,13 @@ class Scene(NamedTuple):
 def begin(config: WorkConfig) -> None:
     """Checks what needs no data: the work folder, which is not made yet, and the devices.
 
+    Networks of a user's own are built anew in each run: their code may read files that change.
+
     Raises:
       UserError: nothing can be written there, or no device starts.
     """
     files.check_writable(config.workdir)
+    loading.forget()
     devices.start()
 
 
@@ -250,6 +253,8 @@ def load(config: CutsConfig, planned: Plan | None = None) -> Scene:
     """
     begin(config)
     dataset, model, cuts = planned or plan(config)
+    if model.note:
+        print(model.note)
     if _are_all(config.split) and len(cuts) < len(model.network.cuts):
         print(
             f"split=all: {len(cuts)} of the {len(model.network.cuts)} cuts, {', '.join(cuts)}; the "

@@ -10,6 +10,8 @@ import pytest
 
 from jaxinv.errors import UsageError, UserError
 from jaxinv.networks import cifar_cnn, lenet5, loading
+from jaxinv.studies import scenes
+from jaxinv.studies.config import WorkConfig
 
 
 @pytest.fixture
@@ -48,6 +50,22 @@ def test_a_file_that_changes_is_read_again(here, monkeypatch):
     path.write_text(path.read_text("utf-8").replace("nn.relu(x + y)", "nn.tanh(x + y)"), "utf-8")
     os.utime(path, ns=times)  # as an edit within the same second, and of the same size
     assert loading.load("net.py:build").facts["fingerprint"] != before.facts["fingerprint"]
+
+
+def test_a_function_that_reads_another_file_is_asked_again_in_the_next_run(here):
+    """The content of such a file is not known."""
+    scaled = "def scaled():\n    import pathlib\n    apply, variables, shape = _made(3)\n"
+    scaled += "    scale = float(pathlib.Path('scale.txt').read_text())\n"
+    scaled += "    return (lambda v, x: scale * apply(v, x)), variables, shape\n"
+    path = here / "net.py"
+    path.write_text(path.read_text("utf-8") + "\n\n" + scaled, "utf-8")
+    found = []
+    for scale in ("1", "2"):
+        (here / "scale.txt").write_text(scale)
+        scenes.begin(WorkConfig(workdir=str(here / "results")))
+        found.append(loading.load("net.py:scaled"))
+        assert loading.load("net.py:scaled") is found[-1]
+    assert found[0].network.fingerprint != found[1].network.fingerprint
 
 
 def test_a_module_is_found_from_the_current_folder(here, monkeypatch):

@@ -15,6 +15,7 @@ def from_onnx(
     *,
     mean: Sequence[float] | float | None = None,
     std: Sequence[float] | float | None = None,
+    output: str | None = None,
 ) -> tuple[Network, Params]:
     """Makes a network of an ONNX file, of PyTorch, TensorFlow, Keras or scikit-learn.
 
@@ -27,6 +28,7 @@ def from_onnx(
     Args:
       path_or_model: a file, opset 9 or later, or a model that is loaded.
       mean, std: normalisation of the first step, for each channel or one for all, in unit space.
+      output: name of the output that is taken, of several.
 
     Returns:
       The network, and its parameters: nested dictionaries, named as in the file.
@@ -34,8 +36,8 @@ def from_onnx(
     Raises:
       UserError: the file cannot be read; an operator is not supported; a shape depends on the
         input's numbers; or the network mixes the examples of a batch.
-      UsageError: `path_or_model` is neither; or mean and std do not fit.
+      UsageError: `path_or_model` is neither; mean and std do not fit; or there is no such output.
     """
     from jaxinv.networks.onnx import importer  # here: to import onnx takes half a second
 
-    return importer.network(path_or_model, mean, std)
+    return importer.network(path_or_model, mean, std, output)[:2]

@@ -59,12 +59,14 @@ class Graph:
       constants: name -> array, of what does not depend on the input.
       input: what goes in.
       output: name of what comes out.
+      outputs: names of all outputs of floats, of which it is one.
     """
 
     nodes: tuple[Node, ...]
     constants: Mapping[str, np.ndarray]
     input: Input
     output: str
+    outputs: tuple[str, ...] = ()
 
     def users(self) -> dict[str, list[tuple[Node, int]]]:
         """Returns name of a value -> nodes that take it, and as which of their inputs."""

@@ -22,20 +22,23 @@ _TOLERANCE = 1e-3  # of outputs, beside their size, which rounding may change in
 _CONTROL = ("If", "Loop", "Scan")
 
 
-def network(path_or_model: Any, mean: Any, std: Any) -> tuple[Network, Params]:
-    """Makes a network of a file or a model; see `from_onnx`."""
+def network(
+    path_or_model: Any, mean: Any, std: Any, output: str | None
+) -> tuple[Network, Params, Graph]:
+    """Makes a network of a file or a model; see `from_onnx`. The graph is as it was read."""
     name = reading.name_of(path_or_model)
     try:
         with naming(name):
-            return _network(path_or_model, mean, std)
+            graph = reading.read(path_or_model, output)
+            return (*_network(graph, mean, std), graph)
     except UserError as error:
         if isinstance(error.__cause__, UsageError):
             raise error.__cause__ from None
         raise
 
 
-def _network(path_or_model: Any, mean: Any, std: Any) -> tuple[Network, Params]:
-    graph = parameters.with_folded_normalization(folded(reading.read(path_or_model)))
+def _network(graph: Graph, mean: Any, std: Any) -> tuple[Network, Params]:
+    graph = parameters.with_folded_normalization(folded(graph))
     _check_operators(graph)
     found = parameters.parameters(graph)
     params, own = parameters.nested(found, _as_float), parameters.places(found)

@@ -3,7 +3,7 @@
 import ast
 import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,16 @@ def name_of(path_or_model: Any) -> str:
     )
 
 
-def read(path_or_model: Any) -> Graph:
+def read(path_or_model: Any, output: str | None = None) -> Graph:
     """Reads a file, or takes a model that is loaded.
+
+    Args:
+      path_or_model: the file or the model.
+      output: name of the output to keep; by default the first that is suitable.
 
     Raises:
       UserError: it cannot be read, or has no one input of floats and output that depends on it.
+      UsageError: it has no such output.
     """
     model = path_or_model if isinstance(path_or_model, onnx.ModelProto) else _load(path_or_model)
     opsets = _opsets(model)
@@ -57,7 +62,7 @@ def read(path_or_model: Any) -> Graph:
         constants = _constants(graph)
     nodes = [_node(proto, opsets) for proto in graph.node]
     entry = _input(graph, constants)
-    return _leading(nodes, constants, entry, graph.output)
+    return _leading(nodes, constants, entry, _chosen(graph.output, output), graph.output)
 
 
 def _load(path: Any) -> onnx.ModelProto:
@@ -181,13 +186,31 @@ def _input(graph: onnx.GraphProto, constants: dict[str, np.ndarray]) -> Input:
     return Input(entry.name, shape, max(1, dims[0].dim_value), dims[0].dim_value < 1, dtype)
 
 
+def _chosen(outputs: Sequence[Any], wanted: str | None) -> Sequence[Any]:
+    """Returns the outputs that may be taken: all, or the one of a name.
+
+    Raises:
+      UsageError: there is none of this name.
+    """
+    found = [each for each in outputs if wanted in (None, each.name)]
+    if not found:
+        names = ", ".join(each.name for each in outputs)
+        raise UsageError(f"it has no output {wanted}; expected one of {names}.")
+    return found
+
+
 def _leading(
-    nodes: list[Node], constants: dict[str, np.ndarray], entry: Input, outputs: Iterable[Any]
+    nodes: list[Node],
+    constants: dict[str, np.ndarray],
+    entry: Input,
+    chosen: Iterable[Any],
+    outputs: Iterable[Any],
 ) -> Graph:
-    """Returns the graph of the first output that holds floats and depends on the input."""
+    """Returns the graph of the first chosen output that holds floats and depends on the input."""
     makers = {name: node for node in nodes for name in node.outputs if name}
     known = {**constants, entry.name: None}
-    for output in outputs:
+    all_floats = tuple(each.name for each in outputs if _floats(each, makers) is not None)
+    for output in chosen:
         name = _floats(output, makers)
         if name is None:
             continue
@@ -198,7 +221,7 @@ def _leading(
         except ValueError as error:
             raise UserError(f"{error} depends on itself.") from error
         if any(entry.name in node.inputs for node in own):
-            return Graph(own, constants, entry, name)
+            return Graph(own, constants, entry, name, all_floats)
     raise UserError("it has no output of floats that depends on its input.")
 
 
