@@ -3,11 +3,11 @@
 Convolutions are `[O, I, H, W]` there and `[H, W, I, O]` here, dense layers `[out, in]` and `[in,
 out]`; a dense layer behind a map reads it channel by channel there, pixel by pixel here. Layers are
 matched by name where names agree, else by their shapes, in the order of numbers in names: files do
-not keep the order of definition, and names beside each other without a number tell none.
+not keep the order of definition, and of names beside each other without a number words must tell.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +29,7 @@ _NAMES = {
 
 _COLLECTIONS = ("params", "batch_stats")
 _COUNTERS = "num_batches_tracked"
+_SHORTCUTS = {"downsample", "shortcut", "skip", "proj", "projection"}
 
 
 _Shapes = Mapping[str, tuple[int, ...]]
@@ -100,27 +101,64 @@ def _matched(
                 f"the network's layer {layer} has {_told(_shapes(leaves))}, and "
                 f"{_closest(layer, _shapes(leaves), left)}."
             )
-        _check_order(layer, alike)
-        pairs[layer] = alike[0]
-        del left[alike[0]]
+        kin = [name for name, each in own.items() if _shapes(each) == _shapes(leaves)]
+        pairs[layer] = _chosen(layer, alike, kin)
+        del left[pairs[layer]]
     for name, shapes in left.items():
         raise UserError(f"its layer {name} with {_told(shapes)} is none of the network's.")
     return {layer: pairs[layer] for layer in own}
 
 
-def _check_order(layer: str, alike: Sequence[str]) -> None:
-    """Refuses to guess among layers of the same shapes.
+def _chosen(layer: str, alike: Sequence[str], own: Collection[str]) -> str:
+    """Returns which of their layers of the same shapes a layer is: the first in their order.
+
+    Names that stand beside each other in a file, but for numbers, have no order: among these the
+    words of the names tell.
+
+    Args:
+      layer: of the network.
+      alike: their layers, in the order of numbers in their names.
+      own: names of the network's layers of these shapes.
 
     Raises:
-      UserError: some beside the first have other names than it, numbers apart.
+      UserError: words do not tell either.
     """
-    first, beside = re.sub(r"\d+", "#", alike[0]), alike[0].count(".")
-    for name in alike[1:]:
-        if name.count(".") == beside and re.sub(r"\d+", "#", name) != first:
-            raise UserError(
-                f"the network's layer {layer} may be its {alike[0]} or its {name}, which have the "
-                "same shapes: give them the names of the network's layers."
-            )
+    rivals = [alike[0], *(name for name in alike[1:] if not _are_in_order(alike[0], name))]
+    if len({_is_shortcut(name) for name in rivals}) == 2:
+        if not any(map(_is_shortcut, own)):
+            other = next(name for name in rivals if _is_shortcut(name) != _is_shortcut(rivals[0]))
+            raise _ambiguous(layer, rivals[0], other)
+        rivals = [name for name in rivals if _is_shortcut(name) == _is_shortcut(layer)]
+    common = [len(_words(layer) & _words(name)) for name in rivals]
+    if common.count(max(common)) == 1:
+        return rivals[common.index(max(common))]
+    for name in rivals[1:]:
+        if name.count(".") == rivals[0].count(".") and not _are_in_order(rivals[0], name):
+            raise _ambiguous(layer, rivals[0], name)
+    return rivals[0]
+
+
+def _are_in_order(one: str, other: str) -> bool:
+    """Tells whether two names differ first in a number."""
+    pairs = zip(one.split("."), other.split("."), strict=False)
+    first = next(((a, b) for a, b in pairs if a != b), ("", ""))
+    return re.sub(r"\d+", "#", first[0]) == re.sub(r"\d+", "#", first[1])
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", name).lower()))
+
+
+def _is_shortcut(name: str) -> bool:
+    """Tells whether a layer is on the short way around a residual block."""
+    return not _words(name).isdisjoint(_SHORTCUTS)
+
+
+def _ambiguous(layer: str, one: str, other: str) -> UserError:
+    return UserError(
+        f"the network's layer {layer} may be its {one} or its {other}, which have the same shapes: "
+        "give them the names of the network's layers."
+    )
 
 
 def _closest(layer: str, wanted: _Shapes, left: Mapping[str, _Shapes]) -> str:

@@ -22,7 +22,7 @@ import jax
 from jaxinv.errors import UsageError
 from jaxinv.measures import crossing
 from jaxinv.measures.crossing import Crossing
-from jaxinv.networks import loading
+from jaxinv.networks import Network, Params, loading
 from jaxinv.networks.loading import Model
 from jaxinv.studies import scenes
 from jaxinv.studies.config import DataConfig
@@ -64,7 +64,7 @@ def run(config: ListingConfig) -> Sequence[dict[str, Any]]:
     found = crossing.crossings(network, names)
     params = network.init(jax.random.key(0)) if model.params is None else model.params
     compared, apart = crossing.compare(network, params, names)
-    elsewhere = _of_runtime(config, model)
+    elsewhere = _of_runtime(config, network, params)
     if config.json:
         told = {
             "network": model.name,
@@ -115,14 +115,14 @@ def find(config: ListingConfig) -> Model:
     return model
 
 
-def _of_runtime(config: ListingConfig, model: Model) -> float | None:
+def _of_runtime(config: ListingConfig, network: Network, params: Params) -> float | None:
     """Returns how far onnxruntime's output of an ONNX file is; None where nothing is compared."""
     file = config.network and loading.onnx_of(config.network)
     if not file:
         return None
     from jaxinv.networks.onnx import runtime  # here: to import onnx takes half a second
 
-    return runtime.difference(file[0], model.network, model.params, file[1])
+    return runtime.difference(file[0], network, params, file[1])
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:

@@ -76,6 +76,51 @@ def test_layers_of_the_same_shapes_are_not_guessed_without_numbers():
         assert [params[name]["bias"][1] for name in ("query", "key", "value")] == [0, 1, 2]
 
 
+class Block(nn.Module):
+    """A residual block that computes its short way first."""
+
+    short: str
+
+    @nn.compact
+    def __call__(self, x):
+        way = nn.Dense(4, name=self.short)(x)
+        return nn.Dense(4, name="second")(nn.relu(nn.Dense(4, name="first")(x))) + way
+
+
+@pytest.mark.parametrize("short", ["shortcut", "conv_proj", "other"])
+def test_a_short_way_around_a_block_is_told_by_its_name_or_not_at_all(short):
+    """By the order of use it would get the weights of the block's first layer."""
+    network = sequence([("block0", Block(short)), ("block1", Block(short))], (4,))
+    names = [f"layer1.{k}.{name}" for k in (0, 1) for name in ("conv1", "conv2", "downsample.0")]
+    own = {f"{name}.weight": np.eye(4, dtype=np.float32) for name in names}
+    own |= {f"{name}.bias": np.full(4, k, np.float32) for k, name in enumerate(names)}
+    if short == "other":
+        told = "layer block0.other may be its layer1.0.conv1 or its layer1.0.downsample.0"
+        with pytest.raises(UserError, match=told):
+            pytorch.params_of(own, network)
+        return
+    params = pytorch.params_of(own, network)
+    found = [
+        params[f"block{k}"]["params"][name]["bias"][0]
+        if "params" in params[f"block{k}"]
+        else params[f"block{k}"][name]["bias"][0]
+        for k in (0, 1)
+        for name in ("first", "second", short)
+    ]
+    assert found == [0, 1, 2, 3, 4, 5]
+
+
+def test_words_tell_layers_whose_names_are_out_of_order():
+    network = sequence([(name, nn.Dense(4)) for name in ("stem", "block1", "block2")], (4,))
+    own = {f"{name}.weight": np.eye(4, dtype=np.float32) for name in ("blocks.0.a", "blocks.1.a")}
+    own |= {"stem.weight": np.eye(4, dtype=np.float32)}
+    biases = {name.replace("weight", "bias"): k for k, name in enumerate(own)}
+    own |= {name: np.full(4, k, np.float32) for name, k in biases.items()}
+    own = {name.replace("stem.", "stem.linear."): array for name, array in own.items()}
+    params = pytorch.params_of(own, network)
+    assert [params[name]["bias"][0] for name in ("stem", "block1", "block2")] == [2, 0, 1]
+
+
 def test_a_dense_layer_over_all_axes_reads_maps_channel_by_channel():
     layers = [("pool", max_pool), ("head", nn.DenseGeneral(4, axis=(-3, -2, -1)))]
     network = sequence(layers, (4, 6, 3))

@@ -1,9 +1,10 @@
-"""A comparison of imported networks with onnxruntime, where that is installed. NumPy."""
+"""A comparison of imported networks with onnxruntime, where that is installed. JAX."""
 
 import dataclasses
 import importlib.util
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxinv.errors import UserError
@@ -38,7 +39,7 @@ def difference(
     if wanted is None:
         return None
     plain = dataclasses.replace(network, mean=None, std=None)
-    images = x.transpose(order_of(graph)).astype(np.float32)
+    images = jnp.asarray(x.transpose(order_of(graph)), jnp.float32)
     found = np.asarray(plain.apply(params, images), np.float64)
     apart = np.abs(found.reshape(wanted.shape) - wanted).max(initial=0)
     return float(apart / (np.abs(wanted).max(initial=0) or 1))
