@@ -65,7 +65,7 @@ def run_all(
     experiment: str,
     config: AttackConfig,
     scene: Scene,
-    attacks: Iterable[Callable[[], dict[str, Any]]],
+    attacks: Iterable[Callable[[], dict[str, Any] | None]],
     *,
     table: tuple[str, Callable[[Mapping[str, Any]], str]] = evaluation.TABLE,
     grid: bool = True,
@@ -75,7 +75,7 @@ def run_all(
     Args:
       experiment: its name.
       config, scene: of it.
-      attacks: functions that call `run_once` and return what it does.
+      attacks: functions that call `run_once` and return what it does, or None if they need not.
       table: its header, and the line of a record.
       grid: whether there is such a picture.
     """
@@ -90,6 +90,8 @@ def run_all(
     finished = []
     for attack in attacks:
         record = attack()
+        if record is None:
+            continue
         print(row(record), flush=True)
         finished.append(record)
     if grid and len(finished) > 1 and hosts.is_first():

@@ -576,8 +576,9 @@ def test_what_is_beside_bounds_is_the_psnr_of_the_mean_error(study, monkeypatch)
     assert whole["psnr_of_mean"] == 100 and nothing["psnr_of_mean"] is None
 
 
-def test_every_attacker_attacks_every_choice(study):
-    study(threat_model=("whitebox", "blackbox"), attacker=("paper", "adaptive"), max_reid=0)
+def test_every_attacker_attacks_a_choice_that_breaks_no_limit(plain, monkeypatch):
+    monkeypatch.setattr(studies, "settle", lambda *args: None)
+    plain(threat_model=("blackbox", "whitebox"), attacker=("paper", "adaptive"), min_accuracy=0)
     expected = {
         (cut, kind, threat, method, options.SCREENING["fit_steps"], "choice", 1)
         for cut in NETWORK.cuts
@@ -585,7 +586,25 @@ def test_every_attacker_attacks_every_choice(study):
         for threat in ("whitebox", "blackbox")
         for method in ("paper", "adaptive")
     }
-    assert set(study.attacked) == expected and len(study.attacked) == len(expected)
+    assert set(plain.attacked) == expected and len(plain.attacked) == len(expected)
+
+
+def test_who_knows_less_attacks_no_choice_that_is_broken_but_the_one_that_advice_is_about(plain):
+    record = plain(threat_model=("blackbox", "whitebox"), max_latency_ms=1e-9)
+    found = [(one.cut, one.kind, one.threat) for one in plain.attacked]
+    first = [(cut, kind, "whitebox") for cut in NETWORK.cuts for kind in ("none", "gaussian")]
+    assert sorted(found) == sorted([*first, ("fc", "none", "blackbox")])
+    (black,) = (one for one in record["advice"]["threats"] if one["threat_model"] == "blackbox")
+    assert black["num_images"] == 5
+    assert [one["threat_model"] for one in record["choices"][2]["attacks"]] == ["whitebox"]
+
+
+def test_who_is_asked_for_alone_attacks_every_choice(plain):
+    plain(threat_model=("queryfree",), max_latency_ms=1e-9)
+    found = [(one.cut, one.kind, one.threat) for one in plain.attacked]
+    assert found == [
+        (cut, kind, "queryfree") for cut in NETWORK.cuts for kind in ("none", "gaussian")
+    ]
 
 
 # --- Everything -----------------------------------------------------------------------------------

@@ -67,12 +67,15 @@ def ridge(pool: Pool | Pairs) -> tuple[Array, Array]:
     step = _slice(pool)
 
     def solutions(some: tuple[Any, ...]) -> list[np.ndarray]:
-        sums: Any = [(0.0, 0.0)] * len(some)
+        sums: Any = None
         for i in range(0, len(images), step):
             part = slice(i, i + step)
             rows = np.asarray(images[part])
             own = _moments(shape, pool.queries, rows, places[part], unit, some)
-            sums = jax.tree.map(lambda total, new: total + np.asarray(new, np.float64), sums, own)
+            if sums is None:
+                sums = jax.tree.map(lambda new: np.zeros(new.shape), own)
+            for total, new in zip(jax.tree.leaves(sums), jax.tree.leaves(own), strict=True):
+                total += np.asarray(new)  # large: in place
         return [solution(gram, cross, len(images)) for gram, cross in sums]
 
     def solution(gram: np.ndarray, cross: np.ndarray, count: int) -> np.ndarray:

@@ -5,7 +5,7 @@ ones of a common covariance (`whitening`), and mixtures feature by feature (`mix
 the one that identifies most of the releases that it left out; what it attacks plays no part in it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -27,7 +27,7 @@ _ALONE = 32
 """Draws of each candidate by an attacker who makes them itself."""
 
 _DEVIATIONS = 1500  # rows that the covariance is estimated from, at most
-_BYTES = 2**28  # of these rows, at most
+_BYTES = 2**28  # of these rows, at most; and of draws that are kept
 _CHOOSE = 32  # candidates that the density is chosen by, among all
 
 
@@ -60,9 +60,12 @@ def by_queries(
         return Drawn(_nearest(first, observed), 2 * len(candidates))
     draws = _Draws(ask, DRAWS)
     deviations = draws.deviations(draws.mean)
-    ways = whitening.scores(draws.mean, deviations)
-    ways += mixtures.scores(draws.some, deviations)
-    score = _chosen(ways, ask(DRAWS))
+
+    def ways() -> Iterator[Score]:
+        yield from whitening.scores(draws.mean, deviations)
+        yield from mixtures.scores(draws.some, deviations)
+
+    score = _chosen(ways(), ask(DRAWS))
     return Drawn(_sum(score, observed), (DRAWS + 1) * len(candidates))
 
 
@@ -89,16 +92,19 @@ def by_edge(
     own = _Asked(query, candidates, key_own, 0)
     draws = _Draws(own, DRAWS)
     deviations = draws.deviations(common.mean)
-    ways = whitening.scores(common.mean, deviations)
     last = defenses.in_order(defense)[-1]
-    if last.site == "feature" and last.mechanism in (GAUSSIAN, LAPLACE):
-        before = defenses.query_function(known.edge, known.params, defenses.before_noise(defense))
-        ask = _Asked(QueriesKnown(before, candidates), candidates, key_own, 0)
-        kept = _Draws(ask, DRAWS).some
-        ways.append(mixtures.known_noise(last.mechanism, last.level, kept))
-    else:
-        ways += mixtures.scores(draws.some, deviations)
-    return Drawn(_sum(_chosen(ways, own(DRAWS)), observed), 0)
+
+    def ways() -> Iterator[Score]:
+        yield from whitening.scores(common.mean, deviations)
+        if last.site == "feature" and last.mechanism in (GAUSSIAN, LAPLACE):
+            before = defenses.before_noise(defense)
+            query = defenses.query_function(known.edge, known.params, before)
+            ask = _Asked(QueriesKnown(query, candidates), candidates, key_own, 0)
+            yield mixtures.known_noise(last.mechanism, last.level, _Draws(ask, DRAWS).some)
+        else:
+            yield from mixtures.scores(draws.some, deviations)
+
+    return Drawn(_sum(_chosen(ways(), own(DRAWS)), observed), 0)
 
 
 def _nearest(features: np.ndarray, observed: Sequence[Features]) -> np.ndarray:
@@ -111,8 +117,11 @@ def _sum(score: Score, observed: Sequence[Features]) -> np.ndarray:
     return np.sum([score(_flat(part[every])) for part in observed], axis=0)
 
 
-def _chosen(ways: Sequence[Score], left: np.ndarray) -> Score:
-    """Returns the density that identifies most of a draw `[G, F]` that was left out."""
+def _chosen(ways: Iterable[Score], left: np.ndarray) -> Score:
+    """Returns the first density that identifies most of a draw `[G, F]` that was left out.
+
+    Those behind one that identifies all are not asked for.
+    """
     places = np.linspace(0, len(left) - 1, min(_CHOOSE, len(left))).astype(int)
 
     def rank(way: Score) -> float:
@@ -122,7 +131,15 @@ def _chosen(ways: Sequence[Score], left: np.ndarray) -> Score:
             return np.inf
         return float(np.log((found >= own[:, None]).sum(axis=1)).mean())
 
-    return min(ways, key=rank)
+    best: tuple[float, Score] | None = None
+    for way in ways:
+        found = rank(way)
+        if best is None or found < best[0]:
+            best = found, way
+        if best[0] == 0:
+            break
+    assert best is not None
+    return best[1]
 
 
 class _Asked:
@@ -162,19 +179,22 @@ class _Draws:
     """
 
     def __init__(self, ask: _Asked, count: int):
-        self._ask, self._count = ask, count
+        self._ask, self._count, self._kept = ask, count, list[np.ndarray]()
         total, part = np.zeros(1, np.float32), []
         for number in range(count):
             draw = ask(number)
             total = total + draw
             part.append(draw[:, mixtures.some(draw.shape[1])])
+            if count * draw.nbytes <= _BYTES:
+                self._kept.append(draw)
         self.mean, self.some = total / count, np.stack(part)
 
     def deviations(self, means: np.ndarray) -> np.ndarray:
         """Returns draws less means `[G, F]`: rows `[M, F]`, of a release's variance."""
         most = max(2, min(_DEVIATIONS, _BYTES // means[0].nbytes))
         each = max(1, len(means) * self._count // most)
-        rows = [(self._ask(number) - means)[number % each :: each] for number in range(self._count)]
+        draws = self._kept or map(self._ask, range(self._count))
+        rows = [draw[i % each :: each] - means[i % each :: each] for i, draw in enumerate(draws)]
         bias = self._count / (self._count - 1) if means is self.mean else 1.0
         return np.concatenate(rows)[:most] * np.float32(bias**0.5)
 

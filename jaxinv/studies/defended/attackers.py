@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,16 @@ _PAPER_STEPS = 500  # of rMLE, with which the authors' program attacks defenses
 _STREAM = 9000  # features that a query-free attacker learns from, at most
 
 
+class _Lesson(NamedTuple):
+    """An attacker's knowledge, what it learned, and the number of a level among those it knows."""
+
+    known: Known
+    learned: LearnedAttack
+    member: int
+
+
 class Attacker:
-    """One attacker of one defense, who attacks all levels when one is asked for.
+    """One attacker of one defense, by level.
 
     Attributes:
       deployment: the defense.
@@ -48,7 +56,7 @@ class Attacker:
             correction=config.correction,
         )
         self._found: dict[int, Reconstruction] = {}
-        self._linked: dict[int, dict[str, Any]] = {}
+        self._lessons: dict[int, _Lesson] = {}
         self._recorded: set[int] = set()
 
     @property
@@ -68,43 +76,48 @@ class Attacker:
     def found(self, number: int) -> Reconstruction:
         """Returns the reconstructions of a level, with images `[draws, N, H, W, C]`.
 
-        All levels that are not recorded yet are attacked when the first is asked for, and kept
-        until each is.
+        Levels that are learned together are attacked when the first is asked for, and kept until
+        each is recorded.
         """
         if number not in self._found:
-            self._found |= self._attacked()
+            self._found |= self._attacked(number)
         return self._found[number]
 
     def linked(self, number: int) -> dict[str, Any]:
-        """Returns the fields of a record about linkage by the release of a level; see `found`."""
+        """Returns the fields of a record about linkage by the release of a level.
+
+        They are of the first draw, and made once for attackers who know the same.
+        """
         self.found(number)
-        return self._linked[number]
+        gallery = linked.candidates(self._scene.dataset)
+        release = self.deployment.releases(number, gallery, self._config.releases)[0]
+        made, key = self.deployment.links, (self.threat, number, self._config.releases)
+        if self.threat == "queryfree" or key not in made:
+            made[key] = linked.fields(
+                *self._lessons[number][:2],
+                release,
+                gallery,
+                seed=self._config.seed,
+                member=self._lessons[number].member,
+            )
+        return made[key]
 
     def recorded(self, number: int) -> None:
         """Frees the images of a level: they are not asked for again."""
         self._recorded.add(number)
         self._found.pop(number, None)
+        self._lessons.pop(number, None)
 
-    def _attacked(self) -> dict[int, Reconstruction]:
-        deployment = self.deployment
-        numbers = range(len(deployment.family))
-        if self.attack.together and deployment.same_edge:
-            groups: list[Sequence[int]] = [numbers]
-        else:
-            groups = [[number] for number in numbers if number not in self._recorded]
-        found: dict[int, Reconstruction] = {}
-        for group in groups:
-            observed = [self._observed(number) for number in group]
-            known = self._known(group)
-            learned = self._learned(known)
-            parts = learned.invert_each(observed)
-            for member, number in enumerate(group):
-                if number not in self._recorded:
-                    self._linked[number] = self._link(known, learned, number, member)
-            found |= {
-                number: self._by_draw(part) for number, part in zip(group, parts, strict=True)
-            }
-        return {number: part for number, part in found.items() if number not in self._recorded}
+    def _attacked(self, number: int) -> dict[int, Reconstruction]:
+        """Attacks a level, and with it those that are learned together and not recorded yet."""
+        together = self.attack.together and self.deployment.same_edge
+        group = range(len(self.deployment.family)) if together else [number]
+        known = self._known(group)
+        learned = self._learned(known)
+        parts = learned.invert_each([self._observed(each) for each in group])
+        left = [member for member, each in enumerate(group) if each not in self._recorded]
+        self._lessons |= {group[member]: _Lesson(known, learned, member) for member in left}
+        return {group[member]: self._by_draw(parts[member]) for member in left}
 
     def _observed(self, number: int) -> Joined:
         images = self._scene.images(self._config)
@@ -113,19 +126,6 @@ class Attacker:
     def _learned(self, known: Known) -> LearnedAttack:
         shelf = attacked.shelf(self._config, self.deployment.cut)
         return self.attack.learn(known, self.deployment.key_learn, shelf)
-
-    def _link(
-        self, known: Known, learned: LearnedAttack, number: int, member: int
-    ) -> dict[str, Any]:
-        """Fields about linkage, by the first draw; made once for attackers who know the same."""
-        gallery = linked.candidates(self._scene.dataset)
-        release = self.deployment.releases(number, gallery, self._config.releases)[0]
-        made, key = self.deployment.links, (self.threat, number, self._config.releases)
-        if self.threat == "queryfree" or key not in made:
-            made[key] = linked.fields(
-                known, learned, release, gallery, seed=self._config.seed, member=member
-            )
-        return made[key]
 
     def _known(self, group: Sequence[int]) -> Known:
         """The attacker's knowledge of levels that stand at one edge."""

@@ -18,6 +18,13 @@ from jaxinv.studies.partition.options import Option
 _KEYS = ("ssim_mean", "ssim_ci", "reid", "reid_ci")
 
 
+def cuts(network: Network) -> tuple[str, ...]:
+    """Returns the cut before the first fully connected layer and the one behind it, if both are."""
+    names = list(network.shapes)
+    first = next((i for i, name in enumerate(names) if len(network.shapes[name]) == 1), 0)
+    return tuple(names[first - 1 : first + 1]) if first else ()
+
+
 def tested(
     network: Network,
     rows: Sequence[dict[str, Any]],
@@ -38,14 +45,11 @@ def tested(
       that is shown; and `threats`, the same for each threat model. None unless both cuts are
       choices.
     """
-    cuts = list(network.shapes)
-    first = next((name for name, shape in network.shapes.items() if len(shape) == 1), None)
     plain = {row["split"]: row for row in rows if row["defense"]["kind"] == "none"}
-    if first is None or first not in plain or not cuts.index(first):
+    compared = cuts(network)
+    if not compared or not plain.keys() >= set(compared):
         return None
-    before = cuts[cuts.index(first) - 1]
-    if before not in plain:
-        return None
+    before, first = compared
     undefended = next(
         own
         for option, own in zip(options, attacks, strict=True)

@@ -4,50 +4,74 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from jaxinv.constants.threats import THREATS
 from jaxinv.store.record import AttackRecord, typed
 from jaxinv.studies import runs, threads
 from jaxinv.studies.defended import accuracy, run
 from jaxinv.studies.defended.attackers import Attacker
-from jaxinv.studies.defended.choices import EXPERIMENT, DefenseChoice, DefenseConfig
+from jaxinv.studies.defended.choices import EXPERIMENT, DefenseChoice
 from jaxinv.studies.defended.deployment import Deployment
 from jaxinv.studies.defended.known import known, release_key
 from jaxinv.studies.defended.table import columns
-from jaxinv.studies.partition import table
+from jaxinv.studies.partition import advice, table
 from jaxinv.studies.partition.everything import Planned, everything
 from jaxinv.studies.partition.options import Option, PartitionConfig
 
 
-def screened(
+def options_of(
     config: PartitionConfig, scene: runs.Scene, chosen: Sequence[DefenseChoice]
 ) -> list[Option]:
-    """Screens every choice, cut by cut."""
-    attacks = config.screening
-    options: list[Option] = []
-    jobs: list[list[Callable[[], dict[str, Any]]]] = []
-    for cut in scene.cuts:
-        for choice in chosen:
-            deployment = Deployment(attacks, scene, cut, choice)
-            attackers = [
-                Attacker(attacks, scene, deployment, threat, method)
-                for threat in dict.fromkeys(config.threat_model)
-                for method in dict.fromkeys(config.attacker)
-            ]
-            own = [Option(deployment, number) for number in range(len(deployment.family))]
-            options += own
-            jobs.append(
-                [
-                    partial(_screen, attacks, scene, attacker, option)
-                    for option in own
-                    for attacker in attackers
-                ]
-            )
+    """Returns every choice that cuts, cut by cut, before it is attacked."""
+    deployments = [
+        Deployment(config.screening, scene, cut, choice) for cut in scene.cuts for choice in chosen
+    ]
+    return [
+        Option(deployment, number)
+        for deployment in deployments
+        for number in range(len(deployment.family))
+    ]
+
+
+def screen(
+    config: PartitionConfig,
+    scene: runs.Scene,
+    options: Sequence[Option],
+    is_settled: Callable[[Option], bool],
+) -> None:
+    """Screens every choice, cut by cut, by those first who know most.
+
+    Args:
+      config, scene: of the study.
+      options: the choices that cut, level by level.
+      is_settled: tells whether a choice that was attacked breaks a limit: no more attackers are
+        sent then, but to the cut that the paper's advice is about, which each threat model judges.
+    """
+    attacks, advised = config.screening, advice.cuts(scene.target.network)[1:]
+    threats = sorted(dict.fromkeys(config.threat_model), key=list(THREATS).index)
+
+    def step(option: Option, attacker: Attacker) -> dict[str, Any] | None:
+        by_all = option.is_undefended and option.deployment.cut in advised
+        if option.attacks and not by_all and is_settled(option):
+            return None
+        found = run.run_one(attacks, scene, attacker, option.number)
+        _add(option, found)
+        return found
+
+    jobs = []
+    for deployment in dict.fromkeys(option.deployment for option in options):
+        attackers = [
+            Attacker(attacks, scene, deployment, threat, method)
+            for threat in threats
+            for method in dict.fromkeys(config.attacker)
+        ]
+        own = [option for option in options if option.deployment is deployment]
+        jobs.append([partial(step, option, each) for option in own for each in attackers])
     # What attackers share is made before there are several of them.
     if scene.dataset.has_labels:
         accuracy.judge_of(attacks, scene)
     with threads.side_by_side(jobs) as steps:
         shown = columns(scene.usability.kind)
         runs.run_all(EXPERIMENT, attacks, scene, steps, table=shown, grid=False)
-    return options
 
 
 def add_known(config: PartitionConfig, scene: runs.Scene, options: Iterable[Option]) -> None:
@@ -78,14 +102,6 @@ def on(option: Option, options: Iterable[Option], half: str) -> list[AttackRecor
         for attack in other.on(half)
     ]
     return [*option.on(half), *others]
-
-
-def _screen(
-    config: DefenseConfig, scene: runs.Scene, attacker: Attacker, option: Option
-) -> dict[str, Any]:
-    found = run.run_one(config, scene, attacker, option.number)
-    _add(option, found)
-    return found
 
 
 def _add(option: Option, found: dict[str, Any]) -> AttackRecord:

@@ -100,6 +100,11 @@ class Board:
             row |= {"pareto": worth, **limited.judged(row)}
         return found
 
+    def is_broken(self, option: Option) -> bool:
+        """Tells whether a choice breaks a limit already by its own attacks on choice images."""
+        row = self._row(1 + self.options.index(option), option.on(CHOICE))
+        return FAILS in self._config.constraints.verdicts(row).values()
+
     def allows(self, row: Mapping[str, Any]) -> bool:
         """Tells whether a choice leaves some layers to the cloud."""
         return row["split"] not in (*WHOLE, self._scenes[CHOICE].target.network.cuts[-1])

@@ -49,10 +49,11 @@ def run(config: PartitionConfig) -> dict[str, Any]:
     number = scene.num_images(config)
     config = dataclasses.replace(config, num_images=number)  # of attacks, too
     limited = _defaults(config, scene, profile)
-    options = attacks.screened(limited, scene, chosen)
+    options = attacks.options_of(limited, scene, chosen)
+    board = Board(limited, halves, profile, options)
+    attacks.screen(limited, scene, options, board.is_broken)
     for each in halves.values():
         attacks.add_known(limited, each, options)
-    board = Board(limited, halves, profile, options)
     settle(board, config.effort)
     identity = {
         "num_images": number,
