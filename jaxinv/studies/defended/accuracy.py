@@ -40,7 +40,8 @@ def judged(config: DefenseConfig, scene: runs.Scene, images: np.ndarray) -> dict
 def judge_of(config: DefenseConfig, scene: runs.Scene) -> judge.Judge:
     """Returns the judge of a study, trained when it is first asked for."""
     dataset = _Same(scene.key, scene.dataset)
-    return _judge(dataset, Path(config.workdir) / "learned")
+    with _JUDGING:
+        return _judge(dataset, Path(config.workdir) / "learned")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +52,15 @@ class _Same:
     value: Any = dataclasses.field(compare=False)
 
 
+_JUDGING = threading.Lock()  # several cuts that are attacked side by side ask for the same
+
+
 @functools.lru_cache(maxsize=2)
 def _judge(dataset: _Same, folder: Path) -> judge.Judge:
     return judge.find(dataset.value, folder)
 
 
-_AT_ONE_PLACE = threading.Lock()  # several cuts that are attacked side by side ask the same
+_CLASSIFYING = threading.Lock()
 
 
 def undefended(scene: runs.Scene) -> Scores:
@@ -99,7 +103,7 @@ def usable(
 
 def _classes_of(scene: runs.Scene) -> np.ndarray:
     """Returns the classes `[N]` that the undefended target gives the test images."""
-    with _AT_ONE_PLACE:
+    with _CLASSIFYING:
         return _classes(_Same(scene.key, scene))
 
 

@@ -57,7 +57,12 @@ def screen(
         _add(option, found)
         return found
 
-    jobs = []
+    def judge() -> None:
+        accuracy.judge_of(attacks, scene)
+
+    jobs: list[list[Callable[[], dict[str, Any] | None]]] = []
+    if scene.dataset.has_labels:
+        jobs.append([judge])
     for deployment in dict.fromkeys(option.deployment for option in options):
         attackers = [
             Attacker(attacks, scene, deployment, threat, method)
@@ -66,9 +71,6 @@ def screen(
         ]
         own = [option for option in options if option.deployment is deployment]
         jobs.append([partial(step, option, each) for option in own for each in attackers])
-    # What attackers share is made before there are several of them.
-    if scene.dataset.has_labels:
-        accuracy.judge_of(attacks, scene)
     with threads.side_by_side(jobs) as steps:
         shown = columns(scene.usability.kind)
         runs.run_all(EXPERIMENT, attacks, scene, steps, table=shown, grid=False)
