@@ -419,6 +419,22 @@ def test_images_are_freed_once_they_are_recorded(scene, answering, monkeypatch):
     assert not attacker._found and len(learned.handed) == 3
 
 
+def test_a_level_is_linked_when_it_is_asked_for(scene, answering, monkeypatch):
+    answering()
+    asked = []
+
+    def fields(known, learned, release, gallery, *, seed, member):
+        asked.append(member)
+        return {"reid_likelihood": 0.5}
+
+    monkeypatch.setattr("jaxinv.studies.linked.fields", fields)
+    deployment = deployed(scene, 0.2, 0.5, 0.7)
+    first, other = (Attacker(config_of(), scene, deployment, "whitebox", "paper") for _ in range(2))
+    first.found(0)
+    assert not asked
+    assert first.linked(2) == other.linked(2) == {"reid_likelihood": 0.5} and asked == [2]
+
+
 def test_what_decides_an_attack_is_in_its_identity(scene):
     def identity(method="adaptive", threat="whitebox", levels=(0.0, 0.5), **changes):
         deployment = deployed(scene, *levels, **changes)

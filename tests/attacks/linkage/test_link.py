@@ -166,6 +166,16 @@ def test_a_density_that_has_no_value_is_not_chosen():
     assert drawn._chosen([lost, guessed], np.zeros((60, 3))) is guessed
 
 
+def test_densities_behind_one_that_identifies_all_are_not_made():
+    def ways():
+        yield lambda released: np.zeros((len(released), 60))
+        yield lambda released: np.eye(60)[released[:, 0].astype(int)]
+        raise AssertionError("nothing identifies more")
+
+    left = np.arange(60.0)[:, None]
+    assert (drawn._chosen(ways(), left)(left) == np.eye(60)).all()
+
+
 def test_mixtures_find_what_normal_densities_do_not():
     images = blobs(60, (8, 8, 1))
     edge = sequence([("same", lambda x: x)], (8, 8, 1))
