@@ -109,6 +109,13 @@ def attack_fields(experiment="whitebox", **values):
     return fields | {"config_hash": records.config_hash({**config, "record": repr(fields)})}
 
 
+def way(mean, *, images=200, spread=0.02, **values):
+    """One of an attacker's ways, whose images have such SSIM, on average and about it."""
+    found = {"psnr_mean": 10.0, "psnr_std": 1.0, "reid_top1": 0.0}
+    found |= {"ssim_mean": mean, "ssim_std": spread}
+    return {**found, "ssim": (mean + np.resize([spread, -spread], images)).tolist(), **values}
+
+
 def scores(count, mean, ends, most):
     """Scores of images with a mean and this 95% interval by Student's t, none beyond the most."""
     if not isinstance(mean, int | float) or None in ends or count < 2:

@@ -5,7 +5,12 @@ images. Both differ, and neither S nor N alone says how well the mean over both 
 variance of the networks' means divided by S, and B that of the images' means divided by N, the
 variance of the mean over both is at most about A + B: either counts what the two do together, too.
 Student's quantile, squared, multiplies either before they are added, so that the interval holds the
-mean at least as often as it says, however few networks there are.
+mean at least as often as it says, however few networks there are. All of that is for means that are
+about normal, and shown, not judged by.
+
+Where a limit is judged, images are allowed any distribution (`widened`): errors over images and
+over networks are added, each at half of the errors that are allowed. Only the networks' means are
+taken to be about normal then, for few networks tell nothing of rare ones.
 
 Sources: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1, 2007 (the variance);
 Banerjee, Sankhya A 23, 1961 (the quantiles).
@@ -17,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from jaxinv.measures.intervals import CONFIDENCE, Ends
+from jaxinv.measures.intervals import CONFIDENCE, Ends, Sample
 
 
 def interval(
@@ -48,6 +53,34 @@ def interval(
     mean = float(known[-1].mean())
     half = math.hypot(*(reach(values, confidence) for values in known))
     return Ends(max(mean - half, least), min(mean + half, most))
+
+
+def widened(
+    over_images: Sample | None,
+    by_network: ArrayLike,
+    *,
+    least: float,
+    most: float,
+    confidence: float = CONFIDENCE,
+) -> Ends:
+    """Returns the interval of a mean over networks and images that holds for all score images have.
+
+    Args:
+      over_images: the images' means over the networks; None where there are none.
+      by_network: `[S]`, the mean over images of each network; of one its own spread is unknown, and
+        the interval is over images alone.
+      least, most: between which values are; the interval is cut there.
+      confidence: of the interval.
+    """
+    known = np.asarray(by_network, np.float64)
+    known = known[np.isfinite(known)]
+    several = len(known) > 1
+    half = (1 + confidence) / 2 if several else confidence
+    low, high = Ends() if over_images is None else over_images.interval(half)
+    if low is None or high is None:
+        return Ends()
+    further = reach(known, half) if several else 0.0
+    return Ends(max(low - further, least), min(high + further, most))
 
 
 def reach(values: ArrayLike, confidence: float = CONFIDENCE) -> float:

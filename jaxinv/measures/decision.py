@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxinv.constants.verdicts import FAILS, HOLDS, SPOILT, UNDECIDED, Verdict
 from jaxinv.measures import intervals, verdicts
+from jaxinv.measures.leaks import LEAKS, PSNR, SSIM
 from jaxinv.store.fields import level_text
 from jaxinv.store.record import AttackRecord
 
@@ -57,7 +58,7 @@ class Constraints:
         spoilt = _spoilt(row)
         if not spoilt:
             return found
-        leaks = {leak.limit for leak in verdicts.LEAKS}
+        leaks = {leak.limit for leak in LEAKS}
         unproved = {name for name in leaks & found.keys() if found[name] == HOLDS}
         return found | dict.fromkeys([*unproved, *spoilt], UNDECIDED)
 
@@ -67,7 +68,7 @@ class Constraints:
         if name in _COSTS:
             key, factor = _COSTS[name]
             return verdicts.at_most([factor * row[key]] * 2, limit)
-        leak = next(leak for leak in verdicts.LEAKS if leak.limit == name)
+        leak = next(leak for leak in LEAKS if leak.limit == name)
         noise = leak.noise if row.get("attacker") else 0.0  # what is sent whole needs no attack
         return verdicts.at_most(row[leak.interval_name], limit, noise=noise)
 
@@ -121,7 +122,7 @@ def worst(attacks: Sequence[AttackRecord], sure: float = intervals.CONFIDENCE) -
     if not attacks:
         raise ValueError("Expected at least one attack.")
     found: dict[str, Any] = {}
-    for leak in (verdicts.PSNR, *verdicts.LEAKS):
+    for leak in (PSNR, *LEAKS):
         found[leak.name] = verdicts.highest(attacks, leak)
         found[leak.interval_name] = list(verdicts.greatest(attacks, leak, sure))
     return found | {
@@ -141,7 +142,7 @@ def images_needed(
     limits = constraints.limits
     return {
         leak.limit: verdicts.images_needed(attacks, leak, limits[leak.limit], sure)
-        for leak in verdicts.LEAKS
+        for leak in LEAKS
         if leak.limit in undecided
     }
 
@@ -150,7 +151,7 @@ def _best(attacks: Sequence[AttackRecord]) -> AttackRecord:
     """Returns the attack with the highest mean SSIM; one that diverged altogether has none."""
 
     def rank(record: AttackRecord) -> float:
-        mean = verdicts.SSIM.highest(record)
+        mean = SSIM.highest(record)
         return -math.inf if mean is None else mean
 
     return max(attacks, key=rank)
@@ -274,7 +275,7 @@ def _unmet(judged: Mapping[str, Any]) -> list[str]:
 
 def _distance(row: Row, judged: Mapping[str, Any]) -> tuple[float, ...]:
     """Returns a rank: least limits that fail, then least that are undecided, then least leakage."""
-    leaks = (_left(row, leak.name) for leak in verdicts.LEAKS)
+    leaks = (_left(row, leak.name) for leak in LEAKS)
     return (len(judged["fails"]), len(judged["undecided"]), *leaks)
 
 
@@ -294,7 +295,7 @@ def _faults(row: Row, judged: Mapping[str, Any]) -> str:
 
 def _unsure(row: Row, name: str) -> str:
     """Tells the interval that a limit lies in, and how many images settle it, if known."""
-    keys = {leak.limit: leak.interval_name for leak in verdicts.LEAKS}
+    keys = {leak.limit: leak.interval_name for leak in LEAKS}
     low, high = row[keys[name]] if name in keys else row["usability"]["ci"]
     sure = f"{100 * row.get('confidence', intervals.CONFIDENCE):.4g}%"
     told = (

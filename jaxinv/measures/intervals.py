@@ -1,8 +1,12 @@
 """Intervals of shares and of means over images, and how many images settle a limit. NumPy, SciPy.
 
 A share has the exact binomial limits of Clopper and Pearson (Biometrika 26, 1934): none of 64 is
-[0, 5.6%]. A mean of scores has Student's t interval (Biometrika 6, 1908), which allows for a spread
-that is itself estimated of few images. Of one image there is no spread, and no interval.
+[0, 5.6%]. A mean of scores in a known range, such as SSIM, has limits that hold for every
+distribution of scores (`betting`): if one image in a hundred leaks, 64 images often show none, and
+a spread that is estimated of these is too small. Both assume that images are drawn independently.
+
+PSNR has no range that is worth betting on. It has Student's t interval (Biometrika 6, 1908), which
+is exact for normal scores and approximate for others, and no limit is judged by it.
 """
 
 import math
@@ -12,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
+
+from jaxinv.measures import betting
 
 CONFIDENCE = 0.95
 """Confidence of an interval that stands alone; both sides are missed equally often."""
@@ -26,7 +32,7 @@ class Summary(NamedTuple):
     mean: float
     std: float  # the spread over images (population), not the error of the mean
     median: float
-    low: float  # low and high: the 95% interval of the mean, NaN of a single value
+    low: float  # low and high: the 95% interval of the mean, NaN where there is none
     high: float
 
 
@@ -59,11 +65,6 @@ class Share(NamedTuple):
         high = special.betaincinv(most + 1, left, 1 - tail) if left else 1.0
         return Ends(float(low), float(high))
 
-    def reach(self, confidence: float = CONFIDENCE) -> float:
-        """Returns how far the interval reaches above the mean."""
-        high = self.interval(confidence).high
-        return 1 - self.mean if high is None else max(high - self.mean, 0.0)
-
     def needed(self, limit: float, confidence: float = CONFIDENCE) -> int | None:
         """Returns how many images with this share settle a limit; None if no number does.
 
@@ -81,7 +82,57 @@ class Share(NamedTuple):
 
 
 class Score(NamedTuple):
-    """Mean of `number` images' scores, whose sample standard deviation is `std`."""
+    """Scores of images `[N]`, which are in `[least, most]`; the images are drawn independently.
+
+    Nothing else is assumed of them: the interval of the mean allows for leaks that are too rare to
+    be among these images (`betting`).
+    """
+
+    values: tuple[float, ...]
+    least: float = -1.0
+    most: float = 1.0
+
+    @property
+    def mean(self) -> float:
+        """Returns the mean of the scores."""
+        return math.fsum(self.values) / len(self.values)
+
+    @property
+    def number(self) -> int:
+        """Returns the number of images."""
+        return len(self.values)
+
+    def interval(self, confidence: float = CONFIDENCE) -> Ends:
+        """Returns limits that hold for every distribution in `[least, most]`."""
+        tail, unit = (1 - confidence) / 2, self._unit
+        span = self.most - self.least
+        ends = (betting.lower(unit, tail), betting.upper(unit, tail))
+        return Ends(*(self.least + span * end for end in ends))
+
+    def needed(self, limit: float, confidence: float = CONFIDENCE) -> int | None:
+        """Returns how many images, distributed as these are, settle a limit.
+
+        None if no number does, and of a single image, which tells no distribution.
+        """
+        if self.number < 2 or self.mean == limit:
+            return None
+        unit, place = self._unit, (limit - self.least) / (self.most - self.least)
+        tail = (1 - confidence) / 2
+        return _least(lambda count: betting.rules_out(unit, place, count, tail))
+
+    @property
+    def _unit(self) -> tuple[float, ...]:
+        """Returns the scores in [0, 1]."""
+        span = self.most - self.least
+        return tuple(min(max((each - self.least) / span, 0.0), 1.0) for each in self.values)
+
+
+class Student(NamedTuple):
+    """Mean of `number` images' scores, whose sample standard deviation is `std`, in any range.
+
+    Its interval is approximate: it is too narrow where few images have most of the mean or of the
+    spread. So it is shown, and proves no limit on leakage.
+    """
 
     mean: float
     std: float
@@ -93,66 +144,49 @@ class Score(NamedTuple):
         """Returns Student's interval within `[least, most]`; none of a single image."""
         if self.number < 2:
             return Ends()
-        reach = self._reach(self.number, confidence)
+        quantile = float(special.stdtrit(self.number - 1, (1 + confidence) / 2))
+        reach = quantile * self.std / math.sqrt(self.number)
         return Ends(max(self.mean - reach, self.least), min(self.mean + reach, self.most))
 
-    def reach(self, confidence: float = CONFIDENCE) -> float:
-        """Returns how far the interval reaches above the mean, if nothing bounds it."""
-        return math.inf if self.number < 2 else self._reach(self.number, confidence)
 
-    def needed(self, limit: float, confidence: float = CONFIDENCE) -> int | None:
-        """Returns how many images of this mean and spread settle a limit.
-
-        None if no number does, or if the spread is not known.
-        """
-        distance = abs(self.mean - limit)
-        if self.number < 2 or not distance:
-            return None
-        return _least(lambda count: self._reach(count, confidence) < distance, first=2)
-
-    def _reach(self, count: int, confidence: float) -> float:
-        quantile = special.stdtrit(count - 1, (1 + confidence) / 2)
-        return float(quantile) * self.std / math.sqrt(count)
+Sample = Share | Score | Student
 
 
-Sample = Share | Score
+def score(values: ArrayLike, *, least: float, most: float) -> Score | None:
+    """Returns the finite values of `[N]`, all in `[least, most]`, as a sample; None of none."""
+    finite = _finite(values)
+    return Score(tuple(finite.tolist()), least, most) if finite.size else None
 
 
-def score(values: ArrayLike, *, least: float = -math.inf, most: float = math.inf) -> Score | None:
-    """Returns the mean of the finite values of `[N]`, all in `[least, most]`; None of none."""
+def student(
+    values: ArrayLike, *, least: float = -math.inf, most: float = math.inf
+) -> Student | None:
+    """Returns mean and spread of the finite values of `[N]` as a sample; None of none."""
     finite = _finite(values)
     if not finite.size:
         return None
     std = float(finite.std(ddof=1)) if finite.size > 1 else math.nan
-    return Score(float(finite.mean()), std, finite.size, least, most)
-
-
-def rescaled(
-    mean: float, low: float, count: int, confidence: float, *, least: float, most: float
-) -> Ends:
-    """Returns Student's interval of another confidence.
-
-    Args:
-      mean, low: of `count` images, and the lower end of the 95% interval of the mean.
-      count: number of images.
-      confidence: of the interval.
-      least, most: between which scores are; the interval is cut there.
-    """
-    if count < 2:
-        return Ends()
-    unit = Score(mean, 1.0, count).reach()
-    return Score(mean, (mean - low) / unit, count, least, most).interval(confidence)
+    return Student(float(finite.mean()), std, finite.size, least, most)
 
 
 def summarise(values: ArrayLike, *, least: float = -math.inf, most: float = math.inf) -> Summary:
-    """Computes mean, spread, median and Student's 95% interval of the finite values of `[N]`.
+    """Computes mean, spread, median and Student's approximate interval of finite values of `[N]`.
 
     Args:
       values: a score of each image.
-      least, most: between which scores are; the interval is cut there.
+      least, most: where the interval is cut.
     """
-    found = score(values, least=least, most=most)
-    return _summary(values, found)
+    return _summary(values, student(values, least=least, most=most))
+
+
+def summarise_scores(values: ArrayLike, *, least: float, most: float) -> Summary:
+    """Computes mean, spread, median and the interval of finite values of `[N]`; see `Score`.
+
+    Args:
+      values: a score of each image.
+      least, most: between which scores are, whatever the image.
+    """
+    return _summary(values, score(values, least=least, most=most))
 
 
 def summarise_share(values: ArrayLike) -> Summary:

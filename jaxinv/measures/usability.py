@@ -20,7 +20,7 @@ from jax import Array
 from jaxinv.defenses import Defense, release_levels
 from jaxinv.machine import devices
 from jaxinv.measures import intervals
-from jaxinv.measures.intervals import Ends, Share
+from jaxinv.measures.intervals import Ends, Score, Share
 from jaxinv.networks import Network, Params
 from jaxinv.unit_space import Images
 
@@ -37,9 +37,10 @@ class Usability(NamedTuple):
       kind: of measure.
       value: share of images, or the mean cosine or closeness.
       value_undefended: the same without a defense; 1 where the undefended output is the measure.
-      interval: 95% of `value`, exact for shares.
+      interval: 95% of `value`; see `measures.intervals`.
       relative_error: mean norm of the difference of the outputs beside the undefended one's; of
         a cosine or closeness alone.
+      scores: `[N]`, the cosine or closeness of each image, of these alone.
     """
 
     kind: Kind
@@ -47,13 +48,14 @@ class Usability(NamedTuple):
     value_undefended: float | None
     interval: Ends = Ends()
     relative_error: float | None = None
+    scores: np.ndarray | None = None
 
     @property
     def fields(self) -> dict[str, Any]:
         """Returns the fields of a record: `usability`, `accuracy` and its relatives."""
         low, high = self.interval
         is_accuracy = self.kind == "accuracy"
-        told = {
+        told: dict[str, Any] = {
             "kind": self.kind,
             "value": self.value,
             "value_undefended": self.value_undefended,
@@ -61,6 +63,8 @@ class Usability(NamedTuple):
         }
         if self.kind in COMPARED:
             told["relative_error"] = self.relative_error
+            if self.scores is not None:
+                told["scores"] = self.scores
         return {
             "usability": told,
             "accuracy": self.value if is_accuracy else None,
@@ -93,11 +97,20 @@ def at_confidence(told: Mapping[str, Any], count: int, confidence: float) -> dic
     low, high = told["ci"]
     if confidence == intervals.CONFIDENCE or low is None or low == high:
         return dict(told)  # where the output is the measure, it agrees with itself for certain
+    own = sample(told, count)
+    return {**told, "ci": list(Ends() if own is None else own.interval(confidence))}
+
+
+def sample(told: Mapping[str, Any], count: int) -> Share | Score | None:
+    """Returns what recorded usability was measured on; None where an older version kept no scores.
+
+    Args:
+      told: the field of a record.
+      count: number of images.
+    """
     if told["kind"] in COMPARED:
-        ends = intervals.rescaled(told["value"], low, count, confidence, least=-1, most=1)
-    else:
-        ends = Share(told["value"], count).interval(confidence)
-    return {**told, "ci": list(ends)}
+        return intervals.score(told.get("scores", ()), least=-1, most=1)
+    return Share(told["value"], count)
 
 
 class Scores(NamedTuple):
@@ -139,12 +152,13 @@ def summarise(kind: Kind, scores: Scores, undefended: float | None) -> Usability
     by_image = np.asarray(scores.values, float)
     by_image = by_image.mean(axis=0) if by_image.ndim == 2 else by_image
     if kind in COMPARED:
-        found = intervals.summarise(by_image, least=-1, most=1)
+        found = intervals.summarise_scores(by_image, least=-1, most=1)
         error = None if scores.errors is None else float(np.mean(scores.errors))
     else:
         found, error = intervals.summarise_share(by_image), None
     low, high = (None if np.isnan(end) else float(end) for end in (found.low, found.high))
-    return Usability(kind, float(found.mean), undefended, Ends(low, high), error)
+    kept = by_image if kind in COMPARED else None
+    return Usability(kind, float(found.mean), undefended, Ends(low, high), error, kept)
 
 
 def scores(

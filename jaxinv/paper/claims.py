@@ -12,6 +12,7 @@ from jaxinv.constants.verdicts import FAILS, HOLDS, UNDECIDED, Verdict
 from jaxinv.look.text import markdown
 from jaxinv.measures import verdicts
 from jaxinv.measures.intervals import Ends, told
+from jaxinv.measures.leaks import PSNR, REID, SSIM
 from jaxinv.measures.verdicts import at_least, at_most, together
 from jaxinv.paper.parts import Done
 from jaxinv.store.fields import RecordedDefense
@@ -128,7 +129,7 @@ def _advised(attacks: Sequence[AttackRecord]) -> str:
     """Returns the worst that attacks do, with intervals, on how many images, and the verdict."""
     worst = [
         told(verdicts.highest(attacks, leak), verdicts.greatest(attacks, leak), form)
-        for leak, form in ((verdicts.SSIM, ".3f"), (verdicts.REID, ".1%"))
+        for leak, form in ((SSIM, ".3f"), (REID, ".1%"))
     ]
     images = " and ".join(dict.fromkeys(f"{record.num_images:,}" for record in attacks))
     return " | ".join([*worst, images, _WORDS[verdicts.safe(attacks)]])
@@ -149,8 +150,8 @@ def _verdict(claim: _Claim, record: AttackRecord) -> str:
     if before is not None and low is not None and high is not None:
         loss = Ends(before - high, before - low)
     measured = _MeasuredClaim(
-        verdicts.greatest([record], verdicts.SSIM),
-        verdicts.greatest([record], verdicts.PSNR),
+        verdicts.greatest([record], SSIM),
+        verdicts.greatest([record], PSNR),
         Ends(*record.accuracy_ci),
         loss,
     )

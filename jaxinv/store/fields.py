@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 _SLACK = 1e-3  # a mean may be rounded past its limit
 
@@ -27,6 +27,8 @@ class RecordedUsability(Struct):
       value, value_undefended: a share, or a mean cosine or closeness.
       ci: 95% interval of the value.
       relative_error: of the output beside the undefended one, for a cosine or closeness.
+      scores: of each image, of a cosine or closeness; empty in older records, and where a study
+        tells them no more.
     """
 
     kind: str
@@ -34,6 +36,7 @@ class RecordedUsability(Struct):
     value_undefended: Ssim | None = None
     ci: Interval = UNKNOWN
     relative_error: Amount | None = None
+    scores: list[Ssim] = field(default_factory=list)
 
 
 class RecordedObstacles(Struct, frozen=True):

@@ -31,7 +31,7 @@ from jaxinv.store.fields import (
     Ssim,
 )
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the form of records; raised when a key changes its name or its meaning."""
 
 
@@ -110,7 +110,10 @@ class Joint(Struct):
 
 
 class Way(Struct, kw_only=True):
-    """Quality of one of an attacker's ways; the mean and the spread of images' scores."""
+    """Quality of one of an attacker's ways; the mean and the spread of images' scores.
+
+    `ssim` is that of each image `[N]`, as in the record; empty in older records.
+    """
 
     psnr_mean: Psnr | None
     psnr_std: Amount | None
@@ -118,6 +121,7 @@ class Way(Struct, kw_only=True):
     ssim_mean: Ssim | None
     ssim_std: Amount | None
     ssim_ci: Interval = UNKNOWN
+    ssim: list[Ssim | None] = field(default_factory=list)
     reid_top1: Share
     reid_top1_ci: ShareInterval = UNKNOWN
     diverged: Count = 0
@@ -204,6 +208,11 @@ class AttackRecord(Record, kw_only=True):
             count = len(getattr(self, name))
             if count != self.num_images and (count or name != "mse"):
                 raise ValueError(f"{count} values of {name} for {self.num_images} images")
+        for name, way in self.ways.items():
+            if len(way.ssim) not in (0, self.num_images):
+                raise ValueError(
+                    f"{len(way.ssim)} values of ssim by {name} for {self.num_images} images"
+                )
         for name in ("diverged", "dead"):
             count = getattr(self, name) or 0
             if count > self.num_images:
@@ -335,14 +344,16 @@ def typed(fields: Mapping[str, Any], path: str = "") -> Record:
     schema = fields.get("schema")
     if "schema" in fields and not (isinstance(schema, int) and not isinstance(schema, bool)):
         raise ValueError("schema is not a whole number")
-    if schema not in (None, 1, SCHEMA):
+    if schema not in (None, 1, 2, SCHEMA):
         age = "a newer" if schema > SCHEMA else "an older"
         raise VersionError(f"was written by {age} version (schema {schema})")
     given = dict(fields)
     if schema is None:
         given = _with_schema(given)
-    if schema != SCHEMA:
+    if schema in (None, 1):
         given = _with_linkage(given)
+    if schema != SCHEMA:
+        given = _without_students(given)
     given |= {"path": path, "fields": dict(fields)}
     try:
         return msgspec.convert(given, KINDS.get(str(given.get("kind")), Record))
@@ -363,6 +374,28 @@ def _with_linkage(fields: dict[str, Any]) -> dict[str, Any]:
     if fields.get("kind") == "attack":
         fields["reid_top1_ci"] = fields.pop("reid_ci", UNKNOWN)
     return fields
+
+
+def _without_students(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads a record whose means had Student's interval, which is too narrow where leaks are rare.
+
+    Raises:
+      VersionError: it recommends a choice by such intervals.
+    """
+    if fields.get("kind") == "partition":
+        raise VersionError("was written by an older version, whose intervals missed rare leaks")
+    if fields.get("kind") != "attack":
+        return dict(fields)
+    found = {**fields, "ssim_ci": UNKNOWN}
+    if isinstance(ways := fields.get("ways"), dict):
+        found["ways"] = {
+            name: {**way, "ssim_ci": UNKNOWN} if isinstance(way, dict) else way
+            for name, way in ways.items()
+        }
+    usable = fields.get("usability")
+    if isinstance(usable, dict) and usable.get("kind") in ("cosine", "closeness"):
+        found["usability"] = {**usable, "ci": UNKNOWN}
+    return found
 
 
 def _with_schema(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.look import grids
 from jaxinv.machine import hosts
 from jaxinv.measures import costs, crossed, intervals, linkage, quality, verdicts
+from jaxinv.measures.intervals import Share
+from jaxinv.measures.leaks import PSNR, SSIM, shares
 from jaxinv.store import records
 from jaxinv.store.fields import RecordedObstacles, level_text
 
@@ -41,11 +43,11 @@ def quality_fields(
         image by itself, and the interval over images holds their spread.
 
     Returns:
-      `psnr [N]` and `psnr_mean`, `_std`, `_median`, `_ci` (95% interval of the mean, Student's
-      unless over attackers, too), the same for `ssim`, `mse [N]`, `exact_fraction` and `diverged`,
-      the number of non-finite images (for any attacker). Of several attackers also `psnr_by_seed
-      [S]`, the mean of each over images that did not diverge for it, and `psnr_seed_std`, their
-      standard deviation (NaN of one); and the same for `ssim`.
+      `psnr [N]` and `psnr_mean`, `_std`, `_median`, `_ci` (95% interval of the mean; see
+      `intervals`), the same for `ssim`, `mse [N]`, `exact_fraction` and `diverged`, the number of
+      non-finite images (for any attacker). Of several attackers also `psnr_by_seed [S]`, the mean
+      of each over images that did not diverge for it, and `psnr_seed_std`, their standard deviation
+      (NaN of one); and the same for `ssim`.
     """
     several = reconstructions.ndim == originals.ndim + 1
     tries = reconstructions if several else reconstructions[None]
@@ -53,17 +55,15 @@ def quality_fields(
     measured = quality.Quality(*(np.stack(values) for values in zip(*qualities, strict=True)))
     diverged = measured.diverged.any(axis=0)
     fields: dict[str, Any] = {}
-    for name, values, *ends in (
-        ("psnr", measured.psnr, 0.0, quality.PSNR_CAP),
-        ("ssim", measured.ssim, -1.0, 1.0),
-    ):
+    for name, leak in (("psnr", PSNR), ("ssim", SSIM)):
+        values: np.ndarray = getattr(measured, name)
         # NaN where an attacker diverged.
         by_image = values.mean(axis=0)
         by_seed = np.array([intervals.summarise(row).mean for row in values])
-        summary = intervals.summarise(by_image, least=ends[0], most=ends[1])
+        summary = leak.summarise(by_image)
         interval: tuple[float | None, ...] = summary[3:]
         if shadows:
-            interval = crossed.interval(by_seed, by_image, least=ends[0], most=ends[1])
+            interval = leak.over_shadows(by_seed, by_image)
         fields |= {
             f"{name}_mean": summary.mean,
             f"{name}_std": summary.std,
@@ -107,7 +107,9 @@ def reidentification_fields(
     summary = intervals.summarise_share(by_image)
     low, high = summary.low, summary.high
     if shadows and len(found) > 1:
-        wide = crossed.interval(np.mean(found, axis=1), by_image, least=0.0, most=1.0)
+        wide = crossed.widened(
+            Share(summary.mean, len(by_image)), np.mean(found, axis=1), least=0.0, most=1.0
+        )
         low, high = min(low, wide.low or 0.0), max(high, wide.high or 0.0)
     return {
         "reid_top1": summary.mean,
@@ -136,16 +138,16 @@ def ways_fields(
       test: the test split.
 
     Returns:
-      `psnr_mean`, `_std` and `_ci`, the same for `ssim`, `reid_top1`, `reid_top1_ci` and `diverged`
-      of each way.
+      `psnr_mean`, `_std` and `_ci`, the same for `ssim` and `ssim [N]`, `reid_top1`,
+      `reid_top1_ci` and `diverged` of each way.
     """
-    names = (*("psnr_mean", "psnr_std", "psnr_ci", "ssim_mean", "ssim_std", "ssim_ci"), "diverged")
+    names = ("psnr_mean", "psnr_std", "psnr_ci", "ssim_mean", "ssim_std", "ssim_ci", "ssim")
     found = {}
     for way, images in ways.items():
         quality_of = quality_fields(originals, images)
         linked = reidentification_fields(images, test)
         del linked["reid_gallery"]
-        found[way] = {name: quality_of[name] for name in names} | linked
+        found[way] = {name: quality_of[name] for name in (*names, "diverged")} | linked
     return found
 
 
@@ -157,7 +159,7 @@ def worst_linkage(fields: Mapping[str, Any]) -> dict[str, Any]:
     """
     count = min(fields["num_images"], GALLERY)
     answers = [way["reid_top1"] for way in fields.get("ways", {}).values()]
-    measured = verdicts.shares(
+    measured = shares(
         *((answer, count) for answer in (answers or [fields["reid_top1"]])),
         (fields.get("reid_likelihood"), fields.get("reid_likelihood_images")),
     )

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxinv.measures import crossed, intervals, verdicts
+from jaxinv.measures import crossed, intervals
 from jaxinv.measures.intervals import Ends
+from jaxinv.measures.leaks import PSNR, SSIM, Leak
 from jaxinv.store import records
 from jaxinv.store.record import AttackRecord, Printed
 from jaxinv.sweeps.store import SweepOutcome
@@ -79,14 +80,14 @@ def _row(outcomes: Sequence[SweepOutcome]) -> OverTargets | None:
         return None
     own = list(attacks.values())
     printed = own[0].paper
-    psnr = _over(own, verdicts.PSNR)
+    psnr = _over(own, PSNR)
     means = [one.psnr_mean for one in own if one.psnr_mean is not None]
     flags = outcomes[0].run.flags.items()
     return OverTargets(
         {name: value for name, value in flags if name != SEED},
         list(attacks),
         psnr,
-        _over(own, verdicts.SSIM),
+        _over(own, SSIM),
         sum(bool(one.dead) for one in own),
         sum(one.has_diverged for one in own),
         printed,
@@ -94,7 +95,7 @@ def _row(outcomes: Sequence[SweepOutcome]) -> OverTargets | None:
     )
 
 
-def _over(attacks: Sequence[AttackRecord], leak: verdicts.Leak) -> Over | None:
+def _over(attacks: Sequence[AttackRecord], leak: Leak) -> Over | None:
     """Summarises a measure; the same image stands at the same place for every target."""
     by_target = np.array([getattr(one, leak.name) for one in attacks], np.float64)
     by_target = by_target[np.isfinite(by_target)]

@@ -54,7 +54,7 @@ def test_each_measure_is_that_of_whoever_does_best_in_it():
     by_reid = attack(threat_model="blackbox", reid_top1=0.8, reid_ci=[0.7, 0.9])
     found = decision.worst([by_psnr, by_ssim, by_reid])
     assert (found["psnr_mean"], found["ssim_mean"], found["reid"]) == (30.0, 0.7, 0.8)
-    for name, low, high in (("psnr", 28.7, 31.0), ("ssim", 0.574, 0.8), ("reid", 0.72, 0.854)):
+    for name, low, high in (("psnr", 28.7, 31.0), ("ssim", 0.381, 0.819), ("reid", 0.72, 0.854)):
         assert found[f"{name}_ci"] == pytest.approx(
             [low, high], abs=0.1 if name == "psnr" else 0.01
         )
@@ -75,7 +75,7 @@ def test_the_whole_interval_is_that_of_all_attackers():
     wide = attack("paper", ssim_mean=0.49, ssim_ci=[0.3, 0.7], num_images=20)
     found = decision.worst([best, wide])
     assert found["ssim_mean"] == 0.5
-    assert found["ssim_ci"][0] > 0.48 and found["ssim_ci"][1] == pytest.approx(0.69)
+    assert 0.44 < found["ssim_ci"][0] and 0.69 < found["ssim_ci"][1] < 0.74
     assert Constraints(max_ssim=0.6).judged(row(**found))["undecided"] == ["max_ssim"]
 
 
@@ -162,7 +162,7 @@ def test_how_many_images_settle_what_is_undecided():
     near = [attack(ssim_mean=0.248, ssim_ci=[0.22, 0.276], reid_top1=0.0, num_images=20)]
     limits = Constraints(max_ssim=0.25, max_reid=0.1, min_accuracy=0.9)
     found = decision.images_needed(near, limits, ["min_accuracy", "max_ssim", "max_reid"])
-    assert found["max_reid"] == 36 and 3000 < found["max_ssim"] < 6000
+    assert found["max_reid"] == 36 and 3000 < found["max_ssim"] < 12_000
     told = decision.reason(
         [row(ssim_mean=0.248, ssim_ci=[0.22, 0.276], images_needed={"max_ssim": 4000})],
         Constraints(max_ssim=0.25),

@@ -27,8 +27,9 @@ def test_summary_of_nothing_is_nan(values):
     assert np.isnan(intervals.summarise_share(values)).all()
 
 
-def test_one_score_has_no_interval_and_one_trial_has():
+def test_one_value_has_no_interval_and_one_score_or_trial_has():
     assert intervals.summarise([7.25])[:3] == (7.25, 0.0, 7.25)
+    assert intervals.summarise_scores([0.5], least=0, most=1)[3:] == pytest.approx((0.0125, 0.9875))
     assert np.isnan(intervals.summarise([7.25])[3:]).all()
     assert intervals.summarise_share([True])[3:] == pytest.approx((0.025, 1.0))
 
@@ -37,13 +38,13 @@ def test_a_mean_has_students_interval_within_its_bounds():
     values = np.random.default_rng(1).exponential(10.0, size=7)
     expected = scipy.stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
     assert intervals.summarise(values)[3:] == pytest.approx(tuple(expected))
-    assert intervals.summarise([0.9, 0.99, 1.0], least=-1, most=1).high == 1.0
+    assert intervals.summarise([0.9, 0.99, 1.0], most=1).high == 1.0
 
 
 @pytest.mark.parametrize("number", [2, 5, 20])
-def test_intervals_of_few_images_hold_the_mean_as_often_as_they_say(number):
+def test_intervals_of_normal_values_hold_the_mean_as_often_as_they_say(number):
     rng = np.random.default_rng(0)
-    tries = [intervals.score(row).interval() for row in rng.normal(size=(2000, number))]
+    tries = [intervals.student(row).interval() for row in rng.normal(size=(2000, number))]
     assert np.mean([low <= 0 <= high for low, high in tries]) > 0.935
 
 
@@ -89,13 +90,12 @@ def test_a_share_far_off_its_mean_settles_nothing(mean, limit):
 
 
 def test_images_that_settle_a_mean():
-    number = Score(0.248, 0.1, 50).needed(0.25)
-    assert Score(0.248, 0.1, number).interval().high < 0.25
-    assert Score(0.248, 0.1, number - 1).interval().high >= 0.25
-    assert number == pytest.approx((1.96 * 0.1 / 0.002) ** 2, rel=0.01)
-    assert Score(0.25, 0.1, 50).needed(0.25) is None
-    assert Score(0.2, np.nan, 1).needed(0.25) is None  # of one image no spread is known
-    assert Score(0.25 - 1e-12, 0.1, 50).needed(0.25) is None
+    """As many as the spread asks for, and not many more."""
+    number = Score((0.148, 0.348) * 25).needed(0.25)
+    assert 1 < number / (1.96 * 0.1 / 0.002) ** 2 < 4
+    assert Score((0.15, 0.35)).needed(0.25) is None
+    assert Score((0.2,)).needed(0.25) is None  # one image tells no distribution
+    assert Score((0.15, 0.35 - 1e-12)).needed(0.25) is None
 
 
 @pytest.mark.parametrize(

@@ -198,8 +198,7 @@ def test_a_claim_near_its_limit_is_undecided(done):
     assert word(quality=(10.0, 0.2), accuracy_ci=[0.94, 0.96]) == "undecided"
     assert word(quality=(10.0, 0.2), accuracy_ci=[None, None]) == "undecided"
     assert word(quality=(10.0, 0.2), diverged=1) == "diverged"
-    spread = {"psnr_mean": 10.0, "psnr_std": 1.0, "ssim_std": 0.02, "reid_top1": 0.0}
-    ways = {"kept": {**spread, "ssim_mean": 0.2}, "other": {**spread, "ssim_mean": 0.4}}
+    ways = {"kept": fake_runs.way(0.2), "other": fake_runs.way(0.4)}
     assert word(quality=(10.0, 0.2), ways=ways) == "does not hold"
 
 

@@ -195,7 +195,7 @@ def test_a_defence_that_is_not_shown_to_hold_does_not(tmp_path, spoilt):
 
 
 def test_of_many_settings_one_that_holds_by_luck_is_not_told(tmp_path):
-    lucky = {"quality": (8.0, 0.24), "ssim_ci": [0.2305, 0.2495], "reid_top1": 0.0}
+    lucky = {"quality": (8.0, 0.222), "ssim_ci": [0.2125, 0.2315], "reid_top1": 0.0}
     defended(tmp_path, **lucky)
     assert len(findings.defended(found_in(tmp_path).attacks).held) == 1
     for level in range(1, 5):

@@ -6,6 +6,7 @@ import fake_runs
 import pytest
 
 from jaxinv.measures import verdicts
+from jaxinv.measures.leaks import REID
 from jaxinv.store import record, records
 from jaxinv.store.fields import UNKNOWN, RecordedDefense
 from jaxinv.store.record import SCHEMA, VersionError, typed
@@ -93,11 +94,22 @@ def test_records_from_before_linkage_by_the_release_say_nothing_of_it(tmp_path, 
     found = typed({key: before[key] for key in before if key not in ("reid", "reid_top1_ci")})
     assert (found.reid_top1, found.reid_top1_ci) == (0.0, (0.0, 0.05))
     assert (found.reid, found.reid_ci) == (None, UNKNOWN)
-    assert verdicts.kept([found], verdicts.REID, 0.1) == "undecided"
+    assert verdicts.kept([found], REID, 0.1) == "undecided"
     chosen = fake_runs.partition(tmp_path, [fake_runs.choice("conv1")], folder="new")
     without = {key: value for key, value in chosen.items() if key != "schema"}
     with pytest.raises(VersionError, match="did not compare releases"):
         typed({**without, **({} if schema is None else {"schema": schema})})
+
+
+def test_intervals_of_older_versions_that_miss_rare_leaks_are_not_read(tmp_path):
+    """Scores are, so that limits can be judged anew; a recommendation by such intervals is not."""
+    usable = {"kind": "cosine", "value": 0.99, "value_undefended": 1.0, "ci": [0.98, 1.0]}
+    ways = {"map": fake_runs.way(0.1, ssim_ci=[0.09, 0.11])}
+    found = typed({**fake_runs.attack_fields(ways=ways, usability=usable), "schema": 2})
+    assert found.ssim_ci == found.ways["map"].ssim_ci == found.usability.ci == UNKNOWN
+    assert found.psnr_ci != UNKNOWN and found.reid_ci != UNKNOWN and len(found.ssim) == 200
+    with pytest.raises(VersionError, match="missed rare leaks"):
+        typed({**fake_runs.partition(tmp_path, [fake_runs.choice("conv1")]), "schema": 2})
 
 
 def written(tmp_path, fields):
@@ -108,6 +120,7 @@ def written(tmp_path, fields):
 
 
 NEVER = {
+    "ways": ({"map": fake_runs.way(0.1, images=199)},),
     "psnr": ([20.0] * 199, [100.5] * 200, [True] * 200),
     "ssim": ([], [1.1] * 200),
     "mse": ([0.1], [-0.1] * 200),

@@ -8,7 +8,7 @@ import pytest
 
 from jaxinv import sweeps
 from jaxinv.errors import UsageError
-from jaxinv.measures import verdicts
+from jaxinv.measures.leaks import PSNR
 from jaxinv.studies import runs
 from jaxinv.studies.whitebox import WhiteboxConfig
 from jaxinv.sweeps import summary, targets
@@ -50,7 +50,7 @@ def test_the_interval_is_about_the_mean_where_an_image_diverged_for_a_target():
     means = [30.0] * 9 + [10.0]
     told = zip(scores, means, strict=True)
     attacks = [SimpleNamespace(psnr=row, psnr_mean=mean) for row, mean in told]
-    found = targets._over(attacks, verdicts.PSNR)
+    found = targets._over(attacks, PSNR)
     assert found.mean == 30 and (found.least, found.most) == (10, 30)
     assert found.interval.low < found.mean < found.interval.high
 

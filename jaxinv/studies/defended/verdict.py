@@ -11,6 +11,7 @@ from jaxinv.constants.threats import THREATS, within
 from jaxinv.constants.verdicts import FAILS, HOLDS, Verdict
 from jaxinv.measures import verdicts
 from jaxinv.measures.intervals import Ends
+from jaxinv.measures.leaks import LEAKS
 from jaxinv.store.fields import level_text
 from jaxinv.store.record import AttackRecord
 from jaxinv.studies.defended.known import release_key
@@ -120,8 +121,8 @@ def _judged(threat: str, attacks: Sequence[AttackRecord]) -> Protection:
     defense = attacks[0].defense
     usable = attacks[0].usable
     before, behind = usable.value_undefended, usable.value
-    ends = [verdicts.greatest(attacks, leak) for leak in verdicts.LEAKS]
-    tops = [verdicts.highest(attacks, leak) for leak in verdicts.LEAKS]
+    ends = [verdicts.greatest(attacks, leak) for leak in LEAKS]
+    tops = [verdicts.highest(attacks, leak) for leak in LEAKS]
     return Protection(
         attacks[0].split,
         defense.name,

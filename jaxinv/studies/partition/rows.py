@@ -10,8 +10,18 @@ from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
 from jaxinv.constants.halves import CHOICE, REPORT
 from jaxinv.constants.verdicts import FAILS, HOLDS, SPOILT
 from jaxinv.defenses import NONE
-from jaxinv.measures import costs, decision, latency, profiles, quality, usability, verdicts
+from jaxinv.measures import (
+    costs,
+    decision,
+    intervals,
+    latency,
+    profiles,
+    quality,
+    usability,
+    verdicts,
+)
 from jaxinv.measures.intervals import CONFIDENCE
+from jaxinv.measures.leaks import LEAKS, PSNR
 from jaxinv.store.record import AttackRecord
 from jaxinv.studies import runs
 from jaxinv.studies.defended.known import plain
@@ -115,6 +125,14 @@ class Board:
         best = decision.recommend(rows, limited, prefer=prefer)
         return best, decision.recommend(rows, limited, prefer=prefer, allowed=self.allows)
 
+    def usable(self, place: int) -> intervals.Share | intervals.Score | None:
+        """Returns what the usability of a choice was measured on, if that is known."""
+        scene, own = self.scene(place), self.attacks()[place]
+        found = scene.usability.fields["usability"]
+        if own:
+            found = msgspec.to_builtins(own[0].usable)
+        return usability.sample(found, len(scene.dataset.test))
+
     def _named(self, place: int) -> dict[str, Any]:
         """Returns what identifies a trial: the choice, its images, and its attackers."""
         option, config = self._option(place), self._config
@@ -155,6 +173,7 @@ class Board:
         """Returns the usability on all images of a half, its interval, and which half it is."""
         scene, sure = self.scene(place), self.confidence(place)
         told = usability.at_confidence(found, len(scene.dataset.test), sure)
+        told.pop("scores", None)  # the attacks' records keep them
         right = told["kind"] == "accuracy"
         return {
             "usability": told,
@@ -201,7 +220,7 @@ def _costs(price: costs.CutCost, profile: profiles.Profile, sent: float) -> dict
 
 def _attacked(config: PartitionConfig, record: AttackRecord) -> dict[str, Any]:
     """Returns an attack as a choice tells it: its best way in each measure."""
-    leaks = (verdicts.PSNR, *verdicts.LEAKS)
+    leaks = (PSNR, *LEAKS)
     return {
         **decision.attacker(record),
         **{leak.name: leak.highest(record) for leak in leaks},

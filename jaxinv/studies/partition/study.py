@@ -12,7 +12,6 @@ from jaxinv.look.charts import costs as costs_chart
 from jaxinv.look.charts import style
 from jaxinv.machine import environment
 from jaxinv.measures import costs, decision, profiles, timing, usability
-from jaxinv.measures.intervals import Share
 from jaxinv.measures.profiles import device
 from jaxinv.store import records
 from jaxinv.studies import attacked, runs, scenes
@@ -212,10 +211,8 @@ def _judged(config: PartitionConfig, scene: runs.Scene, board: Board) -> dict[st
         sure, unsure = row["confidence"], row["undecided"]
         row["images_needed"] = decision.images_needed(own, limited, unsure, sure)
         if limited.min_accuracy is not None and "min_accuracy" in unsure:
-            needed = None  # the spread of cosines and the like is not kept
-            if row["usability"]["kind"] not in usability.COMPARED:
-                share = Share(row["usability"]["value"], len(board.scene(place).dataset.test))
-                needed = share.needed(limited.min_accuracy, sure)
+            usable = board.usable(place)
+            needed = usable.needed(limited.min_accuracy, sure) if usable else None
             row["images_needed"]["min_accuracy"] = needed
     best, split = board.recommended(rows)
     distinct = {one.config_hash: one for option in board.options for one in option.attacks}

@@ -6,7 +6,7 @@ from typing import Any
 from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import FAILS, GALLERY, HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED
 from jaxinv.measures import decision, intervals, quality
-from jaxinv.measures.verdicts import LEAKS
+from jaxinv.measures.leaks import LEAKS
 from jaxinv.store.record import AttackRecord
 from jaxinv.studies.defended.known import plain
 
