@@ -266,7 +266,8 @@ def _tradeoffs(found: Found, names: Iterator[str], placed: Any) -> list[dict[str
         table = tables.defended(attacks, next(names), f"{title}: defences")
         images = span(attack.num_images for attack in attacks)
         caption = (
-            f"A line is a defence, a point a level of it; means of {images} images, 95% intervals."
+            f"A line is a defence, a point a level of it; means of {images} images, "
+            "95% intervals (of PSNR approximate)."
         )
         shown = placed("tradeoff", figure) if figure else None
         parts.append({"figure": shown, "title": title, "caption": caption, "table": table})

@@ -128,7 +128,8 @@ def fields(row: OverTargets) -> dict[str, Any]:
 
 HEADER = ("targets", "PSNR dB", "std", "min", "max", "SSIM", "min", "max", "dead", "paper dB")
 NOTE = (
-    "Means over targets that differ in their seeds, with 95% intervals over targets and images; "
+    "Means over targets that differ in their seeds, with 95% intervals over targets and images "
+    "(Student's, approximate); "
     "dead: runs with images that did not move from their start."
 )
 

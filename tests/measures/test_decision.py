@@ -75,7 +75,7 @@ def test_the_whole_interval_is_that_of_all_attackers():
     wide = attack("paper", ssim_mean=0.49, ssim_ci=[0.3, 0.7], num_images=20)
     found = decision.worst([best, wide])
     assert found["ssim_mean"] == 0.5
-    assert 0.44 < found["ssim_ci"][0] and 0.69 < found["ssim_ci"][1] < 0.74
+    assert found["ssim_ci"][0] > 0.44 and 0.69 < found["ssim_ci"][1] < 0.74
     assert Constraints(max_ssim=0.6).judged(row(**found))["undecided"] == ["max_ssim"]
 
 

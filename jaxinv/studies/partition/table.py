@@ -72,8 +72,9 @@ def table(record: Mapping[str, Any]) -> str:
         "(also where the row is of the other); the Bayes rate is what the best attacker "
         "re-identifies in simulated releases (estimated). Intervals are those of the greatest of "
         "all attacks, by the best way of each in each measure: of A lower ends "
-        "each is taken at 1 - 5% / A. Effort is full where everything attacked, and screen where "
-        "few quick attackers did, who prove nothing. Images are choice where figures are of the "
+        "each is taken at 1 - 5% / A; those of SSIM hold for every distribution of images' SSIM. "
+        "Effort is full where everything attacked, and screen where few quick attackers did, who "
+        "prove nothing. Images are choice where figures are of the "
         "half of the test split that choices are made on, and report where a choice was tried on "
         "the other: its intervals are wider, to allow for all that were.",
         _COLUMNS,
