@@ -17,6 +17,7 @@ from jaxinv.defenses import NONE
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import data
 from jaxinv.measures import bounds, costs, usability
+from jaxinv.measures.intervals import Score
 from jaxinv.networks import lenet5, sequence
 from jaxinv.networks.loading import Model
 from jaxinv.store import records
@@ -58,6 +59,7 @@ def scene():
 
 
 QUANTIZED = {"kind": "quantize", "site": "feature", "level": 2.0}
+IMAGES = 60  # all of a half
 LEAKS = {"conv": 0.9, "relu": 0.6, "fc": 0.2}  # SSIM
 
 
@@ -72,7 +74,7 @@ def record_of(scene, cut, defense, *, method="adaptive", **changes):
         "target": {"source": "nowhere", "fingerprint": scene.target.fingerprint},
         "split": cut,
         "method": method,
-        "num_images": 5,
+        "num_images": IMAGES,
         "defense": defense,
         "accuracy": 0.9 - 0.05 * level,
         "accuracy_ci": [0.8, 0.95],
@@ -154,7 +156,7 @@ def study(scene, monkeypatch, tmp_path):
     def run(**changes):
         settings = {
             "workdir": str(tmp_path),
-            "num_images": 5,
+            "num_images": IMAGES,
             "split": ("all",),
             "defense": ("none", "gaussian:1"),
             "threat_model": ("whitebox",),
@@ -280,11 +282,10 @@ def test_where_no_choice_fits_the_record_says_why(plain):
 
 
 def test_a_choice_within_the_interval_of_a_limit_is_not_recommended(plain):
-    """Five images prove nothing about a share of 10%."""
+    """Sixty images prove little about a share of 28%."""
     record = plain(max_reid=0.28)
-    split = [row for row in record["choices"] if row["split"] == "fc"]
-    assert {row[key] for row in split for key in ("verdict", "safe")} == {"undecided"}
-    assert all(row["images_needed"]["max_reid"] > 5 for row in split)
+    near = next(row for row in record["choices"] if row["split"] == "relu" and row["reid"] == 0.3)
+    assert near["verdict"] == "undecided" and near["images_needed"]["max_reid"] > IMAGES
     assert record["choices"][record["recommendation"]]["split"] == "edge-only"
     assert record["recommendation_split"] is None
     assert "max_reid (95% interval" in record["reason_split"]
@@ -295,7 +296,7 @@ def test_a_choice_within_the_interval_of_a_limit_is_not_recommended(plain):
 def test_the_papers_advice_is_tested(study):
     advice = study()["advice"]
     assert advice["before"]["split"] == "relu" and advice["after"]["split"] == "fc"
-    assert not advice["holds"]  # re-identified, 20%; of five images that is not known, either
+    assert not advice["holds"]  # SSIM .2 of sixty images may be .25
     assert advice["verdict"] == "undecided"
 
 
@@ -325,7 +326,7 @@ def test_the_papers_advice_has_a_verdict_for_each_threat_model(study, monkeypatc
     assert threats["queryfree"]["reid_ci"][1] < 0.1 and record["advice"]["verdict"] == "fails"
     said = table.summary(record)
     assert (
-        f"query-free {verdict} (SSIM 0.020 [0.020, 0.020], re-identified 0.0% [0.0%, 1.2%]" in said
+        f"query-free {verdict} (SSIM 0.020 [-0.001, 0.037], re-identified 0.0% [0.0%, 1.2%]" in said
     )
     assert "white-box fails" in said and "black-box undecided, for none attacked" in said
 
@@ -564,7 +565,7 @@ def test_what_is_beside_bounds_is_the_psnr_of_the_mean_error(study, monkeypatch)
         record = attack(config, scene, attacker, number)
         blackbox = record["threat_model"] == "blackbox"
         told = [0.1, 0.1, 0.1, None if blackbox else 1e-8, 0.075]
-        return {**record, "mse": told, "psnr_mean": 27.5}
+        return {**record, "mse": told * (IMAGES // 5), "psnr_mean": 27.5}
 
     monkeypatch.setattr(defended_run, "run_one", uneven)
     whole, row, *_, nothing = study(threat_model=("whitebox", "blackbox"))["choices"]
@@ -715,9 +716,8 @@ def test_what_is_safe_on_the_images_it_was_chosen_by_alone_is_not_recommended(pl
     spent = [0.05 / 2, 0.05 / 6, 0.05 / 12]
     assert [1 - row["confidence"] for row in tried] == pytest.approx(spent)
     assert untried["confidence"] == 0.95
-    _, high = split["ssim_ci"]
-    reach = scipy.special.stdtrit(4, [0.975, 1 - spent[-1] / 2])
-    assert high - split["ssim_mean"] == pytest.approx(0.05 * reach[1] / reach[0], rel=1e-3)
+    scores = Score(tuple(fake_runs.scores(IMAGES, 0.45, [0.4, 0.5], 1.0)))
+    assert split["ssim_ci"][1] == pytest.approx(scores.interval(1 - spent[-1]).high)
     assert "(intervals of 99.58%)" in table.summary(record)
 
 
@@ -733,6 +733,28 @@ def test_trials_are_counted_over_the_studies_of_a_work_folder(plain):
     assert sorted(sure(defense=("none", "gaussian:2"))) == pytest.approx([0.05 / 12, 0.05 / 6])
     assert sure() == first  # the same choices on the same images
     assert min(sure(num_images=4)) == pytest.approx(0.05 / 30)  # others of them
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'["a", ', "is damaged"),
+        (b"{}", "is damaged"),
+        (b'["a"]', "has 1 of 2 choices"),
+        (None, "has 0 of 2 choices"),
+    ],
+)
+def test_a_list_of_trials_that_is_damaged_or_lost_counts_nothing_anew(plain, content, why):
+    plain(min_accuracy=0.5, max_ssim=0.7)
+    (path,) = (plain.workdir / "learned").glob("trials-*.json")
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    made = plain.made
+    for _ in range(2):
+        with pytest.raises(UserError, match=f"trials-.*json {why}. It counts the choices"):
+            plain(min_accuracy=0.5, max_ssim=0.7, defense=("none", "gaussian:2"))
+    assert plain.made == made and path.exists() == (content is not None)
 
 
 def test_attackers_who_may_come_spoil_nothing_yet(plain):

@@ -45,7 +45,7 @@ class Protection(NamedTuple):
       verdict: whether every attacker is held there.
       loss: of accuracy or other usability; None where it was not measured.
       ssim, reid: of the strongest attacker in each, None where all images diverged.
-      ssim_ci, reid_ci: as `verdicts.greatest` computes them.
+      ssim_ci, reid_ci: as `verdicts.greatest` computes them, of this `confidence`.
       images_needed: how many images settle what is undecided; None if no number is known to.
     """
 
@@ -60,6 +60,7 @@ class Protection(NamedTuple):
     reid: float | None
     reid_ci: Ends
     images_needed: int | None
+    confidence: float
 
 
 Known = Mapping[str, Sequence[AttackRecord]]
@@ -71,7 +72,8 @@ def protection(
     """Finds the least loss of accuracy at which every attacker is held.
 
     All that attacked are held where the whole interval of the strongest is below `SAFE_SSIM` and
-    `SAFE_REID` (`verdicts.safe`). An attack that diverged proves nothing.
+    `SAFE_REID` (`verdicts.safe`). An attack that diverged proves nothing. The least loss is chosen
+    by looking, so that each of L levels is judged at 1 - 5% / L: all verdicts hold together.
 
     Args:
       finished: attacks, which tell the splits, defenses, levels and threat models.
@@ -86,10 +88,16 @@ def protection(
         levels = groups.setdefault((record.split, record.defense.name), {})
         levels.setdefault(record.defense.level_text, []).append(record)
     return [
-        min((_judged(threat, own) for own in _within(threat, levels, others)), key=_rank)
+        _least(threat, _within(threat, levels, others))
         for levels in groups.values()
         for threat in _threats(levels)
     ]
+
+
+def _least(threat: str, levels: Sequence[Sequence[AttackRecord]]) -> Protection:
+    """Returns the verdict on the level that protects at the least loss, or comes nearest."""
+    sure = verdicts.confidence(len(levels))
+    return min((_judged(threat, attacks, sure) for attacks in levels), key=_rank)
 
 
 def _threats(levels: Mapping[str, Sequence[AttackRecord]]) -> list[str]:
@@ -116,22 +124,23 @@ def _beside(record: AttackRecord, others: Known) -> Sequence[AttackRecord]:
     return others.get(release_key(record.split, msgspec.to_builtins(record.defense)), ())
 
 
-def _judged(threat: str, attacks: Sequence[AttackRecord]) -> Protection:
+def _judged(threat: str, attacks: Sequence[AttackRecord], sure: float) -> Protection:
     """Returns the verdict on one level."""
     defense = attacks[0].defense
     usable = attacks[0].usable
     before, behind = usable.value_undefended, usable.value
-    ends = [verdicts.greatest(attacks, leak) for leak in LEAKS]
+    ends = [verdicts.greatest(attacks, leak, sure) for leak in LEAKS]
     tops = [verdicts.highest(attacks, leak) for leak in LEAKS]
     return Protection(
         attacks[0].split,
         defense.name,
         threat,
-        verdicts.safe(attacks),
+        verdicts.safe(attacks, sure),
         defense.level_text,
         None if before is None or behind is None else before - behind,
         *(tops[0], ends[0], tops[1], ends[1]),
-        verdicts.images_to_be_safe(attacks),
+        verdicts.images_to_be_safe(attacks, sure),
+        sure,
     )
 
 

@@ -21,6 +21,7 @@ from jaxinv.studies.partition import options as _options
 from jaxinv.studies.partition.everything import threats
 from jaxinv.studies.partition.options import PartitionConfig
 from jaxinv.studies.partition.rows import WHOLE, Board
+from jaxinv.studies.partition.trials import Trials
 
 NAME = "partition"
 DECIDED_BY = ("jaxinv.studies.partition", "jaxinv.measures.costs", "jaxinv.measures.latency")
@@ -41,6 +42,7 @@ def run(config: PartitionConfig) -> dict[str, Any]:
     plan, named, chosen = prepare(config)
     scene = runs.load(config, plan)
     halves = {CHOICE: scene, REPORT: scene.on(REPORT, plan.dataset)}
+    Trials(config.workdir, halves[REPORT].key).check()
     if why := scenes.without_classes(plan.network, plan.dataset):
         print(f"Nobody attacks query-free: shadows learn from labelled images, and {why}.")
     profile = _profile(config, named, scene)
