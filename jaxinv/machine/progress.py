@@ -1,11 +1,14 @@
-"""Progress of long compiled loops, which run in segments. Python, outside of jit."""
+"""Progress of long work: compiled loops, which run in segments, and studies. Python, no JAX."""
 
+import sys
+import threading
 import time
 from collections.abc import Iterator
 
 from tqdm import tqdm
 
 _SECONDS_PER_SEGMENT = 0.5
+_SECONDS_WORTH_TELLING = 10.0
 
 
 class Progress:
@@ -62,3 +65,42 @@ class Progress:
     def show(self, text: str) -> None:
         """Puts text behind the bar."""
         self._bar.set_postfix_str(text, refresh=False)
+
+
+class Pace:
+    """Lines on stderr that tell how much of long work is done, and about how long the rest takes.
+
+    Parts count alike. Work that is short, or found done, is not told of. Threads may share it.
+
+    Args:
+      total: number of parts.
+      done: says what is done with them, as in "cuts screened".
+      at_once: parts that are in work at any time: when one is done, the others are about half done.
+
+    Attributes:
+      total: may change as more becomes known.
+    """
+
+    def __init__(self, total: int, done: str, *, at_once: int = 1):
+        self.total = total
+        self._words, self._count, self._begun = done, 0, (at_once - 1) / 2
+        self._began, self._lock = time.perf_counter(), threading.Lock()
+
+    def advance(self, count: int = 1) -> None:
+        """Counts more parts as done, and tells the rest."""
+        with self._lock:
+            self._count += count
+            left, seconds = self.total - self._count, time.perf_counter() - self._began
+            begun = min(self._begun, left / 2)
+            rest = seconds / (self._count + begun) * (left - begun)
+            if seconds >= _SECONDS_WORTH_TELLING and left:
+                told = f"{self._count} of {self.total} {self._words} in {clock(seconds)}"
+                print(f"{told}; about {clock(rest)} to go.", file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Returns a time as people say it: `40 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -13,6 +13,13 @@ from jaxinv.machine import devices, environment, hosts
 ResultT = TypeVar("ResultT")
 
 
+def at_once() -> int:
+    """Returns how many jobs `side_by_side` runs at once."""
+    # Programs that several devices share, or messages to other hosts, must come in one order.
+    alone = jax.default_backend() == "cpu" and devices.count() == hosts.count() == 1
+    return environment.usable_cores() if alone else 1
+
+
 @contextlib.contextmanager
 def side_by_side(
     jobs: Sequence[Sequence[Callable[[], ResultT]]],
@@ -27,10 +34,7 @@ def side_by_side(
       jobs: their steps in turn; a step is never run before those ahead of it in its job are done,
         and not at all if one of these fails.
     """
-    # Programs that several devices share, or messages to other hosts, must come in one order.
-    alone = jax.default_backend() == "cpu" and devices.count() == hosts.count() == 1
-    count = environment.usable_cores() if alone else 1
-    pool = ThreadPoolExecutor(max_workers=count)
+    pool = ThreadPoolExecutor(max_workers=at_once())
     left = threading.Event()
 
     def run(job: Sequence[Callable[[], ResultT]], done: list[Future[ResultT]]) -> None:

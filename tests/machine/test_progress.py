@@ -3,7 +3,7 @@
 import pytest
 
 from jaxinv.machine import progress
-from jaxinv.machine.progress import Progress
+from jaxinv.machine.progress import Pace, Progress
 
 
 class Clock:
@@ -105,3 +105,35 @@ def test_the_bar_is_closed_whatever_happens(monkeypatch):
     with pytest.raises(RuntimeError), shown:
         raise RuntimeError
     assert shown._bar.closed == 1
+
+
+def test_a_pace_tells_how_long_the_rest_takes(clock, capsys):
+    pace = Pace(8, "cuts screened")
+    clock.now += 60.0
+    pace.advance(2)
+    assert capsys.readouterr() == ("", "2 of 8 cuts screened in 60 s; about 3 min to go.\n")
+    clock.now += 3 * 60.0
+    pace.advance(6)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_parts_in_work_count_half(clock, capsys):
+    """Of eight parts, two at once, each of a minute: 60 s for the first, and 3.5 min for all."""
+    pace = Pace(8, "parts screened", at_once=2)
+    clock.now += 60.0
+    pace.advance()
+    assert capsys.readouterr().err == "1 of 8 parts screened in 60 s; about 4 min to go.\n"
+
+
+def test_short_work_is_not_told_of(clock, capsys):
+    pace = Pace(8, "parts screened")
+    clock.now += 5.0
+    pace.advance()
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "seconds, told", [(7.4, "7 s"), (99.6, "2 min"), (3599, "1 h 0 min"), (12000, "3 h 20 min")]
+)
+def test_a_time_is_told_in_few_digits(seconds, told):
+    assert progress.clock(seconds) == told

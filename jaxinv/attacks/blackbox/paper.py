@@ -20,7 +20,7 @@ from jaxinv.attacks.blackbox.learning import (
 from jaxinv.attacks.learned import inverse, maps
 from jaxinv.attacks.learned.maps import TrainedMap
 from jaxinv.attacks.learned.pairs import Answers, Pairs
-from jaxinv.attacks.learned.queries import Pool, Queries, check_images, kept, make_pool
+from jaxinv.attacks.learned.queries import BEHAVIOUR, Pool, Queries, check_images, kept, make_pool
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.machine import rows
 from jaxinv.networks import Params
@@ -112,14 +112,15 @@ def fit_decoder(
         features, wanted = queries.ask(*batch, jnp.zeros(len(batch[1]), jnp.int32))
         return jnp.mean(((estimate(params, features) - wanted) / std) ** 2), {}
 
-    params = jax.jit(decoder.init)(keys[1], pool.features(1))["params"]
+    seen = pool.features(BEHAVIOUR)
+    params = jax.jit(decoder.init)(keys[1], seen[:1])["params"]
     held = Partial(loss, pool.queries)
     batch_size = maps.fitting(held, params, pool.batch, min(_BATCH, len(pool.images)))
     third = max(1, steps // 3)
     rate = optax.piecewise_constant_schedule(_RATE, {third: 0.5, 2 * third: 0.5})
     checkpoint = None
     if isinstance(pool, Pool):
-        checkpoint = kept(shelf, "decoder", __name__, pool, steps=steps)
+        checkpoint = kept(shelf, "decoder", __name__, pool, seen, steps=steps)
     trained = fit(
         held,
         params,

@@ -17,7 +17,7 @@ from jaxinv.attacks.attack import QueriesKnown
 from jaxinv.attacks.learned import grids, maps
 from jaxinv.attacks.learned.maps import TrainedMap
 from jaxinv.attacks.learned.pairs import Answers, Pairs
-from jaxinv.attacks.learned.queries import Pool, Queries, kept, make_pool
+from jaxinv.attacks.learned.queries import BEHAVIOUR, Pool, Queries, kept, make_pool
 from jaxinv.attacks.learned.ridge import enlarged, kept_ridge
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.errors import UserError
@@ -103,7 +103,8 @@ def fit_map(
     sample = pool.features(_sample_size(pool))
     checkpoint = None
     if isinstance(pool, Pool):
-        checkpoint = kept(shelf, "inverse", __name__, pool, steps=steps)
+        seen = sample.reshape(max(1, family), -1, *sample.shape[1:])[:, :BEHAVIOUR]
+        checkpoint = kept(shelf, "inverse", __name__, pool, seen, steps=steps)
     linear = None
     if sample[0].size <= _LINEAR_FEATURES:
         linear = kept_ridge(_beside(checkpoint), pool)

@@ -26,11 +26,13 @@ from jaxinv.unit_space import Images
 FEWEST_IMAGES = 20
 """With fewer there is nothing to learn from."""
 
+BEHAVIOUR = 8
+"""Queries that tell one edge from another, at most."""
+
 _HELD_OUT, _MOST_HELD_OUT = 0.1, 2000  # share of the images, and number
 _EVERY = 4  # variants of an image, of which one is moved, where answers are random
 _MOVED = 0.25  # share of a training's images that are zoomed and shifted
 _MOST_ASKED = 0.1  # share of the queries that may be asked of images held out
-_BEHAVIOUR = 8  # queries that tell one edge from another
 
 
 @partial(
@@ -211,15 +213,22 @@ def _answer(query: Query, image: Array, key: Array, members: int) -> Array:
     return query(jax.random.split(key, count), jnp.tile(image, (count, 1, 1, 1)), *which)
 
 
-def kept(shelf: Shelf, kind: str, by: str, pool: Pool, **settings: int) -> Path | None:
+def kept(
+    shelf: Shelf, kind: str, by: str, pool: Pool, seen: np.ndarray, **settings: int
+) -> Path | None:
     """Returns the file of a training on a pool, or None where nothing is kept.
 
-    The answers to a few queries stand for the edge, of which a black-box attacker sees no more.
+    Args:
+      shelf, kind, by: as `Shelf.path` takes them.
+      pool: of the training.
+      seen: the answers to a few queries, `BEHAVIOUR` of each member. They stand for the edge, of
+        which a black-box attacker sees no more.
+      settings: of the training.
     """
 
     def known() -> dict[str, Any]:
         return {
-            "features": pool.features(_BEHAVIOUR),
+            "features": seen,
             "images": pool.images,
             "key": jax.random.key_data(pool.queries.key),
             "size": pool.queries.size,

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from jaxinv.constants.threats import THREATS
+from jaxinv.machine.progress import Pace
 from jaxinv.store.record import AttackRecord, typed
 from jaxinv.studies import runs, threads
 from jaxinv.studies.defended import accuracy, run
@@ -63,17 +64,20 @@ def screen(
     jobs: list[list[Callable[[], dict[str, Any] | None]]] = []
     if scene.dataset.has_labels:
         jobs.append([judge])
-    for deployment in dict.fromkeys(option.deployment for option in options):
+    deployments = dict.fromkeys(option.deployment for option in options)
+    pace = Pace(len(deployments), "parts screened", at_once=threads.at_once())
+    for deployment in deployments:
         attackers = [
             Attacker(attacks, scene, deployment, threat, method)
             for threat in threats
             for method in dict.fromkeys(config.attacker)
         ]
         own = [option for option in options if option.deployment is deployment]
-        jobs.append([partial(step, option, each) for option in own for each in attackers])
-    with threads.side_by_side(jobs) as steps:
+        steps = [partial(step, option, each) for option in own for each in attackers]
+        jobs.append([*steps, pace.advance])
+    with threads.side_by_side(jobs) as made:
         shown = columns(scene.usability.kind)
-        runs.run_all(EXPERIMENT, attacks, scene, steps, table=shown, grid=False)
+        runs.run_all(EXPERIMENT, attacks, scene, made, table=shown, grid=False)
 
 
 def add_known(config: PartitionConfig, scene: runs.Scene, options: Iterable[Option]) -> None:
@@ -119,6 +123,7 @@ class Siege:
     def __init__(self, config: PartitionConfig, scene: runs.Scene):
         self._config, self._scene = config, scene
         self._left: dict[Option, dict[str, list[Planned]]] = {}
+        self._pace: tuple[tuple[Option, ...], Pace] | None = None
 
     def left(self, option: Option) -> int:
         """Returns how many attacks are left."""
@@ -136,10 +141,18 @@ class Siege:
             for planned in self._plans(option).values()
             if planned
         ]
+        self._paced(tuple(options))
         with threads.side_by_side([[planned[0].make] for _, planned in wave]) as made:
             for (option, planned), attack in zip(wave, made, strict=True):
                 print(table.attack(_add(option, attack())), flush=True)
                 planned.pop(0)
+        self._paced(tuple(options)).advance(len(wave))
+
+    def _paced(self, options: tuple[Option, ...]) -> Pace:
+        """Returns the pace of attacks on some choices, as long as these are attacked."""
+        if self._pace is None or self._pace[0] != options:
+            self._pace = options, Pace(sum(map(self.left, options)), "attacks made")
+        return self._pace[1]
 
     def _plans(self, option: Option) -> dict[str, list[Planned]]:
         if option not in self._left:

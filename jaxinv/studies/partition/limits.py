@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from tqdm import tqdm
 
 from jaxinv.attacks.attack import EdgeKnown
 from jaxinv.attacks.learned.queries import answers
@@ -19,6 +18,7 @@ from jaxinv.attacks.linkage import bayes
 from jaxinv.constants.verdicts import SAFE_REID
 from jaxinv.defenses import GAUSSIAN, NONE, Defense, Mechanism, Release, query_function
 from jaxinv.machine import environment, hosts, source
+from jaxinv.machine.progress import Pace
 from jaxinv.measures import bounds, costs, linkage
 from jaxinv.measures.intervals import Share
 from jaxinv.networks import Network
@@ -64,8 +64,10 @@ def of_options(
     of_choices, of_cuts = [], []
     with threads.side_by_side(jobs) as measured:
         waiting = iter(measured)
-        for job in tqdm(jobs, "bounds", unit="cut", disable=None, leave=False):
+        pace = Pace(len(jobs), "cuts bounded", at_once=threads.at_once())
+        for job in jobs:
             *found, certain = (next(waiting)() for _ in job)
+            pace.advance()
             of_choices += found
             of_cuts.append(certain)
     if config.releases > 1:
@@ -129,11 +131,13 @@ class _Limits:
             known = self._linkage(edge)
             least = known.least_sigma(SAFE_REID)
             rate = known.rate(least) if math.isfinite(least) else None
+            finite = [each for each in (sigma, least) if math.isfinite(each)]
+            behind = self._usability(cut, finite)
             return {
                 "sigma": _finite(sigma),
-                "accuracy": self._usability(cut, sigma),
+                "accuracy": behind.get(sigma),
                 "bayes_sigma": _finite(least),
-                "bayes_accuracy": self._usability(cut, least),
+                "bayes_accuracy": behind.get(least),
                 "bayes_reid": rate.mean if rate else None,
                 "bayes_reid_ci": list(rate.interval()) if rate else [None, None],
             }
@@ -141,15 +145,15 @@ class _Limits:
         found = self._kept(cut, "certain", {"share": SAFE_REID}, find, _is_certain)
         return {"split": cut, **found}
 
-    def _usability(self, cut: str, sigma: float) -> float | None:
-        """Returns the usability behind Gaussian noise; None behind noise that is not finite."""
-        if not math.isfinite(sigma):
-            return None
+    def _usability(self, cut: str, sigmas: Sequence[float]) -> dict[float, float]:
+        """Returns the usability behind Gaussian noise of each deviation."""
+        if not sigmas:
+            return {}
         parts = self._scene.target.network.split(cut)
-        noise, key = GAUSSIAN.at("feature", sigma), jax.random.key(self._config.seed)
-        params = self._scene.target.params
-        found = usable(self._scene, parts, params, [noise], key, count=_GALLERY)
-        return float(found.values.mean())
+        noises = [GAUSSIAN.at("feature", sigma) for sigma in sigmas]
+        params, key = self._scene.target.params, jax.random.key(self._config.seed)
+        found = usable(self._scene, parts, params, noises, key, count=_GALLERY)
+        return dict(zip(sigmas, found.values.mean(axis=1).tolist(), strict=True))
 
     def _bayes(self, deployment: Deployment, defense: Defense) -> list[bounds.Bound]:
         """Returns the Bayes rate of linkage, where the likelihood of a release is known."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxinv.attacks.attack import QueriesKnown
-from jaxinv.attacks.learned.queries import answers, divide, kept, make_pool
+from jaxinv.attacks.learned.queries import BEHAVIOUR, answers, divide, kept, make_pool
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 
 SHAPE = (6, 5, 1)
@@ -90,12 +90,13 @@ def test_images_and_queries_are_held_out(images, number, taught, asked):
     assert division.asked == asked
 
 
+MAP = ("inverse", "jaxinv.attacks.learned.inverse")
+
+
 def test_a_checkpoint_is_named_by_all_that_it_depends_on(tmp_path):
     def path(query=sums, images=IMAGES, size=11, seed=0, steps=5):
         pool = make_pool(QueriesKnown(query, images), size, jax.random.key(seed))
-        return kept(
-            Shelf(tmp_path, "relu2"), "inverse", "jaxinv.attacks.learned.inverse", pool, steps=steps
-        )
+        return kept(Shelf(tmp_path, "relu2"), *MAP, pool, pool.features(BEHAVIOUR), steps=steps)
 
     assert path() == path()
     assert path().name.startswith("relu2-")
@@ -107,7 +108,7 @@ def test_a_checkpoint_is_named_by_all_that_it_depends_on(tmp_path):
         path(steps=6),
     ]
     assert len({path(), *others}) == 6
-    assert kept(NOWHERE, "inverse", "jaxinv.attacks.learned.inverse", None) is None
+    assert kept(NOWHERE, *MAP, None, None) is None
 
 
 def family(keys, images, which):
@@ -143,7 +144,7 @@ def test_where_answers_are_random_an_image_is_asked_again_and_again():
 def test_a_checkpoint_is_named_by_the_family(tmp_path):
     def path(query, count):
         pool = make_pool(QueriesKnown(query, IMAGES, count), 11, jax.random.key(0))
-        return kept(Shelf(tmp_path, "relu2"), "inverse", "jaxinv.attacks.learned.inverse", pool)
+        return kept(Shelf(tmp_path, "relu2"), *MAP, pool, pool.features(BEHAVIOUR))
 
     def other(keys, images, which):
         return family(keys, images, which) + (which == 0)[:, None]
