@@ -21,7 +21,7 @@ from jaxinv.errors import DamagedError
 from jaxinv.machine import footprint, hosts, memory
 from jaxinv.store import checkpoints, files
 
-_SLICE = 2000  # images at once
+_SLICE = 500  # images at once
 _SAMPLE = 100  # images whose features tell their size
 _AT_ONCE = 4  # members of a family whose moments are in memory
 
