@@ -9,14 +9,15 @@ from jaxinv.errors import UsageError
 from jaxinv.inputs import images
 
 _CHUNK = 256  # images rounded at a time
+_COLOURS = (1, 3, 4)  # channels of an image, usually
 
 
 def pixels(array: Any, size: tuple[int, int] | None, *, name: str = "images") -> np.ndarray:
     """Returns images as `[N, H, W, C]` uint8: the array itself if it is that already.
 
     Args:
-      array: `[N, H, W]` or `[N, H, W, C]` of 1 or 3 channels; uint8, or floats in [0, 1], which
-        are rounded to 8 bits.
+      array: `[N, H, W]` or `[N, H, W, C]` of any number of channels; uint8, or floats in [0, 1],
+        which are rounded to 8 bits.
       size: height and width that images are resized to, as `images.fitted` does; None keeps theirs.
       name: of the argument.
 
@@ -28,9 +29,7 @@ def pixels(array: Any, size: tuple[int, int] | None, *, name: str = "images") ->
         given = given[..., None]
     if given.dtype != np.uint8:
         given = unit_space.images(given, name=name)
-    kind = f"{name}={given.dtype} [{', '.join(map(str, given.shape))}]"
-    if given.ndim != 4 or not given.size or given.shape[3] not in (1, 3):
-        raise UsageError(f"{kind}: expected images [N, H, W, C] of 1 or 3 channels.")
+    _check_axes(given, name)
     if size in (None, given.shape[1:3]) and given.dtype == np.uint8:
         return given
     shape = (*(size or given.shape[1:3]), given.shape[3])
@@ -41,6 +40,23 @@ def pixels(array: Any, size: tuple[int, int] | None, *, name: str = "images") ->
             some = np.stack([images.fitted(image, shape) for image in some])
         found[start : start + _CHUNK] = some
     return found
+
+
+def _check_axes(given: np.ndarray, name: str) -> None:
+    """Refuses arrays that hold no images, or whose channels seem to come first.
+
+    Raises:
+      UsageError: they do.
+    """
+    kind = f"{name}={given.dtype} [{', '.join(map(str, given.shape))}]"
+    if given.ndim != 4 or not given.size:
+        raise UsageError(f"{kind}: expected images [N, H, W, C].")
+    _, first, middle, last = given.shape
+    if last > _COLOURS[-1] and (first in _COLOURS or first < middle == last):
+        raise UsageError(
+            f"{kind}: expected images [N, H, W, C], and these look like [N, C, H, W]; "
+            "numpy.moveaxis(images, 1, 3) moves their channels."
+        )
 
 
 def _rounded(some: np.ndarray) -> np.ndarray:

@@ -118,7 +118,7 @@ def write_release(
     names = ["features"] if len(features) == 1 else [f"features_{n}" for n in range(len(features))]
     found: dict[str, Any] = dict(zip(names, features, strict=True))
     found |= {"images": images} | ({} if labels is None else {"labels": labels})
-    files.atomic_write(path, lambda file: np.savez(file, **found))
+    files.atomic_write(files.expanded("export", path), lambda file: np.savez(file, **found))
 
 
 def _features(given: np.ndarray, name: str) -> np.ndarray:

@@ -93,7 +93,10 @@ def fitted(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """
     from PIL import Image
 
-    flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    if pixels.shape[2] not in MODES:  # Pillow has no mode for as many channels
+        planes = np.moveaxis(pixels, 2, 0)[..., None]
+        return np.concatenate([fitted(each, (*shape[:2], 1)) for each in planes], axis=2)
+    flat = pixels[..., 0] if pixels.shape[2] == 1 else np.ascontiguousarray(pixels)
     return np.asarray(_fit(Image.fromarray(flat), shape)).reshape(shape)
 
 

@@ -24,8 +24,10 @@ class Names(NamedTuple):
 
 def read(
     path: Path, size: tuple[int, int] | None
-) -> tuple[np.ndarray, np.ndarray | None, list[str | None]]:
+) -> tuple[np.ndarray, np.ndarray | None, list[str | None], bool]:
     """Returns pixels `[N, H, W, C]` uint8, labels `[N]` int32 or None, and the part of each image.
+
+    The last value tells whether images were resized.
 
     Args:
       path: of the file.
@@ -47,7 +49,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Mapping[str, np.ndarray]]:
       UserError: it is no such file; the message continues a sentence about the file.
     """
     try:
-        with open(path, "rb") as file:  # np.load would leave a damaged one open
+        with open(os.path.expanduser(path), "rb") as file:  # np.load would leave a damaged one open
             if not zipfile.is_zipfile(file):
                 raise UserError("is no file of np.savez, or was cut off.")
             file.seek(0)
@@ -60,25 +62,29 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Mapping[str, np.ndarray]]:
 
 def _read(
     file: Mapping[str, np.ndarray], names: dict[str | None, Names], size: tuple[int, int] | None
-) -> tuple[np.ndarray, np.ndarray | None, list[str | None]]:
+) -> tuple[np.ndarray, np.ndarray | None, list[str | None], bool]:
     pixels: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     given: list[str | None] = []
+    is_resized = False
     for part, known in names.items():
-        pixels.append(arrays.pixels(file[known.images], size, name=known.images))
+        found = file[known.images]
+        pixels.append(arrays.pixels(found, size, name=known.images))
+        is_resized |= found.shape[1:3] != pixels[-1].shape[1:3]
         if pixels[-1].shape[1:] != pixels[0].shape[1:]:
             raise UserError(
                 f"has {known.images} of shape {list(pixels[-1].shape[1:])} beside "
                 f"{list(pixels[0].shape[1:])}; all of one shape are needed, or image_size=HxW."
             )
         if known.labels:
-            found = arrays.labels(file[known.labels], len(pixels[-1]), name=known.labels)
-            assert found is not None
-            labels.append(found)
+            classes = arrays.labels(file[known.labels], len(pixels[-1]), name=known.labels)
+            assert classes is not None
+            labels.append(classes)
         given += [part] * len(pixels[-1])
     if labels and len(labels) != len(pixels):
         raise UserError("has labels of some parts alone; expected them of all, or of none.")
-    return arrays.joined(pixels), arrays.joined(labels) if labels else None, given
+    joined = arrays.joined(labels) if labels else None
+    return arrays.joined(pixels), joined, given, is_resized
 
 
 def _names(found: Collection[str]) -> dict[str | None, Names]:

@@ -143,8 +143,8 @@ def assembled(
 
 
 def _of_npz(path: Path, size: tuple[int, int] | None) -> _cache.Entry:
-    pixels, labels, given = npz.read(path, size)
-    source = f"file of arrays, {len(pixels):,} images{_resized(size)}"
+    pixels, labels, given, is_resized = npz.read(path, size)
+    source = f"file of arrays, {len(pixels):,} images{_resized(size if is_resized else None)}"
     return assembled(pixels, labels, given, in_order=True, source=source)
 
 

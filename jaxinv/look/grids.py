@@ -34,7 +34,8 @@ def reconstruction_grid(
 
     Args:
       path: the PNG to write, whole or not at all.
-      originals: `[N, H, W, C]` in unit space, one channel or three; None where they are not known.
+      originals: `[N, H, W, C]` in unit space; None where they are not known. Of more than three
+        channels the first three are shown, of two the first.
       rows: a label (left of the row, may hold line breaks) and images `[N, H, W, C]`, clipped to
         unit space, for each row.
       title: drawn above the grid.
@@ -42,7 +43,7 @@ def reconstruction_grid(
 
     Raises:
       UserError: the file cannot be written.
-      ValueError: there are no images, the shapes differ, or the channels are not 1 or 3.
+      ValueError: there are no images, or the shapes differ.
     """
     known = [] if originals is None else [("original", originals)]
     table = [
@@ -51,6 +52,11 @@ def reconstruction_grid(
     _check_shapes(table)
     page = _draw(table, printable(title or ""))
     atomic_write(path, lambda file: page.save(file, format="PNG"))
+
+
+def in_colours(images: np.ndarray) -> np.ndarray:
+    """Returns the channels of `[..., C]` that a picture shows: the first three, or one of fewer."""
+    return images[..., : 3 if images.shape[-1] >= 3 else 1]
 
 
 def _draw(table: Sequence[tuple[str, np.ndarray]], title: str) -> Image.Image:
@@ -79,7 +85,7 @@ def _cell(image: np.ndarray, size: Size) -> Image.Image:
     if not np.isfinite(image).all():
         return _diverged(size)
     pixels = np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
-    colours = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    colours = np.broadcast_to(in_colours(pixels), (*pixels.shape[:2], 3))
     return Image.fromarray(np.ascontiguousarray(colours)).resize(size, Image.Resampling.NEAREST)
 
 
@@ -117,8 +123,8 @@ def _size(text: str, size: int) -> Size:
 
 def _check_shapes(table: Sequence[tuple[str, np.ndarray]]) -> None:
     shape = table[0][1].shape
-    if len(shape) != 4 or not shape[0] or shape[3] not in (1, 3):
-        raise ValueError(f"Expected images [N, H, W, 1 or 3] with N >= 1, got {shape}.")
+    if len(shape) != 4 or not all(shape):
+        raise ValueError(f"Expected images [N, H, W, C] with N >= 1, got {shape}.")
     for label, images in table:
         if images.shape != shape:
             raise ValueError(f"Expected images {shape} for row {label!r}, got {images.shape}.")

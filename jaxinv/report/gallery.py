@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxinv.errors import DamagedError
+from jaxinv.look.grids import in_colours
 from jaxinv.report import findings
 from jaxinv.report.results import ShownAttack, in_order, strongest
 from jaxinv.report.values import MISSING, fixed
@@ -176,7 +177,7 @@ def load(attack: ShownAttack) -> tuple[np.ndarray, np.ndarray]:
     """
     images = records.load_images(attack.folder / records.IMAGES_NAME)
     pair = images["originals"], images["reconstructions"]
-    if pair[0].shape != pair[1].shape or pair[0].ndim != 4 or pair[0].shape[-1] not in (1, 3):
+    if pair[0].shape != pair[1].shape or pair[0].ndim != 4:
         raise ValueError(f"images of shapes {pair[0].shape} and {pair[1].shape}")
     if not pair[0].size:
         raise ValueError("no images")
@@ -190,10 +191,11 @@ def strip(images: np.ndarray) -> tuple[str, tuple[int, int]]:
     An image with a value that is not finite is a cross.
 
     Args:
-      images: `[N, H, W, C]` in unit space; clipped to it.
+      images: `[N, H, W, C]` in unit space; clipped to it. Of many channels three are shown.
     """
     from PIL import Image
 
+    images = in_colours(images)
     count, height, width, channels = images.shape
     row = np.full((height, count * (width + _GAP) - _GAP, channels), _FRAME, np.uint8)
     for place, image in enumerate(images):

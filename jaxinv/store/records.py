@@ -183,7 +183,7 @@ def load_images(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def _is_pictures(array: np.ndarray | None) -> bool:
-    if array is None or array.ndim != 4 or array.shape[-1] not in (1, 3) or not array.size:
+    if array is None or array.ndim != 4 or not array.size:
         return False
     return array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating)
 

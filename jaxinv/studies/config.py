@@ -134,6 +134,11 @@ class AttackConfig(CutsConfig):
         return ALL
 
     @property
+    def asks_for_images(self) -> str:
+        """The setting that asks for a number of test images, for messages."""
+        return f"num_images={self.num_images}"
+
+    @property
     def method_name(self) -> str:
         """Name of the run's method, for titles and files."""
         return self.method  # type: ignore[attr-defined]
@@ -173,6 +178,12 @@ class ExchangedConfig(HalvedConfig):
         is_path=True,
         flag="import",
     )
+
+    @property
+    def asks_for_images(self) -> str:
+        if self.imported is None:
+            return super().asks_for_images
+        return f"import={self.imported} with {self.num_images} images"
 
     @property
     def method_name(self) -> str:

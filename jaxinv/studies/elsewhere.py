@@ -14,6 +14,7 @@ from jaxinv import defenses
 from jaxinv.errors import UsageError
 from jaxinv.inputs import exchange
 from jaxinv.inputs.exchange import read_reconstructions
+from jaxinv.machine import hosts
 from jaxinv.measures import quality
 from jaxinv.store import checkpoints
 from jaxinv.studies import runs
@@ -100,7 +101,8 @@ def _export(path: str, config: ExchangedConfig, scene: runs.Scene) -> None:
     features = edge.wire.unravel(jnp.asarray(release[np.arange(len(images))]))
     test = scene.dataset.test[: len(images)]
     labels = test.labels if test.has_labels else None
-    exchange.write_release(path, [np.asarray(each) for each in features], images, labels)
+    crossed = [np.asarray(each) for each in features]
+    hosts.first(lambda: exchange.write_release(path, crossed, images, labels))
 
 
 def _check_settings(config: ExchangedConfig) -> None:

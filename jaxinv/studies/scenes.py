@@ -144,7 +144,8 @@ def plan(config: CutsConfig, dataset: data.Dataset | None = None) -> Plan:
         _check_seed(config)
     dataset, model = data_and_model(config, dataset)
     if isinstance(config, AttackConfig):
-        check_images(config.num_images, len(half_of(dataset.test, config.half)), config.half)
+        available = len(half_of(dataset.test, config.half))
+        check_images(config.num_images, available, config.half, config.asks_for_images)
     return Plan(dataset, model, _cuts_of(config, model.network))
 
 
@@ -195,8 +196,10 @@ def data_and_model(
 
 
 def _size_for(config: DataConfig, own: Model | None) -> tuple[int, int] | None:
-    """Returns the size that images of a folder are resized to for a network of one size."""
-    if own is None or len(own.network.input_shape) != 3 or not os.path.isdir(config.dataset):
+    """Returns the size that a user's own images are resized to for a network of one size."""
+    if own is None or len(own.network.input_shape) != 3:
+        return None
+    if not os.path.isdir(config.dataset) and not config.dataset.endswith(".npz"):
         return None
     height, width, _ = own.network.input_shape
     return height, width
@@ -330,8 +333,16 @@ def check_order(dataset: data.Dataset) -> None:
         )
 
 
-def check_images(num_images: int | None, available: int, half: str = ALL) -> None:
+def check_images(
+    num_images: int | None, available: int, half: str = ALL, asked: str | None = None
+) -> None:
     """Checks that as many images can be attacked as were asked for.
+
+    Args:
+      num_images: that were asked for, or None.
+      available: images that there are.
+      half: of the test split.
+      asked: setting that asks for them, for the message; by default num_images.
 
     Raises:
       UsageError: there are fewer.
@@ -342,7 +353,7 @@ def check_images(num_images: int | None, available: int, half: str = ALL) -> Non
         raise UserError(f"{split} has no image; expected two test images, one for each half.")
     if num_images is not None and num_images > available:
         told = f"{split[0].lower()}{split[1:]} has {available} images."
-        raise UsageError(f"num_images={num_images}: {told}")
+        raise UsageError(f"{asked or f'num_images={num_images}'}: {told}")
 
 
 def resolve_splits(names: Sequence[str], network: Network) -> list[str]:

@@ -6,7 +6,7 @@ from own_images import counts, load, parts_of, pictures
 from tiny import assert_one_line
 
 from jaxinv.errors import UsageError, UserError
-from jaxinv.inputs import data
+from jaxinv.inputs import data, npz
 
 IMAGES = pictures(8)
 LABELS = np.arange(8) % 3
@@ -73,6 +73,25 @@ def test_arrays_are_resized(tmp_path):
     assert data.from_arrays(floats(IMAGES), name="own", image_size=4).image_shape == (4, 4, 3)
 
 
+@pytest.mark.parametrize("channels", [2, 4, 13])
+def test_images_of_any_number_of_channels(tmp_path, channels):
+    images = np.random.default_rng(0).integers(0, 256, (8, 6, 5, channels)).astype(np.uint8)
+    path = save(tmp_path, images_test=images)
+    np.testing.assert_array_equal(load(path).test.pixels, images)
+    resized = load(path, image_size=4).test.pixels
+    for channel in range(channels):
+        own = data.from_arrays(images[..., channel], name="own", parts=["test"] * 8, image_size=4)
+        if channels != 4:  # Pillow resizes transparent pixels together
+            np.testing.assert_array_equal(resized[..., channel], own.test.pixels[..., 0])
+
+
+def test_a_path_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save(tmp_path, images=IMAGES)
+    with npz.opened("~/own.npz") as file:
+        assert list(file) == ["images"]
+
+
 def test_the_users_own_array_stays_as_it_is():
     images = IMAGES.copy()
     dataset = data.from_arrays(images, name="own")
@@ -90,7 +109,8 @@ def test_the_users_own_array_stays_as_it_is():
         ({"x": floats(IMAGES) * np.nan}, ["x=float32", "not finite"]),
         ({"x": IMAGES[0, 0]}, ["x=uint8 [5, 3]", "[N, H, W, C]"]),
         ({"x": IMAGES[:0]}, ["x=uint8 [0, 6, 5, 3]", "[N, H, W, C]"]),
-        ({"x": np.moveaxis(IMAGES, 3, 1)}, ["x=uint8 [8, 3, 6, 5]", "[N, H, W, C]"]),
+        ({"x": np.moveaxis(IMAGES, 3, 1)}, ["x=uint8 [8, 3, 6, 5]", "look like [N, C, H, W]"]),
+        ({"x": np.zeros((2, 7, 9, 9))}, ["x=float32 [2, 7, 9, 9]", "moveaxis(images, 1, 3)"]),
         ({"x": IMAGES, "y": LABELS[:7]}, ["y=int64 [7]", "each of 8 images"]),
         ({"x": IMAGES, "y": np.eye(8)}, ["y=float64 [8, 8]", "whole number"]),
         ({"x": IMAGES, "y": LABELS - 1}, ["y=int64 [8] from -1", "expected classes"]),

@@ -43,6 +43,14 @@ def test_cells_are_the_images_pixel_for_pixel(tmp_path, channels):
     assert first[0][1] == below[0][1] < second[0][1]
 
 
+def test_of_many_channels_three_are_shown_and_of_two_one(tmp_path):
+    images = random_images(2, 12, 16, 5)
+    for channels, shown in ((5, images[..., :3]), (2, images[..., :1])):
+        for name, some in (("a", images[..., :channels]), ("b", shown)):
+            grids.reconstruction_grid(tmp_path / f"{name}.png", some, [("conv1", some)])
+        assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
 def test_reconstructions_are_clipped(tmp_path):
     originals = random_images(1, 12, 12, 1)
     path = tmp_path / "grid.png"
@@ -115,7 +123,7 @@ def test_any_text_is_drawn(tmp_path, text):
     [
         (np.zeros((2, 12, 12, 1)), np.zeros((1, 12, 12, 1))),
         (np.zeros((2, 12, 12, 1)), np.zeros((2, 12, 12, 3))),
-        (np.zeros((2, 12, 12, 2)), np.zeros((2, 12, 12, 2))),
+        (np.zeros((2, 12, 12, 0)), np.zeros((2, 12, 12, 0))),
         (np.zeros((0, 12, 12, 1)), np.zeros((0, 12, 12, 1))),
         (np.zeros((12, 12, 1)), np.zeros((12, 12, 1))),
     ],

@@ -11,21 +11,23 @@ from jaxinv.studies.cuts import ListingConfig
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A folder with a network of 12 x 12 grey images, and images of two sizes, current."""
+    """A folder with a network of 12 x 12 grey images, and images of other sizes, current."""
     foreign.write(tmp_path)
     rng = np.random.default_rng(0)
-    for size in (10, 12):
-        pixels = rng.integers(0, 256, (9, size, size, 1)).astype(np.uint8)
-        np.savez(tmp_path / f"images{size}.npz", images=pixels)
+    for size, channels in ((10, 3), (10, 1), (12, 1)):
+        pixels = rng.integers(0, 256, (9, size, size, channels)).astype(np.uint8)
+        np.savez(tmp_path / f"images{size}x{channels}.npz", images=pixels)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_a_network_of_ones_own_must_take_the_data(here):
-    found = cuts.find(ListingConfig(network="net.py:build", dataset="images12.npz"))
-    assert found.network.input_shape == (12, 12, 1)
-    with pytest.raises(UsageError, match="takes images of 12x12x1, and dataset=images10.npz has"):
-        cuts.find(ListingConfig(network="net.py:build", dataset="images10.npz"))
+    for name in ("images12x1.npz", "images10x1.npz"):  # the latter are resized
+        found = cuts.find(ListingConfig(network="net.py:build", dataset=name))
+        assert found.network.input_shape == (12, 12, 1)
+    told = "takes images of 12x12x1, and dataset=images10x3.npz has 12x12x3"
+    with pytest.raises(UsageError, match=told):
+        cuts.find(ListingConfig(network="net.py:build", dataset="images10x3.npz"))
     with pytest.raises(UsageError, match="input_shape=8x8x1: network=net.py:build takes images of"):
         cuts.find(ListingConfig(network="net.py:build", input_shape="8x8x1"))
     with pytest.raises(UsageError, match="image_size=8: expected dataset, too"):

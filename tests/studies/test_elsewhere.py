@@ -3,16 +3,24 @@
 import json
 from pathlib import Path
 
+import flax.linen as nn
+import jax
 import numpy as np
 import pytest
 from datasets import random_split, write_tfds
 
+from jaxinv import networks
 from jaxinv.errors import UserError
 from jaxinv.inputs import data
-from jaxinv.studies import experiment
+from jaxinv.inputs.data import Samples
+from jaxinv.machine import hosts
+from jaxinv.measures import usability
+from jaxinv.studies import elsewhere, experiment
 from jaxinv.studies.blackbox import BlackboxConfig
+from jaxinv.studies.scenes import Scene
 from jaxinv.studies.whitebox import WhiteboxConfig
 from jaxinv.training import targets
+from jaxinv.training.target import Target
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +30,23 @@ def root(tmp_path_factory):
     split = random_split(12, (28, 28, 1))
     write_tfds(folder, "mnist", split, split, num_classes=10)
     return folder
+
+
+def test_of_several_processes_the_first_writes_the_export(tmp_path, monkeypatch):
+    """The others compute what crossed together with it."""
+    calls = []
+    monkeypatch.setattr(hosts, "first", lambda function: calls.append(function))
+    network = networks.sequence([("act", nn.relu), ("head", nn.Dense(2))], (3,))
+    target = Target("own", network, network.init(jax.random.key(0)), "given", "0" * 12, {})
+    images = Samples(np.zeros((4, 2, 2, 1), np.uint8))
+    monkeypatch.setattr(elsewhere.defenses, "Release", lambda *_: np.ones((4, 3), np.float32))
+    made = data.Dataset("own", "zeros", "0" * 12, 0, images, images, images)
+    scene = Scene(made, target, usability.undefended("agreement", None, 4), ["act"])
+    config = WhiteboxConfig(export=str(tmp_path / "a.npz"), num_images=4)
+    elsewhere._export(config.export, config, scene)
+    assert len(calls) == 1 and not list(tmp_path.iterdir())
+    calls[0]()
+    assert (tmp_path / "a.npz").is_file()
 
 
 @pytest.fixture
@@ -94,5 +119,5 @@ def test_images_of_another_shape_or_too_many(root, tmp_path):
     for images in (np.zeros((3, 28, 27, 1), np.uint8), np.zeros((13, 28, 28, 1), np.uint8)):
         np.savez(tmp_path / "found.npz", images=images)
         given = settings(root, tmp_path, imported=str(tmp_path / "found.npz"))
-        with pytest.raises(UserError, match="27, 1.: expected images|num_images=13: the test"):
+        with pytest.raises(UserError, match="27, 1.: expected images|^import=.* with 13 images: "):
             experiment.find("blackbox").run(BlackboxConfig(**given))
