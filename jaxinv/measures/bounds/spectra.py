@@ -30,18 +30,39 @@ class Spectrum(NamedTuple):
 
 
 def eigenvalues(network: Network, params: Params, copies: np.ndarray) -> Spectrum:
-    """Computes spectra `[N, D]` of `J'J`, averaged over the copies `[N, S, ...]` of each image."""
-    size = math.prod(network.input_shape)
+    """Computes spectra `[N, D]` of `J'J`, averaged over the copies `[N, S, ...]` of each image.
+
+    J is found row by row where it has few, and else `J'J` from directions.
+    """
+    size, outputs = math.prod(network.input_shape), math.prod(network.output_shape)
+    product = _from_rows if 2 * outputs <= size else _from_directions
     values = []
     for own in copies:
-        total = np.zeros((size, size))
-        for begin in range(0, size, _CHUNK):
-            rows = np.eye(_CHUNK, size, begin, dtype=np.float32)  # zero beyond the last
-            products = np.asarray(_gram_times(network, params, own, rows), np.float64)
-            total[begin : begin + _CHUNK] = products[: size - begin]
+        total = product(network, params, own)
         values.append(np.linalg.eigvalsh((total + total.T) / 2))
     found = np.maximum(np.stack(values), 0)
     return Spectrum(found, np.full_like(found, 1 / size))
+
+
+def _from_directions(network: Network, params: Params, copies: np.ndarray) -> np.ndarray:
+    """Returns `J'J [D, D]`, averaged over copies `[S, ...]`, from products with directions."""
+    size = math.prod(network.input_shape)
+    total = np.zeros((size, size))
+    for begin in range(0, size, _CHUNK):
+        rows = np.eye(_CHUNK, size, begin, dtype=np.float32)  # zero beyond the last
+        products = np.asarray(_gram_times(network, params, copies, rows), np.float64)
+        total[begin : begin + _CHUNK] = products[: size - begin]
+    return total
+
+
+def _from_rows(network: Network, params: Params, copies: np.ndarray) -> np.ndarray:
+    """Returns `J'J [D, D]`, averaged over copies `[S, ...]`, from each row of J."""
+    size, outputs = math.prod(network.input_shape), math.prod(network.output_shape)
+    total, chunk = np.zeros((size, size)), min(_CHUNK, outputs)
+    for begin in range(0, outputs, chunk):
+        rows = np.eye(chunk, outputs, begin, np.float32)  # zero beyond the last
+        total += np.asarray(_gram_of(network, params, copies, rows))
+    return total
 
 
 def lanczos(
@@ -113,5 +134,19 @@ def _gram_times(network: Network, params: Params, copies: Array, rows: Array) ->
         _, push = jax.jvp(apply, (batch,), (tangents,))
         _, pull = jax.vjp(apply, batch)
         return pull(push)[0].reshape(rows.shape)
+
+    return jax.lax.map(one, copies).mean(axis=0)
+
+
+@partial(jax.jit, static_argnums=0)
+def _gram_of(network: Network, params: Params, copies: Array, rows: Array) -> Array:
+    """Computes `J'J [D, D]` of the outputs that rows `[B, M]` pick, averaged over the copies."""
+
+    def one(image: Array) -> Array:
+        batch = jnp.broadcast_to(image[None], (len(rows), *image.shape))
+        features, pull = jax.vjp(partial(network.apply, params), batch)
+        picked = rows.reshape(features.shape).astype(features.dtype)
+        jacobian = pull(picked)[0].reshape(len(rows), -1)
+        return jacobian.T @ jacobian
 
     return jax.lax.map(one, copies).mean(axis=0)

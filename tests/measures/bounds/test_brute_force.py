@@ -162,7 +162,11 @@ def test_sums_are_rounded_outward():
         assert (divergences.farthest(features) >= squared * (1 - 1e-15)).all()
 
 
-@pytest.mark.parametrize("layer", [nn.Conv(8, (5, 5)), nn.Dense(300)], ids=["conv", "dense"])
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Conv(8, (5, 5)), nn.Dense(300), nn.Dense(50)],
+    ids=["conv", "dense", "to few values"],
+)
 def test_eigenvalues_that_bound_are_rounded_up(layer):
     edge = sequence([("layer", layer)], (9, 9, 1) if isinstance(layer, nn.Conv) else (1, 1, 200))
     params = edge.init(jax.random.key(0))

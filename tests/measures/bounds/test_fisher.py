@@ -9,7 +9,7 @@ import numpy as np
 from small_edge import EDGE, IMAGES, PARAMS, SHAPE, SIZE, jacobian
 
 from jaxinv.measures import bounds
-from jaxinv.measures.bounds import fisher
+from jaxinv.measures.bounds import fisher, spectra
 from jaxinv.networks import sequence
 
 
@@ -34,6 +34,18 @@ def test_products_are_not_rounded_more_than_they_must_be():
     bounds.information(network, params, np.zeros((1, 4, 4, 1), "f"), jax.random.key(1), draws=1)
     # Shapes are found out by what multiplies nothing.
     assert "highest" in asked
+
+
+def test_a_spectrum_is_the_same_by_rows_and_by_directions(monkeypatch):
+    mixed = np.random.default_rng(0).normal(size=(SIZE, 5)).astype("f")
+    few = sequence([("mix", lambda x: jnp.tanh(x.reshape(len(x), -1) @ mixed / SIZE))], SHAPE)
+    params, copies = few.init(jax.random.key(0)), np.stack([IMAGES[:3], IMAGES[3:6]])
+    by_rows = spectra.eigenvalues(few, params, copies)
+    monkeypatch.setattr(spectra, "_from_rows", spectra._from_directions)
+    by_directions = spectra.eigenvalues(few, params, copies)
+    most = by_rows.values.max()
+    np.testing.assert_allclose(by_rows.values, by_directions.values, atol=1e-5 * most)
+    assert (by_rows.values > 1e-4 * most).sum(axis=1).max() <= 3 * 5
 
 
 def test_sampled_spectra_give_nearly_the_bound_of_calculated_ones(monkeypatch, known):
