@@ -59,13 +59,12 @@ def screen(
         return found
 
     def judge() -> None:
-        accuracy.judge_of(attacks, scene)
+        if scene.dataset.has_labels:
+            accuracy.judge_of(attacks, scene)
 
-    jobs: list[list[Callable[[], dict[str, Any] | None]]] = []
-    if scene.dataset.has_labels:
-        jobs.append([judge])
     deployments = dict.fromkeys(option.deployment for option in options)
-    pace = Pace(len(deployments), "parts screened", at_once=threads.at_once())
+    pace = Pace(1 + len(deployments), "parts of the screening done", at_once=threads.at_once())
+    jobs: list[list[Callable[[], dict[str, Any] | None]]] = [[judge, pace.advance]]
     for deployment in deployments:
         attackers = [
             Attacker(attacks, scene, deployment, threat, method)
