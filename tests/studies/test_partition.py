@@ -600,6 +600,12 @@ def test_who_knows_less_attacks_no_choice_that_is_broken_but_the_one_that_advice
     assert [one["threat_model"] for one in record["choices"][2]["attacks"]] == ["whitebox"]
 
 
+def test_what_needs_no_attack_may_be_all_that_is_recommended(plain):
+    record = plain(max_reid=1e-9)
+    assert record["choices"][record["recommendation"]]["split"] == "edge-only"
+    assert record["recommendation_split"] is None
+
+
 def test_who_is_asked_for_alone_attacks_every_choice(plain):
     plain(threat_model=("queryfree",), max_latency_ms=1e-9)
     found = [(one.cut, one.kind, one.threat) for one in plain.attacked]

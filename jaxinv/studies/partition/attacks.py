@@ -140,12 +140,14 @@ class Siege:
             for planned in self._plans(option).values()
             if planned
         ]
-        self._paced(tuple(options))
+        if not wave:
+            return
+        pace = self._paced(tuple(options))
         with threads.side_by_side([[planned[0].make] for _, planned in wave]) as made:
             for (option, planned), attack in zip(wave, made, strict=True):
                 print(table.attack(_add(option, attack())), flush=True)
                 planned.pop(0)
-        self._paced(tuple(options)).advance(len(wave))
+        pace.advance(len(wave))
 
     def _paced(self, options: tuple[Option, ...]) -> Pace:
         """Returns the pace of attacks on some choices, as long as these are attacked."""
