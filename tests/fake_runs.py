@@ -11,7 +11,15 @@ from jaxinv.store import record, records
 KEYS = frozenset(
     (
         *("kind", "schema", "code", "cuts", "experiment", "dataset", "data_source", "split"),
-        *("method", "attacker_knowledge", "surrogate", "seed", "num_images", "defense"),
+        *(
+            "method",
+            "attacker_knowledge",
+            "surrogate",
+            "surrogate_images",
+            "seed",
+            "num_images",
+            "defense",
+        ),
         *("releases", "accuracy", "accuracy_undefended", "psnr_mean", "psnr_std", "psnr_median"),
         *("ssim_mean", "ssim_std", "psnr", "ssim", "mse", "exact_fraction", "diverged", "paper"),
         *("reid_top1", "reid_top1_ci", "reid_likelihood", "reid_likelihood_ci", "reid", "reid_ci"),
@@ -67,6 +75,7 @@ def attack_fields(experiment="whitebox", **values):
         "method": "hybrid",
         "attacker_knowledge": _KNOWN.get(threat, "something else"),
         "surrogate": "attacker",
+        "surrogate_images": 20_000,
         "seed": 0,
         "num_images": 200,
         "defense": NONE,

@@ -13,10 +13,17 @@ FAILS: Verdict = "fails"
 UNDECIDED: Verdict = "undecided"
 """The limit lies within the interval, or there is no interval."""
 
+LEAST_SURROGATES = 1000
+"""Images that attackers of a threat model must learn from, at least, before a limit holds.
+
+With fewer they show what little data can do: somebody else has more.
+"""
+
 SPOILT = {
     "diverged": "diverged",
     "dead": "did not move from its start, or does not tell",
     "blind": "did not look at what is released",
+    "few_surrogates": f"had fewer than {LEAST_SURROGATES:,} images to learn from, or does not tell",
 }
 """Names, with their words, of what makes an attack prove nothing."""
 

@@ -113,8 +113,9 @@ def worst(attacks: Sequence[AttackRecord], sure: float = intervals.CONFIDENCE) -
 
     Returns:
       `psnr_mean`, `ssim_mean`, `reid` and their `_ci`, which `verdicts.greatest` computes;
-      `attacker`, the best by SSIM, as `attacker` returns it; `diverged`, `dead` and `blind`, as
-      `verdicts.spoilt` tells; and `safe`, the verdict on whether they give nothing away.
+      `attacker`, the best by SSIM, as `attacker` returns it; `diverged` and the like, as
+      `verdicts.spoilt` tells; `surrogate_images`, as `verdicts.surrogate_images` tells; and `safe`,
+      the verdict on whether they give nothing away.
 
     Raises:
       ValueError: there is no attack.
@@ -128,6 +129,7 @@ def worst(attacks: Sequence[AttackRecord], sure: float = intervals.CONFIDENCE) -
     return found | {
         "attacker": attacker(_best(attacks)),
         **verdicts.spoilt(attacks),
+        "surrogate_images": verdicts.surrogate_images(attacks),
         "safe": verdicts.safe(attacks, sure),
     }
 

@@ -16,7 +16,7 @@ cases, however many it takes.
 from collections.abc import Iterable, Sequence
 
 from jaxinv.constants.threats import FLOOR
-from jaxinv.constants.verdicts import FAILS, HOLDS, UNDECIDED, Verdict
+from jaxinv.constants.verdicts import FAILS, HOLDS, LEAST_SURROGATES, UNDECIDED, Verdict
 from jaxinv.measures import intervals
 from jaxinv.measures.intervals import Ends, Sample
 from jaxinv.measures.leaks import LEAKS, Leak
@@ -120,14 +120,33 @@ def spoilt(attacks: Sequence[AttackRecord]) -> dict[str, bool]:
 
     "diverged" is so where an image of any attack diverged; "dead" where attackers of a threat model
     did not move from their start, or do not tell, and no other who knows as much did; "blind" where
-    nobody looked at the release.
+    nobody looked at the release; "few_surrogates" where those of a threat model who learned had
+    fewer than `LEAST_SURROGATES` images, or do not tell how many.
     """
     able = {each.threat for each in attacks if each.is_able}
     return {
         "diverged": any(each.has_diverged for each in attacks),
         "dead": any(each.dead != 0 and each.threat not in able for each in attacks),
         "blind": all(each.method == FLOOR for each in attacks),
+        "few_surrogates": any(count < LEAST_SURROGATES for count in _surrogates(attacks)),
     }
+
+
+def surrogate_images(attacks: Sequence[AttackRecord]) -> int | None:
+    """Returns how many images attackers of each threat model had to learn from, the least of these.
+
+    None where none learned, and where those of one do not tell.
+    """
+    return min(_surrogates(attacks), default=0) or None
+
+
+def _surrogates(attacks: Sequence[AttackRecord]) -> list[int]:
+    """Returns the most images that an attacker of each threat model learned from, if any did."""
+    most: dict[str, int] = {}
+    for each in attacks:
+        if each.learned:
+            most[each.threat] = max(most.get(each.threat, 0), each.surrogate_images or 0)
+    return list(most.values())
 
 
 def safe(attacks: Sequence[AttackRecord], sure: float = intervals.CONFIDENCE) -> Verdict:

@@ -52,8 +52,9 @@ def _surrogate(attack: ShownAttack) -> str:
         "same": "the target's training images",
         "none": "no images",
     }
-    found = attack.record.surrogate
-    return kinds.get(found, found or MISSING)
+    found, count = attack.record.surrogate, attack.record.surrogate_images
+    words = kinds.get(found, found or MISSING)
+    return words if count is None else f"{count:,} images: {words}"
 
 
 def card(attack: ShownAttack) -> Card:

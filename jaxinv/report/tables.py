@@ -263,7 +263,10 @@ def _attacker(choice: Choice, places: Mapping[str, int]) -> Cell:
     best = max(attacks, key=lambda each: Measure(each.ssim_mean).or_nothing, default=None)
     if not choice.attacker or best is None:
         return Cell(choice.attacker or "none")
-    note = f"of {len(attacks)} attacks" if len(attacks) > 1 else ""
+    notes = [f"of {len(attacks)} attacks"] if len(attacks) > 1 else []
+    if count := choice.record.surrogate_images:
+        notes.append(f"{count:,} images to learn from")
+    note = ", ".join(notes)
     run = "/".join(PurePath(best.path).parts[-3:-1])
     return Cell(choice.attacker, None, places.get(run), note)
 

@@ -33,6 +33,7 @@ class Attempt(RecordedAttacker, kw_only=True):
     reid: Share | None = None
     diverged: Count = 0
     dead: Count | None = None
+    surrogate_images: Count | None = None
     path: str = ""
 
 
@@ -59,7 +60,10 @@ class RecordedChoice(Struct, kw_only=True):
       fails, undecided: names of limits that are broken, and of those within an interval.
       images_needed: how many images settle an undecided limit; None if no number does.
       safe: the verdict on `SAFE_SSIM` and `SAFE_REID` together.
-      diverged, dead, blind: whether attacks prove no protection, and why; see `SPOILT`.
+      diverged, dead, blind, few_surrogates: whether attacks prove no protection, and why; see
+        `SPOILT`.
+      surrogate_images: number of images that attackers of each threat model had to learn from, the
+        least of these; None where none learned, or where one does not tell.
       effort: "full" if every attack of every experiment was run on it that the threat models allow,
         "screen" if few quick ones were.
       test_images: the half of the test split that its figures are of; "report" if it was tried
@@ -96,6 +100,8 @@ class RecordedChoice(Struct, kw_only=True):
     diverged: bool = False
     dead: bool = False
     blind: bool = False
+    few_surrogates: bool = False
+    surrogate_images: Count | None = None
     attacks: list[Attempt] = field(default_factory=list)
     bounds: list[RecordedBound] = field(default_factory=list)
     pareto: bool

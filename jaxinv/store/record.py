@@ -30,13 +30,10 @@ from jaxinv.store.fields import (
     ShareInterval,
     Ssim,
 )
+from jaxinv.store.upgrades import VersionError, upgraded
 
 SCHEMA = 3
 """Version of the form of records; raised when a key changes its name or its meaning."""
-
-
-class VersionError(ValueError):
-    """A record was written by another version of this package, in a form that is not read."""
 
 
 class Origin(Struct):
@@ -141,6 +138,8 @@ class AttackRecord(Record, kw_only=True):
         `reid_likelihood_images`; None where the attacker has nothing to compare with.
       reid: the greatest of these, of all ways.
       accuracy, accuracy_undefended: None where usability is another measure.
+      surrogate_images: number of images that it had to learn from; None where it learns from none,
+        and where an older version did not note it.
       threat_model: what the attacker knows, where the experiment's name does not tell it.
       test_images: the half of the test split that there was, one of `HALVES`.
       dead: number of images whose reconstruction did not move from a plain start, or whose features
@@ -153,6 +152,7 @@ class AttackRecord(Record, kw_only=True):
     method: str
     attacker_knowledge: str
     surrogate: str
+    surrogate_images: Count | None = None
     num_images: Count
     defense: RecordedDefense
     releases: Count
@@ -233,6 +233,11 @@ class AttackRecord(Record, kw_only=True):
     def is_able(self) -> bool:
         """Tells whether an attack looked at the release, and is known to have left its start."""
         return self.dead == 0 and self.method != FLOOR
+
+    @property
+    def learned(self) -> bool:
+        """Tells whether an attack learned from images before it looked at the release."""
+        return self.surrogate != "none" and self.method != FLOOR
 
     @property
     def is_lost(self) -> bool:
@@ -347,13 +352,7 @@ def typed(fields: Mapping[str, Any], path: str = "") -> Record:
     if schema not in (None, 1, 2, SCHEMA):
         age = "a newer" if schema > SCHEMA else "an older"
         raise VersionError(f"was written by {age} version (schema {schema})")
-    given = dict(fields)
-    if schema is None:
-        given = _with_schema(given)
-    if schema in (None, 1):
-        given = _with_linkage(given)
-    if schema != SCHEMA:
-        given = _without_students(given)
+    given = upgraded(fields, schema)
     given |= {"path": path, "fields": dict(fields)}
     try:
         return msgspec.convert(given, KINDS.get(str(given.get("kind")), Record))
@@ -361,58 +360,3 @@ def typed(fields: Mapping[str, Any], path: str = "") -> Record:
         if schema is None and {"experiment", "config_hash"} <= fields.keys():
             raise VersionError(f"was written by an older version ({error})") from error
         raise ValueError(str(error)) from error
-
-
-def _with_linkage(fields: dict[str, Any]) -> dict[str, Any]:
-    """Reads a record that knows linkage by the reconstruction alone, whose interval was `reid_ci`.
-
-    Raises:
-      VersionError: it recommends a choice, and whom its releases single out was not looked at.
-    """
-    if fields.get("kind") == "partition":
-        raise VersionError("was written by an older version, which did not compare releases")
-    if fields.get("kind") == "attack":
-        fields["reid_top1_ci"] = fields.pop("reid_ci", UNKNOWN)
-    return fields
-
-
-def _without_students(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads a record whose means had Student's interval, which is too narrow where leaks are rare.
-
-    Raises:
-      VersionError: it recommends a choice by such intervals.
-    """
-    if fields.get("kind") == "partition":
-        raise VersionError("was written by an older version, whose intervals missed rare leaks")
-    if fields.get("kind") != "attack":
-        return dict(fields)
-    found = {**fields, "ssim_ci": UNKNOWN}
-    if isinstance(ways := fields.get("ways"), dict):
-        found["ways"] = {
-            name: {**way, "ssim_ci": UNKNOWN} if isinstance(way, dict) else way
-            for name, way in ways.items()
-        }
-    usable = fields.get("usability")
-    if isinstance(usable, dict) and usable.get("kind") in ("cosine", "closeness"):
-        found["usability"] = {**usable, "ci": UNKNOWN}
-    return found
-
-
-def _with_schema(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads a record that has no schema, as the first version wrote them.
-
-    Its experiment tells its kind; those that had a `split` were attacks. An image's squared error
-    is that of its PSNR, unless that is a mean over several reconstructions, which tells no error.
-    """
-    experiment = str(fields.get("experiment"))
-    kinds = {"train_target": "target", **{kind: kind for kind in KINDS if kind != "attack"}}
-    kind = kinds.get(experiment, "attack" if "split" in fields else experiment)
-    found = {"kind": kind, **fields, "schema": 0}
-    psnr = fields.get("psnr")
-    several = fields.get("draws", 1) != 1 or "psnr_by_seed" in fields
-    if kind == "attack" and isinstance(psnr, list) and not several:
-        errors = [10 ** (-max(x, -99) / 10) if type(x) in (int, float) else None for x in psnr]
-        found["mse"] = errors
-    if kind == "benchmark":  # whose `cuts` are those that were attacked
-        found.pop("cuts", None)
-    return found

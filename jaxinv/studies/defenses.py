@@ -143,6 +143,8 @@ def _told(found: verdict.Protection) -> str:
     if found.verdict == HOLDS:
         return f"{loss} points, at level {found.level} ({', '.join(measured)})"
     words = {FAILS: "not reached", UNDECIDED: "undecided"}[found.verdict]
+    if found.verdict == UNDECIDED:
+        words += "".join(f", an attack {why}" for why in found.spoilt)
     if found.images_needed is not None:
         words += f", {found.images_needed:,} images would settle it"
     return f"{words}; nearest is level {found.level} at {loss} points ({', '.join(measured)})"

@@ -174,6 +174,7 @@ def _record(
         "method": attack.method,
         "attacker_knowledge": attack.knowledge,
         "surrogate": "the images of the pairs",
+        "surrogate_images": len(given.images),
         "seed": config.seed,
         "flags": spelled(config),
         "num_images": count,

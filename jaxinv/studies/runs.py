@@ -17,7 +17,7 @@ from jaxinv.defenses import NONE, Defense
 from jaxinv.machine import environment, hosts, source
 from jaxinv.measures.usability import Usability
 from jaxinv.store import files, locks, records
-from jaxinv.studies import evaluation, scenes
+from jaxinv.studies import evaluation, order, scenes
 from jaxinv.studies import experiment as experiments
 from jaxinv.studies.config import AttackConfig, CutsConfig
 from jaxinv.studies.scenes import (
@@ -86,6 +86,8 @@ def run_all(
         f"method {config.method_name}, {_told(target, scene.usability)}, "
         f"{environment.facts()['device']}"
     )
+    if told := order.note(dataset, scene.num_images(config)):
+        print(told)
     print(header)
     finished = []
     for attack in attacks:
@@ -272,6 +274,7 @@ def run_once(
             **half,
             "attacker_knowledge": found.knowledge,
             "surrogate": found.surrogate,
+            "surrogate_images": _count_of(scene, found.surrogate),
             **scene.usability.fields,
             "paper": evaluation.paper_fields(experiment, scene.target, scene.dataset, cut),
             "fit_s": found.fit_seconds,
@@ -304,3 +307,8 @@ def run_once(
         decided_by=(*decided_by, *_MEASURES),
         has_images=True,
     )
+
+
+def _count_of(scene: Scene, surrogate: str) -> int | None:
+    """Returns how many images an attacker could learn from; None of one who learns from none."""
+    return None if surrogate == "none" else len(scene.dataset.surrogate(surrogate))

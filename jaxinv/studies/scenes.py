@@ -24,7 +24,6 @@ from jaxinv.unit_space import Scaled
 
 QUERYFREE = "queryfree"
 
-_SORTED = 20  # images whose labels are seldom in order by chance
 
 MOST_CUTS = 12
 """Cuts that `all` means, at most."""
@@ -317,20 +316,6 @@ def half_of(test: data.Samples, half: str) -> data.Samples:
     """Returns a half of the test split, or all of it; see `constants.halves`."""
     middle = len(test) // 2
     return test[{ALL: slice(None), CHOICE: slice(middle), REPORT: slice(middle, None)}[half]]
-
-
-def check_order(dataset: data.Dataset) -> None:
-    """Checks that either half of the test split stands for the other.
-
-    Raises:
-      UserError: the images are sorted by class, so that halves are of different ones.
-    """
-    labels = dataset.test.labels if dataset.has_labels else np.zeros(1)
-    if len(labels) >= _SORTED and labels[0] < labels[-1] and (np.diff(labels) >= 0).all():
-        raise UserError(
-            f"dataset={dataset.name}: its {len(labels):,} test images are sorted by class, and a "
-            "half has not what the other has; expected them in a random order."
-        )
 
 
 def check_images(

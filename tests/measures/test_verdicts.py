@@ -145,7 +145,7 @@ def test_who_looks_at_nothing_shows_nothing():
     floor = attack(method="mean")
     assert verdicts.safe([floor]) == verdicts.safe([floor, floor]) == UNDECIDED
     assert verdicts.safe([floor, attack()]) == HOLDS
-    assert verdicts.spoilt([floor]) == {"diverged": False, "dead": False, "blind": True}
+    assert verdicts.spoilt([floor]) == dict.fromkeys(SPOILT, False) | {"blind": True}
 
 
 def test_linkage_by_the_release_counts_where_all_reconstructions_diverged():
@@ -207,6 +207,21 @@ def test_of_an_attack_that_does_not_tell_nothing_is_shown():
     assert verdicts.safe([old]) == UNDECIDED and verdicts.spoilt([old])["dead"]
     assert verdicts.safe([old, attack()]) == HOLDS
     assert verdicts.safe([old, attack(0.9)]) == FAILS
+
+
+def test_who_learned_from_few_images_shows_what_little_data_can_do():
+    few, enough = attack(surrogate_images=20), attack(surrogate_images=1000)
+    assert verdicts.safe([few]) == UNDECIDED and verdicts.spoilt([few])["few_surrogates"]
+    assert verdicts.safe([enough]) == verdicts.safe([few, enough]) == HOLDS
+    assert verdicts.safe([few, attack(0.9)]) == FAILS
+    assert verdicts.images_to_be_safe([few]) is None
+    other = attack(surrogate_images=20, threat_model="blackbox")
+    assert verdicts.safe([enough, other]) == UNDECIDED
+    assert verdicts.surrogate_images([enough, other]) == 20
+    # Who learns from none has all that it needs, and an older version did not note how many.
+    assert verdicts.safe([attack(surrogate="none", surrogate_images=None)]) == HOLDS
+    old = attack(surrogate_images=None)
+    assert verdicts.safe([old]) == UNDECIDED and verdicts.surrogate_images([old]) is None
 
 
 def test_others_who_know_as_much_make_up_for_a_dead_attack():

@@ -587,6 +587,13 @@ def test_the_least_of_many_levels_is_chosen_by_looking():
     assert "intervals of 99%" in protection_table(fields_of(five), {})
 
 
+def test_what_attackers_lacked_is_told_where_nothing_is_decided():
+    few = [dropout(0.4, 0.98, 0.1, 0.0, surrogate_images=20)]
+    assert protection(few)[0].verdict == UNDECIDED
+    told = protection_table(fields_of(few), {})
+    assert "undecided, an attack had fewer than 1,000 images to learn from" in told
+
+
 def fields_of(finished):
     return [{**record.fields, "path": ""} for record in finished]
 

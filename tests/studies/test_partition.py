@@ -22,7 +22,7 @@ from jaxinv.networks import lenet5, sequence
 from jaxinv.networks.loading import Model
 from jaxinv.store import records
 from jaxinv.store.record import typed
-from jaxinv.studies import runs, scenes
+from jaxinv.studies import order, runs
 from jaxinv.studies.defended import accuracy
 from jaxinv.studies.defended import run as defended_run
 from jaxinv.studies.partition import attacks, everything, limits, options, table
@@ -694,8 +694,8 @@ def test_images_that_are_sorted_by_class_have_no_halves(scene, monkeypatch):
     with pytest.raises(UserError, match="random: its 120 test images are sorted by class"):
         studies.prepare(PartitionConfig())
     one = data.Samples(test.pixels, np.zeros_like(test.labels))
-    scenes.check_order(dataclasses.replace(scene.dataset, test=one))
-    scenes.check_order(scene.dataset)
+    order.check(dataclasses.replace(scene.dataset, test=one))
+    order.check(scene.dataset)
 
 
 def test_what_is_safe_on_the_images_it_was_chosen_by_alone_is_not_recommended(plain):
@@ -761,6 +761,17 @@ def test_a_list_of_trials_that_is_damaged_or_lost_counts_nothing_anew(plain, con
         with pytest.raises(UserError, match=f"trials-.*json {why}. It counts the choices"):
             plain(min_accuracy=0.5, max_ssim=0.7, defense=("none", "gaussian:2"))
     assert plain.made == made and path.exists() == (content is not None)
+
+
+def test_with_few_images_to_learn_from_no_limit_is_shown_to_hold(plain):
+    plain.leaks = lambda record: {"surrogate_images": 20}
+    record = plain(min_accuracy=0.5, max_ssim=0.7)
+    assert record["recommendation_split"] is None
+    assert "had fewer than 1,000 images to learn from" in record["reason_split"]
+    row = record["choices"][1]
+    assert row["surrogate_images"] == 20 and "few_surrogates" in row["undecided"]
+    line = next(line for line in table.table(record).splitlines() if line.startswith("conv"))
+    assert " 20  " in line and "few_surrogates?" in line
 
 
 def test_attackers_who_may_come_spoil_nothing_yet(plain):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from jaxinv.constants.threats import THREATS, within
-from jaxinv.constants.verdicts import FAILS, HOLDS, Verdict
+from jaxinv.constants.verdicts import FAILS, HOLDS, SPOILT, Verdict
 from jaxinv.measures import verdicts
 from jaxinv.measures.intervals import Ends
 from jaxinv.measures.leaks import LEAKS
@@ -46,6 +46,7 @@ class Protection(NamedTuple):
       loss: of accuracy or other usability; None where it was not measured.
       ssim, reid: of the strongest attacker in each, None where all images diverged.
       ssim_ci, reid_ci: as `verdicts.greatest` computes them, of this `confidence`.
+      spoilt: what makes the attacks prove nothing, in words.
       images_needed: how many images settle what is undecided; None if no number is known to.
     """
 
@@ -61,6 +62,7 @@ class Protection(NamedTuple):
     reid_ci: Ends
     images_needed: int | None
     confidence: float
+    spoilt: tuple[str, ...]
 
 
 Known = Mapping[str, Sequence[AttackRecord]]
@@ -141,6 +143,7 @@ def _judged(threat: str, attacks: Sequence[AttackRecord], sure: float) -> Protec
         *(tops[0], ends[0], tops[1], ends[1]),
         verdicts.images_to_be_safe(attacks, sure),
         sure,
+        tuple(SPOILT[name] for name, is_so in verdicts.spoilt(attacks).items() if is_so),
     )
 
 

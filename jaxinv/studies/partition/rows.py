@@ -201,6 +201,7 @@ class Board:
             "reid_ci": [leaked, leaked],
             "attacker": None,
             **dict.fromkeys(SPOILT, False),
+            "surrogate_images": None,
             "safe": FAILS if leaked else HOLDS,
             "attacks": [],
             "bounds": [],
@@ -218,12 +219,15 @@ def _costs(price: costs.CutCost, profile: profiles.Profile, sent: float) -> dict
     }
 
 
+_TOLD = ("diverged", "dead", "surrogate_images", "num_images", "psnr_of_mean")
+
+
 def _attacked(config: PartitionConfig, record: AttackRecord) -> dict[str, Any]:
     """Returns an attack as a choice tells it: its best way in each measure."""
     leaks = (PSNR, *LEAKS)
     return {
         **decision.attacker(record),
         **{leak.name: leak.highest(record) for leak in leaks},
-        **{key: getattr(record, key) for key in ("diverged", "dead", "num_images", "psnr_of_mean")},
+        **{key: getattr(record, key) for key in _TOLD},
         "path": Path(record.path).relative_to(config.workdir).as_posix(),
     }

@@ -14,7 +14,7 @@ from jaxinv.machine import environment
 from jaxinv.measures import costs, decision, profiles, timing, usability
 from jaxinv.measures.profiles import device
 from jaxinv.store import records
-from jaxinv.studies import attacked, runs, scenes
+from jaxinv.studies import attacked, order, runs, scenes
 from jaxinv.studies.defended.choices import DefenseChoice
 from jaxinv.studies.partition import advice, attacks, limits, table
 from jaxinv.studies.partition import options as _options
@@ -43,6 +43,8 @@ def run(config: PartitionConfig) -> dict[str, Any]:
     scene = runs.load(config, plan)
     halves = {CHOICE: scene, REPORT: scene.on(REPORT, plan.dataset)}
     Trials(config.workdir, halves[REPORT].key).check()
+    if told := order.note(plan.dataset, len(halves[CHOICE].dataset.test)):
+        print(told)
     if why := scenes.without_classes(plan.network, plan.dataset):
         print(f"Nobody attacks query-free: shadows learn from labelled images, and {why}.")
     profile = _profile(config, named, scene)
@@ -110,7 +112,7 @@ def prepare(
     named, chosen = device.named(config.profile), _options.choices(config)
     plan = runs.plan(config, dataset)
     plan.check_threats(config.threat_model)
-    scenes.check_order(plan.dataset)
+    order.check(plan.dataset)
     attacked.check_surrogates("partition", plan.dataset, config.surrogate)
     return plan, named.with_cuts(costs.cuts_with(plan.network, plan.cuts)), chosen
 

@@ -4,7 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxinv.constants.threats import THREATS
-from jaxinv.constants.verdicts import FAILS, GALLERY, HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED
+from jaxinv.constants.verdicts import (
+    FAILS,
+    GALLERY,
+    HOLDS,
+    LEAST_SURROGATES,
+    SAFE_REID,
+    SAFE_SSIM,
+    UNDECIDED,
+)
 from jaxinv.measures import decision, intervals, quality
 from jaxinv.measures.leaks import LEAKS
 from jaxinv.store.record import AttackRecord
@@ -53,7 +61,8 @@ def replaced(
 _COLUMNS = (
     f"{'split':<12}{'defence':<20}{'usable':<10}{'ms':>8}{'p95 ms':>8}{'mJ':>9}"
     f"{'memory kB':>11}{'sent B':>9}"
-    f"{'SSIM [95%]':>22}{'re-id [95%]':>19}{'dB':>7}  {'by':<27}{'effort':<8}{'images':<8}"
+    f"{'SSIM [95%]':>22}{'re-id [95%]':>19}{'dB':>7}  {'by':<27}"
+    f"{'learned':<9}{'effort':<8}{'images':<8}"
     f"{'dB of MSE':>9}  {'no one above':<16}{'Bayes [95%]':<21}"
 )
 
@@ -73,6 +82,8 @@ def table(record: Mapping[str, Any]) -> str:
         "re-identifies in simulated releases (estimated). Intervals are those of the greatest of "
         "all attacks, by the best way of each in each measure: of A lower ends "
         "each is taken at 1 - 5% / A; those of SSIM hold for every distribution of images' SSIM. "
+        "Learned is how many images attackers had to learn from, the least of all threat models; "
+        f"with fewer than {LEAST_SURROGATES:,} no limit is shown to hold. "
         "Effort is full where everything attacked, and screen where few quick attackers did, who "
         "prove nothing. Images are choice where figures are of the "
         "half of the test split that choices are made on, and report where a choice was tried on "
@@ -96,10 +107,16 @@ def _line(row: Mapping[str, Any]) -> str:
         f"{_milli(row['latency_s']):>8}{_milli(row['latency_p95_s']):>8}{_milli(row['energy_j']):>9}"
         f"{row['memory_bytes'] / 1e3:>11.1f}{row['sent_bytes']:>9,.0f}"
         f"{_ssim(row):>22}{_reid(row):>19}{psnr:>7}  {who:<27}"
-        f"{row['effort']:<8}{row['test_images']:<8}{of_mean:>9}  "
+        f"{_learned(row):<9}{row['effort']:<8}{row['test_images']:<8}{of_mean:>9}  "
         f"{_certified(row):<16}{_bayes(row):<21}"
         f"{'*' if row['pareto'] else ' '} {_unmet(row)}"
     )
+
+
+def _learned(row: Mapping[str, Any]) -> str:
+    """Returns how many images attackers learned from; a dash where that is not told."""
+    count = row["surrogate_images"]
+    return "-" if count is None else f"{count:,}"
 
 
 def _milli(value: float) -> str:
