@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tqdm import tqdm
 
@@ -70,31 +70,30 @@ class Progress:
 class Pace:
     """Lines on stderr that tell how much of long work is done, and about how long the rest takes.
 
-    Parts count alike. Work that is short, or found done, is not told of. Threads may share it.
+    Work that is short, or found done, is not told of. Threads may share it.
 
     Args:
-      total: number of parts.
-      done: says what is done with them, as in "cuts screened".
+      weights: of each part, about how long it takes beside others.
+      done: says what is done with parts, as in "cuts screened".
       at_once: parts that are in work at any time: when one is done, the others are about half done.
-
-    Attributes:
-      total: may change as more becomes known.
     """
 
-    def __init__(self, total: int, done: str, *, at_once: int = 1):
-        self.total = total
-        self._words, self._count, self._begun = done, 0, (at_once - 1) / 2
+    def __init__(self, weights: Sequence[float], done: str, *, at_once: int = 1):
+        self._parts, self._words, self._count, self._work = len(weights), done, 0, 0.0
+        self._whole = sum(weights)
+        self._begun = (at_once - 1) / 2 * self._whole / max(1, self._parts)
         self._began, self._lock = time.perf_counter(), threading.Lock()
 
-    def advance(self, count: int = 1) -> None:
-        """Counts more parts as done, and tells the rest."""
+    def advance(self, *weights: float) -> None:
+        """Counts more parts as done, by default one of weight 1, and tells the rest."""
         with self._lock:
-            self._count += count
-            left, seconds = self.total - self._count, time.perf_counter() - self._began
+            self._count += len(weights or (1,))
+            self._work += sum(weights or (1,))
+            left, seconds = self._whole - self._work, time.perf_counter() - self._began
             begun = min(self._begun, left / 2)
-            rest = seconds / (self._count + begun) * (left - begun)
-            if seconds >= _SECONDS_WORTH_TELLING and left:
-                told = f"{self._count} of {self.total} {self._words} in {clock(seconds)}"
+            if seconds >= _SECONDS_WORTH_TELLING and self._count < self._parts and self._work:
+                rest = seconds / (self._work + begun) * (left - begun)
+                told = f"{self._count} of {self._parts} {self._words} in {clock(seconds)}"
                 print(f"{told}; about {clock(rest)} to go.", file=sys.stderr, flush=True)
 
 

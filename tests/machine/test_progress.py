@@ -108,25 +108,32 @@ def test_the_bar_is_closed_whatever_happens(monkeypatch):
 
 
 def test_a_pace_tells_how_long_the_rest_takes(clock, capsys):
-    pace = Pace(8, "cuts screened")
+    pace = Pace([1] * 8, "cuts screened")
     clock.now += 60.0
-    pace.advance(2)
+    pace.advance(1, 1)
     assert capsys.readouterr() == ("", "2 of 8 cuts screened in 60 s; about 3 min to go.\n")
     clock.now += 3 * 60.0
-    pace.advance(6)
+    pace.advance(*[1] * 6)
     assert capsys.readouterr() == ("", "")
 
 
 def test_parts_in_work_count_half(clock, capsys):
     """Of eight parts, two at once, each of a minute: 60 s for the first, and 3.5 min for all."""
-    pace = Pace(8, "parts screened", at_once=2)
+    pace = Pace([1] * 8, "parts screened", at_once=2)
     clock.now += 60.0
     pace.advance()
     assert capsys.readouterr().err == "1 of 8 parts screened in 60 s; about 4 min to go.\n"
 
 
+def test_parts_of_other_weights_take_other_times(clock, capsys):
+    pace = Pace([6, 2, 1, 1], "attacks made")
+    clock.now += 60.0
+    pace.advance(6)
+    assert capsys.readouterr().err == "1 of 4 attacks made in 60 s; about 40 s to go.\n"
+
+
 def test_short_work_is_not_told_of(clock, capsys):
-    pace = Pace(8, "parts screened")
+    pace = Pace([1] * 8, "parts screened")
     clock.now += 5.0
     pace.advance()
     assert capsys.readouterr() == ("", "")

@@ -63,7 +63,8 @@ def screen(
             accuracy.judge_of(attacks, scene)
 
     deployments = dict.fromkeys(option.deployment for option in options)
-    pace = Pace(1 + len(deployments), "parts of the screening done", at_once=threads.at_once())
+    equal = [1] * (1 + len(deployments))
+    pace = Pace(equal, "parts of the screening done", at_once=threads.at_once())
     jobs: list[list[Callable[[], dict[str, Any] | None]]] = [[judge, pace.advance]]
     for deployment in deployments:
         attackers = [
@@ -142,17 +143,19 @@ class Siege:
         ]
         if not wave:
             return
-        pace = self._paced(tuple(options))
+        pace, weights = self._paced(tuple(options)), [planned[0].weight for _, planned in wave]
         with threads.side_by_side([[planned[0].make] for _, planned in wave]) as made:
             for (option, planned), attack in zip(wave, made, strict=True):
                 print(table.attack(_add(option, attack())), flush=True)
                 planned.pop(0)
-        pace.advance(len(wave))
+        pace.advance(*weights)
 
     def _paced(self, options: tuple[Option, ...]) -> Pace:
         """Returns the pace of attacks on some choices, as long as these are attacked."""
         if self._pace is None or self._pace[0] != options:
-            self._pace = options, Pace(sum(map(self.left, options)), "attacks made")
+            plans = [self._plans(option).values() for option in options]
+            weights = [each.weight for own in plans for planned in own for each in planned]
+            self._pace = options, Pace(weights, "attacks made")
         return self._pace[1]
 
     def _plans(self, option: Option) -> dict[str, list[Planned]]:

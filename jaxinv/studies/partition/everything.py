@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from jaxinv.attacks import registry
 from jaxinv.attacks.blackbox.adaptive import FIT_STEPS
 from jaxinv.attacks.queryfree import strong
+from jaxinv.constants.threats import FLOOR, THREATS
 from jaxinv.studies import blackbox, queryfree, runs, scenes, whitebox
 from jaxinv.studies.config import AttackConfig
 from jaxinv.studies.defended import run
@@ -22,12 +23,13 @@ from jaxinv.studies.defended.choices import EXPERIMENT
 from jaxinv.studies.defended.deployment import Deployment
 from jaxinv.studies.partition.options import Option, PartitionConfig
 
-# The strongest first, for one that breaks a limit ends it, and those that are not named last. What
-# two share is trained by one of them before the other asks for it.
+# The floor first, which learns nothing, and links releases like any other: that takes seconds. Then
+# the strongest, for one that breaks a limit ends it, and those that are not named last. What two
+# share is trained by one of them before the other asks for it.
 _ORDER = {
-    "whitebox": ("adaptive", "map", "hybrid", "tv", "paper", "mean"),
-    "blackbox": ("strong", "paper", "adaptive", "mean"),
-    "queryfree": ("strong", "adaptive", "paper", "mean"),
+    "whitebox": (FLOOR, "adaptive", "map", "hybrid", "tv", "paper"),
+    "blackbox": (FLOOR, "strong", "paper", "adaptive"),
+    "queryfree": (FLOOR, "strong", "adaptive", "paper"),
 }
 _SCRIPTS: dict[str, tuple[type[AttackConfig], Callable[..., dict[str, Any]]]] = {
     "whitebox": (whitebox.WhiteboxConfig, whitebox.run_cut),
@@ -37,12 +39,31 @@ _SCRIPTS: dict[str, tuple[type[AttackConfig], Callable[..., dict[str, Any]]]] = 
 _AUTHORS = {"fit_steps": FIT_STEPS, "shadow_steps": strong.RECIPE.steps}
 
 
+# About how long attacks take beside others, for the estimate of the time that is left.
+_WEIGHTS = {
+    ("whitebox", "adaptive"): 4.0,
+    ("whitebox", "hybrid"): 8.0,
+    ("whitebox", "paper"): 0.3,
+    ("blackbox", "strong"): 3.0,
+    ("blackbox", "paper"): 3.0,
+    ("blackbox", "adaptive"): 0.1,  # the map of the white-box one
+    ("queryfree", "strong"): 6.0,
+    ("queryfree", "adaptive"): 6.0,
+    **dict.fromkeys(((threat, FLOOR) for threat in THREATS), 0.05),
+}
+
+
 class Planned(NamedTuple):
     """An attack: its threat model and method, and a function that makes or reads its record."""
 
     threat: str
     method: str
     make: Callable[[], dict[str, Any]]
+
+    @property
+    def weight(self) -> float:
+        """About how long it takes beside others."""
+        return _WEIGHTS.get((self.threat, self.method), 1.0)
 
 
 def everything(

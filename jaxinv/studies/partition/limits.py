@@ -64,7 +64,7 @@ def of_options(
     of_choices, of_cuts = [], []
     with threads.side_by_side(jobs) as measured:
         waiting = iter(measured)
-        pace = Pace(len(jobs), "cuts bounded", at_once=threads.at_once())
+        pace = Pace([1] * len(jobs), "cuts bounded", at_once=threads.at_once())
         for job in jobs:
             *found, certain = (next(waiting)() for _ in job)
             pace.advance()
