@@ -180,9 +180,8 @@ def settle(board: Board, effort: str) -> None:
       effort: "full" to attack all choices with everything on choice images before.
     """
     if effort == "full":
-        for option in board.options:
-            while board.siege.left(option):
-                board.siege.advance([option])
+        while any(map(board.siege.left, board.options)):
+            board.siege.advance(board.options)
     before: dict[int, str] = {}
     while True:
         rows = board.rows()
