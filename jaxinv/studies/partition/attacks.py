@@ -143,19 +143,18 @@ class Siege:
         ]
         if not wave:
             return
-        pace, weights = self._paced(tuple(options)), [planned[0].weight for _, planned in wave]
+        pace = self._paced(tuple(options))
         with threads.side_by_side([[planned[0].make] for _, planned in wave]) as made:
             for (option, planned), attack in zip(wave, made, strict=True):
                 print(table.attack(_add(option, attack())), flush=True)
-                planned.pop(0)
-        pace.advance(*weights)
+                pace.advance(planned.pop(0).weight)
 
     def _paced(self, options: tuple[Option, ...]) -> Pace:
         """Returns the pace of attacks on some choices, as long as these are attacked."""
         if self._pace is None or self._pace[0] != options:
             plans = [self._plans(option).values() for option in options]
             weights = [each.weight for own in plans for planned in own for each in planned]
-            self._pace = options, Pace(weights, "attacks made")
+            self._pace = options, Pace(weights, "attacks made", at_once=threads.at_once())
         return self._pace[1]
 
     def _plans(self, option: Option) -> dict[str, list[Planned]]:
