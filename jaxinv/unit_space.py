@@ -1,5 +1,7 @@
 """The contract of arrays of images, checked where they enter: floats in unit space, [0, 1]. NumPy.
 
+Series and rows of tables are images in this, on a grid of their own (`constants.kinds`).
+
 An array of another kind would give wrong numbers without a word: 8-bit pixels look like very bright
 images. Nothing is scaled by a guess. Of an array that JAX traces type and shape are checked alone.
 """
@@ -9,18 +11,19 @@ from typing import Any, cast
 
 import numpy as np
 
+from jaxinv.constants import kinds
 from jaxinv.errors import UsageError
 
 _SLACK = 1e-4  # float32's error of normalising and back, with room to spare
 
 
 class Scaled:
-    """Images in unit space, `[N, H, W, C]` float32, that are made of 8-bit pixels by index.
+    """Images in unit space, `[N, H, W, C]` float32, that are made of stored values by index.
 
     A slice leaves them unmade; an index array or `numpy.asarray` makes them.
 
     Args:
-      pixels: `[N, H, W, C]` uint8, may be a memory map.
+      pixels: `[N, H, W, C]` as `pixels` checks them, may be a memory map.
     """
 
     dtype, ndim = np.dtype(np.float32), 4
@@ -46,8 +49,15 @@ Images = np.ndarray | Scaled
 
 
 def scaled(pixels: np.ndarray) -> np.ndarray:
-    """Returns 8-bit pixels as float32 in unit space."""
+    """Returns stored values as float32 in unit space: 8-bit pixels are divided by 255."""
+    if pixels.dtype != np.uint8:
+        return np.asarray(pixels, np.float32)
     return np.divide(pixels, np.float32(255), dtype=np.float32)
+
+
+def from_stored(pixels: Any) -> Any:
+    """Returns stored values in unit space, as `scaled` does; traceable by JAX."""
+    return pixels.astype(np.float32) / 255 if pixels.dtype == np.uint8 else pixels
 
 
 def images(array: Any, shape: Sequence[int] | None = None, *, name: str = "images") -> np.ndarray:
@@ -120,16 +130,19 @@ def labels(
 
 
 def pixels(array: Any, *, name: str = "pixels") -> None:
-    """Checks that an array is one of pixels as files have them; a memory map is not read.
+    """Checks that an array is one of stored values; a memory map is not read.
 
     Args:
-      array: `[N, H, W, C]` uint8.
+      array: `[N, H, W, C]`: uint8 pixels as files have them; of series and tables, on their grid,
+        float32 in unit space.
       name: of the argument.
 
     Raises:
       UsageError: it is not.
     """
-    if not hasattr(array, "dtype") or array.dtype != np.uint8 or array.ndim != 4:
+    shape = getattr(array, "shape", ())
+    wanted = np.uint8 if kinds.of(shape[1:]) == kinds.IMAGE else np.float32
+    if len(shape) != 4 or getattr(array, "dtype", None) not in (np.uint8, wanted):
         raise UsageError(f"{name}={_kind(array)}: expected a uint8 array [N, H, W, C].")
 
 

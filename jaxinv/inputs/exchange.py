@@ -1,6 +1,7 @@
 """Files by which evidence goes from one tool to another: pairs, releases, reconstructions. NumPy.
 
-All are NPZ files, whose arrays are checked before they are used.
+All are NPZ files, whose arrays are checked before they are used. Series and tables take the place
+of `images` under their own names, `series` and `table`, in the units of their columns.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,11 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxinv import unit_space
+from jaxinv.constants import kinds
 from jaxinv.errors import UsageError, UserError
-from jaxinv.inputs import arrays, npz
+from jaxinv.inputs import arrays, npz, vectors
+from jaxinv.inputs.columns import Columns, measured
 from jaxinv.inputs.data import Samples
 from jaxinv.store import files
 
+_VECTORS = (kinds.SERIES, kinds.TABLE)
 _MOST_OUTSIDE = 0.1
 """By which reconstructions may be outside unit space, on average."""
 
@@ -27,12 +31,14 @@ class PairsFile(NamedTuple):
       features: `[N, ...]` float32, of these images.
       observed: `[M, ...]` float32, of unknown images.
       originals: `[M, H, W, C]`, those images where they are known, or None.
+      columns: of series and tables, measured on those that are known; None for images.
     """
 
     images: Samples
     features: np.ndarray
     observed: np.ndarray
     originals: Samples | None
+    columns: Columns | None = None
 
 
 def read_pairs(path: str) -> PairsFile:
@@ -42,7 +48,7 @@ def read_pairs(path: str) -> PairsFile:
       UserError: it is no file with arrays `images`, `features` and `observed` that belong together.
     """
     with _opened("pairs", path) as file:
-        images = Samples(arrays.pixels(_array(file, "images"), None))
+        images, columns = _known(file)
         features = _features(_array(file, "features"), "features")
         if len(features) != len(images):
             raise UsageError(f"{len(features)} features of {len(images)} images; expected as many.")
@@ -55,11 +61,34 @@ def read_pairs(path: str) -> PairsFile:
         originals = None
         if "originals" in file:
             expected = (len(observed), *images.pixels.shape[1:])
-            originals = _originals(file["originals"], expected)
-    return PairsFile(images, features, observed, originals)
+            originals = _originals(file["originals"], expected, columns)
+    return PairsFile(images, features, observed, originals, columns)
 
 
-def read_reconstructions(path: str, shape: Sequence[int] | None = None) -> np.ndarray:
+def _known(file: Mapping[str, np.ndarray]) -> tuple[Samples, Columns | None]:
+    """Returns the inputs of pairs, and the columns of what is no images."""
+    kind = next((each for each in _VECTORS if each.name in file), None)
+    if kind is None:
+        return Samples(arrays.pixels(_array(file, "images"), None)), None
+    values = vectors.checked(file[kind.name], kind, name=kind.name)
+    columns = measured(values, kind, **npz.columns_of(file))
+    return Samples(np.clip(columns.to_unit(values), 0, 1).astype(np.float32)), columns
+
+
+def number_of_reconstructions(path: str) -> int:
+    """Returns how many inputs were reconstructed elsewhere.
+
+    Raises:
+      UserError: it is no file of them.
+    """
+    with _opened("import", path) as file:
+        names = ("images", *(kind.name for kind in _VECTORS))
+        return len(_array(file, next((name for name in names if name in file), "images")))
+
+
+def read_reconstructions(
+    path: str, shape: Sequence[int] | None = None, columns: Columns | None = None
+) -> np.ndarray:
     """Reads `images` that were reconstructed elsewhere, as `[N, *shape]` float32.
 
     They are uint8, or floats in unit space. Metrics clip what an attack has left a little outside;
@@ -68,11 +97,14 @@ def read_reconstructions(path: str, shape: Sequence[int] | None = None) -> np.nd
     Args:
       path: of the file.
       shape: of one image; None for any `(H, W, C)`.
+      columns: of series and tables, which are read in place of images.
 
     Raises:
       UserError: it is no file of such images.
     """
     with _opened("import", path) as file:
+        if columns is not None:
+            return _in_unit_space(_array(file, columns.kind), columns)
         given = _array(file, "images")
         if given.ndim == 3:
             given = given[..., None]
@@ -83,6 +115,16 @@ def read_reconstructions(path: str, shape: Sequence[int] | None = None) -> np.nd
             raise UsageError("images=[]: expected at least one.")
         _check_range(found)
     return found
+
+
+def _in_unit_space(given: np.ndarray, columns: Columns) -> np.ndarray:
+    """Returns values in their units as floats in unit space, on their grid; any may be wrong."""
+    if given.dtype.kind not in "iuf" or not len(given) or given.shape[1:] != columns.shape:
+        raise UsageError(
+            f"{columns.kind}={given.dtype} {list(given.shape)}: expected numbers [N, "
+            f"{', '.join(map(str, columns.shape))}], at least one."
+        )
+    return columns.to_unit(given).astype(np.float32)
 
 
 def _check_range(found: np.ndarray) -> None:
@@ -101,7 +143,11 @@ def _check_range(found: np.ndarray) -> None:
 
 
 def write_release(
-    path: str, features: Sequence[np.ndarray], images: np.ndarray, labels: np.ndarray | None
+    path: str,
+    features: Sequence[np.ndarray],
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    columns: Columns | None = None,
 ) -> None:
     """Writes what crossed the wire, whole or not at all.
 
@@ -111,13 +157,19 @@ def write_release(
         `features_0` and so on.
       images: `[N, H, W, C]` in unit space.
       labels: `[N]`, or None.
+      columns: of series and tables, which are written in their units.
 
     Raises:
       UserError: it cannot be written.
     """
     names = ["features"] if len(features) == 1 else [f"features_{n}" for n in range(len(features))]
     found: dict[str, Any] = dict(zip(names, features, strict=True))
-    found |= {"images": images} | ({} if labels is None else {"labels": labels})
+    found |= {} if labels is None else {"labels": labels}
+    if columns is None:
+        found["images"] = images
+    else:
+        found[columns.kind] = columns.to_values(images).reshape(-1, *columns.shape)
+        found |= {"columns": np.array(columns.names), "units": np.array(columns.units)}
     files.atomic_write(files.expanded("export", path), lambda file: np.savez(file, **found))
 
 
@@ -131,8 +183,14 @@ def _features(given: np.ndarray, name: str) -> np.ndarray:
     return found
 
 
-def _originals(given: np.ndarray, expected: tuple[int, ...]) -> Samples:
-    found = arrays.pixels(given, None, name="originals")
+def _originals(given: np.ndarray, expected: tuple[int, ...], columns: Columns | None) -> Samples:
+    if columns is None:
+        found = arrays.pixels(given, None, name="originals")
+    else:
+        values = vectors.checked(given, kinds.KINDS[columns.kind], name="originals")
+        if values.shape[1:] != columns.shape:
+            raise UsageError(f"originals={list(given.shape)}: expected [M, *{columns.shape}].")
+        found = np.clip(columns.to_unit(values), 0, 1).astype(np.float32)
     if found.shape != expected:
         raise UsageError(
             f"originals={list(found.shape)}: expected {list(expected)}, one for each observed, as "

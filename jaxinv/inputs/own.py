@@ -1,4 +1,4 @@
-"""Datasets of a user's own: a folder of images, FILE.npz, or what `save_to_disk` has left.
+"""Datasets of a user's own: a folder of images, FILE.npz, FILE.csv, or what `save_to_disk` left.
 
 They are identified by their content, decoded once, and cached.
 """
@@ -11,19 +11,33 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxinv.constants import kinds
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import cache as _cache
-from jaxinv.inputs import embedded, encoded, folder, npz, packing, parts, saved, stamps, tfds
+from jaxinv.inputs import (
+    embedded,
+    encoded,
+    folder,
+    npz,
+    packing,
+    parts,
+    saved,
+    sheet,
+    stamps,
+    tfds,
+    vectors,
+)
 from jaxinv.store import files
 
-_KNOWN = ("mnist", "cifar10", embedded.NAME)  # of which figures and targets are known
+# Names of data of which figures and targets are known.
+_KNOWN = ("mnist", "cifar10", embedded.NAME, embedded.TABLE)
 
 
 def path_of(name: str, roots: Callable[[], list[Path]]) -> Path | None:
     """Returns the path that a dataset's name spells, or None if it is a name of TFDS or ours.
 
-    It is a path if it has a separator, ends in .npz or begins with . or ~, but for a TFDS name with
-    a configuration; else if a folder has this name.
+    It is a path if it has a separator, ends in .npz or .csv, or begins with . or ~, but for a TFDS
+    name with a configuration; else if a folder has this name.
 
     Args:
       name: as the user writes it.
@@ -34,7 +48,8 @@ def path_of(name: str, roots: Callable[[], list[Path]]) -> Path | None:
     """
     spec = tfds.NAME.fullmatch(name)
     path = Path(files.expanded("dataset", name))
-    if name.startswith((".", "~", "/")) or name.endswith(".npz") or (not spec and "/" in name):
+    is_file = name.endswith((".npz", ".csv"))
+    if is_file or name.startswith((".", "~", "/")) or (not spec and "/" in name):
         if not os.path.exists(path):
             raise UsageError(f"dataset={name}: there is no such file or folder.")
         return path
@@ -82,7 +97,8 @@ def load(
       UserError: it is no such dataset; the message continues a sentence about it.
     """
     if not path.is_dir():
-        found, build = {path.name: path}, partial(_of_npz, path, size)
+        read = _of_sheet if path.suffix.lower() == ".csv" else _of_npz
+        found, build = {path.name: path}, partial(read, path, size)
     elif saved.is_one(path):
         found, build = saved.files(path), partial(_of_saved, path, size)
     else:
@@ -143,9 +159,20 @@ def assembled(
 
 
 def _of_npz(path: Path, size: tuple[int, int] | None) -> _cache.Entry:
-    pixels, labels, given, is_resized = npz.read(path, size)
+    found = npz.read(path, size)
+    if isinstance(found, vectors.Vectors):
+        vectors.check_no_size(size, found.kind)
+        source = f"file of arrays, {len(found.values):,} {found.kind.plural}"
+        return vectors.assembled(found, source)
+    pixels, labels, given, is_resized = found
     source = f"file of arrays, {len(pixels):,} images{_resized(size if is_resized else None)}"
     return assembled(pixels, labels, given, in_order=True, source=source)
+
+
+def _of_sheet(path: Path, size: tuple[int, int] | None) -> _cache.Entry:
+    vectors.check_no_size(size, kinds.TABLE)
+    found = sheet.read(path)
+    return vectors.assembled(found, f"CSV file, {len(found.values):,} rows")
 
 
 def _of_folder(found: folder.Folder, size: tuple[int, int] | None) -> _cache.Entry:

@@ -5,6 +5,9 @@ their own. A dataset without labels has no arrays of labels.
 """
 
 import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -19,15 +22,18 @@ def packed(
     num_target: int,
     num_classes: int,
     source: str,
+    columns: Mapping[str, Any] | None = None,
 ) -> Entry:
     """Returns the entry of a dataset.
 
     Args:
-      train: pixels `[N, H, W, C]` uint8 and labels `[N]` int32, or None, of target and attacker.
+      train: pixels `[N, H, W, C]`, as `Samples` has them, and labels `[N]` int32, or None, of
+        target and attacker.
       test: the same of the test images.
       num_target: how many of the former are the target's.
       num_classes: number of classes, 0 without labels.
       source: of the data, in words.
+      columns: of series and tables, `Columns.facts`.
     """
     given = {
         "train_pixels": train[0],
@@ -37,11 +43,20 @@ def packed(
     }
     known = {name: array for name, array in given.items() if array is not None}
     facts = {"num_target": num_target, "num_classes": num_classes, "source": source}
-    return Entry(known, {**facts, "fingerprint": _fingerprint(known, num_target, num_classes)})
+    facts |= {} if columns is None else {"columns": columns}
+    digits = _fingerprint(known, num_target, num_classes, columns)
+    return Entry(known, {**facts, "fingerprint": digits})
 
 
-def _fingerprint(found: dict[str, np.ndarray], num_target: int, num_classes: int) -> str:
+def _fingerprint(
+    found: dict[str, np.ndarray],
+    num_target: int,
+    num_classes: int,
+    columns: Mapping[str, Any] | None,
+) -> str:
     total = hashlib.sha256(str(num_target).encode())
+    if columns is not None:
+        total.update(json.dumps(columns, sort_keys=True).encode())
     labels = [array for name, array in found.items() if name.endswith("labels")]
     seen = max((int(array.max(initial=-1)) for array in labels), default=-1) + 1
     if num_classes != seen:

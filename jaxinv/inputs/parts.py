@@ -51,11 +51,13 @@ def named(names: Collection[str]) -> dict[str, str | None]:
 def by_hash(pixels: np.ndarray) -> np.ndarray:
     """Returns a place in [0, 1) for each image of `[N, H, W, C]` uint8, by a hash of its pixels.
 
-    Grey images have the place of the same image in three equal channels.
+    Grey images have the place of the same image in three equal channels. Series and rows, float64
+    `[N, ...]`, have that of their values.
     """
     places = np.empty(len(pixels))
     for index, image in enumerate(pixels):
-        whole = np.broadcast_to(image, (*image.shape[:2], 3)) if image.shape[2] == 1 else image
+        is_grey = image.dtype == np.uint8 and image.shape[2] == 1
+        whole = np.broadcast_to(image, (*image.shape[:2], 3)) if is_grey else image
         content = np.ascontiguousarray(whole).tobytes()
         digest = hashlib.sha256(f"{whole.shape} ".encode() + content).digest()
         places[index] = (int.from_bytes(digest[:8]) >> 11) / 2**53

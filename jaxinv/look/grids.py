@@ -4,19 +4,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
+from jaxinv.look.canvas import (
+    GAP,
+    LABEL,
+    MARGIN,
+    TITLE,
+    Size,
+    diverged,
+    measure,
+    paste,
+    write,
+)
 from jaxinv.look.text import printable
 from jaxinv.store.files import atomic_write
 
 _CELL = 112  # pixels: an image's longer side is enlarged to about this, by a whole factor
-_GAP = 6  # pixels between cells
-_MARGIN = 18  # pixels around the grid, and between the labels and the images
-_TITLE, _LABEL, _NOTE = 22, 18, 15  # pixels: sizes of text
-_INK, _FRAME = "black", "#D0D0D0"  # a frame shows where an image as white as the page ends
-_DIVERGED, _HATCH = "#E6E6E6", "#BBBBBB"
-
-Size = tuple[int, int]  # width and height in pixels
 
 
 def reconstruction_grid(
@@ -63,62 +67,30 @@ def _draw(table: Sequence[tuple[str, np.ndarray]], title: str) -> Image.Image:
     count, *sides = table[0][1].shape[:3]
     scale = max(1, round(_CELL / max(sides)))
     height, width = (scale * side for side in sides)
-    sizes = [_size(label, _LABEL) for label, _ in table]
-    left = 2 * _MARGIN + max(size[0] for size in sizes)
-    top = _MARGIN + (_size(title, _TITLE)[1] + _MARGIN if title else 0)
-    pitch = _GAP + max(height, *(size[1] for size in sizes))
-    right = max(left + count * (width + _GAP) - _GAP, _MARGIN + _size(title, _TITLE)[0])
-    bottom = top + len(table) * pitch - _GAP
-    page = Image.new("RGB", (right + _MARGIN, bottom + _MARGIN), "white")
-    _write(page, title, (_MARGIN, _MARGIN), _TITLE, "la")
+    sizes = [measure(label, LABEL) for label, _ in table]
+    left = 2 * MARGIN + max(size[0] for size in sizes)
+    top = MARGIN + (measure(title, TITLE)[1] + MARGIN if title else 0)
+    pitch = GAP + max(height, *(size[1] for size in sizes))
+    right = max(left + count * (width + GAP) - GAP, MARGIN + measure(title, TITLE)[0])
+    bottom = top + len(table) * pitch - GAP
+    page = Image.new("RGB", (right + MARGIN, bottom + MARGIN), "white")
+    write(page, title, (MARGIN, MARGIN), TITLE, "la")
     for row, (label, images) in enumerate(table):
-        middle = top + row * pitch + (pitch - _GAP) // 2
-        _write(page, label, (left - _MARGIN, middle), _LABEL, "rm")
+        middle = top + row * pitch + (pitch - GAP) // 2
+        write(page, label, (left - MARGIN, middle), LABEL, "rm")
         for column, image in enumerate(images):
-            corner = left + column * (width + _GAP), middle - height // 2
-            _paste(page, _cell(image, (width, height)), corner)
+            corner = left + column * (width + GAP), middle - height // 2
+            paste(page, _cell(image, (width, height)), corner)
     return page
 
 
 def _cell(image: np.ndarray, size: Size) -> Image.Image:
     """Returns an image `[H, W, C]` enlarged to `size`, or a hatched cell if it diverged."""
     if not np.isfinite(image).all():
-        return _diverged(size)
+        return diverged(size)
     pixels = np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
     colours = np.broadcast_to(in_colours(pixels), (*pixels.shape[:2], 3))
     return Image.fromarray(np.ascontiguousarray(colours)).resize(size, Image.Resampling.NEAREST)
-
-
-def _diverged(size: Size) -> Image.Image:
-    cell = Image.new("RGB", size, _DIVERGED)
-    draw = ImageDraw.Draw(cell)
-    for start in range(-size[1], size[0], 12):
-        draw.line([(start, size[1]), (start + size[1], 0)], fill=_HATCH)
-    middle = size[0] // 2, size[1] // 2
-    box = draw.textbbox(middle, "diverged", font=ImageFont.load_default(_NOTE), anchor="mm")
-    draw.rectangle([box[0] - 4, box[1] - 4, box[2] + 4, box[3] + 4], fill="white")
-    _write(cell, "diverged", middle, _NOTE, "mm")
-    return cell
-
-
-def _paste(page: Image.Image, cell: Image.Image, corner: Size) -> None:
-    x, y = corner
-    frame = [x - 1, y - 1, x + cell.width, y + cell.height]
-    ImageDraw.Draw(page).rectangle(frame, outline=_FRAME)
-    page.paste(cell, corner)
-
-
-def _write(page: Image.Image, text: str, at: Size, size: int, anchor: str) -> None:
-    align = "right" if anchor[0] == "r" else "left"
-    font = ImageFont.load_default(size)
-    ImageDraw.Draw(page).multiline_text(at, text, _INK, font, anchor, spacing=5, align=align)
-
-
-def _size(text: str, size: int) -> Size:
-    """Returns the width and height of `text` in pixels, rounded up."""
-    draw = ImageDraw.Draw(Image.new("L", (1, 1)))
-    box = draw.multiline_textbbox((0, 0), text, ImageFont.load_default(size), spacing=5)
-    return int(np.ceil(box[2])), int(np.ceil(box[3]))
 
 
 def _check_shapes(table: Sequence[tuple[str, np.ndarray]]) -> None:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxinv.constants import kinds
 from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
 from jaxinv.machine import flops
 from jaxinv.networks import Network, Params
@@ -60,7 +61,8 @@ class CutCost(NamedTuple):
       parameter_bytes: their size, each in its own type.
       activation_bytes: at the peak, computing layer by layer.
       features: shape of the features sent; empty where nothing is sent.
-      sent_bytes: their size without a defense, in their types; 8-bit pixels for an image.
+      sent_bytes: their size without a defense, in their types; 8-bit pixels for an image,
+        floats for a series or a row of a table.
     """
 
     split: str
@@ -108,7 +110,8 @@ def split_costs(
         params = jax.eval_shape(network.init, jax.random.key(0))
     names = cuts_with(network, cuts)
     layers = layers_between(network, params, names)
-    pixels = math.prod(network.input_shape)
+    each = 1 if kinds.of(network.input_shape) == kinds.IMAGE else _FLOAT
+    pixels = each * math.prod(network.input_shape)
     rows = [CutCost(CLOUD_ONLY, (), layers, 0, 0, pixels, network.input_shape, pixels)]
     for number, cut in enumerate(names, 1):
         edge, cloud = layers[:number], layers[number:]

@@ -33,7 +33,7 @@ class Cut(NamedTuple):
     default: bool
 
 
-def find(program: Program, other: Program) -> tuple[Cut, ...]:
+def find(program: Program, other: Program, first: int = 0) -> tuple[Cut, ...]:
     """Returns every place where a program can be cut, in order.
 
     All that crosses are real numbers that have the batch as their first axis. Places without a name
@@ -41,11 +41,12 @@ def find(program: Program, other: Program) -> tuple[Cut, ...]:
 
     Args:
       program, other: of one function at two batch sizes.
+      first: place of the first equation that belongs to a module; others only place the input.
     """
     names = dict(_marked(program))
     last = len(program.equations)
     if not names:
-        names = {last: "output", **dict(_of_modules(program))}
+        names = {last: "output", **dict(_of_modules(program, first))}
     names = _differing(names)
     start = arguments.free_name("input", {name.lower() for name in names.values()})
     found, before, since, seen = [], start, 0, program.alive(0)
@@ -94,9 +95,9 @@ def _marked(program: Program) -> Iterator[tuple[int, str]]:
             yield place + 1, equation.mark
 
 
-def _of_modules(program: Program) -> Iterator[tuple[int, str]]:
+def _of_modules(program: Program, first: int) -> Iterator[tuple[int, str]]:
     """Yields places where a module ends, or an activation, pooling or sum between modules."""
-    scopes = _scopes(program)
+    scopes = {place: scope for place, scope in _scopes(program).items() if place >= first}
     root = len(_common([scope for scope in scopes.values()]))
     parents = {scope[:end] for scope in scopes.values() for end in range(len(scope))}
     places = list(scopes)

@@ -40,14 +40,15 @@ LayerLike = Layer | nn.Module | Callable[[Array], Array]
 def max_pool(x: Array, window: int = 2) -> Array:
     """Maximum over disjoint square windows; rows and columns that fill none are dropped.
 
-    By reshaping: its gradient is several times faster than that of a `reduce_window` on CPU.
+    An axis of one place stays: a series is pooled in time alone. By reshaping: its gradient is
+    several times faster than that of a `reduce_window` on CPU.
 
     Args:
       x: `[N, H, W, C]`.
       window: side of a window, in pixels.
 
     Returns:
-      `[N, H // window, W // window, C]`.
+      `[N, H // window, W // window, C]`; 1 where there is one place.
 
     Raises:
       ValueError: `x` has other axes.
@@ -55,9 +56,10 @@ def max_pool(x: Array, window: int = 2) -> Array:
     if x.ndim != 4:
         raise ValueError(f"expected images [N, H, W, C], got {x.shape}")
     n, h, w, c = x.shape
-    rows, columns = h // window, w // window
-    x = x[:, : rows * window, : columns * window]
-    return x.reshape(n, rows, window, columns, window, c).max(axis=(2, 4))
+    high, wide = (1 if side == 1 else window for side in (h, w))
+    rows, columns = h // high, w // wide
+    x = x[:, : rows * high, : columns * wide]
+    return x.reshape(n, rows, high, columns, wide, c).max(axis=(2, 4))
 
 
 def as_layer(spec: LayerLike) -> Layer:

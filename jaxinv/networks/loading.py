@@ -66,7 +66,7 @@ class Model(NamedTuple):
 
 
 def default(image_shape: tuple[int, ...], num_classes: int) -> Model:
-    """Returns the paper's network for images of a shape, `(H, W, C)`.
+    """Returns the usual network for inputs of a shape, `(H, W, C)`.
 
     Raises:
       UserError: there is none.

@@ -46,6 +46,22 @@ class Source:
         self.train = train
         self._x64 = environment.has_64_bits()
         self._programs: dict[Any, Program] = {}
+        self._first = 0  # place of the first equation of its own
+
+    def taking(self, input_shape: tuple[int, ...]) -> "Source":
+        """Returns the function of examples that have another shape, and as many values."""
+        own, train = self.input_shape, self.train
+
+        def function(params: Any, x: Array) -> Any:
+            return self._function(params, x.reshape(len(x), *own))
+
+        def trained(params: Any, x: Array) -> tuple[Any, Any]:
+            assert train is not None
+            return train(params, x.reshape(len(x), *own))
+
+        placed = Source(function, self._init, input_shape, trained if train else None)
+        placed._first = self._first + 1
+        return placed
 
     def mode(self) -> Any:
         """Returns a context of the numeric mode in which its programs run."""
@@ -98,7 +114,7 @@ class Source:
     @functools.cached_property
     def cuts(self) -> tuple[Cut, ...]:
         """Every place where the program can be cut, in order."""
-        return cuts.find(self.program, self.at(SIZES[-2]))
+        return cuts.find(self.program, self.at(SIZES[-2]), self._first)
 
     @functools.cached_property
     def takes_one(self) -> bool:

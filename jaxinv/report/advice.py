@@ -7,7 +7,7 @@ from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
 from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, SPOILT, UNDECIDED
 from jaxinv.report.results import Choice, Partition
-from jaxinv.report.values import Measure, fixed, interval, listed, percent, percents, unit
+from jaxinv.report.values import MISSING, Measure, fixed, interval, listed, percent, percents, unit
 from jaxinv.store.choice import CutQuality, JudgedThreat
 
 _CONSTRAINTS: dict[str, Callable[[float], str]] = {
@@ -184,3 +184,23 @@ def order(partition: Partition) -> list[Choice]:
         return (place, not choice.meets, not choice.pareto, choice.ssim.or_all)
 
     return sorted(partition.choices, key=rank)
+
+
+def profile(partition: Partition) -> str:
+    """The device that was reckoned with, in words."""
+    found = partition.record.profile
+    rates = [
+        f"device {unit(found.edge_flops_per_s, 'FLOP/s')}",
+        f"{unit(found.edge_joules_per_flop, 'J')} a FLOP",
+    ]
+    facts = [
+        *([] if found.edge_times else rates),
+        f"uplink {unit(found.uplink_bits_per_s, 'bit/s')}",
+        f"at most {unit(found.uplink_p5_bits_per_s, 'bit/s')} for 5%",
+        f"{unit(found.uplink_joules_per_bit, 'J')} a bit",
+        f"round trip {unit(found.round_trip_s, 's')}",
+        f"cloud {unit(found.cloud_flops_per_s, 'FLOP/s')}",
+    ]
+    told = ", ".join(fact for fact in facts if MISSING not in fact)
+    words = [found.description, told, found.source]
+    return " ".join(f"{word[0].upper()}{word[1:].rstrip('.')}." for word in words if word)

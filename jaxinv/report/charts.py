@@ -6,6 +6,7 @@ A value that a record lacks is null in a row, and a tooltip's text for it is a d
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxinv.constants.kinds import IMAGE
 from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import SAFE_SSIM
 from jaxinv.look.charts import choices, splits, style
@@ -28,7 +29,8 @@ def chosen(partition: Partition, title: str) -> style.Figure | None:
     if not rows:
         return None
     measure = partition.choices[0].usability_kind
-    return choices.figure(rows, title=title, tooltip=told, measure=measure)
+    figure = choices.figure(rows, title=title, tooltip=told, measure=measure)
+    return figure._replace(kind=partition.kind)
 
 
 def _choice(choice: Choice, partition: Partition) -> dict[str, Any]:
@@ -80,8 +82,10 @@ def tradeoff(found: Tradeoff) -> style.Figure | None:
         return None
     measure = found.lines[0].attacks[0].usability_kind
     told = ("Defence", "Level", measure.capitalize(), "SSIM", "PSNR", "Re-identified")
-    claims = (SAFE_SSIM, None)
-    return tradeoff_chart.figure(rows, title=title, claims=claims, tooltip=told, measure=measure)
+    kind = found.lines[0].attacks[0].kind
+    claims = (SAFE_SSIM if kind == IMAGE else None, None)
+    figure = tradeoff_chart.figure(rows, title=title, claims=claims, tooltip=told, measure=measure)
+    return figure._replace(kind=kind)
 
 
 def quality(attacks: Sequence[ShownAttack], dataset: str) -> style.Figure | None:
@@ -90,7 +94,10 @@ def quality(attacks: Sequence[ShownAttack], dataset: str) -> style.Figure | None
     rows = [_attack(each) for each in sorted(best, key=lambda each: each.attacker_rank)]
     told = ("Attacker", "Split", "SSIM", "PSNR", "Images", "The paper prints")
     cuts = in_order(best)
-    return splits.figure(rows, cuts, title=f"{dataset}, undefended", tooltip=told) if rows else None
+    if not rows:
+        return None
+    figure = splits.figure(rows, cuts, title=f"{dataset}, undefended", tooltip=told)
+    return figure._replace(kind=best[0].kind)
 
 
 def _attack(each: ShownAttack) -> dict[str, Any]:

@@ -163,7 +163,9 @@ def _nearest_words(found: Nearest | None) -> str:
 
 
 def quality_words(attack: ShownAttack) -> str:
-    """`23.0 dB, SSIM 0.911`."""
+    """`23.0 dB, SSIM 0.911`, or of series and tables `RMSE 0.039, SSIM 0.911`."""
+    if attack.record.rmse_mean is not None:
+        return f"RMSE {fixed(attack.record.rmse_mean, 3)}, SSIM {fixed(attack.ssim.mean, 3)}"
     return f"{fixed(attack.psnr.mean, 1)} dB, SSIM {fixed(attack.ssim.mean, 3)}"
 
 

@@ -7,16 +7,21 @@ together are at most `BUDGET` characters: the most telling come first.
 import base64
 import io
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from jaxinv.constants.kinds import IMAGE, in_words
 from jaxinv.errors import DamagedError
+from jaxinv.look import pictures
 from jaxinv.look.grids import in_colours
 from jaxinv.report import findings
 from jaxinv.report.results import ShownAttack, in_order, strongest
-from jaxinv.report.values import MISSING, fixed
+from jaxinv.report.values import MISSING
 from jaxinv.store import records
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 BUDGET = 2_400_000  # characters of base64
 _GREY, _COLOUR = 10, 8  # images in a strip
@@ -25,7 +30,10 @@ _GAP, _FRAME = 1, 128  # pixels between images, and their grey
 
 
 class Strip(NamedTuple):
-    """A row of images. `source` is a data URI; `size` is width and height in pixels."""
+    """A row of images. `source` is a data URI; `size` is width and height in pixels.
+
+    `is_drawn` is whether it is a drawing, whose pixels are not those of images.
+    """
 
     label: str
     quality: str
@@ -33,6 +41,7 @@ class Strip(NamedTuple):
     source: str
     size: tuple[int, int]
     run: int | None
+    is_drawn: bool = False
 
 
 class Group(NamedTuple):
@@ -80,7 +89,7 @@ def build(attacks: Iterable[ShownAttack], *, budget: int = BUDGET) -> Gallery:
         cost = sum(len(strip.source) for strip in group.strips)
         if cost > budget:
             left_out += len(chosen.attacks)
-        elif len(group.strips) > 1:
+        elif len(group.strips) > (chosen.attacks[0].record.inputs is None):
             budget -= cost
             groups[place] = group
     return Gallery([groups[place] for place in sorted(groups)], left_out, damaged)
@@ -149,27 +158,42 @@ def _draw(chosen: _Plan) -> tuple[Group, list[str]]:
         except (OSError, ValueError, KeyError, DamagedError):
             damaged.append(each.name)
             continue
+        if each.record.inputs is not None:
+            source, size = _drawn(each, originals, found)
+            strips.append(_strip(each, chosen, source, size))
+            continue
         source, size = strip(originals)
         if source not in seen:  # runs of another seed or sample have other originals
             seen.add(source)
             words = f"{len(originals)} original test images of {each.dataset}"
             strips.append(Strip("originals", "", words, source, size, None))
-        source, size = strip(found)
-        label = each.method if chosen.defense else each.attacker
-        if chosen.defense:
-            label = f"{each.defense.level_text}, {label}"
-        quality = f"{fixed(each.psnr.mean, 1)} dB, SSIM {fixed(each.ssim.mean, 3)}"
-        if each.psnr.mean is None:
-            quality = "diverged" if each.diverged else MISSING
-        words = (
-            f"Reconstructions at {each.split} by {each.attacker}, {each.defense.words}: {quality}"
-        )
-        strips.append(Strip(label, quality, words, source, size, each.number))
+        strips.append(_strip(each, chosen, *strip(found)))
     return Group(chosen.dataset, chosen.title, chosen.defense, strips), damaged
 
 
+def _strip(each: ShownAttack, chosen: _Plan, source: str, size: tuple[int, int]) -> Strip:
+    label = each.method if chosen.defense else each.attacker
+    if chosen.defense:
+        label = f"{each.defense.level_text}, {label}"
+    quality = findings.quality_words(each)
+    if each.psnr.mean is None:
+        quality = "diverged" if each.diverged else MISSING
+    is_drawn = each.kind != IMAGE
+    words = f"Reconstructions at {each.split} by {each.attacker}, {each.defense.words}: {quality}"
+    return in_words(Strip(label, quality, words, source, size, each.number, is_drawn), each.kind)
+
+
+def _drawn(
+    each: ShownAttack, originals: np.ndarray, found: np.ndarray
+) -> tuple[str, tuple[int, int]]:
+    """Draws series or rows of a table, each beside its original."""
+    inputs = each.record.fields["inputs"]
+    page = pictures.of_vectors(originals, [(each.attacker, found)], inputs)
+    return _source(page), (page.width, page.height)
+
+
 def load(attack: ShownAttack) -> tuple[np.ndarray, np.ndarray]:
-    """The first originals and reconstructions that a run left behind, `[N, H, W, C]`.
+    """The first originals and reconstructions that a run left behind, `[N, H, W, C]`, or rows.
 
     Raises:
       OSError, ValueError, KeyError, DamagedError: there are none, or what is there is no such
@@ -177,6 +201,9 @@ def load(attack: ShownAttack) -> tuple[np.ndarray, np.ndarray]:
     """
     images = records.load_images(attack.folder / records.IMAGES_NAME)
     pair = images["originals"], images["reconstructions"]
+    if attack.record.inputs is not None:
+        shape = (-1, *attack.record.inputs.shape)
+        return pair[0].reshape(shape), pair[1].reshape(shape)
     if pair[0].shape != pair[1].shape or pair[0].ndim != 4:
         raise ValueError(f"images of shapes {pair[0].shape} and {pair[1].shape}")
     if not pair[0].size:
@@ -201,11 +228,14 @@ def strip(images: np.ndarray) -> tuple[str, tuple[int, int]]:
     for place, image in enumerate(images):
         left = place * (width + _GAP)
         row[:, left : left + width] = _pixels(image)
-    file = io.BytesIO()
     picture = Image.fromarray(row[..., 0] if channels == 1 else row)
+    return _source(picture), (row.shape[1], height)
+
+
+def _source(picture: "Image") -> str:
+    file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
-    text = base64.b64encode(file.getvalue()).decode()
-    return f"data:image/png;base64,{text}", (row.shape[1], height)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:

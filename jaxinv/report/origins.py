@@ -1,11 +1,13 @@
 """Tables of where numbers come from: targets, data, devices, versions. Standard library."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from jaxinv.report.results import Found, ShownRun
 from jaxinv.report.tables import Cell, Row, Table, columns_of, share
-from jaxinv.report.values import MISSING, fixed, unit
+from jaxinv.report.values import MISSING, fixed, listed, unit
 from jaxinv.store.record import ConvergenceRecord, TargetRecord
 
 
@@ -98,3 +100,33 @@ def hashes(found: Found, name: str) -> Table:
         for run in found.runs
     ]
     return Table(name, "Runs in the workdir", columns_of("run", "seed", "configuration"), rows)
+
+
+def read(found: Found) -> str:
+    """Names the records that were read, and when the page was written."""
+    runs = found.runs
+    experiments = listed(sorted({run.experiment for run in runs}))
+    words = f"{len(runs)} run{'s' * (len(runs) > 1)} of {experiments} on {listed(found.datasets)}"
+    left_out = found.superseded
+    older = (
+        f" {left_out} older stud{'y' if left_out == 1 else 'ies'} of the same choices "
+        f"{'is' if left_out == 1 else 'are'} left out."
+    )
+    return f"{words}{_dates(runs)}.{older if left_out else ''}"
+
+
+def _dates(runs: Sequence[ShownRun]) -> str:
+    times = [run.written for run in runs if math.isfinite(run.written)]
+    if not times:
+        return ""
+    first, last = (datetime.fromtimestamp(time, UTC) for time in (min(times), max(times)))
+    end = f"{last.day} {last:%B %Y}"
+    if first.date() == last.date():
+        return f", written {end}"
+    # What both have in common is said once.
+    begin = f"{first.day}"
+    if (first.month, first.year) != (last.month, last.year):
+        begin += f" {first:%B}"
+    if first.year != last.year:
+        begin += f" {first.year}"
+    return f", written {begin} to {end}"

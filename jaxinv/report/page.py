@@ -10,20 +10,19 @@ import functools
 import hashlib
 import importlib.resources
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from jaxinv.constants.kinds import IMAGE, Kind, in_words
 from jaxinv.constants.threats import THREATS
 from jaxinv.look.charts import style
 from jaxinv.look.charts.style import Figure
 from jaxinv.look.text import printable
-from jaxinv.report import advice, cards, charts, findings, gallery, origins, tables
+from jaxinv.report import advice, cards, charts, columns, findings, gallery, origins, tables
 from jaxinv.report.results import Found, Partition, ShownAttack, ShownRun
 from jaxinv.report.values import MISSING, fixed, listed, percent, span, unit
 
@@ -63,19 +62,26 @@ def render(found: Found) -> tuple[str, list[tuple[str, Figure]]]:
         panels = []
         for panel in figure.panels:
             name = f"spec-{len(specs) + 1}"
-            specs.append({"name": name, "text": _json(style.page(panel))})
+            spec = in_words(style.page(panel), figure.kind)
+            specs.append({"name": name, "text": _json(spec)})
             described = f"{figure.title}: {panel.title}"
             panels.append({"title": panel.title, "description": described, "spec": name})
-        return {"title": figure.title, "legend": figure.legend, "panels": panels}
+        shown = {"title": figure.title, "legend": figure.legend, "panels": panels}
+        return in_words(shown, figure.kind)
 
     order = found.datasets
     places = {each.name: each.number for each in found.attacks}
     pictures = gallery.build(sorted(found.attacks, key=lambda each: order.index(each.dataset)))
+    kinds = {run.kind for run in found.runs}
+    kind = kinds.pop() if len(kinds) == 1 else IMAGE
     scripts = [Markup(_bundle()), Markup(_resource("page.js"))]
     parts: dict[str, Any] = {
         "summary": [_summary(found, dataset, names) for dataset in found.datasets],
         "partitions": [
-            _partition(each, title, places, names, placed)
+            {
+                **in_words(_partition(each, title, places, names, placed), each.kind),
+                "profile": advice.profile(each),
+            }
             for each, title in zip(found.partitions, _titles(found.partitions), strict=True)
         ],
         "quality": _quality(found, names, placed),
@@ -83,23 +89,26 @@ def render(found: Found) -> tuple[str, list[tuple[str, Figure]]]:
         "paper_reasons": findings.why_others(findings.against_paper(found.attacks)),
         "tradeoffs": _tradeoffs(found, names, placed),
         "galleries": _galleries(pictures),
-        "threats": cards.threats(found.attacks),
-        "others": _others(found.others, names),
+        "threats": in_words(cards.threats(found.attacks), kind),
+        "others": in_words(_others(found.others, names), kind),
         "provenance": [origins.data(found, next(names)), origins.environments(found, next(names))],
     }
     html = _template().render(
         **parts,
         title=f"What the cloud can reconstruct: {listed(found.datasets)}",
         heading="What the cloud can reconstruct",
-        read=_read(found),
+        read=origins.read(found),
         sections=[
             {"id": _ANCHORS.get(name, name), "label": label}
             for name, label in _SECTIONS.items()
             if parts[name]
         ],
+        similarity=kind.title if not kinds else "SSIM (of series and tables the correlation)",
+        inputs=kind.plural if not kinds else "inputs",
+        has_images=kind == IMAGE,
         left_out=pictures.left_out,
         damaged=listed(pictures.damaged),
-        cards=[cards.card(each) for each in found.attacks],
+        cards=[in_words(cards.card(each), each.kind) for each in found.attacks],
         hashes=origins.hashes(found, next(names)),
         specs=[{**spec, "text": Markup(spec["text"])} for spec in specs],
         scripts=scripts,
@@ -112,36 +121,6 @@ def render(found: Found) -> tuple[str, list[tuple[str, Figure]]]:
 # --- Sections -----------------------------------------------------------------------------------
 
 
-def _read(found: Found) -> str:
-    """Names the records that were read, and when the page was written."""
-    runs = found.runs
-    experiments = listed(sorted({run.experiment for run in runs}))
-    words = f"{len(runs)} run{'s' * (len(runs) > 1)} of {experiments} on {listed(found.datasets)}"
-    left_out = found.superseded
-    older = (
-        f" {left_out} older stud{'y' if left_out == 1 else 'ies'} of the same choices "
-        f"{'is' if left_out == 1 else 'are'} left out."
-    )
-    return f"{words}{_dates(runs)}.{older if left_out else ''}"
-
-
-def _dates(runs: Sequence[ShownRun]) -> str:
-    times = [run.written for run in runs if math.isfinite(run.written)]
-    if not times:
-        return ""
-    first, last = (datetime.fromtimestamp(time, UTC) for time in (min(times), max(times)))
-    end = f"{last.day} {last:%B %Y}"
-    if first.date() == last.date():
-        return f", written {end}"
-    # What both have in common is said once.
-    begin = f"{first.day}"
-    if (first.month, first.year) != (last.month, last.year):
-        begin += f" {first:%B}"
-    if first.year != last.year:
-        begin += f" {first.year}"
-    return f", written {begin} to {end}"
-
-
 def _summary(found: Found, dataset: str, names: Iterator[str]) -> dict[str, Any]:
     attacks = [each for each in found.attacks if each.dataset == dataset]
     partitions = [each for each in found.partitions if each.dataset == dataset]
@@ -152,13 +131,18 @@ def _summary(found: Found, dataset: str, names: Iterator[str]) -> dict[str, Any]
     if not attacks and not partitions:
         why = "No attack on it is recorded." if is_network else "Its originals are not known."
         sentences = [why]
-    return {
-        "dataset": dataset,
+    found_in = {
         "advice": [_advice(each) for each in partitions],
         "sentences": sentences,
         "missing": "" if partitions or not is_network else _command(attacks, dataset),
         "reaches": tables.reaches(reached, dataset, next(names)) if reached else None,
     }
+    return {"dataset": dataset, **in_words(found_in, _kind_of([*attacks, *partitions]))}
+
+
+def _kind_of(runs: Sequence[ShownRun]) -> Kind:
+    """Returns the kind of input of runs of one dataset."""
+    return runs[0].kind if runs else IMAGE
 
 
 def _command(attacks: Sequence[ShownAttack], dataset: str) -> str:
@@ -206,7 +190,6 @@ def _partition(
     best = "all choices" if few else "the best choices, recommended first, then by what is left"
     return {
         "title": title,
-        "profile": tables.profile(partition),
         "asked": advice.asked(partition),
         "figure": placed("choices", figure) if figure else None,
         "filters": [
@@ -246,7 +229,9 @@ def _quality(found: Found, names: Iterator[str], placed: Any) -> list[dict[str, 
         caption = f"Means of {images} test images. Cuts are in the order of the network."
         everything = findings.in_cuts(each for each in attacks if each.defense.is_none)
         table = tables.undefended(everything, next(names), f"{dataset}, undefended")
-        parts.append({"figure": placed("splits", figure), "caption": caption, "table": table})
+        part = {"caption": caption, "table": table, "columns": columns.table(best, dataset, names)}
+        part = in_words(part, attacks[0].kind)
+        parts.append({"figure": placed("splits", figure), **part})
     return parts
 
 
@@ -270,7 +255,8 @@ def _tradeoffs(found: Found, names: Iterator[str], placed: Any) -> list[dict[str
             "95% intervals (of PSNR approximate)."
         )
         shown = placed("tradeoff", figure) if figure else None
-        parts.append({"figure": shown, "title": title, "caption": caption, "table": table})
+        told = in_words({"title": title, "caption": caption, "table": table}, attacks[0].kind)
+        parts.append({"figure": shown, **told})
     return parts
 
 

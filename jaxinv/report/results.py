@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from jaxinv.constants import kinds
 from jaxinv.constants.halves import ALL
 from jaxinv.constants.threats import THREATS
 from jaxinv.report import datasets
@@ -38,6 +39,11 @@ class ShownRun:
     number: int
     record: Record
     dataset: str
+
+    @property
+    def kind(self) -> kinds.Kind:
+        """The kind of input that it is about."""
+        return self.record.kind_of_input
 
     @property
     def name(self) -> str:

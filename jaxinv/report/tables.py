@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import NamedTuple
 
+from jaxinv.constants import kinds
 from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import SAFE_REID
 from jaxinv.report import advice, findings
 from jaxinv.report.results import Choice, Partition, ShownAttack
 from jaxinv.report.values import (
-    MISSING,
     Measure,
     fixed,
     interval,
@@ -81,6 +81,15 @@ def _ssim(attack: ShownAttack) -> Cell:
     return Cell(fixed(attack.ssim.mean, 3), attack.ssim.mean, note=interval(attack.ssim, 3))
 
 
+def _exact(attack: ShownAttack) -> Cell:
+    """The share of images that are exact, or the error of series and rows."""
+    record = attack.record
+    if record.inputs is None:
+        return share(record.exact_fraction)
+    error = Measure(record.rmse_mean, *record.rmse_ci)
+    return Cell(fixed(error.mean, 4), error.mean, note=interval(error, 4))
+
+
 def _reid(attack: ShownAttack) -> Cell:
     return share(attack.reid.mean)._replace(note=percents(attack.reid))
 
@@ -114,14 +123,15 @@ def undefended(attacks: Sequence[ShownAttack], name: str, caption: str) -> Table
                 Cell(each.attacker, note=_queries(each)),
                 _psnr(each),
                 _ssim(each),
-                share(each.record.exact_fraction),
+                _exact(each),
                 _reid(each),
                 Cell(each.images, each.num_images),
             ]
         )
         for place, each in enumerate(attacks)
     ]
-    labels = ("split", "attacker", "PSNR dB#", "SSIM#", "exact#", "re-identified#", "images#")
+    exact = "exact#" if any(each.kind == kinds.IMAGE for each in attacks) else "RMSE, of the range#"
+    labels = ("split", "attacker", "PSNR dB#", "SSIM#", exact, "re-identified#", "images#")
     return Table(name, caption, columns_of(*labels), rows)
 
 
@@ -328,23 +338,3 @@ def certain(partition: Partition, name: str, title: str) -> Table:
     )
     labels = ("split", "certain#", f"{kind}#", "estimated#", f"{kind} then#")
     return Table(name, caption, columns_of(*labels), rows)
-
-
-def profile(partition: Partition) -> str:
-    """The device that was reckoned with, in words."""
-    found = partition.record.profile
-    rates = [
-        f"device {unit(found.edge_flops_per_s, 'FLOP/s')}",
-        f"{unit(found.edge_joules_per_flop, 'J')} a FLOP",
-    ]
-    facts = [
-        *([] if found.edge_times else rates),
-        f"uplink {unit(found.uplink_bits_per_s, 'bit/s')}",
-        f"at most {unit(found.uplink_p5_bits_per_s, 'bit/s')} for 5%",
-        f"{unit(found.uplink_joules_per_bit, 'J')} a bit",
-        f"round trip {unit(found.round_trip_s, 's')}",
-        f"cloud {unit(found.cloud_flops_per_s, 'FLOP/s')}",
-    ]
-    told = ", ".join(fact for fact in facts if MISSING not in fact)
-    words = [found.description, told, found.source]
-    return " ".join(f"{word[0].upper()}{word[1:].rstrip('.')}." for word in words if word)

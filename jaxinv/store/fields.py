@@ -116,3 +116,20 @@ class RecordedDefense(Struct, frozen=True, omit_defaults=True):
             return "undefended"
         sites = {"feature": "features", "input": "input"}
         return f"{self.kind} {self.level_text} at the {sites.get(self.site, 'input and features')}"
+
+
+class RecordedColumn(Struct, frozen=True):
+    """A column of a table or a channel of series: its name, its unit, and its range in that."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+
+
+class RecordedInputs(Struct, frozen=True):
+    """Series or rows of a table: `shape` is that of one, as its file has it."""
+
+    kind: str
+    shape: list[int]
+    columns: list[RecordedColumn]

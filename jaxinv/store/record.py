@@ -14,8 +14,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
+from jaxinv.constants import kinds
 from jaxinv.constants.halves import ALL
 from jaxinv.constants.threats import FLOOR
+from jaxinv.store import similarity
 from jaxinv.store.choice import Advice, Certain, RecordedChoice, RecordedProfile
 from jaxinv.store.fields import (
     UNKNOWN,
@@ -24,6 +26,7 @@ from jaxinv.store.fields import (
     Interval,
     Psnr,
     RecordedDefense,
+    RecordedInputs,
     RecordedObstacles,
     RecordedUsability,
     Share,
@@ -71,6 +74,7 @@ class Record(Struct, kw_only=True):
       network: that was attacked or trained; None in older records, of the paper's networks.
       cuts: the network's cuts, in order; empty where they were not noted.
       flags: of the command that makes this run, by their names.
+      inputs: what is attacked where it is no images.
       processor: name of the CPU, also beside an accelerator.
       numerics: what else changes the last digits, as `machine.environment.facts` tells it.
       path: of the record's file, "" where it has none.
@@ -93,10 +97,16 @@ class Record(Struct, kw_only=True):
     target: Origin | None = None
     cuts: list[str] = field(default_factory=list)
     flags: dict[str, str] = field(default_factory=dict)
+    inputs: RecordedInputs | None = None
     processor: str | None = None
     numerics: dict[str, Any] = field(default_factory=dict)
     path: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind_of_input(self) -> kinds.Kind:
+        """The kind of input that it is about."""
+        return kinds.IMAGE if self.inputs is None else kinds.KINDS[self.inputs.kind]
 
 
 class Joint(Struct):
@@ -129,7 +139,9 @@ class AttackRecord(Record, kw_only=True):
 
     Attributes:
       psnr, ssim, mse: of each image `[N]`; the mean over draws or attackers of several seeds, None
-        where one diverged.
+        where one diverged. Of other inputs `ssim` is the correlation, as files name it.
+      rmse, rmse_by_column: of each series or row `[N]`, in shares of the range; of each column
+        `[C]`, in its unit. Images have none.
       psnr_by_seed, ssim_by_seed: means of each attacker `[S]`, where there are several.
       ways: each of an attacker's ways by name, where there are several. Quality and `reid_top1` of
         the record are those of the answer that the attacker chose; another may do better in one.
@@ -158,7 +170,7 @@ class AttackRecord(Record, kw_only=True):
     releases: Count
     accuracy: Share | None
     accuracy_undefended: Share | None
-    exact_fraction: Share | None
+    exact_fraction: Share | None = None
     diverged: Count
     dead: Count | None = None
     paper: Printed | None
@@ -171,6 +183,10 @@ class AttackRecord(Record, kw_only=True):
     ssim_median: Ssim | None = None
     ssim: list[Ssim | None]
     mse: list[Amount | None] = field(default_factory=list)
+    rmse: list[Amount | None] = field(default_factory=list)
+    rmse_mean: Amount | None = None
+    rmse_ci: Interval = UNKNOWN
+    rmse_by_column: list[Amount | None] = field(default_factory=list)
     compile_s: Amount | None
     fit_s: Amount | None
     attack_s: Amount | None
@@ -346,6 +362,7 @@ def typed(fields: Mapping[str, Any], path: str = "") -> Record:
       VersionError: another version wrote it, and it is not read.
       ValueError: a key is missing or of another type.
     """
+    fields = similarity.inward(fields)
     schema = fields.get("schema")
     if "schema" in fields and not (isinstance(schema, int) and not isinstance(schema, bool)):
         raise ValueError("schema is not a whole number")

@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxinv.errors import DamagedError, UserError
 from jaxinv.machine import hosts
-from jaxinv.store import files
+from jaxinv.store import files, similarity
 from jaxinv.store.record import SCHEMA, Record, VersionError, typed
 from jaxinv.store.strict import loads
 
@@ -74,7 +74,7 @@ def write(
       UserError: the folder cannot be written.
       ValueError: a key is missing (null is a value) or of another type.
     """
-    text = _to_json({**fields, "schema": SCHEMA})
+    text = _to_json(similarity.outward({**fields, "schema": SCHEMA}))
     typed(loads(text.encode()))
     if images is not None:
         arrays: dict[str, Any] = dict(images)
@@ -164,7 +164,8 @@ def load_images(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads the arrays of an images.npz; no code is loaded.
 
     Returns:
-      At least `originals` and `reconstructions`, each `[K, H, W, C]`.
+      At least `originals` and `reconstructions`, each `[K, H, W, C]`, or series `[K, T]` or `[K, T,
+      C]`, or rows `[K, F]`, all in unit space.
 
     Raises:
       OSError: it cannot be opened.
@@ -178,12 +179,12 @@ def load_images(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             raise DamagedError(path, _one_line(error)) from error
     forms = [found[name].shape for name in _PICTURED if _is_pictures(found.get(name))]
     if len(forms) != len(_PICTURED) or len(set(forms)) != 1:
-        raise DamagedError(path, "no originals and reconstructions of one shape [K, H, W, C]")
+        raise DamagedError(path, "no originals and reconstructions of one shape")
     return found
 
 
 def _is_pictures(array: np.ndarray | None) -> bool:
-    if array is None or array.ndim != 4 or not array.size:
+    if array is None or not 2 <= array.ndim <= 4 or not array.size:
         return False
     return array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating)
 

@@ -80,7 +80,8 @@ def run(config: BlackboxConfig) -> list[dict[str, Any]]:
     finished = runs.run_all(EXPERIMENT.name, config, scene, attacks)
     if len(budgets) > 1:
         path = runs.joint_path("queries", EXPERIMENT.name, config, scene, finished)
-        style.save(path, queries.figure(finished, title=_title(finished[0])))
+        chart = queries.figure(finished, title=_title(finished[0]))
+        style.save(path, chart._replace(kind=scene.dataset.kind))
         print(f"Quality against queries: {path}")
     return finished
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxinv.constants.kinds import IMAGE, in_words
 from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED
 from jaxinv.inputs import data
@@ -58,7 +59,7 @@ def run(config: DefenseConfig) -> list[dict[str, Any]]:
         releases=config.releases,
         threats=THREATS,
     )
-    print(protection_table(finished, others))
+    print(in_words(protection_table(finished, others), scene.dataset.kind))
     return finished
 
 
@@ -169,7 +170,8 @@ def _draw(
             # Level by level, attackers side by side.
             rows = [record for level in zip(*own, strict=True) for record in level]
             path = runs.joint_path("levels", EXPERIMENT.name, config, scene, rows)
-            evaluation.write_joint_grid(path, rows, title=_title(rows[0], deployment.name))
+            title = in_words(_title(rows[0], deployment.name), scene.dataset.kind)
+            evaluation.write_joint_grid(path, rows, title=title)
             print(f"Reconstructions, {deployment.name}, {deployment.cut}, {threat}: {path}")
     for threat in dict.fromkeys(config.threat_model):
         points = []
@@ -180,11 +182,13 @@ def _draw(
                 points += [verdict.point(record, kind) for record in records]
         rows = [record for record in finished if record["threat_model"] == threat]
         path = runs.joint_path("tradeoff", EXPERIMENT.name, config, scene, rows)
-        claims = (SAFE_SSIM, 0.95 if (scene.accuracy or 0) > 0.95 else None)
+        said = SAFE_SSIM if scene.dataset.kind == IMAGE else None
+        claims = (said, 0.95 if said and (scene.accuracy or 0) > 0.95 else None)
         number = scene.num_images(config)
         title = f"{scene.dataset.name}, {threat}, {', '.join(scene.cuts)}: {number:,} images"
         measure = scene.usability.kind
-        style.save(path, tradeoff.figure(points, title=title, claims=claims, measure=measure))
+        chart = tradeoff.figure(points, title=title, claims=claims, measure=measure)
+        style.save(path, chart._replace(kind=scene.dataset.kind))
         print(f"{measure.capitalize()} against quality, {threat}: {path}")
 
 

@@ -15,7 +15,6 @@ from jaxinv.errors import UsageError
 from jaxinv.inputs import exchange
 from jaxinv.inputs.exchange import read_reconstructions
 from jaxinv.machine import hosts
-from jaxinv.measures import quality
 from jaxinv.store import checkpoints
 from jaxinv.studies import runs
 from jaxinv.studies.config import ExchangedConfig
@@ -35,7 +34,7 @@ def completed(config: ConfigT) -> ConfigT:
     """
     if config.imported is None:
         return config
-    count = len(read_reconstructions(config.imported))
+    count = exchange.number_of_reconstructions(config.imported)
     if config.num_images not in (None, count):
         raise UsageError(f"num_images={config.num_images}: import={config.imported} has {count}.")
     return dataclasses.replace(config, num_images=count)
@@ -60,8 +59,7 @@ def checked(config: ExchangedConfig, plan: runs.Plan) -> runs.Plan:
         raise UsageError(f"export={config.export}: expected FILE.npz.")
     if config.imported is not None:
         _check_settings(config)
-        quality.check_size(plan.dataset.image_shape)
-        read_reconstructions(config.imported, plan.dataset.image_shape)
+        read_reconstructions(config.imported, plan.dataset.image_shape, plan.dataset.columns)
     return plan
 
 
@@ -79,7 +77,8 @@ def judge(experiment: str, config: ExchangedConfig, scene: runs.Scene) -> dict[s
     """Judges reconstructions that were made elsewhere, unless that is done; returns the record."""
     (cut,) = scene.cuts
     assert config.imported is not None
-    images = read_reconstructions(config.imported, scene.dataset.image_shape)
+    dataset = scene.dataset
+    images = read_reconstructions(config.imported, dataset.image_shape, dataset.columns)
     found = runs.Outcome(images, _KNOWLEDGE, "none", np.nan, np.nan, np.nan)
     return runs.run_once(
         experiment,
@@ -101,8 +100,8 @@ def _export(path: str, config: ExchangedConfig, scene: runs.Scene) -> None:
     features = edge.wire.unravel(jnp.asarray(release[np.arange(len(images))]))
     test = scene.dataset.test[: len(images)]
     labels = test.labels if test.has_labels else None
-    crossed = [np.asarray(each) for each in features]
-    hosts.first(lambda: exchange.write_release(path, crossed, images, labels))
+    crossed, columns = [np.asarray(each) for each in features], scene.dataset.columns
+    hosts.first(lambda: exchange.write_release(path, crossed, images, labels, columns))
 
 
 def _check_settings(config: ExchangedConfig) -> None:

@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
-from jaxinv.constants import paper
+from jaxinv.constants import kinds, paper
 from jaxinv.constants.verdicts import GALLERY
 from jaxinv.errors import DamagedError, UserError
+from jaxinv.inputs.columns import Columns
 from jaxinv.inputs.data import Dataset, Samples
-from jaxinv.look import grids
+from jaxinv.look import pictures
 from jaxinv.machine import hosts
-from jaxinv.measures import costs, crossed, intervals, linkage, quality, verdicts
+from jaxinv.measures import closeness, costs, crossed, intervals, linkage, quality, verdicts
 from jaxinv.measures.intervals import Share
 from jaxinv.measures.leaks import PSNR, SSIM, shares
-from jaxinv.store import records
-from jaxinv.store.fields import RecordedObstacles, level_text
+from jaxinv.store import records, similarity
+from jaxinv.store.fields import level_text
 
 if TYPE_CHECKING:
     from jaxinv.training.targets import Target
@@ -30,7 +30,11 @@ _KEPT_IMAGES = 64  # in images.npz, from the first
 
 
 def quality_fields(
-    originals: np.ndarray, reconstructions: np.ndarray, *, shadows: bool = False
+    originals: np.ndarray,
+    reconstructions: np.ndarray,
+    columns: Columns | None = None,
+    *,
+    shadows: bool = False,
 ) -> dict[str, Any]:
     """Per-image quality and its summary; diverged images are counted and in no mean.
 
@@ -38,6 +42,7 @@ def quality_fields(
       originals: `[N, H, W, C]` in unit space.
       reconstructions: `[N, H, W, C]`, or `[S, N, H, W, C]` by S attackers that differ in nothing
         but their seeds, or of S releases: then the quality of an image is the mean over them.
+      columns: of series and rows of tables; None for images.
       shadows: whether it is attackers who differ. Each is the same for all images, so that the
         interval is over attackers and images (`measures.crossed`); releases are drawn for each
         image by itself, and the interval over images holds their spread.
@@ -47,13 +52,15 @@ def quality_fields(
       `intervals`), the same for `ssim`, `mse [N]`, `exact_fraction` and `diverged`, the number of
       non-finite images (for any attacker). Of several attackers also `psnr_by_seed [S]`, the mean
       of each over images that did not diverge for it, and `psnr_seed_std`, their standard deviation
-      (NaN of one); and the same for `ssim`.
+      (NaN of one); and the same for `ssim`. Of series and tables `ssim` is the correlation; in
+      place of `exact_fraction` there are `rmse [N]` in shares of the range, its `_mean` and `_ci`,
+      and `rmse_by_column [C]` in the columns' units.
     """
     several = reconstructions.ndim == originals.ndim + 1
     tries = reconstructions if several else reconstructions[None]
-    qualities = [quality.evaluate(originals, found) for found in tries]
+    qualities = [quality.evaluate(originals, found, columns) for found in tries]
     measured = quality.Quality(*(np.stack(values) for values in zip(*qualities, strict=True)))
-    diverged = measured.diverged.any(axis=0)
+    diverged = np.asarray(measured.diverged.any(axis=0))
     fields: dict[str, Any] = {}
     for name, leak in (("psnr", PSNR), ("ssim", SSIM)):
         values: np.ndarray = getattr(measured, name)
@@ -75,12 +82,32 @@ def quality_fields(
             fields |= {f"{name}_by_seed": by_seed, f"{name}_seed_std": spread}
     error = (np.clip(tries, 0, 1) - originals).astype(np.float64) ** 2
     mse = error.mean(axis=(0, *range(2, error.ndim)))
+    if columns is None:
+        fields["exact_fraction"] = float(measured.exact.mean())
+    else:
+        fields |= _vector_fields(originals, tries, diverged, columns)
     return fields | {
-        "exact_fraction": float(measured.exact.mean()),
         "diverged": int(diverged.sum()),
         "psnr": measured.psnr.mean(axis=0),
         "ssim": measured.ssim.mean(axis=0),
         "mse": np.where(diverged, np.nan, mse),
+    }
+
+
+def _vector_fields(
+    originals: np.ndarray, tries: np.ndarray, diverged: np.ndarray, columns: Columns
+) -> dict[str, Any]:
+    """Returns the root mean squared errors of series or rows: of each, and of each column."""
+    errors = np.mean([closeness.rmse(originals, found) for found in tries], axis=0)
+    errors = np.where(diverged, np.nan, errors)
+    summary = intervals.summarise(errors, least=0.0, most=1.0)
+    kept = [closeness.rmse_by_column(originals[~diverged], x[~diverged], columns) for x in tries]
+    by_column = np.mean(kept, axis=0) if not diverged.all() else np.full(len(columns.names), np.nan)
+    return {
+        "rmse_mean": summary.mean,
+        "rmse_ci": list(summary[3:]),
+        "rmse": errors,
+        "rmse_by_column": by_column,
     }
 
 
@@ -128,7 +155,10 @@ NO_LINK: dict[str, Any] = {
 
 
 def ways_fields(
-    originals: np.ndarray, ways: Mapping[str, np.ndarray], test: Samples
+    originals: np.ndarray,
+    ways: Mapping[str, np.ndarray],
+    test: Samples,
+    columns: Columns | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Measures each of an attacker's ways, of which it answers with one.
 
@@ -136,6 +166,7 @@ def ways_fields(
       originals: `[N, H, W, C]`, the first N test images.
       ways: reconstructions by name, each as for `quality_fields`.
       test: the test split.
+      columns: as for `quality_fields`.
 
     Returns:
       `psnr_mean`, `_std` and `_ci`, the same for `ssim` and `ssim [N]`, `reid_top1`,
@@ -144,7 +175,7 @@ def ways_fields(
     names = ("psnr_mean", "psnr_std", "psnr_ci", "ssim_mean", "ssim_std", "ssim_ci", "ssim")
     found = {}
     for way, images in ways.items():
-        quality_of = quality_fields(originals, images)
+        quality_of = quality_fields(originals, images, columns)
         linked = reidentification_fields(images, test)
         del linked["reid_gallery"]
         found[way] = {name: quality_of[name] for name in (*names, "diverged")} | linked
@@ -176,6 +207,7 @@ def target_fields(target: "Target", dataset: Dataset, cuts: Sequence[str]) -> di
         "dataset": dataset.name,
         "data_source": dataset.source,
         "data_fingerprint": dataset.fingerprint,
+        **({} if dataset.columns is None else {"inputs": dataset.columns.fields}),
         "network": {"name": target.name, "fingerprint": target.network.fingerprint},
         "target": {
             "source": target.source,
@@ -201,10 +233,15 @@ def write_run(
     """Writes the grid, the first images and, last, the record of an attack."""
     if not hosts.is_first():
         return
-    kept = slice(_KEPT_IMAGES)
-    rows = [(row_label(record), reconstructions[kept])]
-    grids.reconstruction_grid(folder / GRID_NAME, originals[kept], rows, title=grid_title([record]))
-    images = {"originals": originals[kept], "reconstructions": reconstructions[kept]}
+    inputs = record.get("inputs")
+    shape = originals.shape[1:] if inputs is None else inputs["shape"]
+    images = {
+        name: np.asarray(each[:_KEPT_IMAGES]).reshape(-1, *shape)
+        for name, each in (("originals", originals), ("reconstructions", reconstructions))
+    }
+    rows = [(row_label(record), images["reconstructions"])]
+    title = grid_title([record])
+    pictures.reconstructions(folder / GRID_NAME, images["originals"], rows, inputs, title=title)
     records.write(folder, record, images=images)
 
 
@@ -223,7 +260,8 @@ def write_joint_grid(
             raise UserError(
                 f"{path_images} is gone or damaged: the same command makes it anew."
             ) from error
-    grids.reconstruction_grid(path, originals, rows, title=title or grid_title(written))
+    inputs = written[0].get("inputs")
+    pictures.reconstructions(path, originals, rows, inputs, title=title or grid_title(written))
 
 
 def points_of_seeds(written: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -255,60 +293,17 @@ def row_label(record: Mapping[str, Any]) -> str:
         name += f", first of {record['num_shadows']}"
     if record["diverged"] == record["num_images"]:
         return f"{name}\ndiverged"
+    if "rmse_mean" in record:
+        return f"{name}\nRMSE {record['rmse_mean']:.3f} / {record['ssim_mean']:.3f}"
     return f"{name}\n{record['psnr_mean']:.1f} dB / {record['ssim_mean']:.3f}"
 
 
 def grid_title(written: list[dict[str, Any]] | list[Mapping[str, Any]]) -> str:
     """Names what the rows of a grid have in common."""
     first = written[0]
+    kind = similarity.kind_of(first)
+    measures = "PSNR / SSIM" if kind == kinds.IMAGE else f"RMSE (1 is the range) / {kind.title}"
     return (
         f"{first['experiment']}, {first['method']}, {first['dataset']}: "
-        f"mean PSNR / SSIM of {first['num_images']:,} images"
+        f"mean {measures} of {first['num_images']:,} {kind.plural}"
     )
-
-
-_TABLE_HEADER = (
-    f"{'split':<10}{'PSNR dB [95% interval]':<26}{'SSIM':<8}{'exact':<8}"
-    f"{'paper dB/SSIM':<15}{'compile s':>10}{'attack s':>10}{'images/s':>10}"
-)
-
-
-def table_row(record: Mapping[str, Any]) -> str:
-    """A run as a line of `TABLE`."""
-    psnr, ssim = record["psnr_mean"], record["ssim_mean"]
-    if psnr is None:
-        quality = f"{'diverged':<26}{'-':<8}"
-    else:
-        quality = f"{intervals.told(psnr, record['psnr_ci'], '.2f'):<26}{ssim:<8.4f}"
-    printed = record["paper"]
-    beside = f"{printed['psnr']:.2f}/{printed['ssim']:.2f}" if printed else "-"
-    row = (
-        f"{record['split']:<10}{quality}{record['exact_fraction']:<8.1%}{beside:<15}"
-        f"{_told(record['compile_s'])}{_told(record['attack_s'])}{_told(record['images_per_s'])}"
-    )
-    if record.get("queries"):
-        edge = f"; edge: {record['edge']}" if record.get("edge") else ""
-        row += f"  ({record['queries']:,} queries{edge})"
-    if record.get("joint") and record["psnr_seed_std"] is not None:
-        row += f"  (+- {record['psnr_seed_std']:.2f} over {len(record['psnr_by_seed'])} seeds"
-        row += f"; jointly {record['joint']['psnr_mean']:.2f})"
-    some = 0 < record["diverged"] < record["num_images"]
-    row += f"  ({record['diverged']} diverged, not in the means)" if some else ""
-    if record.get("obstacles"):
-        row += f"  (in the way: {msgspec.convert(record['obstacles'], RecordedObstacles).words})"
-    return row + dead_words(record)
-
-
-def _told(measured: float | None) -> str:
-    """A time or a rate in its column; a dash where it was not measured."""
-    return f"{'-':>10}" if measured is None else f"{measured:>10.1f}"
-
-
-def dead_words(record: Mapping[str, Any]) -> str:
-    """Tells how many images did not move from their start; "" if all did."""
-    dead = record.get("dead")
-    return f"  ({dead} of {record['num_images']} dead: not moved from the start)" if dead else ""
-
-
-TABLE = (_TABLE_HEADER, table_row)
-"""A header and the line of a record, of undefended runs."""

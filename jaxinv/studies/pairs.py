@@ -18,12 +18,13 @@ from jaxinv.attacks.learned.pairs import Pairs
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import exchange, own
 from jaxinv.inputs.exchange import PairsFile
-from jaxinv.look import grids
+from jaxinv.look import pictures
 from jaxinv.machine import devices, environment, hosts, source
 from jaxinv.measures import quality
 from jaxinv.store import checkpoints, files, locks, records
 from jaxinv.studies import evaluation
 from jaxinv.studies.experiment import settings_of, spelled
+from jaxinv.studies.lines import TABLE, VECTOR_TABLE
 
 if TYPE_CHECKING:
     from jaxinv.studies.blackbox import BlackboxConfig
@@ -79,7 +80,8 @@ def _told(record: Mapping[str, Any]) -> str:
         + ("no finite PSNR." if held_out is None else f"{held_out:.2f} dB.")
     ]
     if record["kind"] == "attack":
-        lines += [evaluation.TABLE[0], evaluation.TABLE[1](record)]
+        header, row = VECTOR_TABLE if record.get("inputs") else TABLE
+        lines += [header, row(record)]
     return "\n".join(lines)
 
 
@@ -100,7 +102,8 @@ def _read(config: "BlackboxConfig", attack: PairsAttack) -> PairsFile:
     given = exchange.read_pairs(config.pairs)
     try:
         attack.check(len(given.images))
-        quality.check_size(given.images.pixels.shape[1:])
+        if given.columns is None:
+            quality.check_size(given.images.pixels.shape[1:])
     except UserError as error:
         raise UserError(f"pairs={config.pairs}: {error}") from error
     number = config.num_images
@@ -137,15 +140,18 @@ def _make(
     }
     if given.originals is not None:
         originals = given.originals.images
-        record |= evaluation.quality_fields(originals, found.images)
+        record |= evaluation.quality_fields(originals, found.images, given.columns)
         record |= evaluation.reidentification_fields(found.images, given.originals)
         record |= evaluation.worst_linkage(record)
         evaluation.write_run(folder, record, originals, found.images)
     elif hosts.is_first():
-        shown = found.images[:_SHOWN]
+        inputs = record.get("inputs")
+        shape = found.images.shape[1:] if inputs is None else inputs["shape"]
+        shown = found.images[:_SHOWN].reshape(-1, *shape)
         title = f"{EXPERIMENT}, {config.method}, {name}: originals are not known"
         rows = [("reconstruction", shown)]
-        grids.reconstruction_grid(folder / evaluation.GRID_NAME, None, rows, title=title)
+        path = folder / evaluation.GRID_NAME
+        pictures.reconstructions(path, None, rows, inputs, title=title)
         records.write(folder, record, images={"reconstructions": shown})
 
 
@@ -169,6 +175,7 @@ def _record(
         "dataset": name,
         "data_source": f"{len(given.images):,} pairs of images and features",
         "data_fingerprint": checkpoints.fingerprint(_known(given)),
+        **({} if given.columns is None else {"inputs": given.columns.fields}),
         "target": None,
         "split": SPLIT,
         "method": attack.method,

@@ -69,7 +69,8 @@ def run(config: QueryfreeConfig) -> list[dict[str, Any]]:
     if len(finished) > 1:
         path = runs.joint_path("splits", EXPERIMENT.name, config, scene, finished)
         rows, cuts = evaluation.points_of_seeds(finished), [row["split"] for row in finished]
-        style.save(path, splits.figure(rows, cuts, title=evaluation.grid_title(finished)))
+        chart = splits.figure(rows, cuts, title=evaluation.grid_title(finished))
+        style.save(path, chart._replace(kind=scene.dataset.kind))
         print(f"Quality by split: {path}")
     return finished
 
@@ -125,10 +126,12 @@ def _attack(
     released = defenses.Release(edge, params, gallery, defenses.NONE, keys[0])
     fields: dict[str, Any] = {"num_stream": len(rest), "stream_is_attacked": is_attacked}
     fields |= linked.fields(known, learned, released, gallery, seed=config.seed)
-    fields["ways"] = evaluation.ways_fields(images, found.ways, scene.dataset.test)
+    fields["ways"] = evaluation.ways_fields(
+        images, found.ways, scene.dataset.test, scene.dataset.columns
+    )
     if found.joint is not None:
         fields["num_shadows"] = len(found.images)
-        fields["joint"] = evaluation.quality_fields(images, found.joint)
+        fields["joint"] = evaluation.quality_fields(images, found.joint, scene.dataset.columns)
     return attacked.outcome(attack, found, config.surrogate, **fields)
 
 

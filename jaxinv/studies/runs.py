@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxinv.constants import kinds
 from jaxinv.constants.halves import ALL
 from jaxinv.defenses import NONE, Defense
 from jaxinv.machine import environment, hosts, source
 from jaxinv.measures.usability import Usability
 from jaxinv.store import files, locks, records
-from jaxinv.studies import evaluation, order, scenes
+from jaxinv.studies import evaluation, lines, order, scenes
 from jaxinv.studies import experiment as experiments
 from jaxinv.studies.config import AttackConfig, CutsConfig
 from jaxinv.studies.scenes import (
@@ -67,7 +68,7 @@ def run_all(
     scene: Scene,
     attacks: Iterable[Callable[[], dict[str, Any] | None]],
     *,
-    table: tuple[str, Callable[[Mapping[str, Any]], str]] = evaluation.TABLE,
+    table: tuple[str, Callable[[Mapping[str, Any]], str]] | None = None,
     grid: bool = True,
 ) -> list[dict[str, Any]]:
     """Makes records in turn and prints a line for each; several share a picture, too.
@@ -76,25 +77,25 @@ def run_all(
       experiment: its name.
       config, scene: of it.
       attacks: functions that call `run_once` and return what it does, or None if they need not.
-      table: its header, and the line of a record.
+      table: its header, and the line of a record; by default that of undefended runs.
       grid: whether there is such a picture.
     """
-    header, row = table
     dataset, target = scene.dataset, scene.target
+    header, row = table or lines.table_for(dataset)
     print(
-        f"{dataset.name} ({dataset.source}), {scene.num_images(config)} test images, "
-        f"method {config.method_name}, {_told(target, scene.usability)}, "
+        f"{dataset.name} ({dataset.source}), {scene.num_images(config)} test "
+        f"{dataset.kind.plural}, method {config.method_name}, {_told(target, scene.usability)}, "
         f"{environment.facts()['device']}"
     )
     if told := order.note(dataset, scene.num_images(config)):
-        print(told)
-    print(header)
+        print(kinds.in_words(told, dataset.kind))
+    print(kinds.in_words(header, dataset.kind))
     finished = []
     for attack in attacks:
         record = attack()
         if record is None:
             continue
-        print(row(record), flush=True)
+        print(kinds.in_words(row(record), dataset.kind), flush=True)
         finished.append(record)
     if grid and len(finished) > 1 and hosts.is_first():
         path = joint_path("grid", experiment, config, scene, finished)
@@ -202,7 +203,8 @@ def _has_images(folder: Path, scene: Scene) -> bool:
     if found is None:
         return False
     originals = found["originals"]
-    if np.array_equal(originals, scene.dataset.test[: len(originals)].images):
+    attacked = scene.dataset.test[: len(originals)].images
+    if np.array_equal(originals, attacked.reshape(-1, *scene.dataset.own_shape)):
         return True
     files.make_way(folder / records.IMAGES_NAME, "of other images than were attacked")
     return False
@@ -267,7 +269,7 @@ def run_once(
     def make(folder: Path, common: dict[str, Any]) -> None:
         found = attack()
         images = scene.images(config)
-        shadows = "num_shadows" in found.fields
+        shadows, columns = "num_shadows" in found.fields, scene.dataset.columns
         record = {
             **common,
             **known,
@@ -284,7 +286,7 @@ def run_once(
             **evaluation.NO_LINK,
             **found.fields,
             **environment.facts(),
-            **evaluation.quality_fields(images, found.images, shadows=shadows),
+            **evaluation.quality_fields(images, found.images, columns, shadows=shadows),
             **evaluation.reidentification_fields(found.images, scene.dataset.test, shadows=shadows),
         }
         record |= evaluation.worst_linkage(record)

@@ -1,17 +1,17 @@
 """Scenes of attacks: data, network, target and cuts, as settings ask for them. NumPy."""
 
 import dataclasses
-import os
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxinv.constants.halves import ALL, CHOICE, REPORT
+from jaxinv.constants.kinds import IMAGE
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import data
 from jaxinv.machine import devices, hosts
-from jaxinv.measures import usability
+from jaxinv.measures import quality, usability
 from jaxinv.measures.usability import Usability
 from jaxinv.networks import Network, loading
 from jaxinv.networks.loading import Model
@@ -19,6 +19,7 @@ from jaxinv.store import files
 from jaxinv.studies import experiment
 from jaxinv.studies.config import AttackConfig, CutsConfig, DataConfig, WorkConfig
 from jaxinv.studies.experiment import settings_of
+from jaxinv.studies.models import data_and_model
 from jaxinv.training import targets
 from jaxinv.unit_space import Scaled
 
@@ -143,6 +144,8 @@ def plan(config: CutsConfig, dataset: data.Dataset | None = None) -> Plan:
         _check_seed(config)
     dataset, model = data_and_model(config, dataset)
     if isinstance(config, AttackConfig):
+        if dataset.kind == IMAGE:
+            quality.check_size(dataset.image_shape)
         available = len(half_of(dataset.test, config.half))
         check_images(config.num_images, available, config.half, config.asks_for_images)
     return Plan(dataset, model, _cuts_of(config, model.network))
@@ -156,69 +159,6 @@ def _cuts_of(config: CutsConfig, network: Network) -> list[str]:
     if config.split == usual and config.network is not None and known.isdisjoint(usual):
         return [network.cuts[0]]
     return resolve_splits(config.split, network)
-
-
-def data_and_model(
-    config: DataConfig,
-    dataset: data.Dataset | None = None,
-    *,
-    announce: data.Announce = print,
-) -> tuple[data.Dataset, Model]:
-    """Finds the data and the network that takes them.
-
-    Args:
-      config: settings.
-      dataset: the data, if they are loaded already.
-      announce: receives lines for the user.
-
-    Raises:
-      UserError: one cannot be had, or they do not fit.
-    """
-    own = None
-    if config.network is not None and not loading.is_in_zoo(config.network):
-        own = loading.load(config.network, mean=config.mean, std=config.std)
-    if dataset is None:
-        dataset = data.load(
-            config.dataset,
-            data_dir=config.data_dir,
-            image_size=config.image_size or _size_for(config, own),
-            announce=announce,
-        )
-    model = own or _of_zoo(config, dataset)
-    wanted, given = model.network.input_shape, dataset.image_shape
-    if wanted != given:
-        raise UsageError(
-            f"network={model.name}: takes images of {_spelled(wanted)}, and "
-            f"dataset={dataset.name} has {_spelled(given)}{_resized(wanted, given)}."
-        )
-    return dataset, model
-
-
-def _size_for(config: DataConfig, own: Model | None) -> tuple[int, int] | None:
-    """Returns the size that a user's own images are resized to for a network of one size."""
-    if own is None or len(own.network.input_shape) != 3:
-        return None
-    if not os.path.isdir(config.dataset) and not config.dataset.endswith(".npz"):
-        return None
-    height, width, _ = own.network.input_shape
-    return height, width
-
-
-def _of_zoo(config: DataConfig, dataset: data.Dataset) -> Model:
-    shape, classes = dataset.image_shape, dataset.num_classes
-    name = config.network or loading.default(shape, classes).name
-    return loading.load(name, shape, classes, mean=config.mean, std=config.std)
-
-
-def _resized(wanted: Sequence[int], given: Sequence[int]) -> str:
-    """Tells how images can be made to fit, if they have as many channels."""
-    if len(wanted) != 3 or wanted[-1] != given[-1]:
-        return ""
-    return f"; image_size={wanted[0]}x{wanted[1]} would resize them"
-
-
-def _spelled(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
 
 
 def _check_seed(config: AttackConfig) -> None:

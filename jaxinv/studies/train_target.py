@@ -15,6 +15,7 @@ from jaxinv.store import files, records
 from jaxinv.studies import runs, scenes
 from jaxinv.studies.config import DataConfig
 from jaxinv.studies.experiment import Experiment, setting
+from jaxinv.studies.models import data_and_model
 from jaxinv.training import recipes, targets
 
 
@@ -64,7 +65,7 @@ def prepare(
     Raises:
       UserError: one cannot be had, the network brings its parameters, or the data cannot train it.
     """
-    dataset, model = scenes.data_and_model(config, dataset)
+    dataset, model = data_and_model(config, dataset)
     if model.params is not None:
         raise UsageError(f"network={model.name}: brings its parameters; there is nothing to train.")
     targets.check_trains(model, dataset)

@@ -90,7 +90,8 @@ def expand(script: str, given: Mapping[str, str]) -> list[Run]:
       UsageError: there is no such script, flag or value, or not as many images.
       UserError: data, network or checkpoint cannot be had.
     """
-    from jaxinv.studies.scenes import check_images, data_and_model  # imports JAX
+    from jaxinv.studies.models import data_and_model  # imports JAX
+    from jaxinv.studies.scenes import check_images
 
     found, known = experiment.find(script), flags_of(script)
     for name in OF_THE_SWEEP:

@@ -7,10 +7,10 @@ that the fit loop needs no state beside parameters.
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax import Array
 
+from jaxinv import unit_space
 from jaxinv.inputs.data import Samples
 from jaxinv.networks import Network, Params, statistics
 
@@ -40,7 +40,7 @@ def measured(
 
 @partial(jax.jit, static_argnums=0)
 def _of_batch(network: Network, params: Params, pixels: Array) -> Params:
-    return network.apply_in_training(params, pixels.astype(jnp.float32) / 255)[1]
+    return network.apply_in_training(params, unit_space.from_stored(pixels))[1]
 
 
 def kept(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
@@ -89,4 +88,4 @@ def _classify(cloud: Network, params: Params, features: Array) -> Array:
 
 
 def _predict(network: Network, params: Params, pixels: Array) -> Array:
-    return network.apply(params, pixels.astype(jnp.float32) / 255).argmax(-1)
+    return network.apply(params, unit_space.from_stored(pixels)).argmax(-1)

@@ -6,11 +6,11 @@ import os
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jaxinv import arguments
+from jaxinv import arguments, unit_space
+from jaxinv.constants import kinds
 from jaxinv.errors import UsageError
 from jaxinv.inputs.data import Dataset
 from jaxinv.networks import Network, Params
@@ -95,10 +95,11 @@ _OF_THE_ZOO = {
     "mobilenet_v2": TargetRecipe("sgd", 60, 128, 0.05, 5e-4, 0.0, augment=True),
     "vit_tiny": TargetRecipe("nadamw", 100, 128, 1e-3, 0.05, 1e-8, augment=True),
 }
+_OF_VECTORS = TargetRecipe("adamw", 16, 32, 3e-3, 0.05, 1e-8, augment=False)
 
 
 def default_recipe(dataset: Dataset, network: str = "") -> TargetRecipe:
-    """Returns a recipe by the network's name, or else by kind of image: of grey ones the authors'.
+    """Returns a recipe by the network's name, or by kind of input: of grey images the authors'.
 
     Theirs keeps weights small, and with them the reach of attacks whose own eps is absolute. Colour
     images are augmented, grey images are not. Small datasets have more epochs: at least 1,500
@@ -110,8 +111,10 @@ def default_recipe(dataset: Dataset, network: str = "") -> TargetRecipe:
 
     Source: He, Zhang & Lee 2021, and the program that they published.
     """
-    in_colour = dataset.image_shape[-1] > 1
-    if network in _OF_THE_ZOO:
+    in_colour = dataset.kind == kinds.IMAGE and dataset.image_shape[-1] > 1
+    if dataset.kind != kinds.IMAGE:
+        recipe = _OF_VECTORS
+    elif network in _OF_THE_ZOO:
         recipe = dataclasses.replace(_OF_THE_ZOO[network], augment=in_colour)
     elif in_colour:
         recipe = TargetRecipe("adamw", 16, 64, 1e-3, 0.05, 1e-8, augment=True)
@@ -151,7 +154,7 @@ def train(
     steps = recipe.epochs * max(1, len(samples) // recipe.batch_size)
 
     def loss(params: Params, batch: dict[str, Array], key: Array):
-        images = batch["pixels"].astype(jnp.float32) / 255
+        images = unit_space.from_stored(batch["pixels"])
         images = augment(key, images) if recipe.augment else images
         return loss_and_accuracy(network.apply_in_training(params, images)[0], batch["labels"])
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxinv import defenses
+from jaxinv import defenses, unit_space
 from jaxinv.defenses import Defense
 from jaxinv.inputs.data import Samples
 from jaxinv.machine import environment, source
@@ -140,7 +140,7 @@ def _loss(release: Any, cloud: Network, params: Params, family: Sequence[Defense
 
     def loss(trained: Params, batch: dict[str, Array], key: Array):
         key_images, key_draws = jax.random.split(key)
-        images = batch["pixels"].astype(jnp.float32) / 255
+        images = unit_space.from_stored(batch["pixels"])
         images = augment(key_images, images) if images.shape[-1] > 1 else images
         same = jax.tree.map(
             lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), (images, batch["labels"])

@@ -19,25 +19,30 @@ CUTS = {  # of networks for images of 16 x 16 pixels, in turn: affine, some with
     "vgg11": ("conv1", "relu1", "pool4", "relu8", "head"),
     "mobilenet_v2": ("stem", "block1", "block17", "last.relu", "head"),
     "vit_tiny": ("stem", "block1", "block3", "block6", "pool", "head"),
+    "mlp": ("fc1", "relu1", "fc2", "fc3"),
+    "conv1d": ("conv1", "relu1", "pool2", "fc2"),
 }
 SHAPES = {
     "resnet20": {"stem": (16, 16, 16), "stage2.block1": (8, 8, 32), "stage3.block3": (4, 4, 64)},
     "vgg11": {"conv1": (16, 16, 64), "pool4": (1, 1, 512)},
     "mobilenet_v2": {"block1": (16, 16, 16), "block17": (2, 2, 320), "pool": (1280,)},
     "vit_tiny": {"stem": (64, 128), "block6": (64, 128)},
+    "mlp": {"fc1": (64,), "relu2": (32,)},
+    "conv1d": {"conv1": (16, 1, 16), "pool2": (4, 1, 32)},
 }
 
 
 @functools.cache
 def built(name):
-    """A network for five classes, parameters that nobody trained, and some images."""
-    network = zoo.build(name, (16, 16, 3), 5)
+    """A network for five classes, parameters that nobody trained, and some images or series."""
+    shape = (16, 1 if name == "conv1d" else 16, 3)
+    network = zoo.build(name, shape, 5)
     rng = np.random.default_rng(0)
     params = jax.tree.map(
         lambda leaf: jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape) / leaf.size**0.5, leaf.dtype),
         jax.eval_shape(network.init, jax.random.key(0)),
     )
-    return network, params, jnp.asarray(rng.random((2, 16, 16, 3), "f"))
+    return network, params, jnp.asarray(rng.random((2, *shape), "f"))
 
 
 @pytest.mark.parametrize(("name", "cut"), [("resnet20", "stage2.block1"), ("vit_tiny", "block3")])

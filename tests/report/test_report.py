@@ -467,7 +467,7 @@ def test_a_device_whose_edge_was_timed_is_described_without_its_rates(tmp_path):
     profile = {"name": "mine", "edge_flops_per_s": 1e9, "uplink_bits_per_s": 5e6}
     for name, more in (("rates", {}), ("timed", {"name": "this", "edge_times": {"conv1": 0.1}})):
         partition(tmp_path, [choice("conv1")], folder=name, profile=profile | more)
-    told = {each.folder.name: tables.profile(each) for each in found_in(tmp_path).partitions}
+    told = {each.folder.name: advice.profile(each) for each in found_in(tmp_path).partitions}
     assert told["rates"] == "Device 1.00 GFLOP/s, uplink 5.00 Mbit/s."
     assert told["timed"] == "Uplink 5.00 Mbit/s."
 

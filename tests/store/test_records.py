@@ -258,7 +258,7 @@ PICTURES = np.zeros((2, 4, 4, 1), "f")
         {},
         {"originals": PICTURES},
         {"originals": PICTURES, "reconstructions": PICTURES[:1]},
-        {"originals": PICTURES[..., 0], "reconstructions": PICTURES[..., 0]},
+        {"originals": PICTURES[..., None], "reconstructions": PICTURES[..., None]},
         {"originals": PICTURES[:0], "reconstructions": PICTURES[:0]},
         {"originals": PICTURES, "reconstructions": PICTURES.astype(complex)},
         {"originals": PICTURES.astype(str), "reconstructions": PICTURES},

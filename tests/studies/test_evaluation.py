@@ -7,7 +7,7 @@ from PIL import Image
 from jaxinv.inputs.data import Samples
 from jaxinv.measures import quality
 from jaxinv.store import records
-from jaxinv.studies import evaluation
+from jaxinv.studies import evaluation, lines
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ ALL_DIVERGED = {
 
 
 def test_a_table_row_stands_below_its_header():
-    header, line = evaluation.TABLE
+    header, line = lines.TABLE
     row = line(RECORD)
     cells = ["relu2", "21.23 [20.10, 22.90]", "0.8765", "25.0%", "15.10/0.60"]
     titles = ["split", "PSNR", "SSIM", "exact", "paper"]
@@ -135,13 +135,13 @@ def test_a_table_row_stands_below_its_header():
 
 
 def test_a_table_row_without_a_printed_figure():
-    cells = evaluation.table_row({**RECORD, "paper": None}).split()
+    cells = lines.table_row({**RECORD, "paper": None}).split()
     assert cells[-4] == "-"
 
 
 def test_a_table_row_says_what_diverged():
-    assert "1 diverged" in evaluation.table_row({**RECORD, "diverged": 1})
-    row = evaluation.table_row(ALL_DIVERGED)
+    assert "1 diverged" in lines.table_row({**RECORD, "diverged": 1})
+    row = lines.table_row(ALL_DIVERGED)
     assert row.split()[:3] == ["relu2", "diverged", "-"]
     assert row.count("diverged") == 1
 

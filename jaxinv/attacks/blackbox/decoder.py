@@ -56,10 +56,12 @@ def plan(feature_shape: Sequence[int], image_shape: Sequence[int]) -> list[Trans
     """
     sides = list(zip(feature_shape[:2], image_shape[:2], strict=True))
     doublings = (image_shape[0] // feature_shape[0]).bit_length() - 1
-    if all(image == side << max(doublings, 0) for side, image in sides):
+    # An axis of one place has nothing to grow.
+    if all(image in (1, side << max(doublings, 0)) for side, image in sides):
         kernel, padding = 3, 1
         ways = [
-            [(2, side << number) for number in range(1, doublings + 1)] + [(1, image)]
+            [(2, side << number) if image > 1 else (1, 1) for number in range(1, doublings + 1)]
+            + [(1, image)]
             for side, image in sides
         ]
     else:

@@ -109,4 +109,4 @@ def _held_out_psnr(
     if not len(images):
         return None
     features = answers(known.query, images, np.arange(len(images)), key)
-    return intervals.summarise(quality.evaluate(images, trained(features)).psnr).mean
+    return intervals.summarise(quality.psnr(images, trained(features))).mean

@@ -72,7 +72,7 @@ class PairsAttack:
             "num_held_out": len(held.images),
             "fit_steps": steps,
             "held_out_psnr": intervals.summarise(
-                quality.evaluate(held.images, trained(held.answers)).psnr
+                quality.psnr(held.images, trained(held.answers))
             ).mean,
         }
         seconds = trained.seconds + trained.compile_seconds

@@ -1,9 +1,11 @@
 """The network that attackers train, from features, images or both to an image. JAX.
 
 It works at half the images' resolution, where a place stands for 2 x 2 pixels; at less where an
-image is large. Its shape follows from the shapes of its inputs and of the images alone.
+image is large. Its shape follows from the shapes of its inputs and of the images alone. Along an
+axis of one place, such as series and rows of tables have, windows have one place, too.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +19,7 @@ from jaxinv.networks.convolution import conv_general_dilated
 
 _MOST_SIDE = 64  # places of the grid, a side
 _CHANNELS = 8  # of features without a place, on that grid
+_MOST_WIDTH = 512  # hidden channels of series and tables, which may have many columns
 
 
 class Estimator(nn.Module):
@@ -90,7 +93,8 @@ class Estimator(nn.Module):
         return x
 
     def _convolution(self, features: int, **options: Any) -> nn.Module:
-        return nn.Conv(features, (3, 3), conv_general_dilated=conv_general_dilated, **options)
+        window = tuple(3 if side > 1 else 1 for side in self.image_shape[:2])
+        return nn.Conv(features, window, conv_general_dilated=conv_general_dilated, **options)
 
 
 def cell_of(image_shape: Sequence[int]) -> int:
@@ -102,9 +106,9 @@ def cell_of(image_shape: Sequence[int]) -> int:
 
 
 def width_for(image_shape: Sequence[int]) -> int:
-    """Returns the number of hidden channels: more than a place has pixel values."""
-    channels = image_shape[2]
-    return max(24 + 8 * channels, 16 + cell_of(image_shape) ** 2 * channels)
+    """Returns the number of hidden channels: more than a place has pixel values, or the most."""
+    channels, most = image_shape[2], _MOST_WIDTH if image_shape[1] == 1 else math.inf
+    return int(min(max(24 + 8 * channels, 16 + cell_of(image_shape) ** 2 * channels), most))
 
 
 def to_quarters(x: Array) -> Array:

@@ -16,9 +16,12 @@ def of_tokens(count: int, image_shape: Sequence[int]) -> tuple[int, tuple[int, i
       image_shape: `(H, W, C)`, whose proportions the grid has.
 
     Returns:
-      `(0 or 1, (h, w))`, or `(0, None)` where the tokens fill no such grid.
+      `(0 or 1, (h, w))`, or `(0, None)` where the tokens fill no such grid. Those of a series lie
+      in its time, however many there are.
     """
     height, width = image_shape[:2]
+    if width == 1 and height > 1:
+        return 0, (count, 1)
     for before in (0, 1):
         for rows in range(2, min(height, count) + 1):
             columns = rows * width // height

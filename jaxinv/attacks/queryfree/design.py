@@ -17,6 +17,7 @@ from jaxinv.networks import Network, max_pool, sequence
 _DENSE_SHARE, _DENSE_CHANNELS = 8, 32  # of an image's side, the grid in front of a dense layer
 _MOST_CROPPED = 8  # convolutions that lose the border
 _MOST_FILTERS = 256  # of a hidden layer
+_HIDDEN = 64  # values of the hidden layer of a table's shadow
 _MOST_HIDDEN = 2**18  # values of a hidden layer, unless 16 filters have more
 
 
@@ -35,7 +36,8 @@ def design(
     features tells of borders that were cut off; of 5 x 5 where it is that of the image or was only
     halved, and there pairs of 3 x 3 are usual. Max-pooling where the size asks for it. At their
     cuts these are the authors' shadows. Any other size is reached by resizing the nearest of them,
-    tokens by laying a grid out in a row, features without a place by a dense layer.
+    tokens by laying a grid out in a row, features without a place by a dense layer. Convolutions of
+    series are in time; of a row of a table all layers are dense.
 
     Args:
       image_shape: `(H, W, C)`.
@@ -54,7 +56,12 @@ def design(
         layers += [] if sides is None else [("tokens", partial(_as_tokens, before))]
         return normalized(layers)
     grid = _dense_grid(image_shape, math.prod(shape))
-    layers = _cropped(image_shape, grid, rectified=True, width=width)
+    if image_shape[1] > 1:
+        layers = _cropped(image_shape, grid, rectified=True, width=width)
+    elif image_shape[0] > 1:
+        layers = _along(image_shape, max(0, int(np.log2(_DENSE_SHARE))), grid[2], rectified=True)
+    else:
+        layers = [("hidden", nn.Dense(_HIDDEN)), ("open", nn.relu)] if rectified else []
     # Features have no place: a dense layer makes them.
     layers += [
         ("flatten", lambda x: x.reshape(len(x), -1)),
@@ -90,6 +97,11 @@ def _to_grid(
 ) -> list[tuple[str, Any]]:
     """Layers to features `(h, w, c)`."""
     height, columns, _ = image_shape
+    if columns == 1:
+        halvings = max(0, round(np.log2(height / grid[0])))
+        layers = _along(image_shape, halvings, grid[2], rectified=rectified)
+        fits = (_pooled(height, halvings), 1) == tuple(grid[:2])
+        return layers if fits else [*layers, _resizing(grid)]
     ratio = height / grid[0]
     if ratio == columns / grid[1] and ratio in (1, 2, 4, 8, 16, 32):
         return _padded(image_shape, int(np.log2(ratio)), grid[2], rectified)
@@ -115,7 +127,33 @@ def _resized(
     halvings = max(0, int(np.log2(min(image_shape[0] / grid[0], image_shape[1] / grid[1]))))
 
     layers = _padded(image_shape, halvings, grid[2], rectified)
-    return [*layers, ("resize", partial(_resize, (grid[0], grid[1])))]
+    return [*layers, _resizing(grid)]
+
+
+def _resizing(grid: Sequence[int]) -> tuple[str, Any]:
+    return "resize", partial(_resize, (grid[0], grid[1]))
+
+
+def _along(
+    image_shape: Sequence[int], halvings: int, channels: int, *, rectified: bool
+) -> list[tuple[str, Any]]:
+    """Layers of series that keep the ends: convolutions of 5 steps between poolings in time."""
+    layers: list[tuple[str, Any]] = []
+    halvings = min(halvings, int(np.log2(image_shape[0])))
+    for number in range(halvings + 1):
+        filters = channels if number == halvings else max(16, min(16 << number, channels))
+        layers.append((f"conv{number}", nn.Conv(filters, (5, 1))))
+        if number < halvings or rectified:
+            layers.append((f"relu{number}", nn.relu))
+        if number < halvings:
+            layers.append((f"pool{number}", max_pool))
+    return layers
+
+
+def _pooled(side: int, halvings: int) -> int:
+    for _ in range(halvings):
+        side = max(1, side // 2)
+    return side
 
 
 def _resize(sides: tuple[int, int], x: Array) -> Array:

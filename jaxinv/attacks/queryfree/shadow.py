@@ -146,7 +146,7 @@ def fit(
 
     def loss(params: Params, batch: dict[str, Array], key: Array):
         images, labels = (jnp.moveaxis(batch[name], 1, 0) for name in ("pixels", "labels"))
-        images = images.astype(jnp.float32) / 255
+        images = unit_space.from_stored(images)
         losses = losses_of_each(loss_of_one, params, (images, labels, jax.random.split(key, seeds)))
         # The sum: the gradient of a shadow must not depend on how many there are.
         return losses.sum(), {}
@@ -197,7 +197,7 @@ def _batch_size(
 
     def step(params: Params, rows: tuple[Array, Array]) -> Any:
         images, labels = rows
-        return jax.grad(loss)(params, images.astype(jnp.float32) / 255, labels, jax.random.key(0))
+        return jax.grad(loss)(params, unit_space.from_stored(images), labels, jax.random.key(0))
 
     params = jax.eval_shape(network.init, jax.random.key(0))
     rows = (samples.pixels, samples.labels)

@@ -204,7 +204,9 @@ def _objective(
         before = None
     noisy = defenses.is_noisy(structure)
     height, width, channels = edge.input_shape
-    count = {"sum": 1, "mean": (height - 1) * width * channels, "relative": height * width}
+    # A single place, a row of a table, has no neighbours, and no variation.
+    steps = max(height - 1, 1) * width * channels
+    count = {"sum": 1, "mean": steps, "relative": height * width}
 
     def make(params: Any, inputs: Any, done: Array) -> Objective:
         observed = inputs["features"]

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from jaxinv.constants import kinds
 from jaxinv.look.text import printable
 from jaxinv.machine.environment import some_home
 from jaxinv.store.files import atomic_write
@@ -84,12 +85,13 @@ class Panel(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """Panels with one legend, in rows of `columns` panels."""
+    """Panels with one legend, in rows of `columns` panels, in words about a kind of input."""
 
     title: str
     panels: list[Panel]
     legend: list[Key]
     columns: int = 2
+    kind: kinds.Kind = kinds.IMAGE
 
 
 def looks_of(names: Iterable[str]) -> dict[str, Key]:
@@ -254,12 +256,17 @@ def picture(figure: Figure) -> dict[str, Any]:
     ]
     legend = _legend(figure.legend, min(figure.columns, len(panels))).to_dict()
     whole: dict[str, Any] = {"datasets": {}, "params": []}
+    panels, legend = kinds.in_words(panels, figure.kind), kinds.in_words(legend, figure.kind)
     for part in (*panels, legend):
         whole["$schema"] = part.pop("$schema")
         whole["datasets"] |= part.pop("datasets", {})
         whole["params"] = part.pop("params", whole["params"])
         del part["config"]
-    whole["title"] = {"text": figure.title, "fontSize": 15, "offset": 14}
+    whole["title"] = {
+        "text": kinds.in_words(figure.title, figure.kind),
+        "fontSize": 15,
+        "offset": 14,
+    }
     whole["vconcat"] = [{"concat": panels, "columns": figure.columns}, legend]
     # The converter has no font of a system; and a picture stands on white.
     return _finished(whole, "sans-serif", "white")

@@ -1,7 +1,8 @@
-"""Networks by name, for images of any size; the paper's two by image shape, too. JAX."""
+"""Networks by name, for inputs of any size; the usual ones by their shape, too. JAX."""
 
 from collections.abc import Sequence
 
+from jaxinv.constants import kinds
 from jaxinv.errors import UsageError, UserError
 from jaxinv.networks.network import Network
 from jaxinv.networks.zoo.blocks import Build
@@ -9,6 +10,7 @@ from jaxinv.networks.zoo.mobilenet import mobilenet_v2
 from jaxinv.networks.zoo.paper import cifar_cnn, lenet5
 from jaxinv.networks.zoo.residual import resnet20
 from jaxinv.networks.zoo.transformer import vit_tiny
+from jaxinv.networks.zoo.vectors import conv1d, mlp
 from jaxinv.networks.zoo.vgg import vgg11
 
 ENTRIES: dict[str, Build] = {
@@ -18,10 +20,13 @@ ENTRIES: dict[str, Build] = {
     "vgg11": vgg11,
     "mobilenet_v2": mobilenet_v2,
     "vit_tiny": vit_tiny,
+    "mlp": mlp,
+    "conv1d": conv1d,
 }
 """Name -> builder, `(input_shape, num_classes) -> Network`, each with a usual shape by default."""
 
 _OF_THE_PAPER: dict[tuple[int, ...], str] = {(28, 28, 1): "lenet5", (32, 32, 3): "cifar_cnn"}
+_OF_VECTORS = {kinds.TABLE: "mlp", kinds.SERIES: "conv1d"}
 
 
 def build(
@@ -44,11 +49,16 @@ def build(
 
 
 def name_for(image_shape: Sequence[int]) -> str:
-    """Returns the name of the paper's network that takes images of this shape, `(H, W, C)`.
+    """Returns the name of the usual network for inputs of this shape, `(H, W, C)`.
+
+    It is the paper's for its images, `mlp` for rows of a table and `conv1d` for series.
 
     Raises:
-      UserError: none does.
+      UserError: there is none.
     """
+    kind = kinds.of(image_shape)
+    if kind in _OF_VECTORS:
+        return _OF_VECTORS[kind]
     if tuple(image_shape) not in _OF_THE_PAPER:
         known = " or ".join(map(_spelled, _OF_THE_PAPER))
         raise UserError(
@@ -59,11 +69,7 @@ def name_for(image_shape: Sequence[int]) -> str:
 
 
 def for_images(image_shape: Sequence[int], num_classes: int) -> Network:
-    """Builds the network of the paper that takes images of this shape, `(H, W, C)`.
-
-    Raises:
-      UserError: none does.
-    """
+    """Builds the usual network for inputs of this shape, `(H, W, C)`; see `name_for`."""
     return build(name_for(image_shape), image_shape, num_classes)
 
 

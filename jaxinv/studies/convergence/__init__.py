@@ -179,7 +179,7 @@ def _run_method(
     assert isinstance(learned, StagedAttack)
     release = defenses.Release(edge, target.params, originals, defenses.NONE, key_release)
     features = release[np.arange(len(originals))]
-    watcher = Watcher(originals, features, edge, target.params)
+    watcher = Watcher(originals, features, edge, target.params, scene.dataset.columns)
     found = rmle.invert(
         edge,
         target.params,
@@ -190,7 +190,7 @@ def _run_method(
         watch=watcher,
         watch_every=max(1, max(stage.settings.steps for stage in learned.stages) // _SNAPSHOTS),
     )
-    quality = evaluation.quality_fields(originals, found.images)
+    quality = evaluation.quality_fields(originals, found.images, scene.dataset.columns)
     fields = {
         "attacker_knowledge": attack.knowledge,
         "stages": [dataclasses.asdict(stage.settings) for stage in learned.stages],

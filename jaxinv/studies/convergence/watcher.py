@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinv.attacks.inversion.loop import Snapshot
+from jaxinv.inputs.columns import Columns
 from jaxinv.machine.numbers import length
 from jaxinv.measures import quality
 from jaxinv.networks import Network, Params
@@ -23,12 +24,18 @@ class Watcher:
       originals: `[N, H, W, C]` in unit space.
       features: `[N, ...]`, what the attack was given.
       edge, params: the part of the network on the device, and its parameters.
+      columns: of series and rows of tables.
     """
 
     def __init__(
-        self, originals: np.ndarray, features: np.ndarray, edge: Network, params: Params
+        self,
+        originals: np.ndarray,
+        features: np.ndarray,
+        edge: Network,
+        params: Params,
+        columns: Columns | None = None,
     ) -> None:
-        self._originals, self._features = originals, features
+        self._originals, self._features, self._columns = originals, features, columns
         self._edge, self._params = edge, edge.select(params)
         count = len(originals)
         self._seen: list[np.ndarray] = []  # rows: image, steps, seconds, PSNR, SSIM, misfit
@@ -110,7 +117,7 @@ class Watcher:
 
     def _measure(self, images: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, ...]:
         """PSNR in dB, SSIM and misfit of `x [B, H, W, C]`."""
-        measured = quality.evaluate(self._originals[images], x, chunk_size=len(x))
+        measured = quality.evaluate(self._originals[images], x, self._columns, chunk_size=len(x))
         misfit = relative_misfit(self._edge, self._params, x, self._features[images])
         return measured.psnr, measured.ssim, np.asarray(misfit)
 

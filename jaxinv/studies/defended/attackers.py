@@ -169,7 +169,8 @@ class Attacker:
         if dead is not None:  # for any shadow
             dead = np.any(dead.reshape(-1, *shape[:2]), axis=0)
         ways = {way: images.reshape(shape) for way, images in found.ways.items()}
-        measured = evaluation.ways_fields(originals, ways, self._scene.dataset.test)
+        dataset = self._scene.dataset
+        measured = evaluation.ways_fields(originals, ways, dataset.test, dataset.columns)
         return dataclasses.replace(
             found,
             images=answer.reshape(shape),

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxinv.measures import intervals
 from jaxinv.store.fields import level_text
-from jaxinv.studies import evaluation
+from jaxinv.studies import lines
 
 
 def columns(kind: str) -> tuple[str, Callable[[Any], str]]:
@@ -41,5 +41,5 @@ def _row(record: Any) -> str:
         f"{record['split']:<9}{defense['kind']:<18}{defense['site']:<9}"
         f"{level_text(defense['level']):<9}{attacker:<20}{record['usability']['value']:<10.4f}{quality}"
         f"{record['reid']:<8.3f}{judge:<8}{learned:>8}"
-        f"{record['fit_s']:>7.1f}{record['attack_s']:>9.1f}{evaluation.dead_words(record)}"
+        f"{record['fit_s']:>7.1f}{record['attack_s']:>9.1f}{lines.dead_words(record)}"
     )

@@ -26,6 +26,8 @@ reads what another has finished, and a study that was stopped goes on. The study
 from pathlib import Path
 from typing import Any
 
+from jaxinv.constants.kinds import in_words
+from jaxinv.store import similarity
 from jaxinv.studies.experiment import Experiment
 from jaxinv.studies.partition import study, table
 from jaxinv.studies.partition.options import PartitionConfig
@@ -35,10 +37,11 @@ def run(config: PartitionConfig) -> list[dict[str, Any]]:
     """Runs what is not finished yet and returns the record with its `path`."""
     record = study.run(config)
     folder = Path(record["path"]).parent
-    print(table.table(record))
+    kind = similarity.kind_of(record)
+    print(in_words(table.table(record), kind))
     print(f"What each cut costs: {folder / study.COSTS_NAME}")
     print(f"What each choice leaves and costs: {folder / study.CHOICES_NAME}")
-    print(table.summary(record))
+    print(in_words(table.summary(record), kind))
     return [record]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from jaxinv.constants.kinds import in_words
 from jaxinv.constants.threats import THREATS
 from jaxinv.machine.progress import Pace
 from jaxinv.store.record import AttackRecord, typed
@@ -146,7 +147,8 @@ class Siege:
         pace = self._paced(tuple(options))
         with threads.side_by_side([[planned[0].make] for _, planned in wave]) as made:
             for (option, planned), attack in zip(wave, made, strict=True):
-                print(table.attack(_add(option, attack())), flush=True)
+                record = _add(option, attack())
+                print(in_words(table.attack(record), record.kind_of_input), flush=True)
                 pace.advance(planned.pop(0).weight)
 
     def _paced(self, options: tuple[Option, ...]) -> Pace:

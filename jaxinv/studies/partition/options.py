@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from jaxinv.attacks import registry
+from jaxinv.constants import kinds
 from jaxinv.constants.halves import CHOICE, REPORT
 from jaxinv.constants.threats import THREATS, within
 from jaxinv.defenses import MECHANISMS, Defense
@@ -75,6 +76,13 @@ class PartitionConfig(AttackConfig):
         least=0,
         most=1,
     )
+    max_correlation: float | None = setting(
+        None,
+        "Constraint in place of max_ssim, for series and tables: how much reconstructions vary "
+        "with their originals, with the whole interval.",
+        least=0,
+        most=1,
+    )
     max_reid: float | None = setting(
         None,
         "Constraint: share of images that any attacker re-identifies, with the whole interval.",
@@ -135,9 +143,12 @@ class PartitionConfig(AttackConfig):
 
     @property
     def constraints(self) -> Constraints:
-        """The constraints to be met."""
+        """The constraints to be met; `max_ssim` stands for the similarity of any kind of input."""
         names = (field.name for field in dataclasses.fields(Constraints))
-        return Constraints(**{name: getattr(self, name) for name in names})
+        given = {name: getattr(self, name) for name in names}
+        if self.max_correlation is not None:
+            given["max_ssim"] = self.max_correlation
+        return Constraints(**given)
 
     @property
     def threats(self) -> tuple[str, ...]:
@@ -203,6 +214,21 @@ class Option:
         """Bytes that cross the wire for one image."""
         defense = plain(self.defense.describe())
         return costs.sent_bytes(price.features, defense, dense=price.sent_bytes)
+
+
+def check_similarity(config: PartitionConfig, kind: kinds.Kind) -> None:
+    """Refuses a limit on a similarity that inputs of a kind do not have.
+
+    Raises:
+      UsageError: there is one.
+    """
+    for each in kinds.KINDS.values():
+        limit = getattr(config, each.limit)
+        if limit is not None and each.limit != kind.limit:
+            raise UsageError(
+                f"{each.limit}={limit:g}: is about {each.plural}, and these are {kind.plural}: "
+                f"expected {kind.limit}."
+            )
 
 
 def choices(config: PartitionConfig) -> list[defended.DefenseChoice]:

@@ -8,6 +8,7 @@ import msgspec
 
 from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
 from jaxinv.constants.halves import CHOICE, REPORT
+from jaxinv.constants.kinds import Kind
 from jaxinv.constants.verdicts import FAILS, HOLDS, SPOILT
 from jaxinv.defenses import NONE
 from jaxinv.measures import (
@@ -75,6 +76,11 @@ class Board:
         """Tells whether a choice was attacked with everything on report images."""
         option = self._option(place)
         return place in self._tried and (option is None or self._trial.is_over(option))
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of input."""
+        return self._scenes[CHOICE].dataset.kind
 
     def scene(self, place: int) -> runs.Scene:
         """Returns the scene that a choice is known from."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxinv.constants.halves import CHOICE, REPORT
+from jaxinv.constants.kinds import in_words
 from jaxinv.inputs import data
 from jaxinv.look.charts import choices as choices_chart
 from jaxinv.look.charts import costs as costs_chart
@@ -84,11 +85,10 @@ def run(config: PartitionConfig) -> dict[str, Any]:
         }
         title = f"{scene.dataset.name} on {profile.name}"
         bars = costs_chart.figure(_undefended(record["choices"]), title=title)
-        style.save(folder / COSTS_NAME, bars)
-        style.save(
-            folder / CHOICES_NAME,
-            choices_chart.figure(_points(record), title=title, measure=scene.usability.kind),
-        )
+        kind, measure = scene.dataset.kind, scene.usability.kind
+        chart = choices_chart.figure(_points(record), title=title, measure=measure)
+        style.save(folder / COSTS_NAME, bars._replace(kind=kind))
+        style.save(folder / CHOICES_NAME, chart._replace(kind=kind))
         records.write(folder, record, images=None)
 
     label = f"{scene.dataset.name}-{profile.name}-n{number}-s{config.seed}"
@@ -111,6 +111,7 @@ def prepare(
     """Returns what is weighed: data and cuts, the device, and the defences; see `runs.plan`."""
     named, chosen = device.named(config.profile), _options.choices(config)
     plan = runs.plan(config, dataset)
+    _options.check_similarity(config, plan.dataset.kind)
     plan.check_threats(config.threat_model)
     order.check(plan.dataset)
     attacked.check_surrogates("partition", plan.dataset, config.surrogate)
@@ -197,7 +198,7 @@ def settle(board: Board, effort: str) -> None:
             for each in (before, now)
         ]
         for line in table.replaced(rows, *told):
-            print(line, flush=True)
+            print(in_words(line, board.kind), flush=True)
         if not now:
             return
         board.attempt(list(now))
