@@ -100,7 +100,7 @@ def _vector_fields(
     """Returns the root mean squared errors of series or rows: of each, and of each column."""
     errors = np.mean([closeness.rmse(originals, found) for found in tries], axis=0)
     errors = np.where(diverged, np.nan, errors)
-    summary = intervals.summarise(errors, least=0.0, most=1.0)
+    summary = intervals.summarise_scores(errors, least=0.0, most=1.0)
     kept = [closeness.rmse_by_column(originals[~diverged], x[~diverged], columns) for x in tries]
     by_column = np.mean(kept, axis=0) if not diverged.all() else np.full(len(columns.names), np.nan)
     return {
