@@ -155,3 +155,21 @@ def test_singled_out_refuses_scores_of_other_candidates():
     for shape in ((3,), (2, 4), (4, 3)):
         with pytest.raises(ValueError, match="scores="):
             linkage.singled_out(np.zeros(shape), gallery)
+
+
+def test_rows_of_a_table_are_told_apart_by_distance():
+    rows = np.float32([[0.1, 0.2], [0.2, 0.4], [0.9, 0.1], [0.1, 0.2]]).reshape(4, 1, 1, 2)
+    assert linkage.copies(rows).tolist() == [0, 1, 2, 0]  # two values always correlate fully
+    found = rows + np.float32([0.02, -0.05]) * np.ones((4, 1, 1, 1), np.float32)
+    assert linkage.reidentified(found, rows).tolist() == [True] * 4
+    found[2] = np.nan
+    assert linkage.reidentified(found, rows).tolist() == [True, True, False, True]
+
+
+def test_columns_count_in_their_spread():
+    wide = np.linspace(0, 1, 5)
+    narrow = 0.5 + 0.001 * np.arange(5)[::-1]
+    rows = np.stack([wide, narrow], axis=-1).astype(np.float32).reshape(5, 1, 1, 2)
+    found = rows.copy()
+    found[:, 0, 0, 0] = 0.6 * found[:, 0, 0, 0] + 0.2  # the narrow column alone is known well
+    assert linkage.reidentified(found, rows).all()

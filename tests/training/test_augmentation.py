@@ -33,3 +33,17 @@ def test_augment_moves_zooms_and_mirrors_both_ways():
         assert width.min() < size < width.max()
     mirrored = result[:, :, :10].sum((1, 2)) < result[:, :, 10:].sum((1, 2))
     assert 0.35 < mirrored.mean() < 0.65
+
+
+def test_series_move_in_time_alone():
+    series = np.ones((8, 20, 1, 2), "f")
+    result = np.asarray(augment(jax.random.key(0), series))
+    np.testing.assert_allclose(result[:, 5:15], 1, atol=1e-5)
+    ramp = np.linspace(0, 1, 20, dtype="f").reshape(1, 20, 1, 1)
+    assert np.abs(np.asarray(augment(jax.random.key(0), ramp)) - ramp).max() > 0.01
+
+
+def test_values_of_a_row_move_a_little():
+    rows = np.full((200, 1, 1, 3), 0.5, "f")
+    moved = np.asarray(augment(jax.random.key(0), rows)) - rows
+    assert 0.04 < moved.std() < 0.06

@@ -78,9 +78,10 @@ def plan(feature_shape: Sequence[int], image_shape: Sequence[int]) -> list[Trans
     widths = [channels] * max(hidden - 1, 0) + [max(channels // 2, 1)] * min(hidden, 1)
     widths.append(image_shape[2])
     return [
-        Transposed(kernel, (row[0], column[0]), padding, _bounded(width, size), size)
-        for row, column, width in zip(*ways, widths, strict=True)
+        Transposed(kernel, (row[0], column[0]), padding, width, size)
+        for number, (row, column, wanted) in enumerate(zip(*ways, widths, strict=True))
         for size in [(row[1], column[1])]
+        for width in [_bounded(wanted, size) if number < hidden else wanted]
     ]
 
 

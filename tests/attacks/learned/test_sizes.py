@@ -96,3 +96,30 @@ def test_how_many_examples_a_step_has_does_not_depend_on_the_machine(monkeypatch
 
     monkeypatch.setenv(memory.VARIABLE, "1M")
     assert maps.fitting(loss, np.float32(1), np.zeros((64, 1000, 100)), 32) == 32
+
+
+@pytest.mark.parametrize(
+    ("inputs", "features"),
+    [
+        ((50, 1, 6), (50, 1, 16)),
+        ((50, 1, 6), (25, 16)),
+        ((50, 1, 6), (12, 1, 32)),
+        ((50, 1, 6), (64,)),
+        ((1, 1, 30), (64,)),
+        ((1, 1, 600), (8,)),
+    ],
+)
+def test_networks_of_series_and_rows(inputs, features):
+    for network in (Decoder(inputs), maps.estimator_for(inputs)):
+        made, variables = shapes(network, features)
+        assert made.shape == (1, *inputs) and weights(variables) <= MOST_WEIGHTS
+        kernels = [leaf.shape for leaf in jax.tree.leaves(variables) if len(leaf.shape) == 4]
+        assert isinstance(network, Decoder) or all(shape[1] == 1 for shape in kernels)
+    for rectified in (False, True):
+        edge = design(inputs, features, rectified=rectified, mean=(0.5,), std=(0.25,))
+        assert edge.output_shape == features and edge.input_shape == inputs
+
+
+def test_features_of_series_lie_in_its_time():
+    assert grids.of_tokens(25, (50, 1, 6)) == (0, (25, 1))
+    assert grids.of_tokens(25, (1, 1, 6)) == (0, None)
