@@ -16,7 +16,7 @@ from jaxinv.measures.usability import Usability
 from jaxinv.networks import Network, loading
 from jaxinv.networks.loading import Model
 from jaxinv.store import files
-from jaxinv.studies import experiment
+from jaxinv.studies import experiment, finite
 from jaxinv.studies.config import AttackConfig, CutsConfig, DataConfig, WorkConfig
 from jaxinv.studies.experiment import settings_of
 from jaxinv.studies.models import data_and_model
@@ -222,6 +222,8 @@ def load(config: CutsConfig, planned: Plan | None = None) -> Scene:
             flags=asked(config, dataset),
             announce=print,
         )
+    if checkpoint is not None or _brings_parameters(config):  # what is trained here is finite
+        finite.check(target.network, target.params, cuts, dataset.test.scaled[:8])
     return Scene(dataset, target, _undefended(target, dataset), cuts).on(half, dataset)
 
 
