@@ -21,9 +21,11 @@ With fewer they show what little data can do: somebody else has more.
 
 SPOILT = {
     "diverged": "diverged",
-    "dead": "did not move from its start, or does not tell",
+    "dead": "did not move from its start",
     "blind": "did not look at what is released",
-    "few_surrogates": f"had fewer than {LEAST_SURROGATES:,} images to learn from, or does not tell",
+    "few_surrogates": f"had fewer than {LEAST_SURROGATES:,} images to learn from",
+    "untold": "does not tell whether it left its start, or how many images it learned from (it is "
+    "imported, or an older version's)",
 }
 """Names, with their words, of what makes an attack prove nothing."""
 

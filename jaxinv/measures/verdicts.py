@@ -119,16 +119,19 @@ def spoilt(attacks: Sequence[AttackRecord]) -> dict[str, bool]:
     """Tells why attacks on one release prove no protection, by the reason.
 
     "diverged" is so where an image of any attack diverged; "dead" where attackers of a threat model
-    did not move from their start, or do not tell, and no other who knows as much did; "blind" where
-    nobody looked at the release; "few_surrogates" where those of a threat model who learned had
-    fewer than `LEAST_SURROGATES` images, or do not tell how many.
+    did not move from their start, and no other who knows as much did; "blind" where nobody looked
+    at the release; "few_surrogates" where those of a threat model who learned had fewer than
+    `LEAST_SURROGATES` images; "untold" where attackers of a threat model do not tell of either.
     """
     able = {each.threat for each in attacks if each.is_able}
+    unable = [each.dead for each in attacks if each.threat not in able]
+    learned = _surrogates(attacks)
     return {
         "diverged": any(each.has_diverged for each in attacks),
-        "dead": any(each.dead != 0 and each.threat not in able for each in attacks),
+        "dead": any(unable),
         "blind": all(each.method == FLOOR for each in attacks),
-        "few_surrogates": any(count < LEAST_SURROGATES for count in _surrogates(attacks)),
+        "few_surrogates": any(0 < count < LEAST_SURROGATES for count in learned),
+        "untold": None in unable or 0 in learned,
     }
 
 
@@ -141,7 +144,10 @@ def surrogate_images(attacks: Sequence[AttackRecord]) -> int | None:
 
 
 def _surrogates(attacks: Sequence[AttackRecord]) -> list[int]:
-    """Returns the most images that an attacker of each threat model learned from, if any did."""
+    """Returns the most images that an attacker of each threat model learned from, if any did.
+
+    Zero where none of them tells.
+    """
     most: dict[str, int] = {}
     for each in attacks:
         if each.learned:

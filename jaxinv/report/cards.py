@@ -54,7 +54,7 @@ def _surrogate(attack: ShownAttack) -> str:
     }
     found, count = attack.record.surrogate, attack.record.surrogate_images
     words = kinds.get(found, found or MISSING)
-    return words if count is None else f"{count:,} images: {words}"
+    return words if count is None else f"{words} ({count:,})"
 
 
 def card(attack: ShownAttack) -> Card:

@@ -5,6 +5,7 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 from jaxinv.constants import kinds
+from jaxinv.constants.halves import REPORT
 from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import SAFE_REID
 from jaxinv.report import advice, findings
@@ -226,14 +227,11 @@ def choices(
     """Costs of choices and what they leave; `places` are numbers of cards by names of runs."""
     rows = []
     for each in chosen:
-        first = each is partition.recommended
-        note = "recommended" if first else ""
-        if not first and each is partition.recommended_split:
-            note = "best that splits"
+        mark = each in (partition.recommended, partition.recommended_split)
         rows.append(
             Row(
                 [
-                    Cell(each.name, each.index, note=note),
+                    Cell(each.name, each.index, note=_place(partition, each)),
                     share(each.usability.mean, 2),
                     Cell(unit(each.latency_s, "s"), each.latency_s, note=_slowest(each)),
                     Cell(unit(each.energy_j, "J"), each.energy_j),
@@ -248,13 +246,20 @@ def choices(
                     Cell(unit(each.record.sent_bytes, "B"), each.record.sent_bytes),
                     *(Cell(unit(part, "s"), part) for part in _parts(each)),
                 ],
-                "recommended" if note else "",
+                "recommended" if mark else "",
             )
         )
     usability = f"{_usability(chosen)}#"
     labels = ("choice", usability, "latency#", "energy#", "memory#", "SSIM#", "re-identified#")
     columns = columns_of(*labels, *_MORE)
     return Table(name, caption, columns, rows)
+
+
+def _place(partition: Partition, choice: Choice) -> str:
+    """Tells whether a choice is recommended, and whether its figures are of report images."""
+    told = ["recommended"] * (choice is partition.recommended)
+    told += ["best that splits"] * (not told and choice is partition.recommended_split)
+    return "; ".join([*told, *["on report images"] * (choice.record.test_images == REPORT)])
 
 
 def _slowest(choice: Choice) -> str:
@@ -314,7 +319,7 @@ def bounds(partition: Partition, name: str, title: str) -> Table:
         "images as they are is the strongest attack that was run. Both PSNRs are that of the mean "
         "squared error, and not the mean of PSNRs that is shown elsewhere, which may be higher. "
         "Bounds that are about test images as they are, but for Cramer-Rao, are averages over more "
-        "images than were attacked"
+        "images than were attacked; all are measured on images that choices are made on"
     )
     return Table(name, caption, columns, rows)
 
@@ -334,7 +339,8 @@ def certain(partition: Partition, name: str, title: str) -> Table:
     caption = (
         f"{title}: standard deviation of Gaussian noise at the features behind which nobody, "
         f"certainly, re-identifies more than {SAFE_REID:.0%}, and the {kind} behind it; and that "
-        "at which the best attacker re-identifies as many of simulated releases, estimated"
+        "at which the best attacker re-identifies as many of simulated releases, estimated; all on "
+        "images that choices are made on"
     )
     labels = ("split", "certain#", f"{kind}#", "estimated#", f"{kind} then#")
     return Table(name, caption, columns_of(*labels), rows)

@@ -60,8 +60,8 @@ class RecordedChoice(Struct, kw_only=True):
       fails, undecided: names of limits that are broken, and of those within an interval.
       images_needed: how many images settle an undecided limit; None if no number does.
       safe: the verdict on `SAFE_SSIM` and `SAFE_REID` together.
-      diverged, dead, blind, few_surrogates: whether attacks prove no protection, and why; see
-        `SPOILT`.
+      diverged, dead, blind, few_surrogates, untold: whether attacks prove no protection, and why;
+        see `SPOILT`.
       surrogate_images: number of images that attackers of each threat model had to learn from, the
         least of these; None where none learned, or where one does not tell.
       effort: "full" if every attack of every experiment was run on it that the threat models allow,
@@ -101,6 +101,7 @@ class RecordedChoice(Struct, kw_only=True):
     dead: bool = False
     blind: bool = False
     few_surrogates: bool = False
+    untold: bool = False
     surrogate_images: Count | None = None
     attacks: list[Attempt] = field(default_factory=list)
     bounds: list[RecordedBound] = field(default_factory=list)

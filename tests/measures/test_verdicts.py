@@ -204,7 +204,8 @@ def test_of_an_attack_that_does_not_tell_nothing_is_shown():
     """Older versions did not note what left its start."""
     old = attack()
     old.dead = None
-    assert verdicts.safe([old]) == UNDECIDED and verdicts.spoilt([old])["dead"]
+    assert verdicts.safe([old]) == UNDECIDED and verdicts.spoilt([old])["untold"]
+    assert not verdicts.spoilt([old])["dead"]
     assert verdicts.safe([old, attack()]) == HOLDS
     assert verdicts.safe([old, attack(0.9)]) == FAILS
 
@@ -222,6 +223,7 @@ def test_who_learned_from_few_images_shows_what_little_data_can_do():
     assert verdicts.safe([attack(surrogate="none", surrogate_images=None)]) == HOLDS
     old = attack(surrogate_images=None)
     assert verdicts.safe([old]) == UNDECIDED and verdicts.surrogate_images([old]) is None
+    assert [name for name, is_so in verdicts.spoilt([old]).items() if is_so] == ["untold"]
 
 
 def test_others_who_know_as_much_make_up_for_a_dead_attack():

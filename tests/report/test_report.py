@@ -441,6 +441,17 @@ def test_a_choice_tells_whether_everything_attacked_it(tmp_path):
     assert "Of quick attacks alone, the strongest" in advice.advice(made)[0]
 
 
+def test_a_recommended_row_says_that_its_figures_are_of_report_images(tmp_path):
+    rows = [choice("conv1", test_images="report"), choice("relu2"), choice("edge-only")]
+    attacks = [{"threat_model": "whitebox", "method": "map"}]
+    rows[0] |= {"surrogate_images": 1234, "attacks": attacks}
+    partition(tmp_path, rows)
+    (made,) = found_in(tmp_path).partitions
+    table = tables.choices(made, made.choices, {}, "t", "c")
+    assert [row.cells[0].note for row in table.rows] == ["recommended; on report images", "", ""]
+    assert table.rows[0].cells[7].note == "1,234 images to learn from"
+
+
 def test_bounds_that_say_something(tmp_path):
     def bound(quantity, value, *, name="b", dithered=False):
         told = {"name": name, "kind": "certified", "quantity": quantity, "value": value}
@@ -459,6 +470,7 @@ def test_bounds_that_say_something(tmp_path):
         ["at most 1.8 dB", "not comparable"],
     ]
     assert "not the mean of PSNRs" in table.caption and "more images" in table.caption
+    assert "on images that choices are made on" in table.caption
     page = report.build(report.read(tmp_path))
     assert "What theory allows: 4 bounds" in page and "no attacker can do" not in page
 
@@ -548,7 +560,7 @@ def test_a_card_tells_the_threat_model(tmp_path):
     assert card.title == "mnist, relu2: black-box, adaptive, dropout 0.6 at the features"
     assert pairs["Is handed"] == "answers to queries of the release; surrogate images"
     assert pairs["Queries"] == "97,998" and pairs["Seed"] == "3"
-    assert pairs["Learns from"] == "images of its own"
+    assert pairs["Learns from"] == "images of its own (20,000)"
     assert pairs["Defence"] == "dropout 0.6 (r, share of values set to zero), feature"
     assert pairs["Releases"] == "4 of each image seen; means over 2 draws of the defence"
     assert pairs["Run"] == "defenses/run/"

@@ -162,7 +162,7 @@ class Board:
         over = self.has_stood(place) if place in self._tried else self.siege.is_over(option)
         found = decision.worst(counted, self.confidence(place))
         if place in self._tried and not over:  # who is able may be among those that are to come
-            found |= {"dead": False, "blind": False}
+            found |= dict.fromkeys(("dead", "blind", "untold"), False)
         return {
             "split": option.deployment.cut,
             "defense": plain(option.defense.describe()),

@@ -85,9 +85,9 @@ def table(record: Mapping[str, Any]) -> str:
         "Learned is how many images attackers had to learn from, the least of all threat models; "
         f"with fewer than {LEAST_SURROGATES:,} no limit is shown to hold. "
         "Effort is full where everything attacked, and screen where few quick attackers did, who "
-        "prove nothing. Images are choice where figures are of the "
-        "half of the test split that choices are made on, and report where a choice was tried on "
-        "the other: its intervals are wider, to allow for all that were.",
+        "prove nothing. Images are choice where figures are of the half of the test split that "
+        "choices are made on, and report where a choice was tried on the other, as what is "
+        "recommended was: its intervals are wider, to allow for all that were.",
         _COLUMNS,
         *(_line(row) for row in record["choices"]),
     ]
@@ -175,7 +175,7 @@ def summary(record: Mapping[str, Any]) -> str:
     if record["certain"]:
         lines.append(
             f"Gaussian noise on the features that holds re-identification below {SAFE_REID:.0%} "
-            "for certain, and the usability behind it: "
+            "for certain, and the usability behind it, on images that choices are made on: "
             + ", ".join(_certainly(one, "") for one in record["certain"])
         )
         lines.append(
