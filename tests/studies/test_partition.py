@@ -903,7 +903,8 @@ def test_the_script_recommends_and_its_record_is_read_again(scripts, few):
         "edge-only",
     ]
     for row in record["choices"][1:3]:
-        assert {attack["threat_model"] for attack in row["attacks"]} == {"whitebox", "blackbox"}
+        own = {attack["threat_model"] for attack in row["attacks"]}
+        assert "whitebox" in own and own <= {"whitebox", "blackbox"}  # others where that broke none
         for attack in row["attacks"]:
             assert (scripts.folder / "results" / attack["path"]).is_file()
     said = done.stdout
@@ -920,7 +921,8 @@ def test_the_script_recommends_and_its_record_is_read_again(scripts, few):
     assert "On this@microcontroller (edge timed on this machine (" in again.stdout
     (kept,) = scripts.folder.glob("results/learned/times-*.json")
     assert list(json.loads(kept.read_text("utf-8"))) == list(lenet5().cuts)
-    assert len([*scripts.folder.glob("results/defenses/*/record.json")]) == 4
+    made = sum(len(row["attacks"]) for row in record["choices"])
+    assert len([*scripts.folder.glob("results/defenses/*/record.json")]) == made
 
 
 @pytest.mark.parametrize(
