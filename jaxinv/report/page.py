@@ -72,7 +72,7 @@ def render(found: Found) -> tuple[str, list[tuple[str, Figure]]]:
     order = found.datasets
     places = {each.name: each.number for each in found.attacks}
     pictures = gallery.build(sorted(found.attacks, key=lambda each: order.index(each.dataset)))
-    kinds = {run.kind for run in found.runs}
+    kinds = {run.kind for run in [*found.attacks, *found.partitions]}
     kind = kinds.pop() if len(kinds) == 1 else IMAGE
     scripts = [Markup(_bundle()), Markup(_resource("page.js"))]
     parts: dict[str, Any] = {
