@@ -6,6 +6,7 @@ nothing else; `map` and `hybrid` add lessons from images of the attacker's own.
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -36,6 +37,8 @@ from jaxinv.constants.paper import resolve_lambda
 from jaxinv.defenses import Joined
 from jaxinv.errors import UsageError
 from jaxinv.networks import Network, Params
+
+_BLOCK = 2**26  # features at once, which are only counted
 
 
 def invert(
@@ -77,7 +80,7 @@ def invert(
         began = time.perf_counter()
         means = stage.estimate(features, images) if stage.estimate else None
         seconds += time.perf_counter() - began
-        weights = np.broadcast_to(stage.settings.weights, (len(features), 2, 2))
+        weights = stage.settings.weights * _shares(edge, features, stage.settings.redundancy)
         found = run_stage(
             edge,
             params,
@@ -93,6 +96,25 @@ def invert(
         seconds += found.seconds
         compile_seconds += found.compile_seconds
     return dataclasses.replace(found, seconds=seconds, compile_seconds=compile_seconds)
+
+
+def _shares(edge: Network, features: Features, power: float) -> np.ndarray:
+    """Returns how much of its weight a prior has for each image, `[N, 1, 1]` in (0, 1].
+
+    Of features those count that are not zero, behind a rectifier the open ones. Before the cut the
+    narrowest place counts: nobody observes more than passed there.
+    """
+    if not power:
+        return np.ones((len(features), 1, 1), np.float32)
+    passed = min(map(math.prod, edge.shapes.values()), default=math.inf)
+    step = max(1, _BLOCK // edge.wire.size)
+    open_ = [
+        np.count_nonzero(np.reshape(features[rows], (len(rows), -1)), axis=1)
+        for rows in np.array_split(np.arange(len(features)), -(-len(features) // step))
+    ]
+    observed = np.minimum(np.concatenate(open_), passed)
+    ratio = np.maximum(observed / math.prod(edge.input_shape), 1)
+    return (ratio**-power).astype(np.float32)[:, None, None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +249,7 @@ def _weighted(
     given = dict(overrides or {})
     if tv_weight is not None:
         weight = resolve_lambda(tv_weight, network, cut)
-        given |= {"tv_weight": weight, "tv_start": weight}
+        given |= {"tv_weight": weight, "tv_start": weight, "redundancy": 0.0}
     return given
 
 

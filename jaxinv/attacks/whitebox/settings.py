@@ -14,7 +14,7 @@ from jaxinv.networks import Network
 SOLVERS = ("amsgrad", "adam", "lbfgs", "lm")
 _NOT_NEGATIVE = (
     *("learning_rate", "eps", "tv_weight", "tv_start", "tv_eps"),
-    *("prior_weight", "prior_start", "ramp"),
+    *("prior_weight", "prior_start", "ramp", "redundancy"),
 )
 
 
@@ -38,6 +38,8 @@ class RmleSettings:
       prior_weight, prior_start: the same for a Gaussian prior: of half its squared Mahalanobis
         distance a pixel value. Without such a prior they mean nothing.
       ramp: share of the steps over which the weights fall; then they stay.
+      redundancy: power by which the weights fall with the values that are observed for each of an
+        image's, where there are more; 0 lets none of it count.
       box: whether pixels are kept in [0, 1].
       hinge: whether a final rectifier is attacked through the features before it.
       restart: whether an image at whose plain start (grey, or a prior's mean) the data term is
@@ -66,6 +68,7 @@ class RmleSettings:
     prior_weight: float = 0.0
     prior_start: float = 0.0
     ramp: float = 1.0
+    redundancy: float = 0.0
     box: bool = True
     hinge: bool = True
     restart: bool = True
@@ -140,7 +143,8 @@ def paper_settings(network: Network, cut: str) -> RmleSettings:
 def tv_settings(network: Network, cut: str) -> RmleSettings:
     """A first-order attack with total variation as its only prior; one rule for every network.
 
-    An affine edge needs no prior. Everything else was chosen on the attacker's images.
+    An affine edge needs no prior, and where much is observed of each pixel little is needed.
+    Everything else was chosen on the attacker's images.
     """
     affine = network.split(cut)[0].is_affine
     return RmleSettings(
@@ -149,6 +153,7 @@ def tv_settings(network: Network, cut: str) -> RmleSettings:
         learning_rate=0.2,
         tv_weight=0.0 if affine else 3e-3,
         tv_start=0.0 if affine else 1.0,
+        redundancy=5.0,
     )
 
 

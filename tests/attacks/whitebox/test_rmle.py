@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import inspect
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from jaxinv.attacks.whitebox.settings import (
 from jaxinv.attacks.whitebox.stage import Stage, problem_of
 from jaxinv.errors import UsageError
 from jaxinv.measures import quality
-from jaxinv.networks import cifar_cnn, lenet5
+from jaxinv.networks import cifar_cnn, lenet5, sequence
 
 
 @functools.cache
@@ -151,6 +152,19 @@ def test_paper_settings_are_the_authors():
     assert (relu2.space, relu2.scale, relu2.solver) == ("normalized", "mean", "amsgrad")
     assert not relu2.box
     assert not relu2.hinge
+
+
+def test_a_prior_weighs_less_where_more_is_observed_than_an_image_has():
+    """Only what passed the narrowest place counts, and only open rectifiers."""
+    wide, narrowed = (
+        sequence([("fc1", nn.Dense(width)), ("act", nn.silu), ("fc2", nn.Dense(32))], (8,))
+        for width in (16, 8)
+    )
+    features = np.ones((3, 32), np.float32)
+    features[1, 12:], features[2, 4:] = 0, 0
+    np.testing.assert_allclose(rmle._shares(wide, features, 5.0).ravel(), [2**-5, 1.5**-5, 1])
+    np.testing.assert_array_equal(rmle._shares(narrowed, features, 5.0).ravel(), 1)
+    np.testing.assert_array_equal(rmle._shares(wide, features, 0.0).ravel(), 1)
 
 
 def test_tv_settings_need_no_prior_behind_an_affine_edge():
