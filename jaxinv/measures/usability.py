@@ -147,6 +147,18 @@ def kind_of(network: Network, num_classes: int) -> Kind:
     return "agreement" if len(shape) == 1 and shape[0] >= 2 else "cosine"
 
 
+def may_be_classes(network: Network, num_classes: int) -> bool:
+    """Tells whether labels may be numbers of a network's outputs, of which it has more.
+
+    Args:
+      network: the whole.
+      num_classes: of the labels; 0 where there are none.
+    """
+    if len(network.wire.shapes) > 1 or len(network.output_shape) != 1:
+        return False
+    return 2 <= num_classes < network.output_shape[0]
+
+
 def summarise(kind: Kind, scores: Scores, undefended: float | None) -> Usability:
     """Summarises scores of images `[N]`, or of several draws `[draws, N]`."""
     by_image = np.asarray(scores.values, float)

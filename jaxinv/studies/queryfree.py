@@ -20,6 +20,7 @@ from jaxinv import defenses
 from jaxinv.attacks import registry
 from jaxinv.attacks.attack import Attack, CloudKnown
 from jaxinv.attacks.queryfree import paper, strong
+from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.look.charts import splits, style
 from jaxinv.studies import attacked, elsewhere, evaluation, linked, runs
@@ -62,6 +63,7 @@ def run(config: QueryfreeConfig) -> list[dict[str, Any]]:
     runs.begin(config)
     config = elsewhere.completed(config)
     scene = runs.load(config, prepare(config))
+    _check_labels(config, scene)
     attacks = elsewhere.tasks(EXPERIMENT.name, config, scene) or [
         partial(run_cut, config, scene, cut) for cut in scene.cuts
     ]
@@ -76,12 +78,25 @@ def run(config: QueryfreeConfig) -> list[dict[str, Any]]:
 
 
 def prepare(config: QueryfreeConfig, dataset: data.Dataset | None = None) -> runs.Plan:
-    """Returns what is attacked, once it is known that there are labels; see `runs.plan`."""
+    """Returns what is attacked, once it is known that shadows can learn; see `runs.plan`."""
     plan = elsewhere.checked(config, runs.plan(config, dataset))
     if config.imported is None:
-        plan.check_threats([EXPERIMENT.name])
+        plan.check_classes()
         attacked.check_surrogates(config.method, plan.dataset, config.surrogate)
     return plan
+
+
+def _check_labels(config: QueryfreeConfig, scene: runs.Scene) -> None:
+    """Refuses to attack where labels name none of the network's outputs.
+
+    Raises:
+      UsageError: they do not.
+    """
+    if config.imported is None and scene.accuracy is None:
+        raise UsageError(
+            f"dataset={scene.dataset.name}: query-free attackers learn from labelled images, and "
+            "these labels are not of the network's outputs."
+        )
 
 
 def run_cut(config: QueryfreeConfig, scene: runs.Scene, cut: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from jaxinv.constants.kinds import IMAGE
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import data
 from jaxinv.machine import devices, hosts
-from jaxinv.measures import quality, usability
+from jaxinv.measures import intervals, quality, usability
 from jaxinv.measures.usability import Usability
 from jaxinv.networks import Network, loading
 from jaxinv.networks.loading import Model
@@ -60,6 +60,19 @@ class Plan(NamedTuple):
                 f"threat_model={QUERYFREE}: shadows learn from labelled images, and {why}."
             )
 
+    def check_classes(self) -> None:
+        """Refuses to learn shadows where labels cannot name outputs of the network.
+
+        Raises:
+          UsageError: the images have no labels, or the network is no classifier of these.
+        """
+        why = without_classes(self.network, self.dataset)
+        if why and not usability.may_be_classes(self.network, self.dataset.num_classes):
+            raise UsageError(
+                f"dataset={self.dataset.name}: query-free attackers learn from labelled images, "
+                f"and {why}."
+            )
+
 
 def without_classes(network: Network, dataset: data.Dataset) -> str | None:
     """Tells why nothing can learn from labels what a network should return; None if it can."""
@@ -101,7 +114,7 @@ class Scene(NamedTuple):
     def on(self, half: str, dataset: data.Dataset) -> "Scene":
         """Returns the scene with a half of the test split of the whole dataset."""
         dataset = dataclasses.replace(dataset, test=half_of(dataset.test, half))
-        found = _undefended(self.target, dataset)
+        found = _undefended(self.target, dataset, self.usability.kind)
         return self._replace(dataset=dataset, usability=found, half=half)
 
     def num_images(self, config: AttackConfig) -> int:
@@ -224,11 +237,32 @@ def load(config: CutsConfig, planned: Plan | None = None) -> Scene:
         )
     if checkpoint is not None or _brings_parameters(config):  # what is trained here is finite
         finite.check(target.network, target.params, cuts, dataset.test.scaled[:8])
-    return Scene(dataset, target, _undefended(target, dataset), cuts).on(half, dataset)
+    found = _undefended(target, dataset, _kind(target, dataset))
+    return Scene(dataset, target, found, cuts).on(half, dataset)
 
 
-def _undefended(target: targets.Target, dataset: data.Dataset) -> Usability:
-    kind = usability.kind_of(target.network, dataset.num_classes)
+def _kind(target: targets.Target, dataset: data.Dataset) -> usability.Kind:
+    """Returns how usability is measured, and says so where labels alone do not tell.
+
+    Labels of fewer classes than a network has outputs are those of its first ones, or others: they
+    are taken for the former if more are right than one answer for all images would have right.
+    """
+    kind, classes = usability.kind_of(target.network, dataset.num_classes), dataset.num_classes
+    if kind == "accuracy" or not usability.may_be_classes(target.network, classes):
+        return kind
+    accuracy = targets.test_accuracy(target, dataset)
+    usual = np.bincount(dataset.test.labels).max() / len(dataset.test)
+    fits = (intervals.Share(accuracy, len(dataset.test)).interval().low or 0.0) > usual
+    (outputs,) = target.network.output_shape
+    print(
+        f"dataset={dataset.name} has labels of {classes} classes, and the network {outputs} "
+        f"outputs: {accuracy:.1%} are right, "
+        + ("so usability is accuracy." if fits else f"so usability is {kind}.")
+    )
+    return "accuracy" if fits else kind
+
+
+def _undefended(target: targets.Target, dataset: data.Dataset, kind: usability.Kind) -> Usability:
     accuracy = targets.test_accuracy(target, dataset) if kind == "accuracy" else None
     return usability.undefended(kind, accuracy, len(dataset.test))
 

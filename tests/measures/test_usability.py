@@ -51,6 +51,14 @@ def test_labels_and_outputs_tell_the_measure(outputs, classes, kind):
     assert usability.kind_of(network_of(outputs), classes) == kind
 
 
+@pytest.mark.parametrize(
+    "outputs, classes, may_be",
+    [(5, 3, True), (5, 5, False), (3, 5, False), (5, 0, False), (5, 1, False), (1, 0, False)],
+)
+def test_labels_of_fewer_classes_may_be_numbers_of_outputs(outputs, classes, may_be):
+    assert usability.may_be_classes(network_of(outputs), classes) == may_be
+
+
 def test_maps_and_several_outputs_are_compared_by_cosine():
     grid = sequence([("conv", nn.Conv(3, (3, 3)))], SHAPE)
     assert usability.kind_of(grid, 3) == "cosine"

@@ -67,6 +67,7 @@ def test_outputs_that_are_no_classes_are_compared_with_the_undefended_ones(scrip
         assert record["usability"]["value"] < record["usability"]["value_undefended"] == 1
     status, told = scripts.answer("queryfree", *given[:3], "--split=conv")
     assert status == 2 and "returns [2, 3], no logit for each of 3 classes" in told
+    assert "--dataset=tiny: query-free attackers learn from labelled images" in told
 
 
 def test_a_partition_and_the_page(scripts, flags, attacked):

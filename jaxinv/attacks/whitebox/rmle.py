@@ -113,8 +113,8 @@ def _shares(edge: Network, features: Features, power: float) -> np.ndarray:
         for rows in np.array_split(np.arange(len(features)), -(-len(features) // step))
     ]
     observed = np.minimum(np.concatenate(open_), passed)
-    ratio = np.maximum(observed / math.prod(edge.input_shape), 1)
-    return (ratio**-power).astype(np.float32)[:, None, None]
+    pairs = np.maximum(observed / math.prod(edge.input_shape) / 2, 1)
+    return (pairs**-power).astype(np.float32)[:, None, None]
 
 
 @dataclasses.dataclass(frozen=True)

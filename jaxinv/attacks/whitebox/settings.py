@@ -38,8 +38,8 @@ class RmleSettings:
       prior_weight, prior_start: the same for a Gaussian prior: of half its squared Mahalanobis
         distance a pixel value. Without such a prior they mean nothing.
       ramp: share of the steps over which the weights fall; then they stay.
-      redundancy: power by which the weights fall with the values that are observed for each of an
-        image's, where there are more; 0 lets none of it count.
+      redundancy: power by which the weights fall with pairs of values that are observed for each of
+        an image's, where there is more than one; 0 lets none of it count.
       box: whether pixels are kept in [0, 1].
       hinge: whether a final rectifier is attacked through the features before it.
       restart: whether an image at whose plain start (grey, or a prior's mean) the data term is
@@ -143,7 +143,8 @@ def paper_settings(network: Network, cut: str) -> RmleSettings:
 def tv_settings(network: Network, cut: str) -> RmleSettings:
     """A first-order attack with total variation as its only prior; one rule for every network.
 
-    An affine edge needs no prior, and where much is observed of each pixel little is needed.
+    An affine edge needs no prior, and where much is observed of each pixel little is needed: with
+    less than two values a pixel a smooth start still keeps it out of bad minima.
     Everything else was chosen on the attacker's images.
     """
     affine = network.split(cut)[0].is_affine

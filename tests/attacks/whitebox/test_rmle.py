@@ -157,11 +157,11 @@ def test_paper_settings_are_the_authors():
 def test_a_prior_weighs_less_where_more_is_observed_than_an_image_has():
     """Only what passed the narrowest place counts, and only open rectifiers."""
     wide, narrowed = (
-        sequence([("fc1", nn.Dense(width)), ("act", nn.silu), ("fc2", nn.Dense(32))], (8,))
-        for width in (16, 8)
+        sequence([("fc1", nn.Dense(width)), ("act", nn.silu), ("fc2", nn.Dense(64))], (8,))
+        for width in (32, 16)
     )
-    features = np.ones((3, 32), np.float32)
-    features[1, 12:], features[2, 4:] = 0, 0
+    features = np.ones((3, 64), np.float32)
+    features[1, 24:], features[2, 16:] = 0, 0
     np.testing.assert_allclose(rmle._shares(wide, features, 5.0).ravel(), [2**-5, 1.5**-5, 1])
     np.testing.assert_array_equal(rmle._shares(narrowed, features, 5.0).ravel(), 1)
     np.testing.assert_array_equal(rmle._shares(wide, features, 0.0).ravel(), 1)
