@@ -5,8 +5,9 @@ import pytest
 from own_images import pictures
 from tiny import assert_one_line
 
+from jaxinv.constants.kinds import TABLE
 from jaxinv.errors import UserError
-from jaxinv.inputs import exchange
+from jaxinv.inputs import columns, exchange
 
 IMAGES = pictures(5, (4, 3, 1))
 FEATURES = np.random.default_rng(0).normal(size=(5, 2, 6))
@@ -87,3 +88,26 @@ def test_a_release_is_written(tmp_path):
         assert sorted(found) == ["features_0", "features_1", "images"]
     with pytest.raises(UserError, match="^Cannot write"):
         exchange.write_release(str(tmp_path), [some], IMAGES / 255, None)
+
+
+def test_a_table_goes_out_and_comes_back_in_its_units(tmp_path):
+    rows = np.random.default_rng(0).normal([1, 50, 900], [1, 9, 100], (12, 3))
+    known = columns.measured(rows, TABLE, names=["a", "b", "c"], units=["", "kg", "m"])
+    path, unit = str(tmp_path / "out.npz"), known.to_unit(rows).astype(np.float32)
+    exchange.write_release(path, [rows[:, :2]], unit, None, known)
+    with np.load(path) as file:
+        np.testing.assert_allclose(file["table"], rows, rtol=1e-5)
+        assert file["units"].tolist() == ["", "kg", "m"] and "images" not in file
+    assert exchange.number_of_reconstructions(path) == 12
+    found = exchange.read_reconstructions(path, (1, 1, 3), known)
+    np.testing.assert_allclose(found, unit, atol=1e-6)
+
+
+def test_pairs_of_a_table(tmp_path):
+    rows = np.random.default_rng(0).normal(5, 2, (12, 3))
+    own = {"table": rows[:8], "features": rows[:8], "observed": rows[8:], "originals": rows[8:]}
+    np.savez(tmp_path / "pairs.npz", **own)
+    found = exchange.read_pairs(str(tmp_path / "pairs.npz"))
+    assert found.columns.low == tuple(rows[:8].min(0)) and found.images.images.max() == 1
+    expected = np.clip(found.columns.to_unit(rows[8:]), 0, 1)
+    np.testing.assert_allclose(found.originals.images, expected, atol=1e-6)
