@@ -48,6 +48,7 @@ class Share(NamedTuple):
 
     What is in [0, 1] for each image, such as a mean over draws, counts as a share, too: it spreads
     no more than a coin of its mean (Hoeffding 1963). Limits are of the next whole count outwards.
+    For such means that is no proof; among distributions on two points none misses more often.
     """
 
     mean: float
