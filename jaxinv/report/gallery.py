@@ -13,8 +13,6 @@ import numpy as np
 
 from jaxinv.constants.kinds import IMAGE, in_words
 from jaxinv.errors import DamagedError
-from jaxinv.look import pictures
-from jaxinv.look.grids import in_colours
 from jaxinv.report import findings
 from jaxinv.report.results import ShownAttack, in_order, strongest
 from jaxinv.report.values import MISSING
@@ -187,6 +185,8 @@ def _drawn(
     each: ShownAttack, originals: np.ndarray, found: np.ndarray
 ) -> tuple[str, tuple[int, int]]:
     """Draws series or rows of a table, each beside its original."""
+    from jaxinv.look import pictures
+
     inputs = each.record.fields["inputs"]
     page = pictures.of_vectors(originals, [(each.attacker, found)], inputs)
     return _source(page), (page.width, page.height)
@@ -221,6 +221,8 @@ def strip(images: np.ndarray) -> tuple[str, tuple[int, int]]:
       images: `[N, H, W, C]` in unit space; clipped to it. Of many channels three are shown.
     """
     from PIL import Image
+
+    from jaxinv.look.grids import in_colours
 
     images = in_colours(images)
     count, height, width, channels = images.shape

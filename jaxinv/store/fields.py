@@ -1,7 +1,7 @@
 """Values that records of several kinds hold, with their ranges: shares, intervals, defences."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -130,6 +130,6 @@ class RecordedColumn(Struct, frozen=True):
 class RecordedInputs(Struct, frozen=True):
     """Series or rows of a table: `shape` is that of one, as its file has it."""
 
-    kind: str
+    kind: Literal["series", "table"]
     shape: list[int]
     columns: list[RecordedColumn]

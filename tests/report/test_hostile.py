@@ -70,8 +70,13 @@ def records_of_every_kind(folder):
     usable = {"usability": {"kind": "accuracy", "value": 0.9, "ci": [0.8, 0.95]}}
     way = {"psnr_mean": 20.0, "psnr_std": 1.0, "ssim_mean": 0.5, "ssim_std": 0.1, "reid_top1": 0.5}
     own = {**told, **usable, "test_images": "report", "level_units": ["r"], "ways": {"w": way}}
+    lists = {"misfit": [0.1], "levels": [1.0], "shown": [3]}
+    own |= {"obstacles": {"counts": {"prior": 1}, "directions": 9, **lists}}
     fake_runs.attack(folder, folder="undefended", paper={"psnr": 0.0, "ssim": 0.0}, **own)
     fake_runs.defended(folder, folder="defended", threat_model="whitebox", **own)
+    column = {"name": "a", "unit": "m", "low": 0.0, "high": 1.0}
+    rows = {"inputs": {"kind": "table", "shape": [1], "columns": [column]}, **own}
+    fake_runs.attack(folder, folder="rows", **rows)
     who = {"threat_model": "whitebox", "method": "adaptive", "surrogate": "same"}
     attempt = {**who, "psnr_mean": 20.0, "ssim_mean": 0.5, "reid": 0.5, "path": "a/b/c"}
     bound = {"name": "rate", "kind": "certified", "quantity": "psnr", "value": 20.0}
@@ -162,7 +167,7 @@ def test_any_text_in_any_place_gives_a_page_and_figures(tmp_path, name):
         record = spoilt(json.loads(path.read_text("utf-8")), HOSTILE[name])
         path.write_text(json.dumps(record))
     found = report.read(tmp_path)
-    assert len(found) == 6
+    assert len(found) == 7
     written = report.write(found, tmp_path / "page.html", formats=("png",))
     check(written[0].read_text("utf-8"))
     assert len(written) > 2
