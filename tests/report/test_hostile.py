@@ -30,6 +30,7 @@ _KEPT = {"kind", "experiment", "site", "config_hash"}  # which record it is, and
 _NO_TEXT = {"path", "fields"}  # made by the reader
 _FREE = (
     *("versions", "flags", "curves", "images_needed", "config", "numerics", "ways", "edge_times"),
+    "counts",
 )
 
 
