@@ -3,7 +3,8 @@
 Runs what Figs. 3 to 15 show on MNIST and CIFAR-10, with the authors' settings (--method=paper)
 and with ours, JOBS runs at a time; what is finished is not done again, so a command that was killed
 goes on. Ends in a picture for each figure, Fig. 2 among them, in the report on one page, and in a
-table of ours against the paper's numbers, which --publish puts into the README with the pictures.
+table of ours against the paper's numbers; --publish puts it into experiments/RESULTS.md, with the
+pictures.
 
   ./launch.sh paper
   ./launch.sh paper --dataset=mnist
@@ -43,7 +44,8 @@ class PaperConfig(PlacesConfig):
     )
     publish: bool = setting(
         False,
-        "Put the pictures into experiments/figures/ and the table into README.md of the checkout.",
+        "Put the pictures into experiments/figures/ of the checkout and the table into "
+        "experiments/RESULTS.md.",
     )
 
 
@@ -85,8 +87,9 @@ def run(config: PaperConfig) -> list[dict[str, str]]:
         folder = ROOT / "experiments" / "figures"
         for picture in drawn:
             shutil.copy(picture, folder)
-        table.publish(text, ROOT / "README.md")
-        print(f"Published: {folder}/ and {ROOT / 'README.md'}")
+        results = ROOT / "experiments" / "RESULTS.md"
+        table.publish(text, results)
+        print(f"Published: {folder}/ and {results}")
     return [{"path": str(path)}]
 
 

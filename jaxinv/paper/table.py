@@ -1,4 +1,4 @@
-"""Ours against the paper's numbers, as Markdown, and its place in a README."""
+"""Ours against the paper's numbers, as Markdown, and its place in a Markdown file."""
 
 import datetime
 from collections.abc import Sequence
