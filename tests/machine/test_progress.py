@@ -118,7 +118,7 @@ def test_a_pace_tells_how_long_the_rest_takes(clock, capsys):
 
 
 def test_parts_in_work_count_half(clock, capsys):
-    """Of eight parts, two at once, each of a minute: 60 s for the first, and 3.5 min for all."""
+    """Eight parts, two at once, each of a minute: 60 s for the first, and 3.5 min for all."""
     pace = Pace([1] * 8, "parts screened", at_once=2)
     clock.now += 60.0
     pace.advance()

@@ -1,4 +1,4 @@
-"""What stands between a white-box attacker and an image: the solver, the prior, or nothing. JAX.
+"""The obstacle between a white-box attacker and an image: the solver, the prior, or nothing. JAX.
 
 The attacker goes on from what it found, with the data term alone. Where features stay unexplained
 the solver is in the way. Where they are explained, and some direction in which the image could
@@ -37,7 +37,7 @@ _SETTINGS = RmleSettings("lm", steps=40, cg_steps=30)
 
 
 class Obstacle(enum.Enum):
-    """What stands in the way of the image."""
+    """The solver, the prior or nothing; unknown where that cannot be told."""
 
     SOLVER = "solver"
     PRIOR = "prior"

@@ -1,4 +1,4 @@
-"""What stands between an attacker and an image is told without the image."""
+"""The obstacle between an attacker and an image is told without the image."""
 
 import json
 
