@@ -39,6 +39,9 @@ def test_any_number_in_any_place_gives_a_page_and_figures(tmp_path, number):
         for way in record.get("ways", {}).values():
             if way["reid_top1"] is None:
                 way["reid_top1"] = 0.5  # and a share
+        for column in record.get("inputs", {}).get("columns", ()):
+            ends = {"low": 0.0, "high": 1.0}  # and so is a range
+            column |= {end: value for end, value in ends.items() if column[end] is None}
         path.write_text(json.dumps(record))
         read += 1
     found = report.read(tmp_path)

@@ -7,6 +7,7 @@ import math
 import os
 import shlex
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import jax
 import pytest
@@ -22,6 +23,12 @@ from jaxinv.studies.partition import limits, study
 from jaxinv.training import targets
 
 PARAMS = jax.jit(lenet5().init)(jax.random.key(0))
+
+
+class NoChart(NamedTuple):
+    """A chart that nobody draws."""
+
+    kind: object = None
 
 
 @pytest.fixture
@@ -69,7 +76,7 @@ def quick(monkeypatch, tmp_path):
         monkeypatch.setattr(owner, name, stub)
     monkeypatch.setattr(style, "save", lambda *args: None)
     for chart in (speed.throughput, study.costs_chart, study.choices_chart):
-        monkeypatch.setattr(chart, "figure", lambda *args, **options: None)
+        monkeypatch.setattr(chart, "figure", lambda *args, **options: NoChart())
     monkeypatch.setattr(targets, "test_accuracy", lambda *args: 0.9)
     monkeypatch.setenv("JAXINV_RECORDS", str(quick.listing))
     monkeypatch.chdir(tmp_path)
