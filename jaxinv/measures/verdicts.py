@@ -160,6 +160,11 @@ def safe(attacks: Sequence[AttackRecord], sure: float = intervals.CONFIDENCE) ->
     return together(kept(attacks, leak, leak.safe, sure) for leak in LEAKS)
 
 
+def screened(verdict: Verdict) -> Verdict:
+    """Returns what quick attacks show: what they break is broken, and the rest is undecided."""
+    return UNDECIDED if verdict == HOLDS else verdict
+
+
 def images_needed(
     attacks: Sequence[AttackRecord],
     leak: Leak,

@@ -301,6 +301,25 @@ def test_the_papers_advice_is_tested(study):
 
 
 @pytest.mark.parametrize("effort, verdict", [("full", "holds"), ("screen", "undecided")])
+def test_a_choice_that_quick_attacks_alone_do_not_break_is_not_safe(
+    plain, monkeypatch, effort, verdict
+):
+    attack = defended_run.run_one
+    monkeypatch.setattr(attacks.Siege, "is_over", lambda *_: effort == "full")
+    monkeypatch.setattr(studies, "settle", lambda *_: None)
+
+    def nothing(config, scene, attacker, number):
+        record = attack(config, scene, attacker, number)
+        record |= {"ssim": [0.02] * 300, "ssim_mean": 0.02, "psnr": [9.0] * 300, "mse": []}
+        record |= {"num_images": 300, "reid_top1": 0.0, "reid": 0.0}
+        return record | {"reid_likelihood": 0.0, "reid_likelihood_images": 300}
+
+    monkeypatch.setattr(defended_run, "run_one", nothing)
+    rows = plain()["choices"]
+    assert {row["safe"] for row in rows[1:-1]} == {verdict}
+
+
+@pytest.mark.parametrize("effort, verdict", [("full", "holds"), ("screen", "undecided")])
 def test_the_papers_advice_has_a_verdict_for_each_threat_model(study, monkeypatch, effort, verdict):
     """Quick attacks alone show no protection."""
     attack = defended_run.run_one

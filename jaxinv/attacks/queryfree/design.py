@@ -138,14 +138,22 @@ def _along(
     image_shape: Sequence[int], halvings: int, channels: int, *, rectified: bool
 ) -> list[tuple[str, Any]]:
     """Layers of series that keep the ends: convolutions of 5 steps between poolings in time."""
-    layers: list[tuple[str, Any]] = []
     halvings = min(halvings, int(np.log2(image_shape[0])))
-    for number in range(halvings + 1):
-        filters = channels if number == halvings else max(16, min(16 << number, channels))
-        layers.append((f"conv{number}", nn.Conv(filters, (5, 1))))
-        if number < halvings or rectified:
+    hidden = [max(16, min(16 << number, channels)) for number in range(halvings)]
+    return _pooled_convolutions([*hidden, channels], (5, 1), rectified=rectified)
+
+
+def _pooled_convolutions(
+    filters: Sequence[int], window: tuple[int, int], *, rectified: bool
+) -> list[tuple[str, Any]]:
+    """Convolutions with rectifiers and poolings between them, and maybe a rectifier at the end."""
+    layers: list[tuple[str, Any]] = []
+    last = len(filters) - 1
+    for number, count in enumerate(filters):
+        layers.append((f"conv{number}", nn.Conv(count, window)))
+        if number < last or rectified:
             layers.append((f"relu{number}", nn.relu))
-        if number < halvings:
+        if number < last:
             layers.append((f"pool{number}", max_pool))
     return layers
 
@@ -172,16 +180,11 @@ def _padded(
     places = image_shape[0] * image_shape[1]
     if not halvings and not rectified:
         return [("conv0", nn.Conv(16, (3, 3))), ("conv1", nn.Conv(channels, (3, 3)))]
-    layers: list[tuple[str, Any]] = []
-    for number in range(halvings + 1):
-        most = min(64 << number, channels, _MOST_FILTERS, _MOST_HIDDEN * 4**number // places)
-        filters = channels if number == halvings else max(16, most)
-        layers.append((f"conv{number}", nn.Conv(filters, (5, 5))))
-        if number < halvings or rectified:
-            layers.append((f"relu{number}", nn.relu))
-        if number < halvings:
-            layers.append((f"pool{number}", max_pool))
-    return layers
+    hidden = [
+        max(16, min(64 << number, channels, _MOST_FILTERS, _MOST_HIDDEN * 4**number // places))
+        for number in range(halvings)
+    ]
+    return _pooled_convolutions([*hidden, channels], (5, 5), rectified=rectified)
 
 
 def _cropped(

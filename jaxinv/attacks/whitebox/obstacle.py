@@ -23,7 +23,6 @@ from jax import Array
 from jaxinv.attacks.attack import Features
 from jaxinv.attacks.whitebox.settings import RmleSettings
 from jaxinv.attacks.whitebox.stage import Stage, run_stage
-from jaxinv.machine import memory
 from jaxinv.networks import Network, Params
 
 IMAGES = 4
@@ -33,6 +32,8 @@ _GREY = 1 / 255
 _AT_ONCE = 32  # directions
 _MOST_INPUTS = 4096  # of an image whose directions are counted and whose solver goes on
 _INPUTS = 2**25  # squared inputs of all images together, at most
+_MOST_DERIVATIVES = 2**28  # of the Jacobian of an image whose directions are counted
+_BLOCK = 2**22  # derivatives in float64 at once
 _SETTINGS = RmleSettings("lm", steps=40, cg_steps=30)
 
 
@@ -122,18 +123,26 @@ def shown_directions(edge: Network, params: Params, image: np.ndarray, features:
     """
     inputs = image.size
     open_ = int((features != 0).sum()) if edge.before_rectifier() else features.size
-    if inputs > _MOST_INPUTS or inputs * features.size * 4 > memory.step():
+    if inputs > _MOST_INPUTS or inputs * features.size > _MOST_DERIVATIVES:
         return open_ if open_ < inputs else -1
-    rows = np.asarray(_jacobian(edge, params, image), np.float64)
-    rows = rows[:, np.abs(rows).max(axis=0) > 0]
-    if not rows.size:
+    values = _singular_values(np.asarray(_jacobian(edge, params, image)))
+    if not values.any():
         return 0
-    smaller = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
-    values = np.sqrt(np.maximum(np.linalg.eigvalsh(smaller), 0))
     one_grey = _GREY * math.sqrt(inputs)
     eps = _eps(features)
     rounding = eps * float(np.linalg.norm(features.astype(np.float64))) / one_grey
-    return int((values > max(rounding, values.max() * eps * max(rows.shape))).sum())
+    return int((values > max(rounding, values.max() * eps * max(inputs, features.size))).sum())
+
+
+def _singular_values(rows: np.ndarray) -> np.ndarray:
+    """Computes those of `[D, M]` that can differ from zero, by the smaller of its Gram matrices."""
+    rows = rows if len(rows) <= rows.shape[1] else rows.T
+    step = max(1, _BLOCK // max(1, len(rows)))
+    gram = np.zeros((len(rows), len(rows)))
+    for begin in range(0, rows.shape[1], step):
+        block = rows[:, begin : begin + step].astype(np.float64)
+        gram += block @ block.T
+    return np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0))
 
 
 def _obstacle(levels: float, shown: int, inputs: int, *, has_gone_on: bool) -> Obstacle:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxinv.constants.threats import THREATS, within
-from jaxinv.constants.verdicts import HOLDS, UNDECIDED, Verdict
-from jaxinv.measures import decision
+from jaxinv.constants.verdicts import HOLDS, UNDECIDED
+from jaxinv.measures import decision, verdicts
 from jaxinv.networks import Network
 from jaxinv.store.record import AttackRecord
 from jaxinv.studies.partition.options import Option
@@ -58,11 +58,9 @@ def tested(
     keys = ("split", *_KEYS, "psnr_mean")
     sure = plain[first]["confidence"]
     threats = [_judged(threat, undefended, sure) for threat in THREATS]
+    verdict = plain[first]["safe"]
     if plain[first]["effort"] != "full":
-        threats = [one | {"verdict": _screened(one["verdict"])} for one in threats]
-        verdict = _screened(plain[first]["safe"])
-    else:
-        verdict = plain[first]["safe"]
+        threats = [one | {"verdict": verdicts.screened(one["verdict"])} for one in threats]
     return {
         "before": {key: plain[before][key] for key in keys},
         "after": {key: plain[first][key] for key in keys},
@@ -70,11 +68,6 @@ def tested(
         "verdict": verdict,
         "threats": threats,
     }
-
-
-def _screened(verdict: Verdict) -> Verdict:
-    """Returns what quick attacks show: what they break is broken, and the rest is undecided."""
-    return UNDECIDED if verdict == HOLDS else verdict
 
 
 def _judged(threat: str, attacks: Sequence[AttackRecord], sure: float) -> dict[str, Any]:

@@ -163,6 +163,8 @@ class Board:
         found = decision.worst(counted, self.confidence(place))
         if place in self._tried and not over:  # who is able may be among those that are to come
             found |= dict.fromkeys(("dead", "blind", "untold"), False)
+        if not over:
+            found["safe"] = verdicts.screened(found["safe"])
         return {
             "split": option.deployment.cut,
             "defense": plain(option.defense.describe()),
