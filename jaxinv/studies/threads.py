@@ -28,7 +28,7 @@ def side_by_side(
 
     Most of a short attack is compiled and run by one core. Where that is so, this hands over a
     function for each step of each job, in order, that waits for what the step returns. No step
-    begins after the caller is done, or has failed.
+    begins after the caller is done, or has failed, and none outlives the block.
 
     Args:
       jobs: their steps in turn; a step is never run before those ahead of it in its job are done,
@@ -41,7 +41,7 @@ def side_by_side(
         failed: BaseException | None = None
         for step, future in zip(job, done, strict=True):
             if left.is_set():
-                return  # nobody waits, and the interpreter does not end before this
+                return  # nobody waits for the answer
             try:
                 if failed is None:
                     future.set_result(step())
@@ -59,4 +59,4 @@ def side_by_side(
         yield [future.result for future in futures]
     finally:
         left.set()
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
