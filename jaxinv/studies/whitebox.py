@@ -69,7 +69,7 @@ class WhiteboxConfig(ExchangedConfig):
     )
     fit_steps: int = setting(
         maps.STEPS,
-        "Steps of training the inverse map of hybrid, and each correction.",
+        "Steps of training the inverse map of hybrid; each correction takes half as many.",
     )
     chunk: int | None = setting(
         None,

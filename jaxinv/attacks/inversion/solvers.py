@@ -45,6 +45,20 @@ def _going_on(x: Array) -> Array:
     return jnp.full(len(x), Result.STEPS, jnp.int32)
 
 
+class Still(NamedTuple):
+    """Leaves every image where it starts."""
+
+    def init(self, objective: Objective, x: Array) -> tuple[()]:
+        del objective, x
+        return ()
+
+    def step(
+        self, objective: Objective, x: Array, state: tuple[()]
+    ) -> tuple[Array, tuple[()], Array]:
+        del objective
+        return x, state, jnp.full(len(x), Result.CONVERGED, jnp.int32)
+
+
 class FirstOrder(NamedTuple):
     """Projected gradient steps, as an elementwise optax transformation shapes them."""
 

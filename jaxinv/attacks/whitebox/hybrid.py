@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
@@ -22,12 +22,15 @@ from jaxinv.attacks.whitebox.settings import (
     RmleSettings,
     check_chunk,
     hybrid_settings,
+    kept_settings,
     map_settings,
 )
 from jaxinv.attacks.whitebox.stage import Estimate, Stage, run_stage
 from jaxinv.attacks.whitebox.trials import Lessons
+from jaxinv.measures.quality import scores
 
-_CORRECTIONS = 2  # rounds of them
+_CORRECTIONS = 3  # rounds of them, of which the last is kept as it is
+_TAUGHT = 2500  # images that a correction learns from, at most: a stage attacks each of them
 _SOLVED = 60.0  # dB at which there is nothing left to learn
 
 
@@ -36,11 +39,12 @@ class HybridAttack(Attack[EdgeKnown]):
     """Map, and where that leaves something, stages about trained estimates.
 
     The first starts from an inverse map, with the distribution of its errors as prior; each of the
-    others from a trained correction of what the stage before finds.
+    others from a trained correction of what the stage before finds. The last estimate may be kept
+    as it is: what it adds is not in the features, and a solver brings noise back in.
 
     Attributes:
       overrides: fields of `RmleSettings` in place of the method's own, in every stage.
-      fit_steps: of training the inverse map, and each correction.
+      fit_steps: of training the inverse map; each correction takes half as many.
       chunk: as for `rmle.invert`.
     """
 
@@ -74,14 +78,22 @@ class HybridAttack(Attack[EdgeKnown]):
         prior = image_prior(known, lessons.taught, keys.curvature)
         settings = map_settings().replaced(self.overrides)
         stage, quality, _ = choose_ends(known, lessons, Stage(settings, prior.of_images))
-        stages: tuple[Stage, ...] = (stage,)
-        qualities: tuple[float, ...] = (quality,)
+        end = _End().then(stage, quality)
         if quality < _SOLVED:
             course = _Course(self, known, lessons, prior, keys, shelf, stopwatch)
-            others, better = course.run()
-            if better[-1] > quality:
-                stages, qualities = others, better
-        return StagedAttack(known, stages, self.chunk, stopwatch.seconds, qualities)
+            end = max(end, course.run(), key=lambda end: end.qualities[-1])
+        return StagedAttack(known, end.stages, self.chunk, stopwatch.seconds, end.qualities)
+
+
+class _End(NamedTuple):
+    """Stages in turn, and the mean PSNR in dB on the trial images after each."""
+
+    stages: tuple[Stage, ...] = ()
+    qualities: tuple[float, ...] = ()
+
+    def then(self, stage: Stage, quality: float) -> "_End":
+        """Returns these and one more."""
+        return _End((*self.stages, stage), (*self.qualities, quality))
 
 
 class _Course:
@@ -101,8 +113,13 @@ class _Course:
         self._prior, self._keys = prior, keys
         self._shelf, self._stopwatch = shelf, stopwatch
 
-    def run(self) -> tuple[tuple[Stage, ...], tuple[float, ...]]:
-        """Learns stages until one adds nothing; returns them, and the quality after each."""
+    def run(self) -> "_End":
+        """Learns stages until one adds nothing.
+
+        Returns:
+          Of all ends, with a stage that solves or with an estimate that is kept, the one that does
+          best on the trial images.
+        """
         known, lessons = self._known, self._lessons
         inverse_map = self._inverse_map()
 
@@ -113,26 +130,33 @@ class _Course:
         estimate: Estimate = from_features
         errors = estimate(trials.undefended(known, lessons.held), None) - lessons.held
         # Corrections learn from attacks on images that taught; their errors are taken on others.
-        count = trials.taught_by_attacks(known.edge)
+        count = min(trials.taught_by_attacks(known.edge), _TAUGHT)
         taught, held = lessons.taught[:count], lessons.held[: max(1, count // 4)]
         found_taught = found_held = found_trial = None
-        stages: list[Stage] = []
-        qualities: list[float] = []
+        solved, ends = _End(), []
         for number in range(_CORRECTIONS + 1):
             if found_taught is not None:
                 estimate = self._correct(inverse_map, taught, found_taught, number)
                 errors = estimate(trials.undefended(known, held), found_held) - held
-            stage = Stage(self._attack.settings, self._prior.of_errors(errors), estimate)
             means = estimate(trials.undefended(known, lessons.trial), found_trial)
-            stage, quality, found_trial = choose_ends(known, lessons, stage, means)
-            if qualities and quality <= qualities[-1]:
+            ends.append(solved.then(*self._kept(estimate, means)))
+            if found_taught is not None and number == _CORRECTIONS:
                 break
-            stages.append(stage)
-            qualities.append(quality)
+            stage = Stage(self._attack.settings, self._prior.of_errors(errors), estimate)
+            stage, quality, found_trial = choose_ends(known, lessons, stage, means)
+            if solved.qualities and quality <= solved.qualities[-1]:
+                break
+            solved = solved.then(stage, quality)
+            ends.append(solved)
             if number < _CORRECTIONS:
                 found_taught = self._found(stage, taught, found_taught)
                 found_held = self._found(stage, held, found_held)
-        return tuple(stages), tuple(qualities)
+        return max(ends, key=lambda end: end.qualities[-1])
+
+    def _kept(self, estimate: Estimate, means: np.ndarray) -> tuple[Stage, float]:
+        """Returns a stage that keeps an estimate, and its quality by that of the trial images."""
+        stage = Stage(kept_settings(self._attack.settings), estimate=estimate)
+        return stage, float(scores(self._lessons.trial, means[None])[0])
 
     def _inverse_map(self) -> maps.TrainedMap:
         """The map that a black-box attacker with the same key trains, too."""
@@ -158,7 +182,7 @@ class _Course:
             [found, inverse_map(features)],
             features[np.arange(len(images))],
             key=jax.random.fold_in(self._keys.correction, number),
-            steps=self._attack.fit_steps,
+            steps=max(1, self._attack.fit_steps // 2),
             shelf=self._shelf,
         )
         self._stopwatch.lap(began, learned)

@@ -17,7 +17,13 @@ from jaxinv.attacks.inversion import objectives, starts
 from jaxinv.attacks.inversion.loop import MakeObjective, Snapshot, chunk_size, minimize
 from jaxinv.attacks.inversion.objectives import Objective
 from jaxinv.attacks.inversion.priors import Gaussian
-from jaxinv.attacks.inversion.solvers import FirstOrder, Lbfgs, LevenbergMarquardt, Solver
+from jaxinv.attacks.inversion.solvers import (
+    FirstOrder,
+    Lbfgs,
+    LevenbergMarquardt,
+    Solver,
+    Still,
+)
 from jaxinv.attacks.whitebox.settings import RmleSettings
 from jaxinv.defenses import Structure
 from jaxinv.machine.numbers import length
@@ -185,6 +191,8 @@ def _coordinates(edge: Network, settings: RmleSettings) -> tuple[np.ndarray | np
 def _solver(settings: RmleSettings) -> Solver:
     if settings.solver == "lm":
         return LevenbergMarquardt(cg_steps=settings.cg_steps)
+    if settings.solver == "none":
+        return Still()
     if settings.solver == "lbfgs":
         return Lbfgs()
     if settings.solver == "amsgrad":
