@@ -144,7 +144,20 @@ def test_hybrid_is_never_worse_than_map_and_each_stage_adds(briefly):
     found = found_by.invert(features)
     assert psnr(attacked, found) == pytest.approx(found_by.quality[-1], abs=2)
     for stage in found_by.stages:
-        assert (stage.settings.steps, stage.settings.cg_steps) == (6, 8)
+        expected = (1, 8) if stage.settings.solver == "none" else (6, 8)
+        assert (stage.settings.steps, stage.settings.cg_steps) == expected
+
+
+def test_hybrid_keeps_an_estimate_that_no_stage_improves(briefly, monkeypatch):
+    edge, params, images, attacked = attacker("pool2")
+    monkeypatch.setattr(hybrid, "scores", lambda trial, tries: np.array([90.0]))
+    options = {"overrides": {"steps": 2, "cg_steps": 4}, "fit_steps": 20}
+    found_by = learn("hybrid", edge, params, images, **options)
+    (stage,) = found_by.stages
+    assert stage.settings.solver == "none" and found_by.quality == (90.0,)
+    features = np.asarray(edge.apply(params, attacked))
+    found = found_by.invert(features).images
+    np.testing.assert_array_equal(found, stage.estimate(features, None))
 
 
 @pytest.fixture
