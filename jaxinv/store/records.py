@@ -12,7 +12,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ RECORD_NAME = "record.json"
 IMAGES_NAME = "images.npz"
 
 _PICTURED = ("originals", "reconstructions")
+_FEW = 16  # values in a list, beyond which a line of JSON leaves it out
 _LABEL_LIMIT = 100  # characters; file systems allow 255 for a name
 
 
@@ -213,6 +214,22 @@ def note(path: str | os.PathLike[str]) -> None:
                 file.write(f"{json.dumps(os.fspath(path))}\n")
         except OSError as error:
             raise UserError(f"Cannot write {listing}: {files.reason(error)}.") from error
+
+
+def in_a_line(found: Iterable[Mapping[str, Any]]) -> str:
+    """Returns records as a line of JSON, `{"records": [...]}`, for programs that read output.
+
+    Fields that hold more than a few values in a list, such as those of every image, are left out.
+    """
+
+    def is_short(value: Any) -> bool:
+        if isinstance(value, dict):
+            return all(map(is_short, value.values()))
+        return not isinstance(value, list) or (len(value) <= _FEW and all(map(is_short, value)))
+
+    plain = [_plain(record) for record in found]
+    short = [{name: each for name, each in fields.items() if is_short(each)} for fields in plain]
+    return json.dumps({"records": short}, allow_nan=False)
 
 
 def _to_json(record: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The command line of an experiment: parsing, errors, exit status, the compilation cache.
 
-Output for people goes to stdout, whose last line is the path of the last record; progress and
-warnings go to stderr.
+Output for people goes to stdout, whose last line is the path of the last record, or with --json all
+records as JSON; progress and warnings go to stderr.
 """
 
 import contextlib
@@ -33,8 +33,9 @@ _INTERRUPTED = "interrupted; the same command goes on from what is finished."
 def main(name: str, arguments: Sequence[str] | None = None, program: str | None = None) -> None:
     """Runs an experiment as a command line asks.
 
-    Prints the path of the last record as the last line of stdout. Exits with status 2 for a bad
-    flag; 1 for another failure that the user can mend, as one line on stderr; 130 when interrupted.
+    The last line of stdout is the path of the last record, or with --json all records. Exits with
+    status 2 for a bad flag; 1 for another failure that the user can mend, as one line on stderr;
+    130 when interrupted.
 
     Args:
       name: of the experiment.
@@ -68,9 +69,13 @@ def _run(found: experiment.Experiment, arguments: Sequence[str], program: str) -
         if getattr(config, "multihost", False):
             hosts.initialize()
         use_compilation_cache()
-    for record in found.run(config)[-1:]:
+    made = found.run(config)
+    for record in made[-1:]:
         records.note(record["path"])
-        print(record["path"], flush=True)
+        print(
+            records.in_a_line(made) if getattr(config, "json", False) else record["path"],
+            flush=True,
+        )
     hosts.end()
 
 

@@ -19,6 +19,11 @@ class WorkConfig:
     """
 
     workdir: str = setting("results", "Folder for records and pictures.", is_path=True)
+    json: bool = setting(
+        False,
+        "Make the last line on stdout one JSON object in place of a path: records, each with its "
+        "path and figures, but for those of single images.",
+    )
 
     def __post_init__(self) -> None:
         kind: type = type(self)

@@ -54,6 +54,7 @@ _NOT_REPEATED = (
     "rerun",
     "multihost",
     "export",
+    "json",
 )  # of this machine, not of the run
 
 ConfigT = TypeVar("ConfigT")

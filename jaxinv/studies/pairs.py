@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "blackbox"
 SPLIT = "pairs"
-_TAKEN = ("pairs", "method", "fit_steps", "num_images", "seed", "workdir", "rerun", "multihost")
+_TAKEN = (
+    *("pairs", "method", "fit_steps", "num_images", "seed"),
+    *("workdir", "rerun", "multihost", "json"),
+)
 _SHOWN = 64  # images that are kept
 
 

@@ -3,6 +3,8 @@
 import dataclasses
 import errno
 import io
+import json
+import math
 import os
 import subprocess
 import sys
@@ -74,6 +76,19 @@ def test_arguments_are_told_as_flags(run):
 
 def test_a_message_of_several_lines_is_one(run):
     assert run(failing(UserError("--a=1\n2: no.\x85"))) == (1, "some.py: error: --a=1 2: no.\n")
+
+
+def test_all_records_are_a_line_of_json_where_that_is_asked_for(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "use_compilation_cache", lambda: None)
+    made = [
+        {"path": "/w/1", "psnr_mean": 20.5, "psnr_ci": [20.0, math.nan], "psnr": [20.5] * 17},
+        {"path": os.fsdecode(b"/w/\xff"), "told": {"scores": [1.0] * 17}, "cut": None},
+    ]
+    fake = Experiment("fake", FakeConfig, lambda config: made, "Fake.")
+    cli.run(fake, ["--json"], "some.py")
+    *_, last = capsys.readouterr().out.splitlines()
+    first = {"path": "/w/1", "psnr_mean": 20.5, "psnr_ci": [20.0, None]}
+    assert json.loads(last) == {"records": [first, {"path": "/w/\\udcff", "cut": None}]}
 
 
 @pytest.mark.parametrize("path", ["/wé/\u2028", os.fsdecode(b"/w/\xff")])
