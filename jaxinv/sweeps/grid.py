@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jaxinv.networks.loading import Model
 
 PACKAGE = Path(jaxinv.__file__).parent
-_OF_ONE_RUN = ("export", "import", "pairs")  # files that one run writes or reads
+_OF_ONE_RUN = ("export", "import", "pairs", "json")  # files of one run, and what it prints
 OF_THE_SWEEP = ("workdir", "rerun")  # the same for all runs, and no part of their names
 _SCENE = (
     "dataset",
@@ -99,7 +99,7 @@ def expand(script: str, given: Mapping[str, str]) -> list[Run]:
             raise UsageError(f"{name}={given[name]}: is one for the whole sweep.")
     for name in _OF_ONE_RUN:
         if name in given:
-            raise UsageError(f"{name}={given[name]}: is a file of one run; a sweep takes none.")
+            raise UsageError(f"{name}={given[name]}: is of one run; a sweep takes none.")
     axes = {name: values(script, name, text) for name, text in given.items()}
     scenes = {name: axes.pop(name) for name in _SCENE if name in axes}
     data_dir = {name: axes[name][0] for name in axes if name == "data_dir"}

@@ -65,9 +65,9 @@ def test_quality_is_null_where_originals_are_not_known(tmp_path):
         assert images["reconstructions"].shape == (6, 11, 12, 1)
 
 
-def test_a_sweep_takes_no_file_of_one_run():
-    for name in ("pairs", "import", "export"):
-        with pytest.raises(UserError, match=f"^{name}=a.npz: is a file of one run"):
+def test_a_sweep_takes_nothing_that_is_of_one_run():
+    for name in ("pairs", "import", "export", "json"):
+        with pytest.raises(UserError, match=f"^{name}=a.npz: is of one run"):
             grid.expand("blackbox", {name: "a.npz"})
 
 
