@@ -46,19 +46,25 @@ class Ends(NamedTuple):
 class Share(NamedTuple):
     """Share of `number` independent images.
 
-    What is in [0, 1] for each image, such as a mean over draws, counts as a share, too: it spreads
-    no more than a coin of its mean (Hoeffding 1963). Limits are of the next whole count outwards.
-    For such means that is no proof; among distributions on two points none misses more often.
+    Attributes:
+      mean: the share.
+      number: of images.
+      means: whether what counts of an image may be any number in [0, 1], such as a mean over draws.
+        Coins that fall with these chances have a binomial sum, whose median lies at the images' own
+        sum or at a whole number next to it (Jogdeo and Samuels 1968). So the sum is in a tail at
+        most twice as often as a binomial count, and limits are of half the tail, and of the next
+        whole count outwards.
     """
 
     mean: float
     number: int
+    means: bool = False
 
     def interval(self, confidence: float = CONFIDENCE) -> Ends:
         """Returns the limits of Clopper and Pearson."""
         if not self.number:
             return Ends()
-        tail = (1 - confidence) / 2
+        tail = (1 - confidence) / (4 if self.means else 2)
         fewest = math.floor(self.mean * self.number + _SLACK)
         most = math.ceil(self.mean * self.number - _SLACK)
         low = special.betaincinv(fewest, self.number - fewest + 1, tail) if fewest else 0.0
@@ -75,7 +81,7 @@ class Share(NamedTuple):
         def settles(count: int) -> bool:
             exact = self.mean * count
             found = math.ceil(exact - _SLACK) if self.mean < limit else math.floor(exact + _SLACK)
-            low, high = Share(found / count, count).interval(confidence)
+            low, high = self._replace(mean=found / count, number=count).interval(confidence)
             assert low is not None and high is not None
             return high < limit if self.mean < limit else low > limit
 
@@ -197,7 +203,10 @@ def summarise_share(values: ArrayLike) -> Summary:
       values: `[N]` for each image whether, or in which share of draws, it is so.
     """
     finite = _finite(values)
-    return _summary(values, Share(float(finite.mean()), finite.size) if finite.size else None)
+    if not finite.size:
+        return _summary(values, None)
+    means = bool(((finite != 0) & (finite != 1)).any())
+    return _summary(values, Share(float(finite.mean()), finite.size, means))
 
 
 def told(mean: float | None, ends: Sequence[float | None], form: str) -> str:

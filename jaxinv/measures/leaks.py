@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from jaxinv.constants.threats import SHADOW
 from jaxinv.constants.verdicts import GALLERY, SAFE_REID, SAFE_SSIM
 from jaxinv.measures import crossed, intervals
-from jaxinv.measures.intervals import Ends, Sample, Score, Share, Student, Summary
+from jaxinv.measures.intervals import Ends, Sample, Share, Student, Summary
 from jaxinv.store.record import AttackRecord, Way
 
 
@@ -130,7 +130,9 @@ class Leak(NamedTuple):
             return self._sample(scores.mean(axis=0).tolist())
         mean = sum(sample.mean for sample in alone) / len(alone)
         widest = max(alone, key=lambda sample: sample.interval().high or math.inf)
-        assert not isinstance(widest, Score)
+        if isinstance(widest, Share):
+            return widest._replace(mean=mean, means=True)
+        assert isinstance(widest, Student)
         return widest._replace(mean=mean)
 
     def _sample(self, scores: Sequence[float | None]) -> Sample | None:
@@ -161,12 +163,19 @@ def linked(record: AttackRecord) -> list[Sample]:
     """Returns the shares that an attack identifies: by every way's answers, and by the release."""
     images = min(record.num_images, GALLERY)
     ways: list[float | None] = [way.reid_top1 for way in record.ways.values()]
-    return shares(
-        *((answer, images) for answer in ways or [record.reid_top1]),
-        (record.reid_likelihood, record.reid_likelihood_images),
-    )
+    return [
+        *shares(
+            *((answer, images) for answer in ways or [record.reid_top1]), means=_are_means(record)
+        ),
+        *shares((record.reid_likelihood, record.reid_likelihood_images)),
+    ]
 
 
-def shares(*measured: tuple[float | None, int | None]) -> list[Sample]:
-    """Returns the shares that were measured, each with its number of images."""
-    return [Share(mean, number or 0) for mean, number in measured if mean is not None]
+def shares(*measured: tuple[float | None, int | None], means: bool = False) -> list[Sample]:
+    """Returns the shares that were measured, each with its number of images; `means` as `Share`."""
+    return [Share(mean, number or 0, means) for mean, number in measured if mean is not None]
+
+
+def _are_means(record: AttackRecord) -> bool:
+    """Tells whether what counts of an image is a mean: over draws, or of shadows' own answers."""
+    return record.draws > 1 or (not record.ways and len(record.psnr_by_seed) > 1)

@@ -134,9 +134,8 @@ def reidentification_fields(
     summary = intervals.summarise_share(by_image)
     low, high = summary.low, summary.high
     if shadows and len(found) > 1:
-        wide = crossed.widened(
-            Share(summary.mean, len(by_image)), np.mean(found, axis=1), least=0.0, most=1.0
-        )
+        share = Share(summary.mean, len(by_image), means=True)
+        wide = crossed.widened(share, np.mean(found, axis=1), least=0.0, most=1.0)
         low, high = min(low, wide.low or 0.0), max(high, wide.high or 0.0)
     return {
         "reid_top1": summary.mean,
@@ -190,10 +189,11 @@ def worst_linkage(fields: Mapping[str, Any]) -> dict[str, Any]:
     """
     count = min(fields["num_images"], GALLERY)
     answers = [way["reid_top1"] for way in fields.get("ways", {}).values()]
-    measured = shares(
-        *((answer, count) for answer in (answers or [fields["reid_top1"]])),
-        (fields.get("reid_likelihood"), fields.get("reid_likelihood_images")),
-    )
+    means = fields.get("draws", 1) > 1 or (not answers and len(fields.get("psnr_by_seed", ())) > 1)
+    measured = [
+        *shares(*((answer, count) for answer in (answers or [fields["reid_top1"]])), means=means),
+        *shares((fields.get("reid_likelihood"), fields.get("reid_likelihood_images"))),
+    ]
     return {
         "reid": max(sample.mean for sample in measured),
         "reid_ci": list(verdicts.greatest_of(measured)),

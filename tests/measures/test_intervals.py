@@ -1,5 +1,7 @@
 """Intervals of shares and of means, against SciPy's own and against the truth."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -66,6 +68,34 @@ def test_a_count_between_two_has_the_wider_limits():
     low, high = Share(2.5 / 20, 20).interval()
     assert low == Share(2 / 20, 20).interval().low
     assert high == Share(3 / 20, 20).interval().high
+
+
+@pytest.mark.parametrize("number", [12, 64])
+def test_limits_of_means_are_missed_no_more_often_than_they_say(number):
+    """Of images that are each identified in no draw, in half or in all: laws with exact sums."""
+    for never, half in itertools.product(np.linspace(0, 1, 11), repeat=2):
+        if never + half > 1:
+            continue
+        law = np.array([never, half, 1 - never - half])
+        sums = np.ones(1)
+        for _ in range(number):
+            sums = np.convolve(sums, law)
+        truth = half / 2 + law[2]
+        ends = [Share(k / 2 / number, number, means=True).interval() for k in range(2 * number + 1)]
+        above = sum(p for p, end in zip(sums, ends, strict=True) if end.low > truth)
+        below = sum(p for p, end in zip(sums, ends, strict=True) if end.high < truth)
+        assert max(above, below) <= 0.025
+
+
+def test_limits_of_means_are_of_half_the_tail():
+    expected = scipy.stats.binomtest(3, 40).proportion_ci(0.975, "exact")
+    assert Share(3 / 40, 40, means=True).interval() == pytest.approx(tuple(expected))
+
+
+@pytest.mark.parametrize("values, means", [([0, 1, 1, 0], False), ([0, 1, 0.5, 0.5], True)])
+def test_a_mean_over_draws_is_told_by_its_values(values, means):
+    found = intervals.summarise_share(values)
+    assert (found.low, found.high) == Share(0.5, 4, means=means).interval()
 
 
 @pytest.mark.parametrize("limit", [0.1, 0.05, 0.01])
