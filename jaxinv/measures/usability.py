@@ -110,8 +110,8 @@ def sample(told: Mapping[str, Any], count: int) -> Share | Score | None:
     """
     if told["kind"] in COMPARED:
         return intervals.score(told.get("scores", ()), least=-1, most=1)
-    undefended = told["value"] == told.get("value_undefended")
-    return Share(told["value"], count, means=not undefended)  # over draws of a defense, maybe
+    right = told["value"] * count
+    return Share(told["value"], count, means=abs(right - round(right)) > 1e-6 * count)
 
 
 class Scores(NamedTuple):
