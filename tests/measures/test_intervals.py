@@ -72,7 +72,7 @@ def test_a_count_between_two_has_the_wider_limits():
 
 @pytest.mark.parametrize("number", [12, 64])
 def test_limits_of_means_are_missed_no_more_often_than_they_say(number):
-    """Of images that are each identified in no draw, in half or in all: laws with exact sums."""
+    """Images that are each identified in no draw, in half or in all: laws with exact sums."""
     for never, half in itertools.product(np.linspace(0, 1, 11), repeat=2):
         if never + half > 1:
             continue
