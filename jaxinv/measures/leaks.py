@@ -162,20 +162,30 @@ LEAKS = (SSIM, REID)
 def linked(record: AttackRecord) -> list[Sample]:
     """Returns the shares that an attack identifies: by every way's answers, and by the release."""
     images = min(record.num_images, GALLERY)
-    ways: list[float | None] = [way.reid_top1 for way in record.ways.values()]
+    ways = [way.reid_top1 for way in record.ways.values()]
+    seeds = len(record.psnr_by_seed)
     return [
-        *shares(
-            *((answer, images) for answer in ways or [record.reid_top1]), means=_are_means(record)
-        ),
+        *answered(ways, record.reid_top1, images, draws=record.draws, attackers=seeds),
         *shares((record.reid_likelihood, record.reid_likelihood_images)),
     ]
+
+
+def answered(
+    ways: Sequence[float | None], alone: float | None, images: int, *, draws: int, attackers: int
+) -> list[Sample]:
+    """Returns the shares that reconstructions identify.
+
+    Args:
+      ways: share that each way of an attack identifies; empty where there is one answer.
+      alone: share that this answer identifies.
+      images: how many were looked at.
+      draws: of a defense, over which shares are means.
+      attackers: whose answers a share without ways is the mean of; 0 or 1 for one.
+    """
+    means = draws > 1 or (not ways and attackers > 1)
+    return shares(*((share, images) for share in ways or [alone]), means=means)
 
 
 def shares(*measured: tuple[float | None, int | None], means: bool = False) -> list[Sample]:
     """Returns the shares that were measured, each with its number of images; `means` as `Share`."""
     return [Share(mean, number or 0, means) for mean, number in measured if mean is not None]
-
-
-def _are_means(record: AttackRecord) -> bool:
-    """Tells whether what counts of an image is a mean: over draws, or of shadows' own answers."""
-    return record.draws > 1 or (not record.ways and len(record.psnr_by_seed) > 1)

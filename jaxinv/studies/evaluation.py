@@ -16,9 +16,9 @@ from jaxinv.inputs.columns import Columns
 from jaxinv.inputs.data import Dataset, Samples
 from jaxinv.look import pictures
 from jaxinv.machine import hosts
-from jaxinv.measures import closeness, costs, crossed, intervals, linkage, quality, verdicts
+from jaxinv.measures import closeness, costs, crossed, intervals, leaks, linkage, quality, verdicts
 from jaxinv.measures.intervals import Share
-from jaxinv.measures.leaks import PSNR, SSIM, shares
+from jaxinv.measures.leaks import PSNR, SSIM
 from jaxinv.store import records, similarity
 from jaxinv.store.fields import level_text
 
@@ -189,10 +189,10 @@ def worst_linkage(fields: Mapping[str, Any]) -> dict[str, Any]:
     """
     count = min(fields["num_images"], GALLERY)
     answers = [way["reid_top1"] for way in fields.get("ways", {}).values()]
-    means = fields.get("draws", 1) > 1 or (not answers and len(fields.get("psnr_by_seed", ())) > 1)
+    draws, seeds = fields.get("draws", 1), len(fields.get("psnr_by_seed", ()))
     measured = [
-        *shares(*((answer, count) for answer in (answers or [fields["reid_top1"]])), means=means),
-        *shares((fields.get("reid_likelihood"), fields.get("reid_likelihood_images"))),
+        *leaks.answered(answers, fields["reid_top1"], count, draws=draws, attackers=seeds),
+        *leaks.shares((fields.get("reid_likelihood"), fields.get("reid_likelihood_images"))),
     ]
     return {
         "reid": max(sample.mean for sample in measured),

@@ -137,11 +137,12 @@ class _Course:
         for number in range(_CORRECTIONS + 1):
             if found_taught is not None:
                 estimate = self._correct(inverse_map, taught, found_taught, number)
-                errors = estimate(trials.undefended(known, held), found_held) - held
             means = estimate(trials.undefended(known, lessons.trial), found_trial)
             ends.append(solved.then(*self._kept(estimate, means)))
             if found_taught is not None and number == _CORRECTIONS:
                 break
+            if found_held is not None:
+                errors = estimate(trials.undefended(known, held), found_held) - held
             stage = Stage(self._attack.settings, self._prior.of_errors(errors), estimate)
             stage, quality, found_trial = choose_ends(known, lessons, stage, means)
             if solved.qualities and quality <= solved.qualities[-1]:
@@ -150,11 +151,12 @@ class _Course:
             ends.append(solved)
             if number < _CORRECTIONS:
                 found_taught = self._found(stage, taught, found_taught)
+            if number < _CORRECTIONS - 1:  # the last correction is kept, and needs no prior
                 found_held = self._found(stage, held, found_held)
         return max(ends, key=lambda end: end.qualities[-1])
 
     def _kept(self, estimate: Estimate, means: np.ndarray) -> tuple[Stage, float]:
-        """Returns a stage that keeps an estimate, and its quality by that of the trial images."""
+        """Returns a stage that keeps an estimate, and its mean PSNR in dB on the trial images."""
         stage = Stage(kept_settings(self._attack.settings), estimate=estimate)
         return stage, float(scores(self._lessons.trial, means[None])[0])
 
