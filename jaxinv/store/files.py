@@ -51,14 +51,18 @@ def expanded(argument: str, path: str | os.PathLike[str]) -> str:
     return found
 
 
-def check_writable(workdir: str | os.PathLike[str]) -> None:
+def check_writable(path: str | os.PathLike[str], argument: str = "workdir") -> None:
     """Refuses a folder that cannot be made or written, as far as that shows without trying it.
+
+    Args:
+      path: of the folder.
+      argument: that names it, for the message.
 
     Raises:
       UserError: nothing can be written there.
     """
     try:
-        folder = os.path.abspath(workdir)
+        folder = os.path.abspath(path)
         while not os.path.lexists(folder) and folder != os.path.dirname(folder):
             folder = os.path.dirname(folder)
         if not os.path.isdir(folder):
@@ -66,7 +70,7 @@ def check_writable(workdir: str | os.PathLike[str]) -> None:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:  # also where this process's own folder is gone
-        raise UserError(f"workdir={workdir} cannot be written: {reason(error)}.") from error
+        raise UserError(f"{argument}={path} cannot be written: {reason(error)}.") from error
 
 
 def ensure_writable(workdir: str | os.PathLike[str]) -> None:

@@ -22,7 +22,7 @@ from absl import flags
 
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import places
-from jaxinv.machine import environment, hosts, streams
+from jaxinv.machine import environment, hosts, streams, tracking
 from jaxinv.store import files, records
 from jaxinv.studies import experiment
 
@@ -69,7 +69,8 @@ def _run(found: experiment.Experiment, arguments: Sequence[str], program: str) -
         if getattr(config, "multihost", False):
             hosts.initialize()
         use_compilation_cache()
-    made = found.run(config)
+    with tracking.writing_to(getattr(config, "tensorboard", None)):
+        made = found.run(config)
     for record in made[-1:]:
         records.note(record["path"])
         print(

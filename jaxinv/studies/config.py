@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from jaxinv.constants.halves import ALL, HALVES
+from jaxinv.machine import tracking
 from jaxinv.store import files
 from jaxinv.studies.experiment import setting, settings_of
 
@@ -97,6 +98,28 @@ class CutsConfig(DataConfig):
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class TrackedConfig(DataConfig):
+    """Settings of runs that TensorBoard can show.
+
+    Raises:
+      UserError: TensorBoard's files cannot be written.
+    """
+
+    tensorboard: str | None = setting(
+        None,
+        "Folder for TensorBoard: curves of every training, and figures and reconstructions of "
+        "every finished run. tensorboard --logdir=FOLDER shows them.",
+        is_path=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tensorboard is not None:
+            tracking.check_available(self.tensorboard)
+            files.check_writable(self.tensorboard, "tensorboard")
+
+
 def number_of_images(usual: int) -> Any:
     """Returns the setting of how many images are attacked, of a configuration's usual number."""
     return setting(
@@ -107,7 +130,7 @@ def number_of_images(usual: int) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class AttackConfig(CutsConfig):
+class AttackConfig(CutsConfig, TrackedConfig):
     """Settings of runs that attack test images."""
 
     usual_images: ClassVar[int] = 100

@@ -22,7 +22,7 @@ from jaxinv.look import pictures
 from jaxinv.machine import devices, environment, hosts, source
 from jaxinv.measures import quality
 from jaxinv.store import checkpoints, files, locks, records
-from jaxinv.studies import evaluation
+from jaxinv.studies import evaluation, tracked
 from jaxinv.studies.experiment import settings_of, spelled
 from jaxinv.studies.lines import TABLE, VECTOR_TABLE
 
@@ -33,7 +33,7 @@ EXPERIMENT = "blackbox"
 SPLIT = "pairs"
 _TAKEN = (
     *("pairs", "method", "fit_steps", "num_images", "seed"),
-    *("workdir", "rerun", "multihost", "json"),
+    *("workdir", "rerun", "multihost", "json", "tensorboard"),
 )
 _SHOWN = 64  # images that are kept
 
@@ -70,9 +70,10 @@ def run(config: "BlackboxConfig") -> dict[str, Any]:
             record = records.read(folder)
     assert record is not None
     print(_told(record.fields), flush=True)
-    path = str(folder / records.RECORD_NAME)
-    records.note(path)
-    return {**record.fields, "path": path}
+    told = {**record.fields, "path": str(folder / records.RECORD_NAME)}
+    records.note(told["path"])
+    tracked.tell(told)
+    return told
 
 
 def _told(record: Mapping[str, Any]) -> str:

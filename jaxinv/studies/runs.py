@@ -18,7 +18,7 @@ from jaxinv.defenses import NONE, Defense
 from jaxinv.machine import environment, hosts, source
 from jaxinv.measures.usability import Usability
 from jaxinv.store import files, locks, records
-from jaxinv.studies import evaluation, lines, order, scenes
+from jaxinv.studies import evaluation, lines, order, scenes, tracked
 from jaxinv.studies import experiment as experiments
 from jaxinv.studies.config import AttackConfig, CutsConfig
 from jaxinv.studies.scenes import (
@@ -193,8 +193,10 @@ def read_or_make(
                 made = records.read(folder)
                 written = made.fields if made else None
     assert written is not None
+    told = {**written, "path": path}
     records.note(path)
-    return {**written, "path": path}
+    tracked.tell(told)
+    return told
 
 
 def _has_images(folder: Path, scene: Scene) -> bool:

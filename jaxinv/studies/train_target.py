@@ -13,14 +13,14 @@ from jaxinv.inputs import data
 from jaxinv.networks.loading import Model
 from jaxinv.store import files, records
 from jaxinv.studies import runs, scenes
-from jaxinv.studies.config import DataConfig
+from jaxinv.studies.config import TrackedConfig
 from jaxinv.studies.experiment import Experiment, setting
 from jaxinv.studies.models import data_and_model
 from jaxinv.training import recipes, targets
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig(DataConfig):
+class TrainingConfig(TrackedConfig):
     """Settings of the training of a target; None is that of the network and the dataset."""
 
     epochs: int | None = setting(

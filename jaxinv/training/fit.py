@@ -7,6 +7,7 @@ with the parameters of an undisturbed one. The first of several hosts trains.
 """
 
 import functools
+import hashlib
 import inspect
 import json
 import math
@@ -25,7 +26,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from jaxinv.errors import DamagedError, UserError
-from jaxinv.machine import devices, hosts
+from jaxinv.machine import devices, hosts, tracking
 from jaxinv.machine.numbers import widened
 from jaxinv.machine.progress import Progress
 from jaxinv.store import checkpoints, files
@@ -154,7 +155,9 @@ def fit(
     compile_seconds = time.perf_counter() - began
 
     written = -np.inf
-    with Progress(last, description, start=first_epoch * each) as progress:
+    done = first_epoch * each
+    track = tracking.track(_track_name(description, checkpoint), after=done)
+    with Progress(last, description, start=done) as progress, track as shown:
         for epoch in range(first_epoch, epochs):
             began = time.perf_counter()
             permutation = jax.random.permutation(jax.random.fold_in(key_order, epoch), size)
@@ -174,6 +177,7 @@ def fit(
                 raise UserError(f"{description}: the loss is not finite after epoch {epoch + 1}.")
             row |= on_epoch(state[0]) if on_epoch else {}
             history.append(row)
+            shown.add(row, step=min((epoch + 1) * each, last))
             due = epoch + 1 == epochs or time.monotonic() - written > _SECONDS_UNSAVED
             if checkpoint is not None and due:
                 told = {"history": history, "seconds": seconds, _IDENTITY: own}
@@ -182,6 +186,15 @@ def fit(
                 written = time.monotonic()
     trained = state[0] if mesh.size == 1 else jax.device_get(state[0])
     return Fit(_typed_as(params, trained), history, seconds, compile_seconds)
+
+
+def _track_name(description: str, checkpoint: str | os.PathLike[str] | None) -> str:
+    """Returns the name of a training on TensorBoard: its own, if it has a checkpoint."""
+    name = f"training/{description.replace('/', '-')}"
+    if checkpoint is None:
+        return name
+    own = "/".join(Path(checkpoint).parts[-2:])  # the same in every work folder
+    return f"{name}-{hashlib.sha256(own.encode(errors='surrogateescape')).hexdigest()[:6]}"
 
 
 def _typed_as(given: Any, trained: Any) -> Any:
