@@ -2,8 +2,10 @@
 
   jaxinv EXPERIMENT [--flag=value ...]
   jaxinv sweep EXPERIMENT [--flag=value[,value...] ...]
+  jaxinv completion bash|zsh
 
-jaxinv EXPERIMENT --help lists the flags of one; jaxinv sweep --help tells how sweeps run.
+jaxinv EXPERIMENT --help lists the flags of one; jaxinv sweep --help tells how sweeps run. What
+completion prints makes a shell complete all of them: source <(jaxinv completion bash).
 """
 
 import sys
@@ -11,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from jaxinv.errors import UsageError
-from jaxinv.studies import cli, experiment
+from jaxinv.studies import cli, completion, experiment
 
 _PROGRAM = "jaxinv"
 
@@ -25,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from jaxinv.sweeps import __main__ as sweep
 
         return sweep.run(rest)
+    if name == "completion":
+        return cli.guarded(_PROGRAM, lambda: print(completion.script(" ".join(rest)), end=""))
     if name not in experiment.MODULES:
         return cli.guarded(_PROGRAM, partial(_refuse, name))
     cli.main(name, rest, f"{_PROGRAM} {name}")
@@ -32,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse(name: str) -> None:
-    known = ", ".join([*experiment.MODULES, "sweep"])
+    known = ", ".join([*experiment.MODULES, "sweep", "completion"])
     raise UsageError(f"{name}: expected one of {known}.")
 
 

@@ -55,6 +55,7 @@ _NOT_REPEATED = (
     "multihost",
     "export",
     "json",
+    "tensorboard",
 )  # of this machine, not of the run
 
 ConfigT = TypeVar("ConfigT")
@@ -181,6 +182,11 @@ class Experiment(Generic[ConfigT]):
         """Settings by name, its own first."""
         kind: type = self.Config
         return settings_of(kind)
+
+    @property
+    def leaves_runs(self) -> bool:
+        """Returns whether its runs are folders of records, which a sweep can make."""
+        return {"dataset", "workdir", "rerun"} <= self.settings.keys()
 
     def define_flags(self) -> flags.FlagValues:
         """Returns absl flags for all settings, which nothing else shares."""

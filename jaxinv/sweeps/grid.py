@@ -38,7 +38,8 @@ _SCENE = (
     "mean",
     "std",
 )  # settings that decide data and network
-_ONE_VALUE = ("data_dir", "reference", *OF_THE_SWEEP)  # a comma in it is one of a path or command
+_ONE_VALUE = ("data_dir", "reference", "tensorboard", *OF_THE_SWEEP)
+"""Flags in which a comma is one of a path or command."""
 
 
 def parse(script: str, arguments: Sequence[str]) -> dict[str, str]:
@@ -175,7 +176,7 @@ def flags_of(script: str) -> flags.FlagValues:
       UsageError: there is no such experiment, or it makes no records.
     """
     found = experiment.find(script)
-    if not {"dataset", *OF_THE_SWEEP} <= found.settings.keys():
+    if not found.leaves_runs:
         raise UsageError(f"{script} makes no records of its own: there is nothing to sweep.")
     return found.define_flags()
 
