@@ -3,12 +3,13 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "experiments").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "experiments").glob("*.md"))]
 IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 
@@ -34,6 +35,12 @@ def test_the_example_of_an_attack_of_ones_own():
 
 def test_the_readme_can_be_read_in_minutes():
     assert len(PAGES[0].read_text("utf-8").splitlines()) <= 250
+
+
+def test_the_citation_is_of_this_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    cited = (ROOT / "CITATION.cff").read_text("utf-8").splitlines()
+    assert {f"version: {project['version']}", f"license: {project['license']}"} <= set(cited)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
