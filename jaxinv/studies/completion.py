@@ -25,7 +25,8 @@ def script(shell: str) -> str:
 
 
 def _bash(experiments: Sequence[Experiment]) -> str:
-    flags, values = {}, {}
+    flags: dict[str, str] = {}
+    values: dict[str, str] = {}
     for each in experiments:
         flags[each.name] = " ".join(flag for one in each.settings.values() for flag in _flags(one))
         values |= {
