@@ -1,9 +1,12 @@
 """Defenses as values, and the release: everything that crosses the wire."""
 
-from jaxinv.defenses.features import Joined, Rows, check_features
-from jaxinv.defenses.likelihood import before_noise, in_order, is_noisy, last_noise, residual
-from jaxinv.defenses.mechanism import NONE, SITES, Defense, Mechanism, Site, Step, Structure
-from jaxinv.defenses.mechanisms import (
+from jaxinv.defenses.catalog import (
+    ADVERSARIAL,
+    BIDO,
+    BOTTLENECK,
+    CEM,
+    CLOAK,
+    DISCO,
     DROPOUT,
     GAUSSIAN,
     LAPLACE,
@@ -12,9 +15,14 @@ from jaxinv.defenses.mechanisms import (
     PROJECT,
     PRUNE,
     QUANTIZE,
+    SCA,
+    TRAINED,
+    VIB,
 )
+from jaxinv.defenses.features import Joined, Rows, check_features
+from jaxinv.defenses.likelihood import before_noise, in_order, is_noisy, last_noise, residual
+from jaxinv.defenses.mechanism import NONE, SITES, Defense, Mechanism, Site, Step, Structure
 from jaxinv.defenses.mechanisms.clip import clipped_gaussian, median_norm
-from jaxinv.defenses.mechanisms.nopeek import distance_correlation
 from jaxinv.defenses.release import (
     Query,
     Release,
@@ -22,4 +30,15 @@ from jaxinv.defenses.release import (
     query_function,
     release_function,
     release_levels,
+)
+from jaxinv.defenses.trained.nopeek import distance_correlation
+from jaxinv.defenses.training import (
+    EdgeLayer,
+    Helpers,
+    Lesson,
+    Plan,
+    Shapes,
+    Training,
+    layer_at,
+    plan,
 )

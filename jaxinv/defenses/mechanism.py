@@ -21,6 +21,7 @@ from jax import Array
 
 from jaxinv import arguments
 from jaxinv.defenses import sampler
+from jaxinv.defenses.training import Training
 from jaxinv.errors import UsageError
 
 Site = Literal["input", "feature"]
@@ -34,6 +35,12 @@ def mean(releases: Array, level: Array) -> Array:
     """Returns the mean of releases `[K, ...]`."""
     del level
     return releases.mean(axis=0)
+
+
+def unchanged(key: Array, x: Array, level: Array) -> Array:
+    """Returns x: the release of a defense that consists of training."""
+    del key, level
+    return x
 
 
 def unchanged_residual(before: Array, clean: Array, observed: Array, level: Array) -> Array:
@@ -74,8 +81,7 @@ class Mechanism:
         0. None: it is estimated by draws, or is certain where the mechanism draws nothing.
       combine: `(releases [K, ...], level) -> y`, the best estimate from several releases.
       combined: `(level, K) -> level`, the level of K combined releases.
-      penalty: `(images [B, ...], features [B, ...]) -> scalar`, added to the training loss, times
-        the level. None for mechanisms that need no training.
+      training: what training behind it adds. None for mechanisms that need no training.
       noise: for bounds, the kind of noise that acts on every value independently: added, or values
         dropped. None for other mechanisms.
       noise_scale: `level -> scale` of that noise.
@@ -99,7 +105,7 @@ class Mechanism:
     log_likelihood: Callable[[Array, Array, Array], Array] | None = None
     combine: Callable[[Array, Array], Array] = mean
     combined: Callable[[Any, int], Any] = lambda level, count: level
-    penalty: Callable[[Array, Array], Array] | None = None
+    training: Training | None = None
     noise: Literal["gaussian", "laplace", "dropout"] | None = None
     noise_scale: Callable[[Any], Any] = lambda level: level
     rounded: bool = False
@@ -113,7 +119,7 @@ class Mechanism:
         """
         if site not in SITES:
             raise UsageError(f"site={site}: expected {' or '.join(SITES)}.")
-        if self.penalty is not None and site == "input":
+        if self.training is not None and site == "input":
             raise UsageError(f"site={site}: {self.name} is trained in; its site is feature.")
         number = arguments.as_float(level)
         fits = 0 <= number < self.below and np.isfinite(np.float32(number))
@@ -166,6 +172,11 @@ class Defense:
         """True if two releases of one input may differ."""
         return any(step.mechanism.random and step.level for step in self.steps)
 
+    @property
+    def is_trained(self) -> bool:
+        """True if the target is trained on for it, at level 0, too."""
+        return any(step.mechanism.training for step in self.steps)
+
     def combined(self, releases: int) -> np.ndarray:
         """Returns the levels `[P]` of several combined releases."""
         if len(self.steps) == 1:
@@ -177,7 +188,7 @@ class Defense:
         """Returns `{kind, site, level}` for a record, and the `grid` that noise is rounded to.
 
         For several steps level and grid are lists, and sites that differ are joined by `+`. Without
-        noise there is no grid; a step without noise has None.
+        noise there is no grid; a step without noise has None. `trained` is there where it is True.
         """
         if not self.steps:
             return {"kind": "none", "site": "feature", "level": 0.0}
@@ -190,6 +201,8 @@ class Defense:
         }
         if any(grids):
             described["grid"] = grids if len(grids) > 1 else grids[0]
+        if self.is_trained:
+            described["trained"] = True
         return described
 
 

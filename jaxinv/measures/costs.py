@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinv.constants import kinds
+from jaxinv.constants import kinds, trained
 from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
 from jaxinv.machine import flops
 from jaxinv.networks import Network, Params
@@ -160,7 +160,8 @@ def sent_bytes(
 
     * `quantize` to b bits: b a value, and the least and the greatest value;
     * `prune`, `dropout`: a bit for each value, and the values left (for dropout, on average);
-    * `project`: a value for each dimension left.
+    * `project`: a value for each dimension left;
+    * `bottleneck`: its bits a value. Other defenses that are trained in send features as they are.
 
     After noise, projection or a custom mechanism, values are dense float32 again. A projection
     before another mechanism saves nothing either. Zeros among quantised values take a bit each.
@@ -179,7 +180,10 @@ def sent_bytes(
     sites = sites * len(kinds) if len(sites) == 1 else sites
     options = {"dense": dense}
     for kind, site, level in zip(kinds, sites, levels, strict=True):
-        if site != "feature" or not level or kind == "nopeek":
+        if site != "feature" or not level or kind in trained.UNCHANGED:
+            continue
+        if kind == trained.BITS:
+            options[kind] = math.ceil(count * level / 8)
             continue
         if kind in ("quantize", "prune", "dropout"):
             options.pop("project", None)

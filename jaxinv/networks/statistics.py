@@ -15,10 +15,10 @@ STATISTICS = "batch_stats"
 _MEAN, _VARIANCE = "mean", "var"  # names within a layer's part of the collection
 
 
-def mask(params: Any) -> Any:
-    """Returns a tree of truth values: whether each array is a statistic."""
+def mask(params: Any, *, names: Sequence[str] = (STATISTICS,)) -> Any:
+    """Returns a tree of truth values: whether each array is a statistic, or is under a name."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: any(getattr(entry, "key", None) == STATISTICS for entry in path), params
+        lambda path, _: any(getattr(entry, "key", None) in names for entry in path), params
     )
 
 

@@ -17,7 +17,10 @@ from jaxinv.store.record import AttackRecord
 NEAR = 0.05
 """Loss of usability up to which a defence is looked at in the summary."""
 
-_KINDS = ("dropout", "gaussian", "laplace", "quantize", "prune", "project", "clip", "nopeek")
+_KINDS = (
+    *("dropout", "gaussian", "laplace", "quantize", "prune", "project", "clip"),
+    *("nopeek", "bido", "adversarial", "cem", "vib", "cloak", "sca", "disco", "bottleneck"),
+)
 
 
 class Reach(NamedTuple):
@@ -260,6 +263,6 @@ def _kind_rank(kind: str) -> tuple[int, str]:
 
 def _extras(attack: ShownAttack) -> str:
     retrained = "" if attack.retrain == "none" else f", {attack.retrain} retrained"
-    if attack.defense.kind == "nopeek":  # it is nothing but training
+    if attack.defense.trained:  # it is nothing but training
         retrained = ""
     return retrained + (f", {attack.releases} releases" if attack.releases > 1 else "")

@@ -86,6 +86,7 @@ class RecordedDefense(Struct, frozen=True, omit_defaults=True):
     site: Annotated[str, Meta(pattern=r"^(input|feature)(\+(input|feature))*$")]
     level: float | tuple[float, ...]
     grid: float | tuple[float | None, ...] | None = None
+    trained: bool = False
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -100,7 +101,8 @@ class RecordedDefense(Struct, frozen=True, omit_defaults=True):
     @property
     def is_none(self) -> bool:
         """Tells whether nothing is done; the level 0 of a defence is no defence."""
-        if "nopeek" in self.kind.split("+"):  # the edge is trained on all the same
+        # The target is trained on all the same; older records do not say so of nopeek.
+        if self.trained or "nopeek" in self.kind.split("+"):
             return False
         return self.kind == "none" or not any(self.levels)
 

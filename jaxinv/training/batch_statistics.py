@@ -43,7 +43,13 @@ def _of_batch(network: Network, params: Params, pixels: Array) -> Params:
     return network.apply_in_training(params, unit_space.from_stored(pixels))[1]
 
 
-def kept(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Returns an optimizer that leaves statistics as they are, whatever the gradient says."""
-    held = optax.masked(optax.set_to_zero(), statistics.mask)
+def kept(optimizer: optax.GradientTransformation, *also: str) -> optax.GradientTransformation:
+    """Returns an optimizer that leaves statistics as they are, whatever the gradient says.
+
+    Args:
+      optimizer: of all other parameters.
+      *also: names of parameters that are left, too, with all that is under them.
+    """
+    mask = partial(statistics.mask, names=(statistics.STATISTICS, *also))
+    held = optax.masked(optax.set_to_zero(), mask)
     return optax.chain(held, optimizer, held)

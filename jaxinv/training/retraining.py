@@ -1,23 +1,27 @@
 """Targets trained further behind a defense: the cloud alone, or edge and cloud together. JAX.
 
-A deployer would do so, and some defenses consist of it (`Mechanism.penalty`). One compiled program
+A deployer would do so, and some defenses consist of it (`Mechanism.training`). One compiled program
 trains all levels of a defense. Networks are in evaluation: statistics of BatchNorm stay as they
 are.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array
 
 from jaxinv import defenses, unit_space
-from jaxinv.defenses import Defense
+from jaxinv.defenses import Defense, Lesson, Plan, Shapes, Training
+from jaxinv.defenses.training import FIXED
 from jaxinv.inputs.data import Samples
-from jaxinv.machine import environment, source
+from jaxinv.machine import devices, environment, source
 from jaxinv.networks import Network, Params
 from jaxinv.store import checkpoints
 from jaxinv.training import batch_statistics
@@ -32,6 +36,7 @@ Part = Literal["cloud", "both"]
 PARTS: tuple[Part, ...] = ("cloud", "both")
 
 _BATCH_SIZE, _LEARNING_RATE = 64, 1e-3
+_START_IMAGES = 512  # by which layers of defenses begin
 
 
 class Retrained(NamedTuple):
@@ -68,11 +73,15 @@ def retrain(
       cut: place of the defenses.
       family: the defenses.
       samples: images and labels of the target's own part.
-      part: "cloud" trains the cloud alone, "both" edge and cloud.
+      part: "cloud" trains the cloud alone, "both" edge and cloud. A layer of the defense is trained
+        whatever the part.
       key: of the order of images and of the defenses' draws.
       steps: of training, about: epochs are whole.
       folder: keeps the targets, in a file named by everything they depend on; a killed training
         continues. None keeps nothing.
+
+    Returns:
+      Parameters of `defenses.plan(network, cut, ...)`, which has the layer of the defense.
 
     Raises:
       UsageError: the network takes other images, or has too few logits.
@@ -80,19 +89,19 @@ def retrain(
       UserError: the loss became non-finite.
     """
     check(network, samples)
-    edge, cloud = network.split(cut)
-    own = (cloud if part == "cloud" else network).select(params)
-    if not own:  # nothing to train behind the last layer
+    key_start, key_helpers, key_fit = _keys(key)
+    course = _Course.of(network, params, cut, family, samples, key_start)
+    own = course.trained(part)
+    if not jax.tree.leaves(own):  # nothing to train behind the last layer
         return Retrained((params,) * len(family), 0.0, 0.0)
-    release = defenses.release_function(edge, family)
     batch_size = min(_BATCH_SIZE, len(samples))
     epochs, steps = whole_epochs(steps, len(samples), batch_size)
     checkpoint = None
     if folder is not None:
         known = {
-            "params": params,
+            "params": course.starts,
             # Features and logits of some images stand for layers and defenses, which have no hash.
-            "behaviour": _behaviour(release, cloud, params, len(family), samples[:8].images),
+            "behaviour": course.behaviour(samples[:8].images),
             "pixels": samples.pixels,
             "labels": samples.labels,
             "key": jax.random.key_data(key),
@@ -102,43 +111,117 @@ def retrain(
         }
         checkpoint = folder / f"{cut}-{checkpoints.fingerprint(known)}-retrained.safetensors"
     done = fit(
-        _loss(release, cloud, params, family),
-        jax.tree.map(lambda leaf: jnp.stack([leaf] * len(family)), own),
+        course.loss,
+        {"target": own, "helpers": course.helpers(key_helpers)},
         samples.arrays,
-        optimizer=for_each(batch_statistics.kept(one_cycle(steps, _LEARNING_RATE))),
+        optimizer=for_each(_optimizer(steps)),
         epochs=epochs,
         batch_size=batch_size,
-        key=key,
+        key=key_fit,
         seeds=len(family),
         checkpoint=checkpoint,
         description=f"retraining {cut}",
     )
     rows = [
-        jax.tree.map(lambda leaf, row=row: leaf[row], done.params) for row in range(len(family))
+        jax.tree.map(lambda leaf, row=row: leaf[row], done.params["target"])
+        for row in range(len(family))
     ]
-    return Retrained(tuple({**params, **row} for row in rows), done.seconds, done.compile_seconds)
+    targets = [{**start, **row} for start, row in zip(course.starts, rows, strict=True)]
+    return Retrained(tuple(targets), done.seconds, done.compile_seconds)
 
 
-def _loss(release: Any, cloud: Network, params: Params, family: Sequence[Defense]) -> Any:
-    """Returns the loss of all targets: cross-entropy, and penalties of the defenses."""
-    count = len(family)
-    levels = jnp.stack([jnp.asarray(defense.levels) for defense in family])
-    penalties = [
-        (mechanism.penalty, number)
-        for number, (mechanism, _) in enumerate(family[0].structure)
-        if mechanism.penalty
-    ]
+def _keys(key: Array) -> tuple[Array, Array, Array]:
+    """Returns keys of what begins, of helpers, and of the training itself."""
+    return jax.random.fold_in(key, 1), jax.random.fold_in(key, 2), key
 
-    def loss_of_one(trained: Params, images: Array, labels: Array, key: Array, which: Array):
-        everything = {**params, **trained}
-        keys = jax.random.split(key, len(images))
-        features = release(everything, keys, images, jnp.broadcast_to(which, len(images)))
-        total, _ = loss_and_accuracy(cloud.apply(everything, features), labels)
-        for penalty, number in penalties:
-            total += levels[which, number] * penalty(images, features)
-        return total
 
-    def loss(trained: Params, batch: dict[str, Array], key: Array):
+def _optimizer(steps: int) -> optax.GradientTransformation:
+    """Returns the optimizer of a target and of its helpers, each with its own clipped gradient."""
+    cycle = one_cycle(steps, _LEARNING_RATE)
+    return optax.partition(
+        {"target": batch_statistics.kept(cycle, FIXED), "helpers": cycle},
+        {"target": "target", "helpers": "helpers"},
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Course:
+    """Training behind each of a family of defenses, as one loss.
+
+    Attributes:
+      plan: the network with the layer of the defense, if it has one.
+      host: edge before that layer.
+      family: the defenses.
+      starts: parameters of each, where training starts.
+      release: of the family, as `defenses.release_function` returns it.
+    """
+
+    plan: Plan
+    host: Network
+    family: Sequence[Defense]
+    starts: Sequence[Params]
+    release: Callable[..., Array]
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        params: Params,
+        cut: str,
+        family: Sequence[Defense],
+        samples: Samples,
+        key: Array,
+    ) -> "_Course":
+        plan = defenses.plan(network, cut, family[0].structure)
+        release = defenses.release_function(plan.network.split(plan.cut)[0], family)
+        host = network.split(cut)[0]
+        features = np.zeros((0, *host.output_shape), np.float32)
+        if plan.layer:
+            some = samples[:_START_IMAGES].pixels
+            features = devices.in_slices(_features, some, static=(host,), shared=(params,))
+        levels = np.stack([defense.levels for defense in family])
+        return cls(plan, host, family, plan.start(params, features, levels, key), release)
+
+    @functools.cached_property
+    def parts(self) -> tuple[Network, Network]:
+        """Edge and cloud."""
+        return self.plan.network.split(self.plan.cut)
+
+    @functools.cached_property
+    def trainings(self) -> list[tuple[int, Training]]:
+        """Number of each step that is trained in, and its training."""
+        return [
+            (number, mechanism.training)
+            for number, (mechanism, _) in enumerate(self.family[0].structure)
+            if mechanism.training
+        ]
+
+    def trained(self, part: Part) -> Params:
+        """Returns what is trained of the target, `[L, ...]`."""
+        learns = self.parts[1] if part == "cloud" else self.plan.network
+        rows = [
+            {
+                **learns.select(start),
+                **({self.plan.cut: self.plan.layer_of(start)} if self.plan.layer else {}),
+            }
+            for start in self.starts
+        ]
+        return _stacked(rows)
+
+    def helpers(self, key: Array) -> Params:
+        """Returns the helpers of all defenses, `[L, ...]`, by the number of their step."""
+        edge, cloud = self.parts
+        shapes = Shapes(edge.input_shape, edge.output_shape, cloud.output_shape[-1])
+        own = {
+            str(number): training.helpers.init(jax.random.fold_in(key, number), shapes)
+            for number, training in self.trainings
+            if training.helpers
+        }
+        return _stacked([own] * len(self.family))
+
+    def loss(self, trained: Params, batch: dict[str, Array], key: Array) -> Any:
+        """Computes the sum of the losses of all targets."""
+        count = len(self.family)
         key_images, key_draws = jax.random.split(key)
         images = unit_space.from_stored(batch["pixels"])
         images = augment(key_images, images) if images.shape[-1] > 1 else images
@@ -147,18 +230,50 @@ def _loss(release: Any, cloud: Network, params: Params, family: Sequence[Defense
         )
         rows = (*same, jax.random.split(key_draws, count), jnp.arange(count))
         # The sum: the gradient of one must not depend on their number.
-        return losses_of_each(loss_of_one, trained, rows).sum(), {}
+        return losses_of_each(self._loss_of_one, trained, rows).sum(), {}
 
-    return loss
+    def _loss_of_one(
+        self, trained: Params, images: Array, labels: Array, key: Array, which: Array
+    ) -> Array:
+        """Computes cross-entropy, the losses of the defenses, and those of their helpers."""
+        params = {**self.starts[0], **trained["target"]}
+        edge, cloud = self.parts
+        keys = jax.random.split(key, len(images))
+        released = self.release(params, keys, images, jnp.broadcast_to(which, len(images)))
+        total, _ = loss_and_accuracy(cloud.apply(params, released), labels)
+        if not self.trainings:
+            return total
+        clean = edge.apply(params, images)
+        features = self.host.apply(params, images) if self.plan.layer else clean
+        lesson = Lesson(images, labels, features, clean, released, self.plan.layer_of(params))
+        levels = np.stack([defense.levels for defense in self.family])
+        return total + self._of_defenses(lesson, trained["helpers"], jnp.asarray(levels)[which])
+
+    def _of_defenses(self, lesson: Lesson, helpers: Params, levels: Array) -> Array:
+        total = jnp.float32(0)
+        for number, training in self.trainings:
+            own = helpers.get(str(number), {})
+            total += training.loss(lesson, jax.lax.stop_gradient(own), levels[number])
+            if training.helpers:
+                total += training.helpers.loss(jax.lax.stop_gradient(lesson), own)
+        return total
+
+    def behaviour(self, images: Any) -> Any:
+        """Computes features of each of a family, and the logits, for a few images."""
+        cloud = self.parts[1]
+
+        @jax.jit
+        def behave(params: Params, which: Array) -> tuple[Array, Array]:
+            keys = jax.random.split(jax.random.key(0), len(images))
+            features = self.release(params, keys, images, jnp.broadcast_to(which, len(images)))
+            return features, cloud.apply(params, features)
+
+        return [behave(start, jnp.int32(which)) for which, start in enumerate(self.starts)]
 
 
-def _behaviour(release: Any, cloud: Network, params: Params, count: int, images: Any) -> Any:
-    """Computes features of each of a family, and the logits, for a few images."""
+def _features(edge: Network, params: Params, pixels: Array) -> Array:
+    return edge.apply(params, unit_space.from_stored(pixels))
 
-    @jax.jit
-    def behave(params: Params, which: Array) -> tuple[Array, Array]:
-        keys = jax.random.split(jax.random.key(0), len(images))
-        features = release(params, keys, images, jnp.broadcast_to(which, len(images)))
-        return features, cloud.apply(params, features)
 
-    return [behave(params, jnp.int32(which)) for which in range(count)]
+def _stacked(rows: Sequence[Params]) -> Params:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)

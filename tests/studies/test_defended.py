@@ -134,6 +134,14 @@ MISTAKES = {
         {"defense": ("clip+clip+clip",), "site": ("input+feature",), "level": ("0+0+0",)},
         "site=input+feature",
     ),
+    "a layer behind noise": (
+        {"defense": ("gaussian+sca",), "level": ("1+.1",)},
+        "defense=gaussian+sca: sca ends the edge; expected it first",
+    ),
+    "two layers": (
+        {"defense": ("vib+sca",), "level": ("1+.1",)},
+        "defense=vib+sca: expected one of vib and sca",
+    ),
     "nopeek at the input": (
         {"defense": ("nopeek",), "site": ("input",)},
         "site=input: nopeek is trained in",
@@ -306,6 +314,27 @@ def test_nopeek_trains_both_halves_and_others_what_is_asked(scene, monkeypatch):
     nopeek = deployed(scene, 0.0, 1.0, 2.0, kind="nopeek")
     assert not nopeek.same_edge and len(nopeek.params) == 3
     assert asked == [("cloud", 7, 2, 40), ("both", retraining.STEPS, 3, 40)]
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("sca", (8, 8, 16)), ("bottleneck", (8, 8, 2))])
+def test_a_layer_of_a_defense_ends_the_edge_of_each_level(scene, monkeypatch, kind, shape):
+    monkeypatch.setattr(retraining, "STEPS", 1)
+    deployment = deployed(scene, 1.0, 2.0, kind=kind, retrain_steps=1)
+    assert deployment.has_layer and not deployment.same_edge and deployment.retrain == "both"
+    host = NETWORK.split("relu")[0].output_shape
+    assert deployment.edge.output_shape == (*host[:-1], max(1, shape[-1] * host[-1] // 8))
+    (release,) = deployment.releases(1, scene.dataset.test.images[:3])
+    features = release[np.arange(3)]
+    assert features.shape[1:] == deployment.edge.output_shape
+    assert deployment.cloud.apply(deployment.params[1], features).shape == (3, 10)
+    assert deployment.usability(0).value is not None
+
+
+def test_learned_noise_leaves_the_host_as_it_is(scene):
+    deployment = deployed(scene, 0.1, kind="cloak", retrain_steps=1)
+    assert deployment.retrain == "cloud" and not deployment.same_edge
+    assert deployment.draws == 2
+    assert deployed(scene, 0.1, kind="cloak", retrain="both").retrain == "cloud"
 
 
 @dataclasses.dataclass

@@ -9,14 +9,26 @@ import pytest
 from datasets import samples
 
 from jaxinv.defenses import (
+    ADVERSARIAL,
+    BIDO,
+    BOTTLENECK,
+    CEM,
+    CLOAK,
+    DISCO,
     DROPOUT,
     GAUSSIAN,
     NONE,
     NOPEEK,
+    SCA,
+    VIB,
     Release,
     clipped_gaussian,
     distance_correlation,
+    plan,
 )
+from jaxinv.defenses.trained.bido import dependence
+from jaxinv.defenses.trained.cem import information
+from jaxinv.defenses.trained.scaled import scale
 from jaxinv.networks import sequence
 from jaxinv.training import classification, retraining
 from jaxinv.training.fit import Fit
@@ -122,6 +134,67 @@ def test_beside_another_step_nopeek_has_its_own_level():
     family = [NOPEEK.at("feature", level) + noise for level in (0.0, 5.0)]
     without, with_it = retrained(family, "both", steps=200).params
     assert correlation(with_it) < correlation(without) - 0.1
+
+
+def linear_error(params, defense):
+    """Error of the best linear map from releases to images, as a share of that of their mean."""
+    planned = plan(NETWORK, "relu", defense.structure)
+    edge = planned.network.split(planned.cut)[0]
+    rows, images = [], []
+    for part, seed in ((TAUGHT, 1), (TEST, 2)):
+        release = Release(edge, params, part.images, defense, jax.random.key(seed))
+        features = np.asarray(release[np.arange(len(release))], np.float64)
+        rows.append(np.column_stack([features.reshape(len(features), -1), np.ones(len(features))]))
+        images.append(np.asarray(part.images, np.float64).reshape(len(features), -1))
+    found = rows[1] @ np.linalg.lstsq(rows[0], images[0], rcond=1e-6)[0]
+    return ((found - images[1]) ** 2).mean() / (images[1] - images[0].mean(0)).var()
+
+
+def crossing(params, defense):
+    """What crosses the wire without noise, and the parameters of the layer."""
+    planned = plan(NETWORK, "relu", defense.structure)
+    edge = planned.network.split(planned.cut)[0]
+    return np.asarray(edge.apply(params, TEST.images)), planned.layer_of(params)
+
+
+def bilateral(features):
+    classes = np.eye(3, dtype="f")[TEST.labels]
+    return dependence(TEST.images, features) - 10 * dependence(classes @ classes.T, features)
+
+
+PROMISES = {
+    BIDO: (0.3, lambda params, own: bilateral(crossing(params, own)[0])),
+    ADVERSARIAL: (10.0, lambda params, own: -linear_error(params, own)),
+    CEM: (3.0, lambda params, own: information(*2 * crossing(params, own)[:1], TEST.labels)),
+    VIB: (0.03, lambda params, own: (crossing(params, own)[0] ** 2).mean()),
+    CLOAK: (0.1, lambda params, own: -scale(crossing(params, own)[1]).mean()),
+    SCA: (0.4, lambda params, own: (crossing(params, own)[0] > 0).mean()),
+    DISCO: (0.5, lambda params, own: (crossing(params, own)[0] != 0).mean()),
+    BOTTLENECK: (2.0, lambda params, own: -linear_error(params, own)),
+}
+
+
+@pytest.mark.parametrize("mechanism", PROMISES, ids=[each.name for each in PROMISES])
+def test_a_defense_that_is_trained_in_keeps_its_promise_and_the_cloud_classifies(mechanism):
+    level, measure = PROMISES[mechanism]
+    family = [mechanism.at("feature", each) for each in (0.0, level)]
+    part = mechanism.training.part
+    without, with_it = retrained(family, part, steps=200).params
+    assert measure(with_it, family[1]) < measure(without, family[0]) - 0.05
+    planned = plan(NETWORK, "relu", family[0].structure)
+    edge, cloud = planned.network.split(planned.cut)
+    release = Release(edge, with_it, TEST.images, family[1], jax.random.key(7))
+    assert classification.correct(cloud, with_it, release, TEST.labels).mean() > 0.8
+    if part == "cloud":
+        assert same(with_it["hidden"], trained()["hidden"])
+    if planned.layer and "fixed" in planned.layer_of(with_it):
+        fixed = planned.layer_of(with_it)["fixed"]
+        features = np.asarray(EDGE.apply(trained(), TAUGHT[:512].images))
+        rows = np.array([[0.0], [level]], "f")
+        begun = planned.start(trained(), features, rows, jax.random.key(0))[1]
+        np.testing.assert_allclose(
+            jax.tree.leaves(fixed), jax.tree.leaves(planned.layer_of(begun)["fixed"]), rtol=1e-6
+        )
 
 
 def test_what_was_trained_is_read(both, tmp_path):

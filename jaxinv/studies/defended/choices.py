@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 
 from jaxinv.attacks import registry
 from jaxinv.constants.threats import THREATS
-from jaxinv.defenses import MECHANISMS, SITES, Defense, Mechanism, clipped_gaussian
+from jaxinv.defenses import MECHANISMS, SITES, Defense, Mechanism, clipped_gaussian, layer_at
 from jaxinv.errors import UsageError
 from jaxinv.studies import spelling
 from jaxinv.studies.config import SURROGATES, HalvedConfig, number_of_images
@@ -32,8 +32,11 @@ class DefenseConfig(HalvedConfig):
         f"One or several of {', '.join(KINDS)}; a+b does both, first a. gaussian, laplace: noise "
         "added. dropout: values set to zero. quantize: to a number of bits. prune: the smallest "
         "values set to zero. project: to a random subspace. clip: to the median length, with "
-        "Gaussian noise in proportion to it. nopeek: trained for small distance correlation of "
-        "input and features.",
+        "Gaussian noise in proportion to it. Trained in: nopeek, small distance correlation of "
+        "input and features; bido, small dependence; adversarial, against a decoder; cem, features "
+        "of a class close together (with noise: cem+gaussian); vib, learned noise and features that "
+        "tell little; cloak, learned noise; sca, sparse codes; disco, channels pruned by the image; "
+        "bottleneck, few channels of few bits.",
     )
     site: tuple[str, ...] = setting(
         ("feature",),
@@ -68,7 +71,7 @@ class DefenseConfig(HalvedConfig):
     retrain: str = setting(
         "none",
         "Whether the target is trained on with the defence in the loop: the cloud alone, or both "
-        "halves. nopeek always trains both.",
+        "halves. What is trained in always is.",
         choices=("none", *retraining.PARTS),
     )
     retrain_steps: int = setting(retraining.STEPS, "Steps of that, to whole epochs.")
@@ -128,7 +131,7 @@ def choices(config: DefenseConfig) -> list[DefenseChoice]:
         elif len(kinds) > 1:
             raise UsageError(f"level=: missing, for {defense} has none of its own.")
         choice = DefenseChoice(kinds, sites, levels)
-        family_of(choice, lambda kind, site: 1.0)
+        layer_at(family_of(choice, lambda kind, site: 1.0)[0].structure)
         found.append(choice)
     return list(dict.fromkeys(found))
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from jaxinv.constants.halves import REPORT
-from jaxinv.defenses import Release, median_norm
+from jaxinv.defenses import Defense, Release, median_norm, plan
 from jaxinv.measures import usability
 from jaxinv.measures.usability import Scores, Usability
 from jaxinv.networks import Params
@@ -26,20 +26,23 @@ class Deployment:
     """Defense at all its levels, and the target that lives with it at each.
 
     Attributes:
+      has_layer: True if the edge ends in a layer of the defense.
       links: by threat model, level and number of releases, how often these single out their inputs.
     """
 
     def __init__(self, config: DefenseConfig, scene: runs.Scene, cut: str, choice: DefenseChoice):
         network, params = scene.target.network, scene.target.params
-        self.cut, self.edge, self.cloud = cut, *network.split(cut)
         own = scene.dataset.target
 
         def norm(kind: str, site: str) -> float:
-            return median_norm(self.edge, params, own[:_NORM_IMAGES].images, site)  # type: ignore[arg-type]
+            edge = network.split(cut)[0]
+            return median_norm(edge, params, own[:_NORM_IMAGES].images, site)  # type: ignore[arg-type]
 
         self.choice, self.family = choice, family_of(choice, norm)
-        trained_in = any(mechanism.penalty for mechanism, _ in self.family[0].structure)
-        self.retrain = "both" if trained_in else config.retrain
+        planned = plan(network, cut, self.family[0].structure)
+        self.cut, self.edge, self.cloud = cut, *planned.network.split(planned.cut)
+        self.has_layer = planned.layer is not None
+        self.retrain = _part(self.family[0], config.retrain)
         random = any(defense.is_random for defense in self.family)
         self.draws = config.draws if random else 1
         self.links: dict[tuple[str, int, int], dict[str, Any]] = {}
@@ -94,7 +97,7 @@ class Deployment:
     @property
     def same_edge(self) -> bool:
         """True if the edge is the same at all levels."""
-        return self.retrain != "both"
+        return self.retrain != "both" and not self.has_layer
 
     def releases(self, number: int, images: Images, count: int = 1) -> list[Release]:
         """Returns what crosses the wire of images at a level, one `Release` for each draw."""
@@ -136,6 +139,12 @@ class Deployment:
 
     def _is_undefended(self, number: int) -> bool:
         return self.retrain == "none" and not self.family[number].levels.any()
+
+
+def _part(defense: Defense, asked: str) -> str:
+    """Returns the part of the target that is trained on: as the defense has it, or as asked."""
+    parts = {mechanism.training.part for mechanism, _ in defense.structure if mechanism.training}
+    return max(parts, key=retraining.PARTS.index) if parts else asked
 
 
 def _of_level(draws: Sequence[Scores], place: int) -> Scores:

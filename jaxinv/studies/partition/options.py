@@ -7,7 +7,7 @@ from jaxinv.attacks import registry
 from jaxinv.constants import kinds
 from jaxinv.constants.halves import CHOICE, REPORT
 from jaxinv.constants.threats import THREATS, within
-from jaxinv.defenses import MECHANISMS, Defense
+from jaxinv.defenses import MECHANISMS, TRAINED, Defense
 from jaxinv.errors import UsageError
 from jaxinv.measures import costs, decision, profiles
 from jaxinv.measures.decision import Constraints
@@ -211,9 +211,10 @@ class Option:
             self.attacks.append(record)
 
     def sent_bytes(self, price: costs.CutCost) -> int:
-        """Bytes that cross the wire for one image."""
-        defense = plain(self.defense.describe())
-        return costs.sent_bytes(price.features, defense, dense=price.sent_bytes)
+        """Bytes that cross the wire for one image; behind a layer of the defence, as float32."""
+        defense, crosses = plain(self.defense.describe()), self.deployment.edge.output_shape
+        dense = None if self.deployment.has_layer else price.sent_bytes
+        return costs.sent_bytes(crosses, defense, dense=dense)
 
 
 def check_similarity(config: PartitionConfig, kind: kinds.Kind) -> None:
@@ -250,7 +251,8 @@ def choices(config: PartitionConfig) -> list[defended.DefenseChoice]:
         families.setdefault((kind, site or "feature"), []).append(level)
     # Any mechanism is none at level 0, and learned together with its other levels; but for those
     # that train the edge.
-    host = next((key for key in families if key[0] != "nopeek" and "+" not in key[0]), None)
+    trained = {each.name for each in TRAINED}
+    host = next((key for key in families if key[0] not in trained and "+" not in key[0]), None)
     if undefended:
         families.setdefault(host or ("dropout", "feature"), []).insert(0, "0")
     found: list[defended.DefenseChoice] = []
@@ -264,7 +266,7 @@ def choices(config: PartitionConfig) -> list[defended.DefenseChoice]:
 def _check_trained_in(choice: defended.DefenseChoice) -> None:
     """At level 0 the edge is trained on all the same: that is another edge, and not no defence."""
     for column, kind in enumerate(choice.kinds):
-        trains = kind in MECHANISMS and MECHANISMS[kind].penalty is not None
+        trains = kind in MECHANISMS and MECHANISMS[kind].training is not None
         if trains and any(row[column] == 0 for row in choice.levels or ()):
             raise UsageError(
                 f"defense={kind}:0: trains the edge on, too; expected a level above 0, or "

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxinv.defenses.mechanism import Mechanism, unchanged_residual
+from jaxinv.defenses.mechanism import Mechanism, unchanged, unchanged_residual
+from jaxinv.defenses.training import Lesson, Training
 from jaxinv.machine.numbers import widened
+from jaxinv.networks import Params
 
 
 def distance_correlation(images: Array, features: Array) -> Array:
@@ -36,18 +38,18 @@ def _centred_distances(x: Array) -> Array:
     return distance - rows - columns + distance.mean()
 
 
-def _apply(key: Array, x: Array, level: Array) -> Array:
-    del key, level
-    return x
+def _loss(lesson: Lesson, helpers: Params, level: Array) -> Array:
+    del helpers
+    return level * distance_correlation(lesson.images, lesson.released)
 
 
 NOPEEK = Mechanism(
     "nopeek",
-    _apply,
+    unchanged,
     unit="weight of the distance correlation in the loss of training",
     source="Vepakomma et al. 2020, NoPeek",
     sweep=(0.0, 0.5, 1.0, 2.0, 5.0),
     random=False,
     residual=unchanged_residual,
-    penalty=distance_correlation,
+    training=Training(_loss),
 )

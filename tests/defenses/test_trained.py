@@ -1,0 +1,321 @@
+"""Objectives and layers of the defenses that are trained in, against NumPy and closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.stats
+from behind import apply, normal
+
+from jaxinv.constants.trained import UNCHANGED
+from jaxinv.defenses import (
+    BIDO,
+    BOTTLENECK,
+    CEM,
+    CLOAK,
+    DISCO,
+    GAUSSIAN,
+    NOPEEK,
+    PROJECT,
+    SCA,
+    TRAINED,
+    VIB,
+    Lesson,
+    Shapes,
+    plan,
+)
+from jaxinv.defenses.trained import bido, bottleneck, cem, cloak, decoder, disco, sca, scaled, vib
+from jaxinv.defenses.training import FIXED
+from jaxinv.errors import UsageError
+from jaxinv.networks import lenet5, sequence
+
+EVERY = pytest.mark.parametrize("mechanism", TRAINED, ids=[each.name for each in TRAINED])
+NETWORK = lenet5()
+LABELS = np.repeat(np.arange(4), 10).astype("i")
+
+
+def lesson(features, *, released=None, images=None, labels=LABELS, layer=None, clean=None):
+    images = normal(len(features), 4, 4, 1, seed=9) if images is None else images
+    clean = features if clean is None else clean
+    return Lesson(images, labels, features, clean, clean if released is None else released, layer)
+
+
+@EVERY
+def test_each_tells_its_source_and_its_module_its_equation(mechanism):
+    assert mechanism.source and mechanism.unit
+    assert len(mechanism.sweep) > 3 and mechanism.sweep[0] == 0
+
+
+def test_those_that_send_features_as_they_are():
+    x = normal(6, 5)
+    same = {each.name for each in TRAINED if np.array_equal(apply(each, x, 0.5), x)}
+    assert same == UNCHANGED
+
+
+# --- Objectives -----------------------------------------------------------------------------------
+
+
+def by_numpy(x, z):
+    """Normalised HSIC with Gaussian kernels, float64 (Gretton et al. 2005)."""
+
+    def kernel(values):
+        flat = np.asarray(values, np.float64).reshape(len(values), -1)
+        squared = ((flat[:, None] - flat[None]) ** 2).sum(axis=-1)
+        centre = np.eye(len(flat)) - 1 / len(flat)
+        return centre @ np.exp(-squared / squared.mean()) @ centre
+
+    a, b = kernel(x), kernel(z)
+    return np.trace(a @ b) / np.sqrt(np.trace(a @ a) * np.trace(b @ b))
+
+
+def test_dependence_is_the_normalised_criterion():
+    x = normal(40, 4, 4, 1)
+    z = np.tanh(x.reshape(40, -1)[:, :5]) + 0.3 * normal(40, 5, seed=1)
+    assert float(bido.dependence(x, z)) == pytest.approx(by_numpy(x, z), abs=1e-4)
+    assert float(bido.dependence(x, x)) == pytest.approx(1, abs=1e-4)
+    assert float(bido.dependence(z, 7 * z + 3)) == pytest.approx(1, abs=1e-3)
+    assert np.isfinite(jax.grad(bido.dependence, argnums=1)(x, np.zeros((40, 3), "f"))).all()
+
+
+def test_bido_weighs_the_class_ten_times():
+    features = normal(40, 5) + LABELS[:, None]
+    own = lesson(features)
+    classes = np.eye(4, dtype="f")[LABELS] @ np.eye(4, dtype="f")[LABELS].T
+    expected = by_numpy(own.images, features) - 10 * by_numpy(classes, features)
+    assert float(BIDO.training.loss(own, {}, jnp.float32(0.3))) == pytest.approx(
+        0.3 * expected, abs=2e-3
+    )
+
+
+def test_information_beyond_the_class_is_that_of_pooled_variances():
+    clean = normal(40, 6) * np.arange(1, 7, dtype="f") + LABELS[:, None]
+    noise = 0.5 * normal(40, 6, seed=1)
+    within = sum(10 * clean[each == LABELS].var(axis=0) for each in range(4)) / 36
+    least = (noise**2).mean()
+    assert least > 0.01 * clean.var(axis=0).mean()
+    expected = np.log1p(within / least).mean() / 2
+    found = float(cem.information(clean, clean + noise, LABELS))
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert float(CEM.training.loss(lesson(clean), {}, jnp.float32(2))) == pytest.approx(
+        2 * np.log1p(within / (0.01 * clean.var(axis=0).mean())).mean() / 2, rel=1e-4
+    )
+
+
+def test_without_noise_smaller_features_tell_no_less_and_behind_noise_they_do():
+    clean, noise = normal(40, 6), normal(40, 6, seed=1)
+    alone = [float(cem.information(size * clean, size * clean, LABELS)) for size in (1, 0.01)]
+    assert alone[1] == pytest.approx(alone[0], rel=1e-3)
+    behind = [float(cem.information(size * clean, size * clean + noise, LABELS)) for size in (1, 3)]
+    assert behind[0] < 0.6 * behind[1]
+
+
+def test_a_class_of_one_image_has_no_variance():
+    clean = normal(4, 3)
+    assert float(cem.information(clean, clean, np.arange(4))) == pytest.approx(0, abs=1e-5)
+
+
+def test_divergence_is_the_integral():
+    clean = np.array([[0.5, -2.0], [1.0, 3.0]], "f")
+    params = {"mean": np.array([0.02, -0.1], "f"), "log_scale": np.array([0.05, -0.03], "f")}
+
+    def integrand(z, u, mean, log_scale):
+        own = scipy.stats.norm.logpdf(z, u)
+        prior = scipy.stats.norm.logpdf(z, 10 * mean, np.exp(10 * log_scale))
+        return np.exp(own) * (own - prior)
+
+    expected = np.mean(
+        [
+            sum(
+                scipy.integrate.quad(integrand, u - 9, u + 9, args=(u, m, s))[0]
+                for u, m, s in zip(row, *params.values(), strict=True)
+            )
+            for row in clean
+        ]
+    )
+    assert float(vib.divergence(lesson(clean), params)) == pytest.approx(expected, rel=1e-4)
+    assert float(VIB.training.loss(lesson(clean), params, jnp.float32(0.1))) == pytest.approx(
+        0.1 * expected, rel=1e-4
+    )
+
+
+def test_the_error_of_a_decoder_is_in_the_variance_of_the_images():
+    shapes = Shapes((8, 8, 1), (4, 4, 3), 10)
+    images = np.random.default_rng(0).random((40, 8, 8, 1)).astype("f")
+    params = decoder.DECODER.init(jax.random.key(0), shapes)
+    own = lesson(normal(40, 4, 4, 3), images=images)
+    decoded = decoder._Decoder((8, 8, 1)).apply({"params": params}, own.released)
+    expected = ((decoded - images) ** 2).mean() / images.var(axis=0).mean()
+    assert float(decoder.error(own, params)) == pytest.approx(float(expected), rel=1e-4)
+    assert float(decoder.gain(own, params)) == pytest.approx(max(0, 1 - float(expected)), abs=1e-5)
+
+
+@pytest.mark.parametrize("features", [(4, 4, 3), (7,), (5, 6)])
+@pytest.mark.parametrize("image", [(8, 8, 3), (12, 1, 2)])
+def test_a_decoder_fits_all_features_and_images(features, image):
+    params = decoder.DECODER.init(jax.random.key(0), Shapes(image, features, 10))
+    images = np.random.default_rng(0).random((40, *image)).astype("f")
+    assert float(decoder.error(lesson(normal(40, *features), images=images), params)) > 0
+
+
+# --- Layers ---------------------------------------------------------------------------------------
+
+
+def begun(mechanism, features, level=0.5):
+    """The layer as training begins, and what crosses."""
+    layer = mechanism.training.layer
+    params = layer.init(jax.random.key(0), jnp.asarray(features), jnp.float32(level))
+    return layer, params, np.asarray(layer.encode(params, features))
+
+
+@pytest.mark.parametrize("mechanism", [VIB, CLOAK], ids=["vib", "cloak"])
+def test_unit_noise_behind_a_scale_is_noise_of_that_scale(mechanism):
+    features = 4 * normal(50, 8)
+    layer, params, crossing = begun(mechanism, features)
+    np.testing.assert_allclose(scaled.scale(params), 0.1 * features.std(), rtol=1e-5)
+    params = {**params, "log_scale": np.linspace(-0.1, 0.2, 8).astype("f")}
+    scale = np.asarray(scaled.scale(params))
+    crossing = np.asarray(layer.encode(params, features))
+    noisy = np.stack([apply(mechanism, row, 0.01, seed) for seed, row in enumerate(crossing)])
+    error = np.asarray(layer.decode(params, noisy)) - features
+    np.testing.assert_allclose(error.std(axis=0) / scale, 1, atol=0.35)
+    assert (error / scale).std() == pytest.approx(1, abs=0.1)
+    np.testing.assert_array_equal(apply(mechanism, crossing[0], 0), crossing[0])
+
+
+def test_a_learned_scale_has_gaussian_likelihood_and_combines():
+    clean, observed = normal(9), normal(9, seed=1)
+    one = jnp.float32(1)
+    for level in (1e-4, 0.3):
+        given = (clean, observed, jnp.float32(level))
+        np.testing.assert_allclose(
+            VIB.log_likelihood(*given), GAUSSIAN.log_likelihood(clean, observed, one), rtol=1e-6
+        )
+        np.testing.assert_allclose(VIB.residual(clean, *given), clean - observed, rtol=1e-5)
+        assert VIB.noise_scale(level) == 1
+        four = jnp.float32(VIB.combined(level, 4))
+        np.testing.assert_allclose(
+            VIB.residual(clean, clean, observed, four), 2 * (clean - observed), rtol=1e-5
+        )
+    assert VIB.at("feature", 0.3).steps[0].grid == GAUSSIAN.at("feature", 1.0).steps[0].grid
+    assert VIB.combined(0.0, 4) == 0 and VIB.combined(0.3, 1) == 0.3
+
+
+def test_cloak_lets_the_mean_scale_grow():
+    layer, params, crossing = begun(CLOAK, normal(40, 6))
+    params = {**params, "log_scale": np.full(6, 0.1, "f")}
+    own = lesson(normal(40, 6), layer=params, clean=crossing)
+    found = float(CLOAK.training.loss(own, {}, jnp.float32(0.5)))
+    assert found == pytest.approx(-0.5, rel=1e-5)
+    assert CLOAK.training.part == "cloud"
+
+
+def test_codes_of_orthogonal_atoms_are_shrunk_projections():
+    features = normal(7, 5)
+    turned = np.linalg.qr(normal(5, 5, seed=3))[0].astype("f")
+    params = {"atoms": 3 * turned, FIXED: {"threshold": jnp.float32(0.4)}}
+    found = sca.codes(params, features)
+    np.testing.assert_allclose(found, np.maximum(features @ turned.T - 0.4, 0), atol=1e-5)
+
+
+def test_codes_come_near_the_least_of_their_objective():
+    features = np.abs(normal(30, 6))
+    layer, params, codes = begun(SCA, features, 0.1)
+    rows, threshold = np.asarray(sca.atoms(params)), float(params[FIXED]["threshold"])
+    assert rows.shape == (12, 6) and codes.shape == (30, 12) and (codes >= 0).all()
+    assert threshold == pytest.approx(0.1 * np.linalg.norm(features, axis=1).mean(), rel=1e-4)
+
+    def objective(code):
+        return ((features - code @ rows) ** 2).sum(1) / 2 + threshold * code.sum(1)
+
+    least = np.zeros_like(codes)
+    for _ in range(5000):
+        slope = least @ rows @ rows.T - features @ rows.T + threshold
+        least = np.maximum(least - slope / np.linalg.norm(rows, 2) ** 2, 0)
+    zero = objective(0 * codes)
+    assert (objective(codes) < objective(least) + 0.1 * (zero - objective(least))).all()
+    own = lesson(features, clean=codes, layer=params)
+    expected = ((features - codes @ rows) ** 2).sum() / (features**2).sum()
+    assert float(sca.unexplained(own)) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.0, 10), (0.25, 8), (0.5, 5), (0.95, 1)])
+def test_channels_are_pruned_whole_and_by_the_image(share, kept):
+    features = 0.1 + np.abs(normal(20, 1, 1, 10)) + np.abs(normal(20, 3, 3, 10))
+    _, params, crossing = begun(DISCO, features, share)
+    left = (crossing != 0).any(axis=(1, 2))
+    assert (left == (crossing != 0).all(axis=(1, 2))).all() and (left.sum(axis=1) == kept).all()
+    np.testing.assert_array_equal(crossing[crossing != 0], features[crossing != 0])
+    if 0 < share < 0.9:
+        assert len(np.unique(left, axis=0)) > 1
+        gradient = jax.grad(lambda own: disco.mask(own, features).sum())(params)
+        assert np.abs(gradient["weights"]).max() > 0
+
+
+def test_a_bottleneck_begins_with_the_largest_components():
+    hidden = normal(400, 2) * [3, 1]
+    features = (hidden @ normal(2, 8, seed=1) + 2).astype("f")
+    layer, params, crossing = begun(BOTTLENECK, features)
+    assert crossing.shape == (400, 2) and crossing.min() > 0 and crossing.max() < 1
+    back = np.asarray(layer.decode(params, crossing))
+    assert ((back - features) ** 2).mean() < 0.1 * features.var(axis=0).mean()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 8])
+def test_values_of_a_bottleneck_are_few(bits):
+    x = np.random.default_rng(0).random((40, 6)).astype("f")
+    made = apply(BOTTLENECK, x, bits)
+    steps = 2**bits - 1
+    np.testing.assert_allclose(made * steps, np.round(x * steps), atol=1e-4)
+    symbols = np.asarray(BOTTLENECK.symbols(made, jnp.float32(bits)))
+    np.testing.assert_array_equal(symbols, np.round(x * steps))
+    gradient = jax.grad(lambda x: bottleneck._apply(None, x, jnp.float32(bits)).sum())(x)
+    np.testing.assert_array_equal(gradient, 1)
+
+
+# --- In a network ---------------------------------------------------------------------------------
+
+
+@EVERY
+@pytest.mark.parametrize("cut", ["relu2", "fc1"])
+def test_the_cloud_takes_what_the_edge_sends(mechanism, cut):
+    planned = plan(NETWORK, cut, mechanism.at("feature", mechanism.sweep[1]).structure)
+    assert planned is plan(NETWORK, cut, mechanism.at("feature", mechanism.sweep[2]).structure)
+    base = jax.jit(NETWORK.init)(jax.random.key(0))
+    images = np.random.default_rng(0).random((5, 28, 28, 1)).astype("f")
+    features = np.asarray(NETWORK.split(cut)[0].apply(base, images))
+    levels = np.array([mechanism.sweep[1:3]], "f").T
+    starts = planned.start(base, features, levels, jax.random.key(1))
+    edge, cloud = planned.network.split(planned.cut)
+    for params in starts:
+        crossing = edge.apply(params, images)
+        assert cloud.apply(params, crossing).shape == (5, 10)
+        if mechanism.training.layer in (None, scaled.LAYER):
+            np.testing.assert_allclose(
+                cloud.apply(params, crossing), NETWORK.apply(base, images), atol=1e-4
+            )
+    assert (planned.cut == cut) == (mechanism.training.layer is None)
+
+
+def test_a_layer_ends_the_edge():
+    noise, layer = GAUSSIAN.at("feature", 1), SCA.at("feature", 0.1)
+    assert plan(NETWORK, "relu2", (GAUSSIAN.at("input", 1) + layer + noise).structure).number == 1
+    with pytest.raises(UsageError, match=r"gaussian\+sca: sca ends the edge"):
+        plan(NETWORK, "relu2", (noise + layer).structure)
+    with pytest.raises(UsageError, match=r"sca\+vib: expected one"):
+        plan(NETWORK, "relu2", (layer + VIB.at("feature", 1)).structure)
+    assert plan(NETWORK, "relu2", (NOPEEK.at("feature", 1) + noise).structure).layer is None
+
+
+def test_channels_that_a_layer_cannot_mix_are_refused():
+    wide = sequence([("flat", lambda x: x.reshape(len(x), -1))], (80, 80, 1))
+    with pytest.raises(UsageError, match="split=flat: has 6,400 channels, sca takes up to 4,096"):
+        plan(wide, "flat", SCA.at("feature", 0.1).structure)
+    assert plan(wide, "flat", VIB.at("feature", 0.1).structure).layer
+
+
+def test_a_defense_that_is_trained_in_says_so():
+    assert CEM.at("feature", 0).describe()["trained"] is True
+    assert (GAUSSIAN.at("feature", 1) + NOPEEK.at("feature", 1)).describe()["trained"] is True
+    assert "trained" not in PROJECT.at("feature", 0.5).describe()
+    assert cloak.CLOAK.at("feature", 0.1).is_trained
