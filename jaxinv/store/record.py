@@ -329,6 +329,16 @@ class ConvergenceRecord(Record, kw_only=True):
     curves: dict[str, Curve]
 
 
+class LeaderboardRecord(Record, kw_only=True):
+    """Defences at equal accuracy: what attackers find behind each, and what it costs."""
+
+    split: str
+    num_images: Count
+    losses: list[float]
+    seeds: Count
+    standings: list[dict[str, Any]]
+
+
 class BenchmarkRecord(Record, kw_only=True):
     """Speed of attacks."""
 
@@ -346,6 +356,7 @@ KINDS: dict[str, type[Record]] = {
     "attack": AttackRecord,
     "partition": PartitionRecord,
     "convergence": ConvergenceRecord,
+    "leaderboard": LeaderboardRecord,
     "benchmark": BenchmarkRecord,
     "target": TargetRecord,
 }

@@ -38,6 +38,7 @@ MODULES = {
     "blackbox": "jaxinv.studies.blackbox",
     "queryfree": "jaxinv.studies.queryfree",
     "defenses": "jaxinv.studies.defenses",
+    "leaderboard": "jaxinv.studies.leaderboard",
     "partition": "jaxinv.studies.partition",
     "convergence": "jaxinv.studies.convergence",
     "cuts": "jaxinv.studies.cuts",

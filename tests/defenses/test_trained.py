@@ -202,7 +202,7 @@ def test_a_learned_scale_has_gaussian_likelihood_and_combines():
 
 
 def test_cloak_lets_the_mean_scale_grow():
-    layer, params, crossing = begun(CLOAK, normal(40, 6))
+    _, params, crossing = begun(CLOAK, normal(40, 6))
     params = {**params, "log_scale": np.full(6, 0.1, "f")}
     own = lesson(normal(40, 6), layer=params, clean=crossing)
     found = float(CLOAK.training.loss(own, {}, jnp.float32(0.5)))
@@ -220,7 +220,7 @@ def test_codes_of_orthogonal_atoms_are_shrunk_projections():
 
 def test_codes_come_near_the_least_of_their_objective():
     features = np.abs(normal(30, 6))
-    layer, params, codes = begun(SCA, features, 0.1)
+    _, params, codes = begun(SCA, features, 0.1)
     rows, threshold = np.asarray(sca.atoms(params)), float(params[FIXED]["threshold"])
     assert rows.shape == (12, 6) and codes.shape == (30, 12) and (codes >= 0).all()
     assert threshold == pytest.approx(0.1 * np.linalg.norm(features, axis=1).mean(), rel=1e-4)

@@ -2,8 +2,8 @@
 
 Codes minimise `|z - D a|^2 / 2 + t |a|_1` over `a >= 0`, for the channels of each place. The paper
 has the locally competitive algorithm; here it is fast iterative shrinkage (Beck & Teboulle 2009),
-which comes as near in fewer steps. The cloud takes `D a`. The dictionary has twice as many atoms as there are channels, begins with features of the
-target's images, and learns to explain them.
+which comes as near in fewer steps. The cloud takes `D a`. The dictionary has twice as many atoms as
+there are channels, begins with features of the target's images, and learns to explain them.
 """
 
 import jax
@@ -15,7 +15,7 @@ from jaxinv.defenses.training import FIXED, EdgeLayer, Lesson, Training
 from jaxinv.machine.numbers import widened
 from jaxinv.networks import Params
 
-_STEPS = 16
+_STEPS = 10
 _ATOMS = 2  # for each channel
 
 
@@ -42,16 +42,17 @@ def codes(params: Params, features: Array) -> Array:
     rows, threshold = atoms(params), params[FIXED]["threshold"]
     between = jnp.matmul(rows, rows.T, precision="highest")
     step = 1 / jnp.max(jnp.abs(between).sum(axis=1))  # at most 1 / the largest eigenvalue
-    wanted = jnp.matmul(features, rows.T, precision="highest") - threshold
+    flat = features.reshape(-1, features.shape[-1])  # one product of matrices each time
+    wanted = jnp.matmul(flat, rows.T, precision="highest") - threshold
 
-    code = ahead = jnp.zeros((*features.shape[:-1], len(rows)), jnp.float32)
+    code = ahead = jnp.zeros(wanted.shape, jnp.float32)
     pace = 1.0
     for _ in range(_STEPS):
         slope = wanted - jnp.matmul(ahead, between, precision="highest")
         before, code = code, jax.nn.relu(ahead + step * slope)
         last, pace = pace, (1 + (1 + 4 * pace**2) ** 0.5) / 2
         ahead = code + (last - 1) / pace * (code - before)
-    return code
+    return code.reshape(*features.shape[:-1], len(rows))
 
 
 def _decode(params: Params, crossing: Array) -> Array:

@@ -34,9 +34,9 @@ class DefenseConfig(HalvedConfig):
         "values set to zero. project: to a random subspace. clip: to the median length, with "
         "Gaussian noise in proportion to it. Trained in: nopeek, small distance correlation of "
         "input and features; bido, small dependence; adversarial, against a decoder; cem, features "
-        "of a class close together (with noise: cem+gaussian); vib, learned noise and features that "
-        "tell little; cloak, learned noise; sca, sparse codes; disco, channels pruned by the image; "
-        "bottleneck, few channels of few bits.",
+        "of a class close together (with noise: cem+gaussian); vib, learned noise on features that "
+        "tell little; cloak, learned noise; sca, sparse codes; disco, channels pruned by the "
+        "image; bottleneck, few channels of few bits.",
     )
     site: tuple[str, ...] = setting(
         ("feature",),
