@@ -7,17 +7,10 @@ variables, input_shape)` with `apply(variables, x [N, ...])` and the shape of on
 import dataclasses
 import difflib
 import functools
-import hashlib
-import importlib
-import importlib.util
 import os
 import re
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -25,13 +18,13 @@ import jax
 import numpy as np
 
 from jaxinv.errors import UsageError, UserError
+from jaxinv.machine import own_code
 from jaxinv.networks import arguments, zoo
 from jaxinv.networks.modules import from_function, from_linen
 from jaxinv.networks.network import Network, Params
 
 _SPELLINGS = "a name of the zoo, FILE.py:function, package.module:function or FILE.onnx[:OUTPUT]"
 _RETURNS = "a Network, (Network, params), or (apply, variables, input_shape)"
-_MODULES = "jaxinv_network_"  # names of the files that are loaded begin so
 
 Constants = Sequence[float] | None
 
@@ -99,7 +92,7 @@ def load(
         found = Model(spelling, zoo.build(spelling, image_shape, num_classes))
     else:
         path, _ = _parts(spelling)
-        found = _built(spelling, str(path and path.resolve()), _digest(path))
+        found = _built(spelling, str(path and path.resolve()), own_code.digest(path))
     return _normalized(found, mean, std)
 
 
@@ -139,20 +132,15 @@ def _parts(spelling: str) -> tuple[Path | None, str]:
     Raises:
       UsageError: there is no such file, or no function is named.
     """
-    place, _, function = spelling.rpartition(":") if ":" in spelling else (spelling, "", "")
+    if ".onnx" not in spelling:
+        return own_code.place("network", spelling)
+    place, function = spelling, ""
     if ".onnx:" in spelling:  # names of outputs, such as "Identity:0", may have colons
         place, function = re.split("(?<=[.]onnx):", spelling, maxsplit=1)
-    is_file = place.endswith((".py", ".onnx"))
-    path = Path(os.path.expanduser(place)) if is_file else None
-    if path is not None and not path.is_file():
+    path = Path(os.path.expanduser(place))
+    if not path.is_file():
         raise UsageError(f"network={spelling}: there is no file {place} in {Path.cwd()}.")
-    if not function and not place.endswith(".onnx"):
-        raise UsageError(f"network={spelling}: expected {place}:function, a function in it.")
     return path, function
-
-
-def _digest(path: Path | None) -> str:
-    return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def forget() -> None:
@@ -178,53 +166,9 @@ def _built(spelling: str, path: str, digest: str) -> Model:
     file, function = _parts(spelling)
     if file is not None and file.suffix == ".onnx":
         return _from_onnx(spelling, file, function)
-    with _importable(file), _code_of_user(spelling, file):
-        module = _module(spelling, file)
-    build = getattr(module, function, None)
-    if not callable(build):
-        own = [name for name, each in vars(module).items() if _is_builder(each, module)]
-        there = f"; functions there: {', '.join(own[:10])}" if own else ""
-        raise UsageError(f"network={spelling}: there is no function {function}{there}.")
-    with _importable(file), _code_of_user(spelling, file or getattr(module, "__file__", None)):
+    build, code = own_code.value("network", spelling, file, function)
+    with own_code.importable(file), own_code.guarded("network", spelling, code):
         return _as_model(spelling, build())
-
-
-def _is_builder(value: Any, module: ModuleType) -> bool:
-    return callable(value) and getattr(value, "__module__", None) == module.__name__
-
-
-@contextmanager
-def _importable(file: Path | None) -> Iterator[None]:
-    """Lets a file import its neighbours, and modules be found from the current folder."""
-    folder = str(file.resolve().parent if file else Path.cwd())
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
-
-
-def _module(spelling: str, file: Path | None) -> ModuleType:
-    if file is None:
-        return _imported(spelling)
-    name = _MODULES + hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    # Not by the loader: its compiled file may be of an edit within the same second.
-    exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)
-    return module
-
-
-def _imported(spelling: str) -> ModuleType:
-    name = spelling.rpartition(":")[0]
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if not f"{name}.".startswith(f"{error.name}."):  # another that it imports
-            raise
-        raise UsageError(f"network={spelling}: there is no module {error.name}.") from error
 
 
 def _from_onnx(spelling: str, file: Path, output: str) -> Model:
@@ -276,33 +220,3 @@ def _kind(made: Any) -> str:
     if isinstance(made, tuple):
         return f"({', '.join(type(each).__name__ for each in made)})"
     return type(made).__name__
-
-
-@contextmanager
-def _code_of_user(spelling: str, file: Path | str | None) -> Iterator[None]:
-    """Tells in a line where somebody's code failed, and why."""
-    try:
-        yield
-    except UserError as error:
-        kind = UsageError if str(error).startswith("network=") else UserError
-        told = str(error) if kind is UsageError else f"network={spelling}: {error}"
-        raise kind(told) from error
-    except (Exception, SystemExit) as error:
-        why = " ".join(str(error).split()) or "no message"
-        name = type(error).__name__
-        raise UserError(f"network={spelling}: {_line(error, file)}{name}: {why}") from error
-
-
-def _line(error: BaseException, file: Path | str | None) -> str:
-    """Returns the last line of a file that an error passed; "" where it passed none."""
-    if isinstance(error, SyntaxError) and error.lineno:
-        return f"line {error.lineno}: "
-    known: Callable[[str], bool] = (
-        (lambda name: False)
-        if file is None
-        else (lambda name: os.path.realpath(name) == os.path.realpath(file))
-    )
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if known(frame.filename)
-    ]
-    return f"line {lines[-1]}: " if lines else ""
