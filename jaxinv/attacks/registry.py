@@ -1,16 +1,18 @@
 """Every attack, by threat model and method: the only list of them. Standard library.
 
 Scripts, studies, the benchmark and reports read it. It imports an attack only to make one, so that
-reading it does not start JAX.
+reading it does not start JAX. An attack of a user's is no part of it: its method is `FILE.py:name`
+or `package.module:name`.
 """
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxinv.constants.threats import FLOOR, THREATS
 from jaxinv.errors import UsageError
+from jaxinv.machine import own_code
 
 if TYPE_CHECKING:
     from jaxinv.attacks.attack import Attack
@@ -35,12 +37,16 @@ class RegisteredAttack(NamedTuple):
 
     @property
     def module(self) -> str:
-        """Full name of the module whose code decides its result."""
+        """Full name of the module whose code decides its result, beside a user's own."""
+        if own_code.is_spelled(self.method):
+            return "jaxinv.attacks.attack"
         return f"jaxinv.attacks.{self.place.partition(':')[0]}"
 
     @property
     def maker(self) -> Callable[..., Any]:
         """The class or function; importing it starts JAX."""
+        if own_code.is_spelled(self.method):
+            return own(self.method)
         return getattr(importlib.import_module(self.module), self.place.partition(":")[2])
 
     def takes(self, option: str) -> bool:
@@ -165,12 +171,43 @@ def find(threat_model: str, method: str) -> RegisteredAttack:
     Raises:
       UsageError: there is none of this name.
     """
-    own = [entry for entry in ENTRIES if entry.threat_model == threat_model]
-    for entry in own:
+    if own_code.is_spelled(method):
+        return RegisteredAttack(threat_model, method, method, ("defenses",), "a user's own.")
+    known = [entry for entry in ENTRIES if entry.threat_model == threat_model]
+    for entry in known:
         if entry.method == method:
             return entry
-    names = ", ".join(entry.method for entry in own)
+    names = ", ".join(entry.method for entry in known)
     raise UsageError(f"method={method}: expected one of {names}.")
+
+
+def own(spelling: str) -> Any:
+    """Loads an attack of a user's: a class of `Attack`, or a function that makes one.
+
+    It has the attribute `threat_model`, a key of `THREATS`, which tells what it is handed.
+
+    Args:
+      spelling: `FILE.py:name` or `package.module:name`.
+
+    Raises:
+      UserError: there is no such attack, or its code fails.
+    """
+    file, name = own_code.place("attacker", spelling, "class")
+    found, _ = own_code.value("attacker", spelling, file, name, what="class")
+    if getattr(found, "threat_model", None) not in THREATS:
+        raise UsageError(
+            f"attacker={spelling}: expected an attribute threat_model of {', '.join(THREATS)}."
+        )
+    return found
+
+
+def of_threat(methods: Sequence[str], threat_model: str) -> list[str]:
+    """Returns the methods that attack by a threat model: a user's own is of one alone."""
+    return [
+        method
+        for method in dict.fromkeys(methods)
+        if not own_code.is_spelled(method) or own(method).threat_model == threat_model
+    ]
 
 
 def make(threat_model: str, method: str, **options: Any) -> "Attack[Any]":

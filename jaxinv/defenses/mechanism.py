@@ -90,6 +90,7 @@ class Mechanism:
       symbols: `(y, level) -> whole numbers` of the shape of y and of `level` bits each, by which an
         output at a level above 0 can be sent beside its least and greatest value. None where an
         output takes more values.
+      code: digest of the file that makes it; "" for those that come with the package.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Mechanism:
     noise_scale: Callable[[Any], Any] = lambda level: level
     rounded: bool = False
     symbols: Callable[[Array, Array], Array] | None = None
+    code: str = ""
 
     def at(self, site: Site, level: float) -> "Defense":
         """Returns the defense that applies this mechanism at one site.
@@ -188,7 +190,8 @@ class Defense:
         """Returns `{kind, site, level}` for a record, and the `grid` that noise is rounded to.
 
         For several steps level and grid are lists, and sites that differ are joined by `+`. Without
-        noise there is no grid; a step without noise has None. `trained` is there where it is True.
+        noise there is no grid; a step without noise has None. `trained` is there where it is True,
+        and `code` where a mechanism has one.
         """
         if not self.steps:
             return {"kind": "none", "site": "feature", "level": 0.0}
@@ -203,6 +206,8 @@ class Defense:
             described["grid"] = grids if len(grids) > 1 else grids[0]
         if self.is_trained:
             described["trained"] = True
+        if any(step.mechanism.code for step in self.steps):
+            described["code"] = "+".join(step.mechanism.code for step in self.steps)
         return described
 
 

@@ -25,9 +25,9 @@ def is_spelled(text: str) -> bool:
     return ":" in text and not text.startswith(":")
 
 
-def digest(path: Path | None) -> str:
+def digest(path: Path | str | None) -> str:
     """Returns 12 hexadecimal digits of a file's content; "" for none."""
-    return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return "" if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
 
 
 def place(argument: str, spelling: str, what: str = "function") -> tuple[Path | None, str]:
@@ -77,7 +77,8 @@ def value(
     if not accepts(found):
         mine = {each: value for each, value in vars(module).items() if _is_own(value, module)}
         own = [each for each, value in mine.items() if accepts(value)]
-        there = f"; {what}s there: {', '.join(own[:10])}" if own else ""
+        several = f"{what}es" if what.endswith("s") else f"{what}s"
+        there = f"; {several} there: {', '.join(own[:10])}" if own else ""
         raise UsageError(f"{argument}={spelling}: there is no {what} {name}{there}.")
     return found, str(file) if file else getattr(module, "__file__", None)
 

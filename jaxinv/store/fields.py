@@ -79,7 +79,8 @@ class RecordedDefense(Struct, frozen=True, omit_defaults=True):
     """A defence; of several steps, `kind` joins their names and `level` lists their levels.
 
     `grid` is the grid that a release is rounded to after noise, of each step; older records have
-    none.
+    none. `trained` tells whether the target was trained on for it, and `code` is the digest of a
+    user's file that makes it.
     """
 
     kind: str
@@ -87,6 +88,7 @@ class RecordedDefense(Struct, frozen=True, omit_defaults=True):
     level: float | tuple[float, ...]
     grid: float | tuple[float | None, ...] | None = None
     trained: bool = False
+    code: str = ""
 
     @property
     def levels(self) -> tuple[float, ...]:

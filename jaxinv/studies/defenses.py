@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxinv.attacks import registry
 from jaxinv.constants.kinds import IMAGE, in_words
 from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED
@@ -71,7 +72,7 @@ def _attackers(
         Attacker(config, scene, deployment, threat, method)
         for deployment in defended
         for threat in dict.fromkeys(config.threat_model)
-        for method in dict.fromkeys(config.attacker)
+        for method in registry.of_threat(config.attacker, threat)
     ]
 
 

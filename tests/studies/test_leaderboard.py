@@ -98,7 +98,7 @@ MISTAKES = {
     "none": ((), "defense=: expected at least one"),
     "a level of one": (("gaussian:1",), "defense=gaussian:1: expected no level"),
     "no level of another": (("cem+gaussian",), "expected 1 levels of cem.gaussian behind a colon"),
-    "a level in words": (("cem+gaussian:much",), "expected numbers behind the colon"),
+    "a level in words": (("cem+gaussian:much",), "there is no|defense=cem.gaussian:much"),
     "a level out of range": (("cem+dropout:1",), "level=1.0: dropout takes"),
     "a layer behind noise": (("gaussian+sca:.1",), "sca ends the edge"),
 }

@@ -9,6 +9,7 @@ import numpy as np
 from jaxinv.attacks import registry
 from jaxinv.attacks.attack import CloudKnown, EdgeKnown, Known, LearnedAttack, Reconstruction
 from jaxinv.defenses import Joined, Rows
+from jaxinv.machine import own_code
 from jaxinv.studies import attacked, evaluation, linked, runs
 from jaxinv.studies.defended.choices import DefenseConfig
 from jaxinv.studies.defended.deployment import Deployment
@@ -65,6 +66,8 @@ class Attacker:
         config, deployment = self._config, self.deployment
         levels = [[step.level for step in defense.steps] for defense in deployment.family]
         known: dict[str, Any] = {"threat_model": self.threat, "draws": deployment.draws}
+        if own_code.is_spelled(self.method):
+            known["attacker_code"] = own_code.digest(own_code.place("attacker", self.method)[0])
         if deployment.retrain != "none":
             # Levels are trained together.
             retrained = {"retrain": deployment.retrain, "retrain_steps": config.retrain_steps}

@@ -7,8 +7,9 @@ from typing import ClassVar, NamedTuple
 
 from jaxinv.attacks import registry
 from jaxinv.constants.threats import THREATS
-from jaxinv.defenses import MECHANISMS, SITES, Defense, Mechanism, clipped_gaussian, layer_at
+from jaxinv.defenses import MECHANISMS, SITES, Defense, Mechanism, clipped_gaussian, layer_at, own
 from jaxinv.errors import UsageError
+from jaxinv.machine import own_code
 from jaxinv.studies import spelling
 from jaxinv.studies.config import SURROGATES, HalvedConfig, number_of_images
 from jaxinv.studies.experiment import setting
@@ -36,7 +37,8 @@ class DefenseConfig(HalvedConfig):
         "input and features; bido, small dependence; adversarial, against a decoder; cem, features "
         "of a class close together (with noise: cem+gaussian); vib, learned noise on features that "
         "tell little; cloak, learned noise; sca, sparse codes; disco, channels pruned by the "
-        "image; bottleneck, few channels of few bits.",
+        "image; bottleneck, few channels of few bits. One of your own: FILE.py:name or "
+        "package.module:name, a jaxinv.defenses.Mechanism.",
     )
     site: tuple[str, ...] = setting(
         ("feature",),
@@ -53,7 +55,8 @@ class DefenseConfig(HalvedConfig):
         ("paper", "adaptive"),
         f"One or several of {', '.join(registry.methods(EXPERIMENT))}. paper: the authors' attack "
         "of the threat model. adaptive: one that knows the defence and its level, and trains on "
-        "defended releases.",
+        "defended releases. One of your own: FILE.py:name or package.module:name, a "
+        "jaxinv.attacks.attack.Attack with a threat_model.",
     )
     threat_model: tuple[str, ...] = setting(
         ("whitebox",),
@@ -112,15 +115,14 @@ def choices(config: DefenseConfig) -> list[DefenseChoice]:
       UsageError: something is unknown, out of range, or does not fit together.
     """
     _check("threat_model", config.threat_model, list(THREATS))
-    for threat in config.threat_model:
-        _check("attacker", config.attacker, registry.methods(EXPERIMENT, threat))
+    check_attackers(config.attacker, config.threat_model)
     for name in ("defense", "site", "level"):
         if getattr(config, name) == ():
             raise UsageError(f"{name}=: expected at least one.")
     found = []
     for defense, site in itertools.product(config.defense, config.site):
         kinds, sites = tuple(defense.strip().split("+")), tuple(site.strip().split("+"))
-        _check("defense", kinds, KINDS)
+        _check("defense", [kind for kind in kinds if not own_code.is_spelled(kind)], KINDS, kinds)
         _check("site", sites, SITES)
         if len(sites) not in (1, len(kinds)):
             raise UsageError(f"site={site}: expected one site, or one for each of {defense}.")
@@ -136,11 +138,31 @@ def choices(config: DefenseConfig) -> list[DefenseChoice]:
     return list(dict.fromkeys(found))
 
 
-def _check(name: str, values: Sequence[str], allowed: Sequence[str]) -> None:
+def check_attackers(methods: Sequence[str], threats: Sequence[str]) -> None:
+    """Checks that each method attacks by each threat model, and a user's own by one of them.
+
+    Raises:
+      UsageError: one does not, or there is none.
+    """
+    packaged = [method for method in methods if not own_code.is_spelled(method)]
+    for threat in threats:
+        _check("attacker", packaged, registry.methods(EXPERIMENT, threat), methods)
+    for method in methods:
+        if own_code.is_spelled(method) and registry.own(method).threat_model not in threats:
+            needed = registry.own(method).threat_model
+            raise UsageError(
+                f"attacker={method}: attacks by threat_model={needed}, got {', '.join(threats)}."
+            )
+
+
+def _check(
+    name: str, values: Sequence[str], allowed: Sequence[str], every: Sequence[str] | None = None
+) -> None:
+    """Refuses a value that is not allowed; and that there is none of `every`, by default values."""
     for value in values:
         if value not in allowed:
             raise UsageError(f"{name}={value}: expected {', '.join(allowed)}.")
-    if not values:
+    if not (values if every is None else every):
         raise UsageError(f"{name}=: expected {', '.join(allowed)}.")
 
 
@@ -158,7 +180,10 @@ def _level(text: str, count: int) -> tuple[float, ...]:
 
 def family_of(choice: DefenseChoice, norm: Callable[[str, str], float]) -> list[Defense]:
     """Returns the defenses of a choice, which differ in their levels; clipping asks for `norm`."""
-    mechanisms = [_mechanism(*each, norm) for each in zip(choice.kinds, choice.sites, strict=True)]
+    mechanisms = [
+        mechanism_of(kind, norm(kind, site) if kind == "clip" else 1.0)
+        for kind, site in zip(choice.kinds, choice.sites, strict=True)
+    ]
     levels = choice.levels or tuple((level,) for level in mechanisms[0].sweep)
     family = []
     for row in levels:
@@ -169,5 +194,16 @@ def family_of(choice: DefenseChoice, norm: Callable[[str, str], float]) -> list[
     return family
 
 
-def _mechanism(kind: str, site: str, norm: Callable[[str, str], float]) -> Mechanism:
-    return clipped_gaussian(norm(kind, site)) if kind == "clip" else MECHANISMS[kind]
+def mechanism_of(kind: str, norm: float = 1.0) -> Mechanism:
+    """Returns a mechanism by its name, or a user's own by its spelling.
+
+    Args:
+      kind: the name, one of `KINDS`, or `FILE.py:name`.
+      norm: to which `clip` clips.
+
+    Raises:
+      UserError: there is none in that file, or its code fails.
+    """
+    if own_code.is_spelled(kind):
+        return own.load(kind)
+    return clipped_gaussian(norm) if kind == "clip" else MECHANISMS[kind]

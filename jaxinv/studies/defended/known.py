@@ -9,6 +9,7 @@ import msgspec
 from jaxinv.attacks import registry
 from jaxinv.constants.halves import REPORT
 from jaxinv.defenses import NONE
+from jaxinv.machine import own_code
 from jaxinv.store import records
 from jaxinv.store.record import AttackRecord
 from jaxinv.studies import runs
@@ -51,8 +52,9 @@ def release_key(cut: str, defense: Mapping[str, Any]) -> str:
     """Returns the key of a release; a mechanism at level 0 is no part of a defence."""
     kinds, sites = (defense[name].split("+") for name in ("kind", "site"))
     columns = (kinds, sites, _listed(defense["level"]), _listed(defense.get("grid")))
-    alike = (own * len(kinds) if len(own) == 1 else own for own in columns)
-    return json.dumps([cut, *(step for step in zip(*alike, strict=True) if step[2])])
+    alike = (column * len(kinds) if len(column) == 1 else column for column in columns)
+    own = [defense["code"]] if defense.get("code") else []
+    return json.dumps([cut, *(step for step in zip(*alike, strict=True) if step[2]), *own])
 
 
 def plain(defense: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,6 +87,7 @@ def _is_current(record: AttackRecord) -> bool:
     """Tells whether a record attacked what is released now; other experiments defend nothing."""
     if record.experiment != EXPERIMENT:
         return True
-    if record.method not in registry.methods(EXPERIMENT, record.threat):
+    is_own = own_code.is_spelled(record.method)
+    if not is_own and record.method not in registry.methods(EXPERIMENT, record.threat):
         return False
     return record.code == runs.code_of(*decided_by(record.threat, record.method))

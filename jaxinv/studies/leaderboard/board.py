@@ -19,7 +19,7 @@ from jaxinv.store import files, records
 from jaxinv.store.record import AttackRecord, typed
 from jaxinv.studies import runs
 from jaxinv.studies.defended.attackers import Attacker
-from jaxinv.studies.defended.choices import EXPERIMENT as DEFENSES
+from jaxinv.studies.defended.choices import check_attackers
 from jaxinv.studies.defended.deployment import Deployment
 from jaxinv.studies.defended.run import run_one
 from jaxinv.studies.leaderboard import matching, table
@@ -38,11 +38,7 @@ def prepare(
 ) -> tuple[runs.Plan, list[Entry]]:
     """Returns what is attacked, and the defences; see `runs.plan` and `options.entries`."""
     entered = entries(config)
-    for threat in config.threat_model:
-        known = registry.methods(DEFENSES, threat)
-        for method in config.attacker:
-            if method not in known:
-                raise UsageError(f"attacker={method}: expected {', '.join(known)}.")
+    check_attackers(config.attacker, config.threat_model)
     plan = runs.plan(config, dataset)
     plan.check_threats(config.threat_model)
     if not plan.dataset.has_labels:
@@ -136,7 +132,7 @@ class _Board:
             config = self._config.attacks(seed=self._config.seed + seed)
             deployment = Deployment(config, self._scene, self._cut, entry.at(distinct))
             for threat in dict.fromkeys(config.threat_model):
-                for method in dict.fromkeys(config.attacker):
+                for method in registry.of_threat(config.attacker, threat):
                     attacker = Attacker(config, self._scene, deployment, threat, method)
                     for number, own in enumerate(by_level):
                         made = run_one(config, self._scene, attacker, number)

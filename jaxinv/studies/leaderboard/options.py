@@ -8,9 +8,15 @@ from jaxinv.constants.halves import REPORT
 from jaxinv.constants.threats import THREATS
 from jaxinv.defenses import MECHANISMS, TRAINED, Mechanism, layer_at
 from jaxinv.errors import UsageError
+from jaxinv.machine import own_code
 from jaxinv.studies import spelling
 from jaxinv.studies.config import SURROGATES, AttackConfig, number_of_images
-from jaxinv.studies.defended.choices import DefenseChoice, DefenseConfig, family_of
+from jaxinv.studies.defended.choices import (
+    DefenseChoice,
+    DefenseConfig,
+    family_of,
+    mechanism_of,
+)
 from jaxinv.studies.experiment import setting
 from jaxinv.training import retraining
 
@@ -28,7 +34,8 @@ class LeaderboardConfig(AttackConfig):
         (*(mechanism.name for mechanism in TRAINED), *PLAIN),
         "Defences at the features, whose level is searched: one or several of "
         f"{', '.join(MECHANISMS)}. Others stand behind with levels of their own: cem+gaussian:0.5 "
-        "searches that of cem. Targets are trained on behind all of them.",
+        "searches that of cem. One of your own: FILE.py:name. Targets are trained on behind all of "
+        "them.",
     )
     loss: tuple[float, ...] = setting(
         (1.0, 2.0, 5.0),
@@ -39,7 +46,7 @@ class LeaderboardConfig(AttackConfig):
     seeds: int = setting(3, "Trainings of each defence, by seeds from --seed.")
     attacker: tuple[str, ...] = setting(
         ("paper", "adaptive"),
-        "Attackers, as in defenses: paper and adaptive, or one of them.",
+        "Attackers, as in defenses: paper, adaptive, and any of your own, FILE.py:name.",
     )
     threat_model: tuple[str, ...] = setting(
         ("whitebox", "blackbox"),
@@ -94,7 +101,7 @@ class Entry(NamedTuple):
     @property
     def mechanism(self) -> Mechanism:
         """The mechanism whose level is searched."""
-        return MECHANISMS[self.kinds[0]]
+        return mechanism_of(self.kinds[0])
 
     def at(self, levels: Sequence[float]) -> DefenseChoice:
         """Returns the defence at some levels, as experiments name it."""
@@ -116,16 +123,18 @@ def entries(config: LeaderboardConfig) -> list[Entry]:
 
 
 def _entry(text: str) -> Entry:
-    names, _, levels = text.partition(":")
+    names, _, levels = text.rpartition(":")
+    if not names or (own_code.is_spelled(text) and not _is_numbers(levels)):
+        names, levels = text, ""
     kinds = tuple(names.split("+"))
     for kind in kinds:
-        if kind not in MECHANISMS:
+        if kind not in MECHANISMS and not own_code.is_spelled(kind):
             raise UsageError(f"defense={text}: expected {', '.join(MECHANISMS)}, not {kind}.")
-    others = tuple(_number(text, each) for each in levels.split("+")) if levels else ()
+    others = tuple(map(spelling.number, levels.split("+"))) if levels else ()
     if len(others) != len(kinds) - 1:
         wanted = "no level" if len(kinds) == 1 else f"{len(kinds) - 1} levels of {names}"
         raise UsageError(
-            f"defense={text}: expected {wanted} behind a colon: the first is searched."
+            f"defense={text}: expected {wanted} behind a colon; that of {kinds[0]} is searched."
         )
     entry = Entry(text, kinds, others)
     family = family_of(entry.at([_weakest(entry.mechanism)]), lambda kind, site: 1.0)
@@ -133,11 +142,11 @@ def _entry(text: str) -> Entry:
     return entry
 
 
-def _number(text: str, part: str) -> float:
+def _is_numbers(text: str) -> bool:
     try:
-        return spelling.number(part)
-    except ValueError as error:
-        raise UsageError(f"defense={text}: expected numbers behind the colon.") from error
+        return all(spelling.number(part) is not None for part in text.split("+"))
+    except ValueError:
+        return False
 
 
 def _weakest(mechanism: Mechanism) -> float:

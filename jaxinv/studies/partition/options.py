@@ -241,18 +241,19 @@ def choices(config: PartitionConfig) -> list[defended.DefenseChoice]:
     families: dict[tuple[str, str], list[str]] = {}
     undefended = False
     for text in config.defense:
-        name, _, level = text.strip().partition(":")
-        if name == "none":
+        if text.strip() == "none":
             undefended = True
             continue
-        if not level:
-            raise UsageError(f"defense={text}: a level is missing, as in {name or 'dropout'}:0.5.")
+        name, _, level = text.strip().rpartition(":")
+        if not name or not level:
+            told = name or level or "dropout"
+            raise UsageError(f"defense={text}: a level is missing, as in {told}:0.5.")
         kind, _, site = name.partition("@")
         families.setdefault((kind, site or "feature"), []).append(level)
     # Any mechanism is none at level 0, and learned together with its other levels; but for those
     # that train the edge.
-    trained = {each.name for each in TRAINED}
-    host = next((key for key in families if key[0] not in trained and "+" not in key[0]), None)
+    plain = {*MECHANISMS} - {each.name for each in TRAINED}
+    host = next((key for key in families if key[0] in plain), None)
     if undefended:
         families.setdefault(host or ("dropout", "feature"), []).insert(0, "0")
     found: list[defended.DefenseChoice] = []
@@ -266,8 +267,9 @@ def choices(config: PartitionConfig) -> list[defended.DefenseChoice]:
 def _check_trained_in(choice: defended.DefenseChoice) -> None:
     """At level 0 the edge is trained on all the same: that is another edge, and not no defence."""
     for column, kind in enumerate(choice.kinds):
-        trains = kind in MECHANISMS and MECHANISMS[kind].training is not None
-        if trains and any(row[column] == 0 for row in choice.levels or ()):
+        if defended.mechanism_of(kind).training and any(
+            row[column] == 0 for row in choice.levels or ()
+        ):
             raise UsageError(
                 f"defense={kind}:0: trains the edge on, too; expected a level above 0, or "
                 "none, which does not."
