@@ -1,8 +1,9 @@
 """A record of a run, typed, in base units (seconds, bytes, joules, dB, shares in [0, 1]).
 
 Its file is flat JSON. `kind` tells which class reads it: `Attack`, `Partition`, `Convergence`,
-`Benchmark`, `Target`, or `Record` for an experiment that is not known here. None stands for null: a
-value that was not measured, or is not finite. Keys that a class does not name stay in `fields`.
+`Leakage`, `Benchmark`, `Target`, or `Record` for an experiment that is not known here. None stands
+for null: a value that was not measured, or is not finite. Keys that a class does not name stay in
+`fields`.
 
 A file of an older version is upgraded here, once, before it is read. No JAX.
 """
@@ -68,7 +69,8 @@ class Record(Struct, kw_only=True):
     """Facts that every run leaves.
 
     Attributes:
-      kind: of result: "attack", "partition", "convergence", "benchmark", "target" or another.
+      kind: of result: "attack", "partition", "convergence", "leakage", "benchmark", "target" or
+        another.
       schema: version of the file's form.
       code: digest of the code that decides the result; None where it was not noted.
       network: that was attacked or trained; None in older records, of the paper's networks.
@@ -339,6 +341,20 @@ class LeaderboardRecord(Record, kw_only=True):
     standings: list[dict[str, Any]]
 
 
+class LeakageRecord(Record, kw_only=True):
+    """Leakage of a release that was predicted without an attack.
+
+    Attributes:
+      retrain: parts of the target that were trained on with the defence.
+      statistics: by name, as `measures.leakage` has them; None where one could not be had.
+    """
+
+    split: str
+    defense: RecordedDefense
+    retrain: str = "none"
+    statistics: dict[str, float | None]
+
+
 class BenchmarkRecord(Record, kw_only=True):
     """Speed of attacks."""
 
@@ -357,6 +373,7 @@ KINDS: dict[str, type[Record]] = {
     "partition": PartitionRecord,
     "convergence": ConvergenceRecord,
     "leaderboard": LeaderboardRecord,
+    "leakage": LeakageRecord,
     "benchmark": BenchmarkRecord,
     "target": TargetRecord,
 }

@@ -40,6 +40,7 @@ MODULES = {
     "defenses": "jaxinv.studies.defenses",
     "leaderboard": "jaxinv.studies.leaderboard",
     "partition": "jaxinv.studies.partition",
+    "leakage": "jaxinv.studies.leakage",
     "convergence": "jaxinv.studies.convergence",
     "cuts": "jaxinv.studies.cuts",
     "benchmark": "jaxinv.studies.speed",
