@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxinv.defenses import NONE, Defense, Mechanism, Query, Site, query_function
 from jaxinv.measures.leakage.prior import Prior
@@ -42,8 +43,8 @@ class Channel:
       edge: the part of the network on the device.
       params: its parameters.
       defense: of the device.
-      images: `[N, H, W, C]` in unit space, over which features vary; none of those that are
-        attacked.
+      images: `[N, H, W, C]` in unit space, near which the channel stands for the release; none of
+        those that are attacked.
       reference: standard deviation of the reference noise, see `REFERENCE`.
     """
 
@@ -55,27 +56,29 @@ class Channel:
         images: np.ndarray,
         reference: float = REFERENCE,
     ):
-        self.edge, self.defense = edge, defense
+        defense = defense if defense.levels.any() else NONE
+        self.edge, self.defense, self.images = edge, defense, images
         self._query = query_function(edge, params, defense)
-        self._plain = query_function(edge, params, NONE)
-        spread = np.asarray(_features(self._plain, jax.random.key(0), images), np.float64)
-        self._reference = float((reference**2 * spread.var(axis=0)).mean())
+        plain = query_function(edge, params, NONE)
+        self._features = np.asarray(_features(plain, jax.random.key(0), images))
+        spread = self._features.var(axis=0, dtype=np.float64)
+        self._reference = float((reference**2 * spread).mean())
 
-    def released(self, images: np.ndarray, key: Array) -> np.ndarray:
-        """Returns releases `[N, M]` of images with the same random numbers for each."""
-        return np.asarray(_features(self._query, key, images))
+    def released(self, key: Array) -> np.ndarray:
+        """Returns releases `[N, M]` of all images with the same random numbers for each."""
+        return np.asarray(_features(self._query, key, self.images))
 
-    def variance(self, image: np.ndarray, key: Array) -> np.ndarray:
-        """Computes the noise of each feature `[M]` of an image `[H, W, C]`."""
-        features = _features(self._plain, key, image[None])[0]
-        return self._reference + self._noise("feature", features, key)
+    def variance(self, number: int, key: Array) -> np.ndarray:
+        """Computes the noise of each feature `[M]` of an image, by its number."""
+        return self._reference + self._noise("feature", self._features[number], key)
 
-    def information(self, image: np.ndarray, key: Array, prior: Prior) -> np.ndarray:
-        """Computes the Fisher information `[K, K]` of a release about an image `[H, W, C]`.
+    def information(self, number: int, key: Array, prior: Prior) -> np.ndarray:
+        """Computes the Fisher information `[K, K]` of a release about an image, by its number.
 
         It is `U' J' R^-1 J U` for the Jacobian J, the noise R and the prior's directions U.
         """
-        weights = (1 / self.variance(image, key)).astype(np.float32)
+        image = self.images[number]
+        weights = (1 / self.variance(number, key)).astype(np.float32)
         few = len(weights) <= prior.directions.shape[1]
         product = self._from_rows if few else self._from_directions
         found = product(image, key, weights, prior.directions)
@@ -120,8 +123,9 @@ class Channel:
         limit = prior.directions.T.astype(np.float64) @ (weights[:, None] * prior.directions)
         return limit - limit @ np.linalg.solve(limit + information, limit)
 
-    def _noise(self, site: Site, x: Array, key: Array) -> np.ndarray:
+    def _noise(self, site: Site, x: ArrayLike, key: Array) -> np.ndarray:
         """Returns the variance of the noise at a site where `x` is, for each of its values."""
+        x = jnp.asarray(x)
         total = np.zeros(x.size)
         for step in self.defense.steps:
             if step.site == site and step.level:

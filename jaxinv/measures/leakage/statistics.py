@@ -98,9 +98,9 @@ def measure(edge: Network, params: Params, defense: Defense, own: Own, key: Arra
     channel = Channel(edge, params, defense, own.images)
     key_image, key_class = jax.random.split(key)
     found = []
-    for number, image in enumerate(own.images[: own.jacobians]):
+    for number in range(min(own.jacobians, len(own.images))):
         draw = jax.random.fold_in(key_image, number)
-        found.append(spectral(channel.information(image, draw, own.prior), own.prior))
+        found.append(spectral(channel.information(number, draw, own.prior), own.prior))
     sent = costs.sent_bytes(edge.output_shape, defense.describe(), dense=edge.wire.bytes)
     radius = None if own.labels is None else _radius(channel, own, key_class)
     return Leakage(*np.mean(found, axis=0).tolist(), radius, 8.0 * sent)
@@ -140,8 +140,9 @@ def effective_rank(singular_values: np.ndarray) -> float:
 def _radius(channel: Channel, own: Own, key: Array) -> float:
     """Returns `Leakage.class_radius`."""
     assert own.labels is not None
-    variances = [channel.variance(image, key) for image in own.images[: own.jacobians]]
-    released = channel.released(own.images, key) / np.sqrt(np.mean(variances, axis=0))
+    numbers = range(min(own.jacobians, len(own.images)))
+    noise = np.mean([channel.variance(number, key) for number in numbers], axis=0)
+    released = channel.released(key) / np.sqrt(noise)
     squares = []
     for label in np.unique(own.labels):
         of_class = released[own.labels == label]
