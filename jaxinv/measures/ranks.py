@@ -18,13 +18,13 @@ class Correlation(NamedTuple):
     Attributes:
       value: in [-1, 1].
       low, high: 95% limits by the bootstrap.
-      count: number of pairs.
+      number: of pairs.
     """
 
     value: float
     low: float
     high: float
-    count: int
+    number: int
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> np.ndarray:

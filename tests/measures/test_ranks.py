@@ -23,7 +23,7 @@ def test_an_interval_holds_the_value_and_is_wider_over_groups():
     shift = np.repeat(rng.normal(size=(2, 6)), 10, axis=1)  # each group is a cloud of its own
     x, y = shift + 0.3 * rng.normal(size=(2, 60))
     alone, grouped = ranks.correlation(x, y, ["a"] * 60), ranks.correlation(x, y, group)
-    assert alone.value == grouped.value and alone.count == 60
+    assert alone.value == grouped.value and alone.number == 60
     assert alone.low < alone.value < alone.high
     assert grouped.high - grouped.low > 1.5 * (alone.high - alone.low)
     assert grouped == ranks.correlation(x, y, group)

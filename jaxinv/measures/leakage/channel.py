@@ -143,7 +143,9 @@ def _noise_of(mechanism: Mechanism, level: float, x: Array, key: Array) -> np.nd
     if mechanism.noise is not None:
         return np.array([float(mechanism.noise_scale(level)) ** 2])
     keys = jax.random.split(jax.random.clone(key), _DRAWS)
-    return np.asarray(jax.vmap(mechanism.apply, (0, None, None))(keys, x, level).var(axis=0))
+    return np.asarray(
+        jax.vmap(mechanism.apply, (0, None, None))(keys, x, jnp.float32(level)).var(axis=0)
+    )
 
 
 def _repeated(query: Query, key: Array, count: int) -> Callable[[Array], Array]:

@@ -103,7 +103,8 @@ def measure(edge: Network, params: Params, defense: Defense, own: Own, key: Arra
         found.append(spectral(channel.information(number, draw, own.prior), own.prior))
     sent = costs.sent_bytes(edge.output_shape, defense.describe(), dense=edge.wire.bytes)
     radius = None if own.labels is None else _radius(channel, own, key_class)
-    return Leakage(*np.mean(found, axis=0).tolist(), radius, 8.0 * sent)
+    psnr, bits, directions, trace, rank = map(float, np.mean(found, axis=0))
+    return Leakage(psnr, bits, directions, trace, rank, radius, 8.0 * sent)
 
 
 def spectral(information: np.ndarray, prior: Prior) -> tuple[float, float, float, float, float]:

@@ -171,7 +171,7 @@ def _correlated(triples: Sequence[Triple], statistic: str, leak: str) -> dict[st
 
 def _told(found: ranks.Correlation) -> dict[str, Any]:
     ends = [_finite(found.low), _finite(found.high)]
-    return {"value": _finite(found.value), "ci": ends, "count": found.count}
+    return {"value": _finite(found.value), "ci": ends, "count": found.number}
 
 
 def _finite(value: float) -> float | None:

@@ -64,7 +64,7 @@ def of_attacks(config: "LeakageConfig", scene: runs.Scene) -> list[Released]:
     Raises:
       UserError: there is none.
     """
-    found = {}
+    found: dict[tuple[str, DefenseChoice], None] = {}
     for record in records.find(config.workdir):
         if (
             isinstance(record, AttackRecord)
