@@ -16,6 +16,7 @@ from jaxinv.defenses.catalog import (
     PRUNE,
     QUANTIZE,
     SCA,
+    SHAPED,
     TRAINED,
     VIB,
 )
@@ -33,6 +34,7 @@ from jaxinv.defenses.release import (
 )
 from jaxinv.defenses.trained.nopeek import distance_correlation
 from jaxinv.defenses.training import (
+    Beginning,
     EdgeLayer,
     Helpers,
     Lesson,

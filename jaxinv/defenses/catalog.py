@@ -14,9 +14,10 @@ from jaxinv.defenses.trained.cloak import CLOAK
 from jaxinv.defenses.trained.disco import DISCO
 from jaxinv.defenses.trained.nopeek import NOPEEK
 from jaxinv.defenses.trained.sca import SCA
+from jaxinv.defenses.trained.shaped import SHAPED
 from jaxinv.defenses.trained.vib import VIB
 
-TRAINED = (NOPEEK, BIDO, ADVERSARIAL, CEM, VIB, CLOAK, SCA, DISCO, BOTTLENECK)
+TRAINED = (NOPEEK, BIDO, ADVERSARIAL, CEM, VIB, CLOAK, SHAPED, SCA, DISCO, BOTTLENECK)
 """Those that are trained in."""
 
 MECHANISMS: dict[str, Mechanism] = {

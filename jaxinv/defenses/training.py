@@ -9,6 +9,7 @@ who knows the edge knows them.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -24,8 +25,8 @@ from jaxinv.networks.insertion import insert
 FIXED = "fixed"
 """Key of the parameters of a layer that training leaves as they are."""
 
-MOST_CHANNELS = 4096
-"""Channels of features that a layer mixes, at most."""
+MOST_MIXED = 4096
+"""Channels or values of features that a layer mixes, at most."""
 
 
 class Lesson(NamedTuple):
@@ -75,22 +76,36 @@ class Helpers:
     loss: Callable[[Lesson, Params], Array]
 
 
+class Beginning(NamedTuple):
+    """What a layer begins with.
+
+    Attributes:
+      features: `[N, ...]` at the cut, of the target's images.
+      slopes: `[N, ...]`, the gradient of the task's loss by them.
+      level: of the defense.
+    """
+
+    features: Array
+    slopes: Array
+    level: Array
+
+
 @dataclasses.dataclass(frozen=True)
 class EdgeLayer:
     """A layer at the edge's end, and how the cloud undoes it.
 
     Attributes:
-      init: `(key, features [N, ...], level) -> params`, from features of the target's images. What
-        is under `FIXED` is not trained.
+      init: `(key, Beginning) -> params`. What is under `FIXED` is not trained.
       encode: `(params, features [N, ...]) -> what crosses [N, ...]`, example by example.
       decode: `(params, what crosses [N, ...]) -> features [N, ...]`.
-      mixes: True if it has a weight for each pair of channels.
+      mixes: whether it has a weight for each pair of "channels", or of "values" of an example; ""
+        for neither.
     """
 
-    init: Callable[[Array, Array, Array], Params]
+    init: Callable[[Array, Beginning], Params]
     encode: Callable[[Params, Array], Array]
     decode: Callable[[Params, Array], Array]
-    mixes: bool = False
+    mixes: Literal["", "channels", "values"] = ""
 
 
 def no_loss(lesson: Lesson, helpers: Params, level: Array) -> Array:
@@ -133,21 +148,27 @@ class Plan(NamedTuple):
     layer: EdgeLayer | None = None
 
     def start(
-        self, params: Params, features: np.ndarray, levels: np.ndarray, key: Array
+        self,
+        params: Params,
+        features: np.ndarray,
+        slopes: np.ndarray,
+        levels: np.ndarray,
+        key: Array,
     ) -> list[Params]:
         """Returns the parameters with which the training of each level begins.
 
         Args:
           params: of the target.
-          features: `[N, ...]` of the target's images at the cut that was asked for.
+          features, slopes: as in `Beginning`, at the cut that was asked for.
           levels: `[L, P]`, of the steps.
           key: of what is drawn.
         """
         if self.layer is None:
             return [params] * len(levels)
         init = jax.jit(self.layer.init)
+        seen = (jnp.asarray(features), jnp.asarray(slopes))
         own = [
-            init(jax.random.clone(key), jnp.asarray(features), jnp.float32(row[self.number]))
+            init(jax.random.clone(key), Beginning(*seen, jnp.float32(row[self.number])))
             for row in levels
         ]
         return [{**params, self.cut: each} for each in own]
@@ -204,12 +225,13 @@ def plan(network: Network, cut: str, structure: Any) -> Plan:
         return Plan(network, cut)
     mechanism = structure[number][0]
     layer = mechanism.training.layer
-    channels = network.split(cut)[0].output_shape[-1]
-    if layer.mixes and channels > MOST_CHANNELS:
+    shape = network.split(cut)[0].output_shape
+    count = {"": 0, "channels": shape[-1], "values": math.prod(shape)}[layer.mixes]
+    if count > MOST_MIXED:
         raise UsageError(
-            f"split={cut}: has {channels:,} channels, {mechanism.name} takes up to "
-            f"{MOST_CHANNELS:,}."
+            f"split={cut}: has {count:,} {layer.mixes}, {mechanism.name} takes up to "
+            f"{MOST_MIXED:,}."
         )
     name = f"{cut}.{mechanism.name}"
-    made = Layer(lambda key, x: layer.init(key, x, jnp.float32(1)), layer.encode)
+    made = Layer(lambda key, x: layer.init(key, Beginning(x, x, jnp.float32(1))), layer.encode)
     return Plan(insert(network, cut, name, made, layer.decode), name, number, layer)

@@ -19,7 +19,18 @@ NEAR = 0.05
 
 _KINDS = (
     *("dropout", "gaussian", "laplace", "quantize", "prune", "project", "clip"),
-    *("nopeek", "bido", "adversarial", "cem", "vib", "cloak", "sca", "disco", "bottleneck"),
+    *(
+        "nopeek",
+        "bido",
+        "adversarial",
+        "cem",
+        "vib",
+        "cloak",
+        "shaped",
+        "sca",
+        "disco",
+        "bottleneck",
+    ),
 )
 
 

@@ -36,7 +36,7 @@ Part = Literal["cloud", "both"]
 PARTS: tuple[Part, ...] = ("cloud", "both")
 
 _BATCH_SIZE, _LEARNING_RATE = 64, 1e-3
-_START_IMAGES = 512  # by which layers of defenses begin
+_START_IMAGES = 2000  # by which layers of defenses begin
 
 
 class Retrained(NamedTuple):
@@ -174,13 +174,14 @@ class _Course:
     ) -> "_Course":
         plan = defenses.plan(network, cut, family[0].structure)
         release = defenses.release_function(plan.network.split(plan.cut)[0], family)
-        host = network.split(cut)[0]
-        features = np.zeros((0, *host.output_shape), np.float32)
+        host, rest = network.split(cut)
+        seen = (np.zeros((0, *host.output_shape), np.float32),) * 2
         if plan.layer:
-            some = samples[:_START_IMAGES].pixels
-            features = devices.in_slices(_features, some, static=(host,), shared=(params,))
+            some = samples[:_START_IMAGES]
+            rows = (some.pixels, some.labels)
+            seen = devices.in_slices(_beginning, *rows, static=(host, rest), shared=(params,))
         levels = np.stack([defense.levels for defense in family])
-        return cls(plan, host, family, plan.start(params, features, levels, key), release)
+        return cls(plan, host, family, plan.start(params, *seen, levels, key), release)
 
     @functools.cached_property
     def parts(self) -> tuple[Network, Network]:
@@ -271,8 +272,17 @@ class _Course:
         return [behave(start, jnp.int32(which)) for which, start in enumerate(self.starts)]
 
 
-def _features(edge: Network, params: Params, pixels: Array) -> Array:
-    return edge.apply(params, unit_space.from_stored(pixels))
+def _beginning(
+    edge: Network, cloud: Network, params: Params, pixels: Array, labels: Array
+) -> tuple[Array, Array]:
+    """Computes features, and the gradients of the loss by them, `[B, ...]` each."""
+    features = edge.apply(params, unit_space.from_stored(pixels))
+
+    def loss(features: Array) -> Array:
+        mean, _ = loss_and_accuracy(cloud.apply(params, features), labels)
+        return mean * len(labels)
+
+    return features, jax.grad(loss)(features)
 
 
 def _stacked(rows: Sequence[Params]) -> Params:

@@ -19,14 +19,26 @@ from jaxinv.defenses import (
     NOPEEK,
     PROJECT,
     SCA,
+    SHAPED,
     TRAINED,
     VIB,
     Lesson,
     Shapes,
     plan,
 )
-from jaxinv.defenses.trained import bido, bottleneck, cem, cloak, decoder, disco, sca, scaled, vib
-from jaxinv.defenses.training import FIXED
+from jaxinv.defenses.trained import (
+    bido,
+    bottleneck,
+    cem,
+    cloak,
+    decoder,
+    disco,
+    sca,
+    scaled,
+    shaped,
+    vib,
+)
+from jaxinv.defenses.training import FIXED, Beginning
 from jaxinv.errors import UsageError
 from jaxinv.networks import lenet5, sequence
 
@@ -164,7 +176,8 @@ def test_a_decoder_fits_all_features_and_images(features, image):
 def begun(mechanism, features, level=0.5):
     """The layer as training begins, and what crosses."""
     layer = mechanism.training.layer
-    params = layer.init(jax.random.key(0), jnp.asarray(features), jnp.float32(level))
+    given = Beginning(jnp.asarray(features), jnp.asarray(features), jnp.float32(level))
+    params = layer.init(jax.random.key(0), given)
     return layer, params, np.asarray(layer.encode(params, features))
 
 
@@ -261,6 +274,50 @@ def test_a_bottleneck_begins_with_the_largest_components():
     assert ((back - features) ** 2).mean() < 0.1 * features.var(axis=0).mean()
 
 
+def test_shaped_noise_is_the_least_of_what_it_minimises():
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(size=(6, 6))
+    features = (rng.normal(size=(4000, 6)) @ mixed).astype("f")
+    slopes = (0.1 * rng.normal(size=(4000, 6)) * [1, 2, 0.5, 0.1, 3, 1]).astype("f")
+    level = 0.01
+    forth, back = (
+        np.asarray(each, np.float64)
+        for each in shaped.water_filled(features, slopes, jnp.float32(level))
+    )
+    np.testing.assert_allclose(forth @ back, np.eye(6), atol=1e-4)
+    known, needed = np.cov(features.T, bias=True), slopes.T @ slopes / 4000
+    needed = needed + 1e-3 * np.trace(needed) / 6 * np.eye(6)
+
+    def cost(noise):
+        told = np.linalg.slogdet(np.eye(6) + np.linalg.solve(noise, known))[1]
+        return np.trace(needed @ noise) / 2 + level * told / 2
+
+    noise = back.T @ back
+    least = cost(noise)
+    for seed in range(20):
+        step = np.random.default_rng(seed).normal(size=(6, 6))
+        moved = noise @ (np.eye(6) + 0.02 * step)
+        moved = (moved + moved.T) / 2
+        if (np.linalg.eigvalsh(moved) > 0).all():
+            assert cost(moved) > least - 1e-7
+    isotropic = min(cost(scale * np.eye(6)) for scale in np.geomspace(1e-4, 1e4, 200))
+    assert least < 0.95 * isotropic
+
+
+def test_shaped_noise_has_that_covariance_at_the_cloud():
+    features = (normal(300, 4) @ normal(4, 4, seed=2)).astype("f")
+    layer = SHAPED.training.layer
+    given = Beginning(features, 0.1 * normal(300, 4, seed=3), jnp.float32(0.01))
+    params = layer.init(jax.random.key(0), given)
+    np.testing.assert_allclose(
+        layer.decode(params, layer.encode(params, features)), features, atol=1e-3
+    )
+    noisy = np.stack([apply(SHAPED, np.zeros(4, "f"), 0.01, seed) for seed in range(2000)])
+    found = np.cov(np.asarray(layer.decode(params, noisy)).T)
+    back = np.asarray(params["fixed"]["back"])
+    np.testing.assert_allclose(found, back.T @ back, rtol=0.2, atol=0.05 * np.abs(found).max())
+
+
 @pytest.mark.parametrize("bits", [1, 2, 8])
 def test_values_of_a_bottleneck_are_few(bits):
     x = np.random.default_rng(0).random((40, 6)).astype("f")
@@ -285,12 +342,12 @@ def test_the_cloud_takes_what_the_edge_sends(mechanism, cut):
     images = np.random.default_rng(0).random((5, 28, 28, 1)).astype("f")
     features = np.asarray(NETWORK.split(cut)[0].apply(base, images))
     levels = np.array([mechanism.sweep[1:3]], "f").T
-    starts = planned.start(base, features, levels, jax.random.key(1))
+    starts = planned.start(base, features, features, levels, jax.random.key(1))
     edge, cloud = planned.network.split(planned.cut)
     for params in starts:
         crossing = edge.apply(params, images)
         assert cloud.apply(params, crossing).shape == (5, 10)
-        if mechanism.training.layer in (None, scaled.LAYER):
+        if mechanism.training.layer in (None, scaled.LAYER, SHAPED.training.layer):
             np.testing.assert_allclose(
                 cloud.apply(params, crossing), NETWORK.apply(base, images), atol=1e-4
             )

@@ -189,9 +189,9 @@ def test_a_defense_that_is_trained_in_keeps_its_promise_and_the_cloud_classifies
         assert same(with_it["hidden"], trained()["hidden"])
     if planned.layer and "fixed" in planned.layer_of(with_it):
         fixed = planned.layer_of(with_it)["fixed"]
-        features = np.asarray(EDGE.apply(trained(), TAUGHT[:512].images))
+        features = np.asarray(EDGE.apply(trained(), TAUGHT[:2000].images))
         rows = np.array([[0.0], [level]], "f")
-        begun = planned.start(trained(), features, rows, jax.random.key(0))[1]
+        begun = planned.start(trained(), features, features, rows, jax.random.key(0))[1]
         np.testing.assert_allclose(
             jax.tree.leaves(fixed), jax.tree.leaves(planned.layer_of(begun)["fixed"]), rtol=1e-6
         )

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxinv.defenses.mechanism import LEAST_NOISE, Mechanism
-from jaxinv.defenses.training import EdgeLayer, Training
+from jaxinv.defenses.training import Beginning, EdgeLayer, Training
 from jaxinv.machine.numbers import widened
 from jaxinv.networks import Params
 
@@ -19,8 +19,9 @@ _FEWER = 4  # times fewer channels
 _WIDE = 2.0  # standard deviations between the middle of the sigmoid and a slope of a half or so
 
 
-def _init(key: Array, features: Array, level: Array) -> Params:
-    del key, level
+def _init(key: Array, beginning: Beginning) -> Params:
+    features = beginning.features
+    del key
     channels = features.shape[-1]
     kept = max(1, channels // _FEWER)
     rows = widened(features).reshape(-1, channels)
@@ -89,5 +90,5 @@ BOTTLENECK = Mechanism(
     residual=_residual,
     noisy=True,
     symbols=_symbols,
-    training=Training(layer=EdgeLayer(_init, _encode, _decode, mixes=True)),
+    training=Training(layer=EdgeLayer(_init, _encode, _decode, mixes="channels")),
 )

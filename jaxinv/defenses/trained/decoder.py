@@ -12,7 +12,7 @@ from jaxinv.defenses.training import Helpers, Lesson, Shapes
 from jaxinv.machine.numbers import widened
 from jaxinv.networks import Params
 
-_WIDTH = 32
+_WIDTH = 16
 
 
 class _Decoder(nn.Module):

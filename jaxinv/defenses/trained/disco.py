@@ -12,12 +12,13 @@ from jax import Array
 
 from jaxinv.defenses.mechanism import Mechanism, unchanged
 from jaxinv.defenses.trained.decoder import DECODER, gain
-from jaxinv.defenses.training import FIXED, EdgeLayer, Lesson, Training
+from jaxinv.defenses.training import FIXED, Beginning, EdgeLayer, Lesson, Training
 from jaxinv.machine.numbers import widened
 from jaxinv.networks import Params
 
 
-def _init(key: Array, features: Array, level: Array) -> Params:
+def _init(key: Array, beginning: Beginning) -> Params:
+    features, level = beginning.features, beginning.level
     channels = features.shape[-1]
     rows = widened(features).reshape(-1, channels)
     spread = jnp.maximum(rows.std(), 1e-6) if len(features) > 1 else jnp.float32(1)
@@ -68,5 +69,5 @@ DISCO = Mechanism(
     random=False,
     below=1.0,
     residual=_residual,
-    training=Training(_loss, DECODER, EdgeLayer(_init, _encode, _decode, mixes=True)),
+    training=Training(_loss, DECODER, EdgeLayer(_init, _encode, _decode, mixes="channels")),
 )

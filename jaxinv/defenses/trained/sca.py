@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxinv.defenses.mechanism import Mechanism, unchanged, unchanged_residual
-from jaxinv.defenses.training import FIXED, EdgeLayer, Lesson, Training
+from jaxinv.defenses.training import FIXED, Beginning, EdgeLayer, Lesson, Training
 from jaxinv.machine.numbers import widened
 from jaxinv.networks import Params
 
@@ -19,7 +19,8 @@ _STEPS = 10
 _ATOMS = 2  # for each channel
 
 
-def _init(key: Array, features: Array, level: Array) -> Params:
+def _init(key: Array, beginning: Beginning) -> Params:
+    features, level = beginning.features, beginning.level
     channels = features.shape[-1]
     rows = widened(features).reshape(-1, channels)
     lengths = jnp.linalg.norm(rows, axis=1)
@@ -78,5 +79,5 @@ SCA = Mechanism(
     sweep=(0.0, 0.05, 0.1, 0.2, 0.4),
     random=False,
     residual=unchanged_residual,
-    training=Training(_loss, layer=EdgeLayer(_init, codes, _decode, mixes=True)),
+    training=Training(_loss, layer=EdgeLayer(_init, codes, _decode, mixes="channels")),
 )

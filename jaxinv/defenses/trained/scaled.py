@@ -12,7 +12,7 @@ from jax import Array
 
 from jaxinv.defenses.mechanism import Mechanism
 from jaxinv.defenses.mechanisms.noise import GAUSSIAN, gaussian_log_likelihood
-from jaxinv.defenses.training import FIXED, EdgeLayer, Training
+from jaxinv.defenses.training import FIXED, Beginning, EdgeLayer, Training
 from jaxinv.networks import Params
 
 GAIN = 10.0
@@ -26,8 +26,9 @@ def scale(params: Params) -> Array:
     return params[FIXED]["unit"] * jnp.exp(GAIN * params["log_scale"])
 
 
-def _init(key: Array, features: Array, level: Array) -> Params:
-    del key, level
+def _init(key: Array, beginning: Beginning) -> Params:
+    features = beginning.features
+    del key
     spread = jnp.maximum(features.std(), 1e-6) if len(features) > 1 else jnp.float32(1)
     zeros = jnp.zeros(features.shape[1:], jnp.float32)
     return {FIXED: {"unit": _BEGIN * spread}, "log_scale": zeros}

@@ -36,7 +36,8 @@ class DefenseConfig(HalvedConfig):
         "Gaussian noise in proportion to it. Trained in: nopeek, small distance correlation of "
         "input and features; bido, small dependence; adversarial, against a decoder; cem, features "
         "of a class close together (with noise: cem+gaussian); vib, learned noise on features that "
-        "tell little; cloak, learned noise; sca, sparse codes; disco, channels pruned by the "
+        "tell little; cloak, learned noise; shaped, noise where "
+        "the cloud needs the features least; sca, sparse codes; disco, channels pruned by the "
         "image; bottleneck, few channels of few bits. One of your own: FILE.py:name or "
         "package.module:name, a jaxinv.defenses.Mechanism.",
     )
