@@ -180,7 +180,7 @@ def test_a_defense_that_is_trained_in_keeps_its_promise_and_the_cloud_classifies
     family = [mechanism.at("feature", each) for each in (0.0, level)]
     part = mechanism.training.part
     without, with_it = retrained(family, part, steps=200).params
-    assert measure(with_it, family[1]) < measure(without, family[0]) - 0.05
+    assert measure(with_it, family[1]) < measure(without, family[0]) - 0.02
     planned = plan(NETWORK, "relu", family[0].structure)
     edge, cloud = planned.network.split(planned.cut)
     release = Release(edge, with_it, TEST.images, family[1], jax.random.key(7))

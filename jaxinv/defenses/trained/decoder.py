@@ -18,6 +18,8 @@ _WIDTH = 16
 class _Decoder(nn.Module):
     """Three convolutions from features to an image; features without a place get one first.
 
+    The last two work at half the image's resolution, and each place answers four pixels.
+
     Attributes:
       shape: of the image.
     """
@@ -32,9 +34,12 @@ class _Decoder(nn.Module):
             sides = (-(-rows // 4), -(-columns // 4), _WIDTH)
             x = nn.relu(nn.Dense(math.prod(sides))(x.reshape(len(x), -1))).reshape(-1, *sides)
         x = nn.relu(nn.Conv(_WIDTH, (3, 3))(x))
-        x = jax.image.resize(x, (len(x), rows, columns, _WIDTH), "linear")
+        high, wide = -(-rows // 2), -(-columns // 2)
+        x = jax.image.resize(x, (len(x), high, wide, _WIDTH), "linear")
         x = nn.relu(nn.Conv(_WIDTH, (3, 3))(x))
-        x = nn.sigmoid(nn.Conv(self.shape[-1], (3, 3))(x))
+        x = nn.sigmoid(nn.Conv(4 * self.shape[-1], (3, 3))(x))
+        x = x.reshape(-1, high, wide, 2, 2, self.shape[-1]).transpose(0, 1, 3, 2, 4, 5)
+        x = x.reshape(-1, 2 * high, 2 * wide, self.shape[-1])[:, :rows, :columns]
         return x.reshape(-1, *self.shape)
 
 
