@@ -24,7 +24,17 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxinv.defenses import NONE, Defense, Mechanism, Query, Site, query_function
+from jaxinv.defenses import (
+    GAUSSIAN,
+    LAPLACE,
+    NONE,
+    Defense,
+    Mechanism,
+    Query,
+    Site,
+    Step,
+    query_function,
+)
 from jaxinv.measures.leakage.prior import Prior
 from jaxinv.networks import Network, Params
 
@@ -56,10 +66,10 @@ class Channel:
         images: np.ndarray,
         reference: float = REFERENCE,
     ):
-        defense = defense if defense.levels.any() else NONE
         self.edge, self.defense, self.images = edge, defense, images
-        self._query = query_function(edge, params, defense)
         plain = query_function(edge, params, NONE)
+        is_plain = all(map(_is_added, defense.steps))
+        self._query = plain if is_plain else query_function(edge, params, defense)
         self._features = np.asarray(_features(plain, jax.random.key(0), images))
         spread = self._features.var(axis=0, dtype=np.float64)
         self._reference = float((reference**2 * spread).mean())
@@ -131,6 +141,11 @@ class Channel:
             if step.site == site and step.level:
                 total += _noise_of(step.mechanism, step.level, x, key).ravel()
         return total
+
+
+def _is_added(step: Step) -> bool:
+    """Tells whether a step does no more than to add noise, which has no part in the Jacobian."""
+    return not step.level or (step.site == "feature" and step.mechanism in (GAUSSIAN, LAPLACE))
 
 
 def _noise_of(mechanism: Mechanism, level: float, x: Array, key: Array) -> np.ndarray:
