@@ -81,7 +81,8 @@ class Beginning(NamedTuple):
 
     Attributes:
       features: `[N, ...]` at the cut, of the target's images.
-      slopes: `[N, ...]`, the gradient of the task's loss by them.
+      slopes: `[N, ...]`, the gradient by them of the logits in a mixture drawn for each image, with
+        normal weights that add up to zero.
       level: of the defense.
     """
 

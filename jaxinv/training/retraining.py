@@ -177,9 +177,11 @@ class _Course:
         host, rest = network.split(cut)
         seen = (np.zeros((0, *host.output_shape), np.float32),) * 2
         if plan.layer:
-            some = samples[:_START_IMAGES]
-            rows = (some.pixels, some.labels)
-            seen = devices.in_slices(_beginning, *rows, static=(host, rest), shared=(params,))
+            pixels = samples[:_START_IMAGES].pixels
+            mixtures = _mixtures(jax.random.fold_in(key, 1), len(pixels), *rest.output_shape)
+            seen = devices.in_slices(
+                _beginning, pixels, mixtures, static=(host, rest), shared=(params,)
+            )
         levels = np.stack([defense.levels for defense in family])
         return cls(plan, host, family, plan.start(params, *seen, levels, key), release)
 
@@ -272,17 +274,25 @@ class _Course:
         return [behave(start, jnp.int32(which)) for which, start in enumerate(self.starts)]
 
 
+def _mixtures(key: Array, count: int, classes: int) -> np.ndarray:
+    """Draws weights of logits `[N, classes]`, normal ones that add up to zero.
+
+    What is added to all logits alike changes no probability.
+    """
+    weights = np.asarray(jax.random.normal(key, (count, classes)))
+    return weights - weights.mean(axis=1, keepdims=True)
+
+
 def _beginning(
-    edge: Network, cloud: Network, params: Params, pixels: Array, labels: Array
+    edge: Network, cloud: Network, params: Params, pixels: Array, mixtures: Array
 ) -> tuple[Array, Array]:
-    """Computes features, and the gradients of the loss by them, `[B, ...]` each."""
+    """Computes features, and the slopes of mixed outputs by them, `[B, ...]` each."""
     features = edge.apply(params, unit_space.from_stored(pixels))
 
-    def loss(features: Array) -> Array:
-        mean, _ = loss_and_accuracy(cloud.apply(params, features), labels)
-        return mean * len(labels)
+    def mixed(features: Array) -> Array:
+        return jnp.sum(cloud.apply(params, features) * mixtures)
 
-    return features, jax.grad(loss)(features)
+    return features, jax.grad(mixed)(features)
 
 
 def _stacked(rows: Sequence[Params]) -> Params:

@@ -304,6 +304,22 @@ def test_shaped_noise_is_the_least_of_what_it_minimises():
     assert least < 0.95 * isotropic
 
 
+def test_directions_that_the_cloud_does_not_need_have_noise_too():
+    rng = np.random.default_rng(0)
+    features = (rng.normal(size=(500, 40)) * np.geomspace(0.01, 20, 40)).astype("f")
+    features[:, 7] = 0
+    slopes = np.zeros((500, 40), "f")
+    slopes[:, 30:] = rng.normal(size=(500, 10))
+    back = np.asarray(shaped.water_filled(features, slopes, jnp.float32(30))[1], np.float64)
+    noise, known = back.T @ back, np.cov(features.T, bias=True)
+    told = np.linalg.slogdet(np.eye(40) + np.linalg.solve(noise, known))[1] / 2
+    needed = slopes.T @ slopes / 500
+    isotropic = np.trace(needed @ noise) / np.trace(needed) * np.eye(40)
+    assert told < 0.95 * np.linalg.slogdet(np.eye(40) + np.linalg.solve(isotropic, known))[1] / 2
+    assert (np.diag(noise)[:30] > 10 * np.diag(known)[:30]).all()
+    assert np.linalg.eigvalsh(noise)[0] > 0
+
+
 def test_shaped_noise_has_that_covariance_at_the_cloud():
     features = (normal(300, 4) @ normal(4, 4, seed=2)).astype("f")
     layer = SHAPED.training.layer

@@ -1,8 +1,8 @@
 """Gaussian noise shaped between what features tell of the input and what the cloud needs of them.
 
-With A the covariance of the features and B the mean square of the cloud's slopes, noise of
-covariance S costs about `tr(B S) / 2` nats of loss, and a release of Gaussian features tells of the
-input at most `log det(1 + A / S) / 2` nats. The noise minimises their sum, the second times the
+A is the covariance of the features, B the mean square of the slopes of the cloud's logits. Noise of
+covariance S changes logits by `tr(B S)`, squared. A release of Gaussian features tells of the input
+at most `log det(1 + A / S) / 2` nats. The noise minimises half the first plus the second times the
 level. Where T diagonalises both, `T' B T = 1` and `inv(T) A inv(T)' = diag(c)`, the minimum is
 `S = T diag(s) T'` with `s = (sqrt(c^2 + 4 level c) - c) / 2`: water-filling, by directions.
 
@@ -20,7 +20,7 @@ from jaxinv.machine.numbers import widened
 from jaxinv.networks import Params
 
 _LEAST = 1e-3  # eigenvalue of B beside the mean one: what 2,000 slopes do not tell is not infinite
-_FLOOR = 1e-3  # scale of the noise beside its mean, so that no direction crosses as it is
+_TOLD = 1e-5  # eigenvalue of what is told beside the largest: float32 does not tell it from none
 
 
 def water_filled(features: Array, slopes: Array, level: Array) -> tuple[Array, Array]:
@@ -28,8 +28,8 @@ def water_filled(features: Array, slopes: Array, level: Array) -> tuple[Array, A
 
     Args:
       features: `[N, F]`.
-      slopes: `[N, F]`, of the task's loss by the features.
-      level: nats of loss that a nat of what a release tells is worth.
+      slopes: `[N, F]`, of logits by the features.
+      level: half of the squared change of logits that a nat of what a release tells is worth.
     """
     apart = features - features.mean(axis=0, keepdims=True)
     known = _mean_square(apart)
@@ -38,10 +38,10 @@ def water_filled(features: Array, slopes: Array, level: Array) -> tuple[Array, A
     root = jnp.sqrt(needed)[None]
     inner = jnp.matmul(directions.T, jnp.matmul(known, directions, precision="highest"))
     values, turned = jnp.linalg.eigh(root.T * inner * root)
-    values = jnp.maximum(values, 0)
+    # More noise than is needed, rather than none, where it is not told how much.
+    values = jnp.maximum(values, jnp.maximum(_TOLD * values[-1], 1e-20))
     noise = (jnp.sqrt(values**2 + 4 * level * values) - values) / 2
-    scale = jnp.sqrt(noise)
-    scale = jnp.maximum(scale, jnp.maximum(_FLOOR * scale.mean(), 1e-12))[None]
+    scale = jnp.sqrt(noise)[None]
     forth = jnp.matmul(directions * root, turned, precision="highest") / scale
     back = jnp.matmul(scale.T * turned.T, (directions / root).T, precision="highest")
     return forth, back
@@ -74,7 +74,7 @@ def _decode(params: Params, crossing: Array) -> Array:
 SHAPED = mechanism(
     "shaped",
     Training(layer=EdgeLayer(_init, _encode, _decode, mixes="values"), part="cloud"),
-    unit="nats of loss that a nat of what the release tells is worth",
+    unit="half the squared change of logits that a nat of what the release tells is worth",
     source="water-filling; see jaxinv/defenses/trained/shaped.py",
-    sweep=(0.0, 1e-3, 3e-3, 1e-2, 3e-2),
+    sweep=(0.0, 0.1, 1.0, 10.0, 100.0),
 )
