@@ -120,9 +120,10 @@ class CloudKnown:
     """Knowledge of a query-free attacker: the cloud, and what it was sent.
 
     Attributes:
-      cloud: the part of the network that the attacker runs; it returns one logit a class.
+      cloud: the part of the network that the attacker runs; it returns one logit a class where
+        samples are labelled.
       params: its parameters; those of other layers are ignored.
-      samples: labelled surrogate inputs.
+      samples: surrogate inputs, labelled or not.
       stream: `[L, *cloud.input_shape]`, features that the cloud was sent; those that are attacked
         where there are no others.
       defense: the one behind which the edge stands.

@@ -27,6 +27,7 @@ class RegisteredAttack(NamedTuple):
       place: `module:name` of the class or the function that makes it.
       experiments: names of those that offer it.
       summary: its way of attacking, in a sentence or two.
+      needs_labels: whether it cannot learn from images without labels.
     """
 
     threat_model: str
@@ -34,6 +35,7 @@ class RegisteredAttack(NamedTuple):
     place: str
     experiments: tuple[str, ...]
     summary: str
+    needs_labels: bool = False
 
     @property
     def module(self) -> str:
@@ -121,12 +123,14 @@ ENTRIES = (
         *("queryfree", "paper", "queryfree.paper:PaperShadows"),
         ("queryfree", "defenses"),
         "shadows trained by cross-entropy alone, inverted by rMLE with the authors' settings.",
+        needs_labels=True,
     ),
     RegisteredAttack(
         *("queryfree", "strong", "queryfree.strong:StrongShadows"),
         ("queryfree",),
         "the shadows must also meet the class means of a stream of features that the cloud was "
-        "sent; they are inverted by maps trained on pairs of theirs.",
+        "sent, or without labels the means of groups of its outputs; they are inverted by maps "
+        "trained on pairs of theirs.",
     ),
     RegisteredAttack(
         *("queryfree", "adaptive", "queryfree.strong:AdaptiveShadows"),
@@ -208,6 +212,14 @@ def of_threat(methods: Sequence[str], threat_model: str) -> list[str]:
         for method in dict.fromkeys(methods)
         if not own_code.is_spelled(method) or own(method).threat_model == threat_model
     ]
+
+
+def needs_labels(threat_model: str, method: str) -> bool:
+    """Returns whether there is such an attack, and it cannot learn from images without labels."""
+    return any(
+        entry.needs_labels and (entry.threat_model, entry.method) == (threat_model, method)
+        for entry in ENTRIES
+    )
 
 
 def make(threat_model: str, method: str, **options: Any) -> "Attack[Any]":

@@ -51,7 +51,7 @@ def outcome(
 
 def samples(attack: Attack[Any], scene: runs.Scene, config: AttackConfig) -> Samples:
     """Returns the surrogate samples that an attack is handed: none if it does not learn."""
-    own = scene.dataset.surrogate(config.surrogate)
+    own = scene.surrogate(config.surrogate)
     return own if attack.learns else own[:0]
 
 

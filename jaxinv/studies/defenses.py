@@ -45,6 +45,7 @@ def run(config: DefenseConfig) -> list[dict[str, Any]]:
     runs.begin(config)
     plan, chosen = prepare(config)
     scene = runs.load(config, plan)
+    scene.check_labels("attacker", config.attacker, config.threat_model)
     defended = [
         Deployment(config, scene, cut, choice)
         for cut, choice in itertools.product(scene.cuts, chosen)
@@ -105,7 +106,7 @@ def prepare(
     """Returns what is attacked, and the defences; see `runs.plan` and `choices.choices`."""
     chosen = choices.choices(config)
     plan = runs.plan(config, dataset)
-    plan.check_threats(config.threat_model)
+    plan.check_labels("attacker", config.attacker, config.threat_model)
     return plan, chosen
 
 

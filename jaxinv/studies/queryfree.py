@@ -1,7 +1,8 @@
 """Query-free attack: the cloud knows its own layers only, and may not query the edge.
 
-Trains shadow edges from the cloud's layers and labelled images, and reconstructs test images from
-the features that cross the wire at each --split with their help (He, Zhang & Lee 2021, Eqs. 3-5).
+Trains shadow edges from the cloud's layers and images of the attacker's, and reconstructs test
+images from the features that cross the wire at each --split with their help (He, Zhang & Lee 2021,
+Eqs. 3-5). Where images have no labels, or the network is no classifier, strong does without.
 Shadows of several seeds are trained at once: a record has the mean of their quality, each one's,
 and that of their joint answer. Each split is a run of its own: record.json, images.npz and grid.png
 in <workdir>/queryfree/<run>/; several share the pictures of the paper's Figs. 14 and 15.
@@ -20,7 +21,6 @@ from jaxinv import defenses
 from jaxinv.attacks import registry
 from jaxinv.attacks.attack import Attack, CloudKnown
 from jaxinv.attacks.queryfree import paper, strong
-from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.look.charts import splits, style
 from jaxinv.studies import attacked, elsewhere, evaluation, linked, runs
@@ -53,7 +53,7 @@ class QueryfreeConfig(ExchangedConfig):
     )
     surrogate: str = setting(
         "attacker",
-        "Labelled images that the attacker has: its own, or the target's training images.",
+        "Images that the attacker has: its own, or the target's training images.",
         choices=SURROGATES,
     )
 
@@ -63,7 +63,8 @@ def run(config: QueryfreeConfig) -> list[dict[str, Any]]:
     runs.begin(config)
     config = elsewhere.completed(config)
     scene = runs.load(config, prepare(config))
-    _check_labels(config, scene)
+    if config.imported is None:
+        scene.check_labels("method", (config.method,), (EXPERIMENT.name,))
     attacks = elsewhere.tasks(EXPERIMENT.name, config, scene) or [
         partial(run_cut, config, scene, cut) for cut in scene.cuts
     ]
@@ -81,22 +82,9 @@ def prepare(config: QueryfreeConfig, dataset: data.Dataset | None = None) -> run
     """Returns what is attacked, once it is known that shadows can learn; see `runs.plan`."""
     plan = elsewhere.checked(config, runs.plan(config, dataset))
     if config.imported is None:
-        plan.check_classes()
+        plan.check_labels("method", (config.method,), (EXPERIMENT.name,))
         attacked.check_surrogates(config.method, plan.dataset, config.surrogate)
     return plan
-
-
-def _check_labels(config: QueryfreeConfig, scene: runs.Scene) -> None:
-    """Refuses to attack where labels name none of the network's outputs.
-
-    Raises:
-      UsageError: they do not.
-    """
-    if config.imported is None and scene.accuracy is None:
-        raise UsageError(
-            f"dataset={scene.dataset.name}: query-free attackers learn from labelled images, and "
-            "these labels are not of the network's outputs."
-        )
 
 
 def run_cut(config: QueryfreeConfig, scene: runs.Scene, cut: str) -> dict[str, Any]:
@@ -134,7 +122,7 @@ def _attack(
     if is_attacked:
         rest = scene.dataset.test[: config.num_stream]
     stream = defenses.Release(edge, params, rest.scaled, defenses.NONE, keys[1])
-    samples = scene.dataset.surrogate(config.surrogate)
+    samples = scene.surrogate(config.surrogate)
     known = CloudKnown(cloud, cloud.select(params), samples, stream)
     learned = attack.learn(known, keys[2], attacked.shelf(config, cut))
     found, gallery = learned.invert(release), linked.candidates(scene.dataset)

@@ -1,11 +1,13 @@
 """Scenes of attacks: data, network, target and cuts, as settings ask for them. NumPy."""
 
 import dataclasses
+import itertools
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxinv.attacks import registry
 from jaxinv.constants.halves import ALL, CHOICE, REPORT
 from jaxinv.constants.kinds import IMAGE
 from jaxinv.errors import UsageError, UserError
@@ -22,9 +24,6 @@ from jaxinv.studies.experiment import settings_of
 from jaxinv.studies.models import data_and_model
 from jaxinv.training import targets
 from jaxinv.unit_space import Scaled
-
-QUERYFREE = "queryfree"
-
 
 MOST_CUTS = 12
 """Cuts that `all` means, at most."""
@@ -48,36 +47,35 @@ class Plan(NamedTuple):
         """The whole network."""
         return self.model.network
 
-    def check_threats(self, threats: Collection[str]) -> None:
-        """Refuses query-free attackers where there is nothing that they could learn from.
+    def check_labels(self, name: str, methods: Collection[str], threats: Collection[str]) -> None:
+        """Refuses attacks that learn from labels where these cannot name outputs of the network.
+
+        Args:
+          name: of the setting that names the attacks.
+          methods: of each threat model, where it has such an attack.
+          threats: the threat models.
 
         Raises:
           UsageError: the images have no labels, or the network is no classifier of these.
         """
         why = without_classes(self.network, self.dataset)
-        if why and QUERYFREE in threats:
-            raise UsageError(
-                f"threat_model={QUERYFREE}: shadows learn from labelled images, and {why}."
-            )
+        if not why or usability.may_be_classes(self.network, self.dataset.num_classes):
+            return
+        _refuse_labelled(name, methods, threats, why)
 
-    def check_classes(self) -> None:
-        """Refuses to learn shadows where labels cannot name outputs of the network.
 
-        Raises:
-          UsageError: the images have no labels, or the network is no classifier of these.
-        """
-        why = without_classes(self.network, self.dataset)
-        if why and not usability.may_be_classes(self.network, self.dataset.num_classes):
-            raise UsageError(
-                f"dataset={self.dataset.name}: query-free attackers learn from labelled images, "
-                f"and {why}."
-            )
+def _refuse_labelled(
+    name: str, methods: Collection[str], threats: Collection[str], why: str
+) -> None:
+    for threat, method in itertools.product(threats, methods):
+        if registry.needs_labels(threat, method):
+            raise UsageError(f"{name}={method}: learns from labelled images, and {why}.")
 
 
 def without_classes(network: Network, dataset: data.Dataset) -> str | None:
     """Tells why nothing can learn from labels what a network should return; None if it can."""
     if not dataset.num_classes:
-        return f"dataset={dataset.name} has none"
+        return f"dataset={dataset.name} has no labels"
     if usability.kind_of(network, dataset.num_classes) != "accuracy":
         shape = list(network.output_shape)
         return f"the network returns {shape}, no logit for each of {dataset.num_classes} classes"
@@ -117,6 +115,16 @@ class Scene(NamedTuple):
         found = _undefended(self.target, dataset, self.usability.kind)
         return self._replace(dataset=dataset, usability=found, half=half)
 
+    def check_labels(self, name: str, methods: Collection[str], threats: Collection[str]) -> None:
+        """Refuses attacks that learn from labels that name none of the network's outputs.
+
+        Only the target's answers tell that of labels of fewer classes than it has outputs;
+        see `Plan.check_labels`.
+        """
+        if self.accuracy is None:
+            why = f"the labels of dataset={self.dataset.name} are not of the network's outputs"
+            _refuse_labelled(name, methods, threats, why)
+
     def num_images(self, config: AttackConfig) -> int:
         """Returns how many test images are attacked: by default, all of a small split."""
         return config.num_images or min(config.usual_images, len(self.dataset.test))
@@ -124,6 +132,15 @@ class Scene(NamedTuple):
     def images(self, config: AttackConfig) -> np.ndarray:
         """The test images to attack, `[N, H, W, C]` in unit space."""
         return self.dataset.test[: self.num_images(config)].images
+
+    def surrogate(self, which: str) -> data.Samples:
+        """Returns the samples that the attacker learns from, with labels that name outputs or none.
+
+        Args:
+          which: "attacker" or "same".
+        """
+        own = self.dataset.surrogate(which)
+        return own if self.accuracy is not None else data.Samples(own.pixels)
 
     def surrogate_images(self, config: AttackConfig) -> Scaled:
         """The images that the attacker learns from, `[N, H, W, C]` in unit space."""

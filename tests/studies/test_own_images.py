@@ -11,6 +11,7 @@ from toys import blobs
 from jaxinv.errors import UserError
 from jaxinv.studies import experiment
 from jaxinv.studies.blackbox import BlackboxConfig
+from jaxinv.studies.queryfree import QueryfreeConfig
 
 NETWORK = """
 import flax.linen as nn
@@ -54,6 +55,16 @@ def test_a_folder_behind_a_network_of_ones_own(given):
     assert record["data_source"] == "folder, 24 images resized to 12x12"
     assert record["flags"]["dataset"] == given["dataset"]
     assert record["accuracy"] is None
+
+
+def test_query_free_attackers_of_a_folder_need_no_labels(given):
+    few = {"shadow_steps": 2, "num_shadows": 1, "method": "strong"}
+    (made,) = experiment.find("queryfree").run(QueryfreeConfig(**given | few))
+    record = json.loads(Path(made["path"]).read_text("utf-8"))
+    assert record["usability"]["kind"] == "agreement" and len(record["psnr"]) == 3
+    assert record["shadow_accuracy"] is None and record["stream_is_attacked"]
+    with pytest.raises(UserError, match="^method=paper: learns from labelled images, and dataset="):
+        experiment.find("queryfree").run(QueryfreeConfig(**given))
 
 
 @pytest.mark.parametrize(

@@ -65,9 +65,9 @@ def test_outputs_that_are_no_classes_are_compared_with_the_undefended_ones(scrip
         record = record_of(scripts, "defenses", *given)
         assert record["usability"]["kind"] == kind and record["accuracy"] is None
         assert record["usability"]["value"] < record["usability"]["value_undefended"] == 1
-    status, told = scripts.answer("queryfree", *given[:3], "--split=conv")
+    status, told = scripts.answer("queryfree", *given[:3], "--split=conv", "--method=paper")
     assert status == 2 and "returns [2, 3], no logit for each of 3 classes" in told
-    assert "--dataset=tiny: query-free attackers learn from labelled images" in told
+    assert "--method=paper: learns from labelled images" in told
 
 
 def test_a_partition_and_the_page(scripts, flags, attacked):

@@ -1,7 +1,8 @@
 """Shadow edges, for an attacker who neither knows the edge nor may query it (Eqs. 3-5). JAX.
 
-The attacker holds the cloud's layers, which stay as they are, and labelled images of its own. A
-shadow edge is trained so that the cloud classifies what the shadow makes of those images.
+The attacker holds the cloud's layers, which stay as they are, and images of its own. A shadow edge
+is trained so that the cloud classifies what the shadow makes of those images, if they are labelled,
+and that it is as what the cloud was sent.
 """
 
 import dataclasses
@@ -17,7 +18,13 @@ from jax import Array
 
 from jaxinv import defenses, unit_space
 from jaxinv.attacks.queryfree.reordered import Reordered
-from jaxinv.attacks.queryfree.stream import Moments, Stream, class_mean_distance, slice_of
+from jaxinv.attacks.queryfree.stream import (
+    Moments,
+    Stream,
+    class_mean_distance,
+    group_mean_distance,
+    slice_of,
+)
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.defenses import NONE, Defense
 from jaxinv.errors import UserError
@@ -30,7 +37,7 @@ from jaxinv.training.fit import for_each, losses_of_each, one_cycle, whole_epoch
 from jaxinv.unit_space import Images
 
 _SCALE = "scale"  # the name of the layer that calibrates a shadow
-_TAUGHT = ("means", "counts", "scale")  # what training learns of a stream
+_TAUGHT = ("means", "counts", "scale", "groups")  # what training learns of a stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +47,10 @@ class Recipe:
     Attributes:
       steps: of training, about: epochs are whole.
       batch_size: images a step, for each shadow.
-      cross_entropy: weight of the classification error under the frozen cloud (Eq. 5).
-      means: weight of the squared distance between class means of shadow and stream, in units of
-        the stream's variance. Needs a stream.
+      cross_entropy: weight of the classification error under the frozen cloud (Eq. 5), of labelled
+        images.
+      means: weight of the squared distance between class means (without labels, group means) of
+        shadow and stream, in units of the stream's variance. Needs a stream.
       authors: whether to train as the authors' program does, Adam with AMSGrad, rate and eps 1e-3;
         otherwise one cycle of AdamW, clipped.
       learning_rate: at the peak of that cycle.
@@ -65,14 +73,15 @@ class Shadows(NamedTuple):
     Attributes:
       network: of all of them, an edge.
       params: of each.
-      accuracy: of each, followed by the cloud, on images that taught none of them.
+      accuracy: of each, followed by the cloud, on images that taught none of them; None without
+        labels.
       seconds: wall time of the training.
       compile_seconds: wall time of compiling it.
     """
 
     network: Network
     params: tuple[Params, ...]
-    accuracy: tuple[float, ...]
+    accuracy: tuple[float, ...] | None
     seconds: float
     compile_seconds: float
 
@@ -105,9 +114,10 @@ def fit(
     The cloud's parameters are constants of the program: they do not move.
 
     Args:
-      cloud: the part of the network that the attacker runs; returns one logit a class.
+      cloud: the part of the network that the attacker runs; returns one logit a class, if images
+        are labelled.
       cloud_params: its parameters.
-      samples: images and labels of the attacker's; the last tenth only measures the accuracy.
+      samples: the attacker's, with labels or without; the last tenth only measures the accuracy.
       network: of a shadow, from images to what the cloud takes.
       recipe: the settings.
       seeds: how many shadows to train; each sees the images in an order of its own.
@@ -118,36 +128,32 @@ def fit(
       shelf: keeps what is trained.
 
     Raises:
-      UserError: the shadow does not make what the cloud takes, a needed stream is missing, or a
-        label has no logit.
+      UserError: the shadow does not make what the cloud takes, a needed stream is missing or summed
+        up otherwise, needed labels are missing, or a label has no logit.
     """
     if network.output_shape != cloud.input_shape:
         raise UserError(
             f"The shadow makes features {network.output_shape}, the cloud takes "
             f"{cloud.input_shape}."
         )
-    unit_space.labels(samples.labels, len(samples), *cloud.output_shape[-1:])
-    if recipe.means and stream is None:
-        raise UserError("A recipe that weighs class means needs a stream of features.")
+    if samples.has_labels or not recipe.means:
+        unit_space.labels(samples.labels, len(samples), *cloud.output_shape[-1:])
+    if recipe.means:
+        _check_stream(stream, samples)
     held = max(1, len(samples) // 10)
     taught, rest = samples[: len(samples) - held], samples[len(samples) - held :]
     own = cloud.select(cloud_params)
     release = defenses.release_function(network, defense, releases=releases)
 
-    def loss_of_one(params: Params, images: Array, labels: Array, key: Array) -> Array:
+    def loss_of_one(params: Params, batch: dict[str, Array], key: Array) -> Array:
+        images = unit_space.from_stored(batch["pixels"])
         features = release(params, jax.random.split(key, len(images)), images)
-        logits = cloud.apply(own, features)
-        error = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-        total = recipe.cross_entropy * error
-        if recipe.means:
-            assert stream is not None
-            total += recipe.means * class_mean_distance(features, labels, stream)
-        return total
+        outputs = cloud.apply(own, features)
+        return _objective(recipe, stream, features, outputs, batch.get("labels"))
 
     def loss(params: Params, batch: dict[str, Array], key: Array):
-        images, labels = (jnp.moveaxis(batch[name], 1, 0) for name in ("pixels", "labels"))
-        images = unit_space.from_stored(images)
-        losses = losses_of_each(loss_of_one, params, (images, labels, jax.random.split(key, seeds)))
+        rows = {name: jnp.moveaxis(array, 1, 0) for name, array in batch.items()}
+        losses = losses_of_each(loss_of_one, params, (rows, jax.random.split(key, seeds)))
         # The sum: the gradient of a shadow must not depend on how many there are.
         return losses.sum(), {}
 
@@ -165,8 +171,7 @@ def fit(
             # Outputs stand for the layers and the defense, which cannot be hashed.
             "outputs": _outputs(network, defense, releases, cloud, first, taught[:8].images, own),
             "cloud_params": own,
-            "pixels": samples.pixels,
-            "labels": samples.labels,
+            **_arrays(samples),
             "key": jax.random.key_data(key),
             "stream": stream and {name: getattr(stream, name) for name in _TAUGHT},
             "recipe": np.array([repr(recipe), str(seeds)]),
@@ -176,7 +181,7 @@ def fit(
     done = fit_loop(
         loss,
         params,
-        {"pixels": Reordered(taught.pixels, order), "labels": taught.labels[order]},
+        {name: Reordered(array, order) for name, array in _arrays(taught).items()},
         optimizer=_optimizer(recipe, steps),
         epochs=epochs,
         batch_size=batch_size,
@@ -186,8 +191,50 @@ def fit(
         description=f"shadows {shelf.label}",
     )
     each = tuple(jax.tree.map(lambda leaf, i=i: leaf[i], done.params) for i in range(seeds))
-    accuracy = tuple(_accuracy(network, shadow, cloud, own, rest) for shadow in each)
+    accuracy = None
+    if rest.has_labels:
+        accuracy = tuple(_accuracy(network, shadow, cloud, own, rest) for shadow in each)
     return Shadows(network, each, accuracy, done.seconds, done.compile_seconds)
+
+
+def _check_stream(stream: Stream | None, samples: Samples) -> None:
+    """Checks that a stream is summed up by what is known of images.
+
+    Raises:
+      UserError: it is not, or there is none.
+    """
+    if stream is None:
+        raise UserError("A recipe that weighs class means needs a stream of features.")
+    if samples.has_labels != (stream.groups is None):
+        raise UserError("Images without labels need a stream of groups, and others one of classes.")
+
+
+def _objective(
+    recipe: Recipe, stream: Stream | None, features: Array, outputs: Array, labels: Array | None
+) -> Array:
+    """Computes the objective of one shadow on a batch.
+
+    Args:
+      recipe: its weights.
+      stream: to be met; may be None if its weight is 0.
+      features: `[B, ...]`, what the shadow made.
+      outputs: `[B, ...]`, what the cloud made of them.
+      labels: `[B]` or None.
+    """
+    if labels is None:
+        assert stream is not None
+        return recipe.means * group_mean_distance(features, outputs, stream)
+    error = optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
+    total = recipe.cross_entropy * error
+    if recipe.means:
+        assert stream is not None
+        total += recipe.means * class_mean_distance(features, labels, stream)
+    return total
+
+
+def _arrays(samples: Samples) -> dict[str, np.ndarray]:
+    """Returns pixels and, where there are any, labels."""
+    return {"pixels": samples.pixels, **({"labels": samples.labels} if samples.has_labels else {})}
 
 
 def _batch_size(
@@ -195,12 +242,11 @@ def _batch_size(
 ) -> int:
     """Returns how many images a step of a shadow has: fewer where they hold too much memory."""
 
-    def step(params: Params, rows: tuple[Array, Array]) -> Any:
-        images, labels = rows
-        return jax.grad(loss)(params, unit_space.from_stored(images), labels, jax.random.key(0))
+    def step(params: Params, rows: dict[str, Array]) -> Any:
+        return jax.grad(loss)(params, rows, jax.random.key(0))
 
     params = jax.eval_shape(network.init, jax.random.key(0))
-    rows = (samples.pixels, samples.labels)
+    rows = _arrays(samples)
     wanted = min(recipe.batch_size, len(samples))
     return footprint.batch_within(memory.TRAINING, wanted, step, params, rows)
 

@@ -1,7 +1,7 @@
 """Attackers whose shadows stand in for the edge (He, Zhang & Lee 2021, Eqs. 3-5). JAX.
 
-The attacker runs the cloud and has labelled images of the same kind. It may not query the edge and
-knows nothing of its layers.
+The attacker runs the cloud and has images of the same kind, which may be labelled. It may not query
+the edge and knows nothing of its layers.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ class ShadowedEdge(LearnedAttack):
         dead = [each.dead for each in found if each.dead is not None]
         info = {
             "shadow_layers": list(self.shadows.network.cuts),
-            "shadow_accuracy": list(self.shadows.accuracy),
+            "shadow_accuracy": self.shadows.accuracy and list(self.shadows.accuracy),
         }
         joint = _mean_of_finite(np.clip(images, 0, 1))
         alone = {f"{SHADOW}{number}": own for number, own in enumerate(images)}

@@ -1,7 +1,8 @@
 """Statistics of the features that a cloud was sent while it served. JAX classifies, NumPy sums.
 
 The mean of the features that the cloud takes for a class must be the mean of what a shadow makes of
-that class, and channels must vary as much.
+that class, and channels must vary as much. Where nothing is labelled, groups of the cloud's outputs
+stand for classes: the cloud tells the group of what a shadow makes, too.
 """
 
 import math
@@ -13,12 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxinv.attacks.queryfree.groups import Groups
+from jaxinv.attacks.queryfree.groups import found as found_groups
 from jaxinv.machine import footprint, memory
 from jaxinv.networks import Network, Params
 
 _SLICE = 500  # examples at once, at most
 _BLOCK = 2**20  # values at once in float64
 _MOST_MEANS = 2**23  # values of the means of all classes
+_FEWEST = 1e-6  # features of a class: none
 
 
 class Stream(NamedTuple):
@@ -29,24 +33,28 @@ class Stream(NamedTuple):
       counts: `[K]`, number of these.
       scale: standard deviation of all features.
       spread: `[c]`, that of each channel (of each feature, where they have no place).
+      groups: stand for classes where nothing is labelled; else None.
     """
 
     means: np.ndarray
     counts: np.ndarray
     scale: float
     spread: np.ndarray
+    groups: Groups | None = None
 
 
-def observe(cloud: Network, params: Params, features: Any) -> Stream:
-    """Sums up a stream of features, labelled by the cloud's own predictions.
+def observe(cloud: Network, params: Params, features: Any, *, labelled: bool = True) -> Stream:
+    """Sums up a stream of features by what the cloud takes them for.
 
     Args:
-      cloud: the part of the network that the attacker runs; returns one logit a class.
+      cloud: the part of the network that the attacker runs; returns one logit a class, if labelled.
       params: its parameters.
       features: `[N, *cloud.input_shape]`, by index: an array or a `defenses.Release`.
+      labelled: whether it is summed up by class, as the cloud predicts; else by group of outputs.
     """
     own = cloud.select(params)
-    (classes,) = cloud.output_shape
+    groups = None if labelled else found_groups(cloud, params, features)
+    (classes,) = cloud.output_shape if groups is None else groups.centres.shape[:1]
     shape, step = cloud.input_shape, slice_of(cloud, own, features)
     sums = np.zeros((classes, math.prod(_coarse(shape, classes))))
     counts = np.zeros(classes)
@@ -54,14 +62,16 @@ def observe(cloud: Network, params: Params, features: Any) -> Stream:
     for begin in range(0, len(features), step):
         rows = np.arange(begin, min(begin + step, len(features)))
         part = np.asarray(features[rows])
-        labels = np.asarray(_logits(cloud, own, part)).argmax(-1)
-        flat = np.asarray(places(part, classes))
-        for label in np.unique(labels):
-            sums[label] += flat[labels == label].sum(axis=0, dtype=np.float64)
-        np.add.at(counts, labels, 1)
+        outputs = _outputs(cloud, own, part)
+        if groups is None:
+            shares = np.eye(classes, dtype=np.float32)[np.asarray(outputs).argmax(-1)]
+        else:
+            shares = np.asarray(groups.shares(outputs))
+        sums += shares.T @ np.asarray(places(part, classes))
+        counts += shares.sum(axis=0, dtype=np.float64)
         moments.add(part)
-    means = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
-    return Stream(means, counts.astype(np.float32), moments.scale, moments.spread)
+    means = (sums / np.maximum(counts, _FEWEST)[:, None]).astype(np.float32)
+    return Stream(means, counts.astype(np.float32), moments.scale, moments.spread, groups)
 
 
 def slice_of(network: Network, params: Params, rows: Any) -> int:
@@ -89,7 +99,7 @@ def _coarse(shape: tuple[int, ...], classes: int) -> tuple[int, int, int]:
 
 
 @partial(jax.jit, static_argnums=0)
-def _logits(cloud: Network, params: Params, features: Array) -> Array:
+def _outputs(cloud: Network, params: Params, features: Array) -> Array:
     return cloud.apply(params, features)
 
 
@@ -138,15 +148,44 @@ def class_mean_distance(features: Array, labels: Array, stream: Stream) -> Array
     Returns:
       A scalar, in units of the stream's variance; it may be negative.
     """
-    half = len(features) // 2
-    rows = places(features[: 2 * half], len(stream.counts))
-    flat = rows.reshape(2, half, -1) / stream.scale
-    which = labels[: 2 * half].reshape(2, half)
-    members = jax.nn.one_hot(which, len(stream.counts), dtype=flat.dtype)
+    flat, members = _halved(features, jax.nn.one_hot(labels, len(stream.counts)), stream)
     counts = members.sum(axis=1)
     # Both halves in one product: one by one, XLA's CPU backend (jaxlib 0.10) crashes at some sizes.
     means = jnp.einsum("hbk,hbm->hkm", members, flat) / jnp.maximum(counts, 1)[..., None]
-    errors = means - (stream.means / stream.scale)[None]
     present = (counts > 0).all(axis=0) & (jnp.asarray(stream.counts) > 0)
+    return _product_of_errors(means, stream, present)
+
+
+def group_mean_distance(features: Array, outputs: Array, stream: Stream) -> Array:
+    """Computes the squared distance between group means of a batch and of a stream.
+
+    It is as `class_mean_distance`, but the cloud tells by how much features belong to a group. Sums
+    are beside the share that a group has of the stream, so that its share of the batch counts, too.
+
+    Args:
+      features: `[B, ...]`, what a shadow made.
+      outputs: `[B, ...]`, what the cloud made of them.
+      stream: the means to be met, of groups.
+
+    Returns:
+      A scalar, in units of the stream's variance; it may be negative.
+    """
+    assert stream.groups is not None
+    flat, members = _halved(features, stream.groups.shares(outputs), stream)
+    usual = jnp.asarray(stream.counts / stream.counts.sum())
+    means = jnp.einsum("hbk,hbm->hkm", members, flat) / (flat.shape[1] * usual[None, :, None])
+    return _product_of_errors(means, stream, usual > 0)
+
+
+def _halved(features: Array, shares: Array, stream: Stream) -> tuple[Array, Array]:
+    """Returns features `[2, B / 2, M]`, in units of the stream's, and shares `[2, B / 2, K]`."""
+    half, classes = len(features) // 2, len(stream.counts)
+    flat = places(features[: 2 * half], classes).reshape(2, half, -1) / stream.scale
+    return flat, shares[: 2 * half].reshape(2, half, classes).astype(flat.dtype)
+
+
+def _product_of_errors(means: Array, stream: Stream, present: Array) -> Array:
+    """Returns the mean product of the errors of two halves' means `[2, K, M]`."""
+    errors = means - (stream.means / stream.scale)[None]
     product = jnp.sum(errors[0] * errors[1], axis=1) * present
-    return product.sum() / (flat.shape[-1] * jnp.maximum(present.sum(), 1))
+    return product.sum() / (means.shape[-1] * jnp.maximum(present.sum(), 1))

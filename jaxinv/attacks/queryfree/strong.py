@@ -32,8 +32,8 @@ FIT_STEPS = 1000
 class StrongShadows(Attack[CloudKnown]):
     """Shadows that also meet the stream's class means and the spread of its channels.
 
-    They are inverted by maps that are trained on pairs of theirs. The attacker knows the defense
-    that stands behind the edge.
+    Without labels they meet the means of groups of the cloud's outputs. They are inverted by maps
+    that are trained on pairs of theirs. The attacker knows the defense that stands behind the edge.
 
     Attributes:
       num_shadows: number of shadows, which differ in their seeds.
@@ -46,7 +46,8 @@ class StrongShadows(Attack[CloudKnown]):
     fit_steps: int = FIT_STEPS
 
     knowledge: ClassVar[str] = (
-        "the cloud's layers and parameters; labelled surrogate images; a stream of features"
+        "the cloud's layers and parameters; surrogate images and the labels they have; a stream of "
+        "features"
     )
 
     def learn(self, known: CloudKnown, key: Array, shelf: Shelf = NOWHERE) -> ShadowedEdge:
@@ -55,7 +56,8 @@ class StrongShadows(Attack[CloudKnown]):
         stopwatch = Stopwatch()
         rectified = look_rectified(known.stream, known.defense)
         key_shadows, key_maps = jax.random.split(key)
-        stream = observe(known.cloud, known.params, known.stream)
+        labelled = known.samples.has_labels
+        stream = observe(known.cloud, known.params, known.stream, labelled=labelled)
         behind: dict[str, Any] = {"defense": known.defense, "releases": known.releases}
         began = time.perf_counter()
         shadows = shadow.fit(

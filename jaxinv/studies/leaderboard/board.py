@@ -40,7 +40,7 @@ def prepare(
     entered = entries(config)
     check_attackers(config.attacker, config.threat_model)
     plan = runs.plan(config, dataset)
-    plan.check_threats(config.threat_model)
+    plan.check_labels("attacker", config.attacker, config.threat_model)
     if not plan.dataset.has_labels:
         raise UsageError(
             f"dataset={plan.dataset.name}: has no labels, and defences are compared by accuracy."

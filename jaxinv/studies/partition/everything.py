@@ -15,7 +15,7 @@ from jaxinv.attacks import registry
 from jaxinv.attacks.blackbox.adaptive import FIT_STEPS
 from jaxinv.attacks.queryfree import strong
 from jaxinv.constants.threats import FLOOR, THREATS
-from jaxinv.studies import blackbox, queryfree, runs, scenes, whitebox
+from jaxinv.studies import blackbox, queryfree, runs, whitebox
 from jaxinv.studies.config import AttackConfig
 from jaxinv.studies.defended import run
 from jaxinv.studies.defended.attackers import Attacker
@@ -71,17 +71,20 @@ def everything(
 ) -> dict[str, list[Planned]]:
     """Returns every attack on a choice by threat model, in the order to attack.
 
-    They attack the images of the scene's half of the test split.
+    They attack the images of the scene's half of the test split. Those that learn from labels are
+    left out where these name none of the network's outputs.
     """
     counts = [config.releases, 1] if option.defense.is_random else [config.releases]
     deployment, number = _alone(config, scene, option)
     found = {}
-    for threat in threats(config, scene):
+    for threat in config.threats:
         scripted = registry.methods(threat, threat) if option.is_undefended else []
         methods = [*scripted, *registry.methods(EXPERIMENT, threat)]
         planned = []
         order = [*_ORDER[threat], *methods]
         for method in sorted(set(methods), key=order.index):
+            if scene.accuracy is None and registry.needs_labels(threat, method):
+                continue
             if method in scripted:
                 make = partial(_scripted, config, scene, option.deployment.cut, threat, method)
                 planned.append(Planned(threat, method, make))
@@ -92,13 +95,6 @@ def everything(
                 planned.append(Planned(threat, method, make))
         found[threat] = planned
     return found
-
-
-def threats(config: PartitionConfig, scene: runs.Scene) -> tuple[str, ...]:
-    """Returns the threat models of everything that attacks: without labels none is query-free."""
-    unlabelled = scenes.without_classes(scene.target.network, scene.dataset)
-    left_out = {scenes.QUERYFREE} if unlabelled else set()
-    return tuple(threat for threat in config.threats if threat not in left_out)
 
 
 def _alone(config: PartitionConfig, scene: runs.Scene, option: Option) -> tuple[Deployment, int]:

@@ -15,11 +15,10 @@ from jaxinv.machine import environment
 from jaxinv.measures import costs, decision, profiles, timing, usability
 from jaxinv.measures.profiles import device
 from jaxinv.store import records
-from jaxinv.studies import attacked, order, runs, scenes
+from jaxinv.studies import attacked, order, runs
 from jaxinv.studies.defended.choices import DefenseChoice
 from jaxinv.studies.partition import advice, attacks, limits, table
 from jaxinv.studies.partition import options as _options
-from jaxinv.studies.partition.everything import threats
 from jaxinv.studies.partition.options import PartitionConfig
 from jaxinv.studies.partition.rows import WHOLE, Board
 from jaxinv.studies.partition.trials import Trials
@@ -42,12 +41,11 @@ def run(config: PartitionConfig) -> dict[str, Any]:
     runs.begin(config)
     plan, named, chosen = prepare(config)
     scene = runs.load(config, plan)
+    scene.check_labels("attacker", config.attacker, config.threat_model)
     halves = {CHOICE: scene, REPORT: scene.on(REPORT, plan.dataset)}
     Trials(config.workdir, halves[REPORT].key).check()
     if told := order.note(plan.dataset, len(halves[CHOICE].dataset.test)):
         print(told)
-    if why := scenes.without_classes(plan.network, plan.dataset):
-        print(f"Nobody attacks query-free: shadows learn from labelled images, and {why}.")
     profile = _profile(config, named, scene)
     flags = runs.flags_of(config, scene)
     number = scene.num_images(config)
@@ -65,7 +63,7 @@ def run(config: PartitionConfig) -> dict[str, Any]:
         "constraints": dataclasses.asdict(limited.constraints),
         "prefer": config.prefer,
         "effort": config.effort,
-        "threat_models": threats(config, scene),
+        "threat_models": config.threats,
         "releases": config.releases,
         "attacks": [sorted(one.config_hash for one in option.attacks) for option in board.options],
         "tried": board.tried,
@@ -78,7 +76,7 @@ def run(config: PartitionConfig) -> dict[str, Any]:
             "accuracy_undefended": scene.accuracy,
             "profile": dataclasses.asdict(profile),
             "effort": config.effort,
-            "threat_models": list(threats(config, scene)),
+            "threat_models": list(config.threats),
             "releases": config.releases,
             **_judged(limited, scene, board),
             **environment.facts(),
@@ -112,7 +110,7 @@ def prepare(
     named, chosen = device.named(config.profile), _options.choices(config)
     plan = runs.plan(config, dataset)
     _options.check_similarity(config, plan.dataset.kind)
-    plan.check_threats(config.threat_model)
+    plan.check_labels("attacker", config.attacker, config.threat_model)
     order.check(plan.dataset)
     attacked.check_surrogates("partition", plan.dataset, config.surrogate)
     return plan, named.with_cuts(costs.cuts_with(plan.network, plan.cuts)), chosen

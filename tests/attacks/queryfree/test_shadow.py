@@ -1,5 +1,6 @@
 """Shadow edges: their shape, what they learn from, and that the cloud stays as it is."""
 
+import dataclasses
 from functools import partial
 
 import flax.linen as nn
@@ -10,10 +11,15 @@ import pytest
 from datasets import samples
 from toys import classify, edge
 
-from jaxinv.attacks.queryfree import shadow, stream
+from jaxinv.attacks.queryfree import groups, shadow, stream
 from jaxinv.attacks.queryfree.design import design
 from jaxinv.attacks.queryfree.shadow import Recipe
-from jaxinv.attacks.queryfree.stream import Stream, class_mean_distance, observe
+from jaxinv.attacks.queryfree.stream import (
+    Stream,
+    class_mean_distance,
+    group_mean_distance,
+    observe,
+)
 from jaxinv.attacks.shelf import Shelf
 from jaxinv.defenses import GAUSSIAN
 from jaxinv.errors import UserError
@@ -46,12 +52,12 @@ def linear_shadow():
     )
 
 
-def fitted(cloud, recipe, *, seeds=2, seed=0, stream=None, **options):
+def fitted(cloud, recipe, *, seeds=2, seed=0, stream=None, given=None, **options):
     network, params = cloud
     return shadow.fit(
         network,
         params,
-        samples(),
+        given or samples(),
         network=linear_shadow(),
         recipe=recipe,
         seeds=seeds,
@@ -171,6 +177,47 @@ def test_classes_that_are_missing_do_not_count():
     assert float(none) == 0
 
 
+def test_groups_are_of_outputs_that_lie_together():
+    rng = np.random.default_rng(0)
+    corners = np.array([[0, 0, 5], [9, 0, 0], [0, 9, 0]], np.float32)
+    which = np.arange(300) % 3
+    outputs = corners[which] + rng.normal(0, 0.1, (300, 3)).astype("f")
+    shares = np.asarray(groups.of(outputs).shares(jnp.asarray(outputs)))
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
+    together = shares @ shares.T
+    assert together[which[:, None] != which].max() < 1e-3
+    alike = groups.of(np.ones((5, 2), np.float32))
+    np.testing.assert_array_equal(alike.shares(jnp.ones((4, 2))), np.ones((4, 1)))
+
+
+def test_group_means_of_what_was_streamed_are_met_and_others_are_not(cloud):
+    features = edge(samples(4000, seed=5).images)
+    seen = observe(*cloud, features, labelled=False)
+    assert seen.counts.sum() == pytest.approx(4000, rel=1e-4)
+    again = edge(samples(4000, seed=6).images)
+
+    def distance(made):
+        return float(group_mean_distance(jnp.asarray(made), classify(made), seen))
+
+    assert abs(distance(again)) < 0.01
+    assert distance(again[:, ::-1].copy()) > 0.3
+    assert distance(again[classify(again).argmax(1) > 0]) > 0.1  # a class is missing
+
+
+def test_without_labels_a_shadow_learns_to_meet_the_groups_of_the_stream(cloud):
+    seen = observe(*cloud, edge(samples(3000, seed=5).images), labelled=False)
+    images = samples(1000, seed=6).images
+
+    def distance(steps):
+        recipe = dataclasses.replace(STRONG, steps=steps)
+        found = fitted(cloud, recipe, stream=seen, given=Samples(samples().pixels), seeds=1)
+        assert found.accuracy is None
+        made = found.network.apply(found.params[0], images)
+        return float(group_mean_distance(made, classify(made), seen))
+
+    assert distance(200) < 0.3 * distance(8)
+
+
 def test_the_cloud_classifies_what_shadows_make(cloud):
     found = fitted(cloud, PLAIN)
     assert len(found.params) == len(found.accuracy) == 2
@@ -273,6 +320,12 @@ def test_a_finished_training_is_read_and_other_settings_are_another(cloud, tmp_p
 def test_mistakes_are_named(cloud):
     with pytest.raises(UserError, match="needs a stream"):
         fitted(cloud, STRONG)
+    unlabelled = Samples(samples(50).pixels)
+    with pytest.raises(UserError, match="has no labels"):
+        fitted(cloud, PLAIN, given=unlabelled)
+    seen = observe(*cloud, edge(samples(50).images))
+    with pytest.raises(UserError, match="need a stream of groups"):
+        fitted(cloud, STRONG, given=unlabelled, stream=seen)
     _, other = lenet5().split("relu2")
     with pytest.raises(UserError, match="the cloud takes"):
         shadow.fit(
