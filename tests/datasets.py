@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxinv.inputs.data import Samples
+from jaxinv.inputs.samples import Samples
 
 # Pixels [N, H, W, C] uint8, or files of images; labels [N], or several or no numbers for each.
 Split = tuple[np.ndarray | Sequence[bytes], np.ndarray | Sequence[Any]]

@@ -8,7 +8,7 @@ import pytest
 from jaxinv import defenses, unit_space
 from jaxinv.attacks.attack import EdgeKnown, QueriesKnown
 from jaxinv.errors import UsageError
-from jaxinv.inputs.data import Samples
+from jaxinv.inputs.samples import Samples
 from jaxinv.measures import linkage, quality
 from jaxinv.networks import sequence
 

@@ -18,7 +18,7 @@ from jaxinv import arguments, defenses, unit_space
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.defenses import NONE, Defense, Query
 from jaxinv.errors import UsageError
-from jaxinv.inputs.data import Samples
+from jaxinv.inputs.samples import Samples
 from jaxinv.networks import Network, Params
 from jaxinv.unit_space import Images, Scaled
 

@@ -15,7 +15,7 @@ from jaxinv.constants import kinds
 from jaxinv.errors import UsageError, UserError
 from jaxinv.inputs import arrays, npz, vectors
 from jaxinv.inputs.columns import Columns, measured
-from jaxinv.inputs.data import Samples
+from jaxinv.inputs.samples import Samples
 from jaxinv.store import files
 
 _VECTORS = (kinds.SERIES, kinds.TABLE)

@@ -9,7 +9,8 @@ from jaxinv.attacks.attack import Attack, Reconstruction
 from jaxinv.attacks.learned.queries import FEWEST_IMAGES
 from jaxinv.attacks.shelf import Shelf
 from jaxinv.errors import UserError
-from jaxinv.inputs.data import Dataset, Samples
+from jaxinv.inputs.data import Dataset
+from jaxinv.inputs.samples import Samples
 from jaxinv.studies import runs
 from jaxinv.studies.config import AttackConfig
 

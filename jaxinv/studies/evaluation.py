@@ -13,7 +13,8 @@ from jaxinv.constants import kinds, paper
 from jaxinv.constants.verdicts import GALLERY
 from jaxinv.errors import DamagedError, UserError
 from jaxinv.inputs.columns import Columns
-from jaxinv.inputs.data import Dataset, Samples
+from jaxinv.inputs.data import Dataset
+from jaxinv.inputs.samples import Samples
 from jaxinv.look import pictures
 from jaxinv.machine import hosts
 from jaxinv.measures import closeness, costs, crossed, intervals, leaks, linkage, quality, verdicts

@@ -11,7 +11,7 @@ import optax
 from jax import Array
 
 from jaxinv import unit_space
-from jaxinv.inputs.data import Samples
+from jaxinv.inputs.samples import Samples
 from jaxinv.networks import Network, Params, statistics
 
 IMAGES = 8192

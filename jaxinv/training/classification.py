@@ -8,7 +8,7 @@ from jax import Array
 
 from jaxinv import unit_space
 from jaxinv.errors import UsageError
-from jaxinv.inputs.data import Samples
+from jaxinv.inputs.samples import Samples
 from jaxinv.machine import devices
 from jaxinv.machine.numbers import widened
 from jaxinv.networks import Network, Params

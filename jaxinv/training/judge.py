@@ -16,7 +16,8 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from jaxinv import unit_space
-from jaxinv.inputs.data import Dataset, Samples
+from jaxinv.inputs.data import Dataset
+from jaxinv.inputs.samples import Samples
 from jaxinv.machine import environment, source
 from jaxinv.networks import Network, Params, max_pool, sequence
 from jaxinv.store import checkpoints

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from jaxinv.errors import UserError
-from jaxinv.inputs.data import Samples
 from jaxinv.inputs.places import cache_root
+from jaxinv.inputs.samples import Samples
 from jaxinv.machine import environment, hosts
 from jaxinv.networks import Network, Params
 from jaxinv.store import checkpoints, files

@@ -9,7 +9,7 @@ from jaxinv.attacks import registry
 from jaxinv.attacks.attack import CloudKnown, EdgeKnown, QueriesKnown
 from jaxinv.constants.threats import THREATS
 from jaxinv.errors import UserError
-from jaxinv.inputs.data import Samples
+from jaxinv.inputs.samples import Samples
 from jaxinv.networks import sequence
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 4, 3, 1), dtype=np.uint8)

@@ -16,7 +16,7 @@ from jaxinv.attacks.whitebox.adaptive import AdaptedAttack
 from jaxinv.attacks.whitebox.settings import map_settings
 from jaxinv.defenses import NONE, Release, defended_inputs, query_function
 from jaxinv.errors import UsageError, UserError
-from jaxinv.inputs.data import Samples
+from jaxinv.inputs.samples import Samples
 from jaxinv.networks import sequence
 
 NETWORK = sequence([("conv", nn.Conv(2, (3, 3))), ("relu", nn.relu)], (4, 4, 1))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxinv.errors import UsageError, UserError
-from jaxinv.inputs.data import Samples
+from jaxinv.inputs.samples import Samples
 from jaxinv.machine import devices, footprint, memory
 from jaxinv.measures import quality
 

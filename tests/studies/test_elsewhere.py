@@ -12,7 +12,7 @@ from datasets import random_split, write_tfds
 from jaxinv import networks
 from jaxinv.errors import UserError
 from jaxinv.inputs import data
-from jaxinv.inputs.data import Samples
+from jaxinv.inputs.samples import Samples
 from jaxinv.machine import hosts
 from jaxinv.measures import usability
 from jaxinv.studies import elsewhere, experiment

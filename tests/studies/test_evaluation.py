@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxinv.inputs.data import Samples
+from jaxinv.inputs.samples import Samples
 from jaxinv.measures import quality
 from jaxinv.store import records
 from jaxinv.studies import evaluation, lines

@@ -5,7 +5,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxinv.inputs.data import Dataset, Samples
+from jaxinv.inputs.data import Dataset
+from jaxinv.inputs.samples import Samples
 from jaxinv.networks import sequence
 from jaxinv.studies import scenes
 from jaxinv.training.target import Target

@@ -8,7 +8,8 @@ import pytest
 from jaxinv import networks
 from jaxinv.defenses import GAUSSIAN
 from jaxinv.errors import UsageError, UserError
-from jaxinv.inputs.data import Dataset, Samples
+from jaxinv.inputs.data import Dataset
+from jaxinv.inputs.samples import Samples
 from jaxinv.training import classification, recipes, retraining
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxinv.errors import UsageError
-from jaxinv.inputs.data import Dataset, Samples
+from jaxinv.inputs.data import Dataset
+from jaxinv.inputs.samples import Samples
 from jaxinv.machine import source
 from jaxinv.training import classification, judge
 from jaxinv.training.fit import Fit

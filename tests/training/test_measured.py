@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from jaxinv.inputs.data import Samples
+from jaxinv.inputs.samples import Samples
 from jaxinv.networks import lenet5
 from jaxinv.training import measured
 

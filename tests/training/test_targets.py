@@ -16,7 +16,8 @@ from safetensors.numpy import save_file
 
 from jaxinv import networks
 from jaxinv.errors import UsageError, UserError
-from jaxinv.inputs.data import Dataset, Samples
+from jaxinv.inputs.data import Dataset
+from jaxinv.inputs.samples import Samples
 from jaxinv.machine import environment
 from jaxinv.networks import loading
 from jaxinv.networks.loading import Model

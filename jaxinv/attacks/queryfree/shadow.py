@@ -28,7 +28,7 @@ from jaxinv.attacks.queryfree.stream import (
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.defenses import NONE, Defense
 from jaxinv.errors import UserError
-from jaxinv.inputs.data import Samples
+from jaxinv.inputs.samples import Samples
 from jaxinv.machine import devices, footprint, memory
 from jaxinv.networks import Layer, Network, Params, append
 from jaxinv.training.amsgrad import amsgrad

@@ -10,7 +10,7 @@ from jaxinv import defenses
 from jaxinv.attacks.attack import CloudKnown, EdgeKnown
 from jaxinv.attacks.linkage import drawn, link
 from jaxinv.defenses import DROPOUT, GAUSSIAN, LAPLACE, NONE, PRUNE, QUANTIZE, Mechanism, Release
-from jaxinv.inputs.data import Samples
+from jaxinv.inputs.samples import Samples
 from jaxinv.measures.linkage import singled_out
 from jaxinv.networks import sequence
 

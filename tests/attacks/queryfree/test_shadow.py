@@ -23,7 +23,7 @@ from jaxinv.attacks.queryfree.stream import (
 from jaxinv.attacks.shelf import Shelf
 from jaxinv.defenses import GAUSSIAN
 from jaxinv.errors import UserError
-from jaxinv.inputs.data import Samples
+from jaxinv.inputs.samples import Samples
 from jaxinv.machine import memory
 from jaxinv.networks import cifar_cnn, lenet5, sequence
 
