@@ -100,6 +100,16 @@ class Dataset:
         """Shape of one input as its file has it: (H, W, C), (T, C), (T,) or (F,)."""
         return self.image_shape if self.columns is None else self.columns.shape
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a record says of the data, and of series and tables what their columns are."""
+        return {
+            "dataset": self.name,
+            "data_source": self.source,
+            "data_fingerprint": self.fingerprint,
+            **({} if self.columns is None else {"inputs": self.columns.fields}),
+        }
+
     def surrogate(self, which: str) -> Samples:
         """Returns the attacker's samples: its own ("attacker") or the target's ("same")."""
         if which not in ("attacker", "same"):

@@ -205,10 +205,7 @@ def target_fields(target: "Target", dataset: Dataset, cuts: Sequence[str]) -> di
     """Returns what a record says of the data and of the network that was attacked at some cuts."""
     return {
         "cuts": list(costs.cuts_with(target.network, cuts)),
-        "dataset": dataset.name,
-        "data_source": dataset.source,
-        "data_fingerprint": dataset.fingerprint,
-        **({} if dataset.columns is None else {"inputs": dataset.columns.fields}),
+        **dataset.fields,
         "network": {"name": target.name, "fingerprint": target.network.fingerprint},
         "target": {
             "source": target.source,

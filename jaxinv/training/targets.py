@@ -137,9 +137,7 @@ def _train_into(
         "experiment": EXPERIMENT,
         "code": config["code"],
         "cuts": list(network.cuts),
-        "dataset": dataset.name,
-        "data_source": dataset.source,
-        "data_fingerprint": dataset.fingerprint,
+        **dataset.fields,
         "seed": recipe.seed,
         "network": model.facts,
         "flags": _flags(default_recipe(dataset, model.name), recipe, flags),
@@ -159,7 +157,8 @@ def _train_into(
     names = {"loss": "train_loss", "accuracy": "train_accuracy", "test_accuracy": "test_accuracy"}
     curves = {new: [row[old] for row in done.history] for old, new in names.items()}
     title = f"{dataset.name}: {record['test_accuracy']:.2%} of {len(dataset.test):,} test images"
-    style.save(folder / "learning_curve.png", learning.figure(curves, title=title))
+    curve = learning.figure(curves, title=title)
+    style.save(folder / "learning_curve.png", curve._replace(kind=dataset.kind))
     records.write(folder, record, images=None)
     checkpoint.unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from jaxinv import networks
 from jaxinv.errors import UsageError, UserError
-from jaxinv.inputs.data import Dataset
+from jaxinv.inputs.data import Dataset, from_arrays
 from jaxinv.inputs.samples import Samples
 from jaxinv.machine import environment
 from jaxinv.networks import loading
@@ -82,6 +82,15 @@ def test_a_run_leaves_its_files(workdir):
     assert target.training["config_hash"] == record["config_hash"]
     measured = classification.accuracy(target.network, target.params, dataset().test)
     assert record["test_accuracy"] == measured == targets.test_accuracy(target, dataset())
+
+
+def test_the_record_of_a_table_tells_its_columns(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    own = {"parts": ["target"] * 40 + ["test"] * 20, "kind": "table", "names": ["a", "b", "c"]}
+    table = from_arrays(rows, np.arange(60) % 2, name="rows", **own)
+    path = targets.train_run(table, ONE_EPOCH, tmp_path)
+    assert json.loads(path.read_text("utf-8"))["inputs"] == table.columns.fields
+    assert records.read(path.parent).kind_of_input.name == "table"
 
 
 def test_a_finished_run_is_not_repeated(workdir, no_training):
