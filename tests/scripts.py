@@ -48,7 +48,7 @@ def outcome(name, arguments):
 
 
 @contextlib.contextmanager
-def _keys_used_again():
+def keys_used_again():
     """Allows it in all threads."""
     jax.config.update("jax_debug_key_reuse", False)
     try:
@@ -108,7 +108,7 @@ class Scripts:
             contextlib.chdir(cwd or self.folder),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
-            _keys_used_again(),
+            keys_used_again(),
         ):
             try:
                 runpy.run_path(str(EXPERIMENTS / f"{script}.py"), run_name="__main__")
