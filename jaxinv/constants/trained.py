@@ -1,7 +1,7 @@
 """Names of the defences that are trained in. Standard library."""
 
 UNCHANGED = frozenset(["nopeek", "bido", "adversarial", "cem", "sca", "disco"])
-"""Those whose edge sends its features as they are."""
+"""Defences whose edge sends its features as they are."""
 
 BITS = "bottleneck"
-"""That whose level is the bits of a value."""
+"""Defence whose level is the bits of a value."""

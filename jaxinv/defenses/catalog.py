@@ -18,7 +18,7 @@ from jaxinv.defenses.trained.shaped import SHAPED
 from jaxinv.defenses.trained.vib import VIB
 
 TRAINED = (NOPEEK, BIDO, ADVERSARIAL, CEM, VIB, CLOAK, SHAPED, SCA, DISCO, BOTTLENECK)
-"""Those that are trained in."""
+"""Mechanisms that are trained in."""
 
 MECHANISMS: dict[str, Mechanism] = {
     mechanism.name: mechanism

@@ -77,7 +77,7 @@ class Helpers:
 
 
 class Beginning(NamedTuple):
-    """What a layer begins with.
+    """Features and slopes that a layer begins with.
 
     Attributes:
       features: `[N, ...]` at the cut, of the target's images.
@@ -117,7 +117,7 @@ def no_loss(lesson: Lesson, helpers: Params, level: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """What training behind a defense adds to that of the task.
+    """Part of training that a defense adds to that of the task.
 
     Attributes:
       loss: `(Lesson, helpers, level) -> scalar`, added to the task's loss. Helpers have no gradient

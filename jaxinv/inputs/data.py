@@ -102,7 +102,7 @@ class Dataset:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What a record says of the data, and of series and tables what their columns are."""
+        """Facts for a record about the data, and about the columns of series and tables."""
         return {
             "dataset": self.name,
             "data_source": self.source,

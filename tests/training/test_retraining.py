@@ -151,7 +151,7 @@ def linear_error(params, defense):
 
 
 def crossing(params, defense):
-    """What crosses the wire without noise, and the parameters of the layer."""
+    """Features without noise at the edge's end, and the parameters of the layer."""
     planned = plan(NETWORK, "relu", defense.structure)
     edge = planned.network.split(planned.cut)[0]
     return np.asarray(edge.apply(params, TEST.images)), planned.layer_of(params)
