@@ -196,13 +196,22 @@ def own(spelling: str) -> Any:
     Raises:
       UserError: there is no such attack, or its code fails.
     """
-    file, name = own_code.place("attacker", spelling, "class")
-    found, _ = own_code.value("attacker", spelling, file, name, what="class")
+    found, _ = _own(spelling)
     if getattr(found, "threat_model", None) not in THREATS:
         raise UsageError(
             f"attacker={spelling}: expected an attribute threat_model of {', '.join(THREATS)}."
         )
     return found
+
+
+def _own(spelling: str) -> tuple[Any, str | None]:
+    file, name = own_code.place("attacker", spelling, "class")
+    return own_code.value("attacker", spelling, file, name, what="class")
+
+
+def digest_of_own(spelling: str) -> str:
+    """Returns the digest of the file that has an attack of a user's; not of those it imports."""
+    return own_code.digest(_own(spelling)[1])
 
 
 def of_threat(methods: Sequence[str], threat_model: str) -> list[str]:

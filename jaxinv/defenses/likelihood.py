@@ -3,14 +3,17 @@
 import jax
 from jax import Array
 
-from jaxinv.defenses.mechanism import Defense, Mechanism, Step, Structure
+from jaxinv.defenses.mechanism import Defense, Mechanism, Step, Structure, acting
 
 _DRAWS = 8  # draws that stand for a mechanism without a residual of its own
 
 
 def in_order(defense: Defense) -> tuple[Step, ...]:
-    """Returns the steps of levels above 0, as the device applies them: those at the input first."""
-    given = [step for step in defense.steps if step.level]
+    """Returns the steps of levels above 0, as the device applies them: those at the input first.
+
+    Steps that consist of training are left out.
+    """
+    given = [step for step in defense.steps if step.level and step.mechanism.acts]
     return tuple(sorted(given, key=lambda step: step.site != "input"))
 
 
@@ -35,8 +38,18 @@ def before_noise(defense: Defense) -> Defense:
 
 def is_noisy(structure: Structure) -> bool:
     """Returns True if the residual of features is in standard deviations of noise."""
-    at_features = [mechanism for mechanism, site in structure if site == "feature"]
-    return len(at_features) == 1 and at_features[0].noisy
+    steps = _at_features(structure)
+    return len(steps) == 1 and steps[0][0].noisy
+
+
+def _at_features(structure: Structure) -> list[tuple[Mechanism, int]]:
+    """Returns the mechanisms that act at the features, and their numbers.
+
+    Of none that acts there, the one that is trained in, whose features cross as they are.
+    """
+    numbers = [number for number, (_, site) in enumerate(structure) if site == "feature"]
+    shown = [number for number in acting(structure) if number in numbers]
+    return [(structure[number][0], number) for number in shown or numbers[:1]]
 
 
 def residual(
@@ -53,11 +66,7 @@ def residual(
     Returns:
       `[B, ...]`.
     """
-    steps = [
-        (mechanism, number)
-        for number, (mechanism, site) in enumerate(structure)
-        if site == "feature"
-    ]
+    steps = _at_features(structure)
     known = steps[0][0].residual if len(steps) == 1 else None
     if known is not None:
         return jax.vmap(known)(before, clean, observed, levels[:, steps[0][1]])

@@ -113,6 +113,11 @@ class Mechanism:
     symbols: Callable[[Array, Array], Array] | None = None
     code: str = ""
 
+    @property
+    def acts(self) -> bool:
+        """True if a release shows it: some defenses consist of training alone."""
+        return self.apply is not unchanged
+
     def at(self, site: Site, level: float) -> "Defense":
         """Returns the defense that applies this mechanism at one site.
 
@@ -150,6 +155,16 @@ class Step(NamedTuple):
 Structure = tuple[tuple[Mechanism, Site], ...]
 
 
+def acting(structure: Structure) -> list[int]:
+    """Returns the numbers of the steps that a release shows; of none of these, that of the first.
+
+    A step that consists of training changes nothing of what another does: `cem+gaussian` is
+    Gaussian noise at another edge.
+    """
+    found = [number for number, (mechanism, _) in enumerate(structure) if mechanism.acts]
+    return found or [0][: len(structure)]
+
+
 @dataclasses.dataclass(frozen=True)
 class Defense:
     """Mechanisms that a device applies in turn. `a + b` applies both, first `a`."""
@@ -181,10 +196,11 @@ class Defense:
 
     def combined(self, releases: int) -> np.ndarray:
         """Returns the levels `[P]` of several combined releases."""
-        if len(self.steps) == 1:
-            step = self.steps[0]
-            return np.array([step.mechanism.combined(step.level, releases)], np.float32)
-        return self.levels
+        levels, numbers = self.levels, acting(self.structure)
+        if len(numbers) == 1:
+            step = self.steps[numbers[0]]
+            levels[numbers[0]] = step.mechanism.combined(step.level, releases)
+        return levels
 
     def describe(self) -> dict[str, Any]:
         """Returns `{kind, site, level}` for a record, and the `grid` that noise is rounded to.

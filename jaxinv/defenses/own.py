@@ -26,9 +26,10 @@ def load(spelling: str) -> Mechanism:
         accepts=lambda value: isinstance(value, Mechanism),
         what="mechanism",
     )
-    if found.name in (*MECHANISMS, "clip") or not found.name.isidentifier():
+    taken = (*MECHANISMS, "clip", "none")
+    if found.name in taken or not found.name.isidentifier():
         raise UsageError(
             f"defense={spelling}: its name is {found.name!r}; expected letters, digits and _, and "
-            f"none of {', '.join(MECHANISMS)}."
+            f"none of {', '.join(taken)}."
         )
     return dataclasses.replace(found, code=own_code.digest(code))

@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
 from jaxinv import arguments, unit_space
-from jaxinv.defenses.mechanism import NONE, Defense, Site, Structure, mean
+from jaxinv.defenses.mechanism import NONE, Defense, Site, Structure, acting, mean
 from jaxinv.machine import devices
 from jaxinv.networks import Network, Params
 from jaxinv.unit_space import Scaled
@@ -250,10 +250,11 @@ def _release(
         return _release_once(edge, structure, params, own, images, levels)
 
     others = jax.lax.map(another, jnp.arange(1, releases))
-    last, site = structure[-1]
-    alone = len(structure) == 1 and site == "feature"
+    number, *more = acting(structure)
+    only, site = structure[number]
+    alone = not more and site == "feature"
     every = jnp.concatenate([first[None], others])
-    return jax.vmap(last.combine if alone else mean, (1, 0))(every, levels[:, -1])
+    return jax.vmap(only.combine if alone else mean, (1, 0))(every, levels[:, number])
 
 
 def _release_once(edge, structure, params, keys, images, levels) -> Array:

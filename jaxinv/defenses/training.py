@@ -22,7 +22,7 @@ from jaxinv.errors import UsageError
 from jaxinv.networks import Layer, Network, Params
 from jaxinv.networks.insertion import insert
 
-FIXED = "fixed"
+FIXED = "fixed of the defense"
 """Key of the parameters of a layer that training leaves as they are."""
 
 MOST_MIXED = 4096
@@ -186,7 +186,7 @@ def layer_at(structure: Any) -> int | None:
       structure: of a defense.
 
     Raises:
-      UsageError: a step before it changes the features, or there are several.
+      UsageError: a step before it is at the features, there are several, or one clips them.
     """
     found = [
         number
@@ -202,6 +202,11 @@ def layer_at(structure: Any) -> int | None:
         other = structure[found[1]][0].name
         raise UsageError(
             f"defense={kinds}: expected one of {name} and {other}: each ends the edge."
+        )
+    if any(mechanism.name == "clip" and site == "feature" for mechanism, site in structure):
+        raise UsageError(
+            f"defense={kinds}: clip clips to the length of features, and {name} ends the edge with "
+            "others; expected another beside it."
         )
     if any(site == "feature" for _, site in structure[:first]):
         raise UsageError(f"defense={kinds}: {name} ends the edge; expected it first.")

@@ -122,6 +122,33 @@ def split_costs(
     return [*rows, rows[-1]._replace(split=EDGE_ONLY, features=(), sent_bytes=0)]
 
 
+def with_layer(cut: CutCost, edge: Network, cloud: Network, params: Params) -> CutCost:
+    """Returns the cost of a cut whose edge ends in one more layer, which the cloud undoes.
+
+    Args:
+      cut: the cost without it.
+      edge, cloud: with the layer.
+      params: of both.
+    """
+    count, size = _size(edge, params)
+    more = (count - cut.edge_parameters, size - cut.parameter_bytes)
+    sent = edge.wire.bytes
+    parts = ((edge, cut.edge_flops), (cloud, cut.cloud_flops))
+    own = [max(_flops(part, params) - before, 0.0) for part, before in parts]
+    name = f"{cut.split}, layer of the defence"
+    last = Layer(name, own[0], *more, cut.sent_bytes, sent)
+    first = Layer(name, own[1], *more, sent, cut.sent_bytes)
+    return cut._replace(
+        edge=(*cut.edge, last),
+        cloud=(first, *cut.cloud),
+        edge_parameters=cut.edge_parameters + more[0],
+        parameter_bytes=cut.parameter_bytes + more[1],
+        activation_bytes=max(cut.activation_bytes, last.active_bytes),
+        features=edge.output_shape,
+        sent_bytes=sent,
+    )
+
+
 def layers_between(network: Network, params: Params, cuts: Sequence[str]) -> tuple[Layer, ...]:
     """Returns the layers that end at some cuts of a network, which are in order."""
     found, rest = [], network

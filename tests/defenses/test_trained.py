@@ -15,16 +15,23 @@ from jaxinv.defenses import (
     CEM,
     CLOAK,
     DISCO,
+    DROPOUT,
     GAUSSIAN,
     NOPEEK,
     PROJECT,
+    QUANTIZE,
     SCA,
     SHAPED,
     TRAINED,
     VIB,
     Lesson,
+    Release,
     Shapes,
+    clipped_gaussian,
+    is_noisy,
+    last_noise,
     plan,
+    residual,
 )
 from jaxinv.defenses.trained import (
     bido,
@@ -330,7 +337,7 @@ def test_shaped_noise_has_that_covariance_at_the_cloud():
     )
     noisy = np.stack([apply(SHAPED, np.zeros(4, "f"), 0.01, seed) for seed in range(2000)])
     found = np.cov(np.asarray(layer.decode(params, noisy)).T)
-    back = np.asarray(params["fixed"]["back"])
+    back = np.asarray(params[FIXED]["back"])
     np.testing.assert_allclose(found, back.T @ back, rtol=0.2, atol=0.05 * np.abs(found).max())
 
 
@@ -378,6 +385,66 @@ def test_a_layer_ends_the_edge():
     with pytest.raises(UsageError, match=r"sca\+vib: expected one"):
         plan(NETWORK, "relu2", (layer + VIB.at("feature", 1)).structure)
     assert plan(NETWORK, "relu2", (NOPEEK.at("feature", 1) + noise).structure).layer is None
+
+
+def test_clip_is_of_the_features_before_a_layer():
+    clip = clipped_gaussian(2.0).at("feature", 0.1)
+    with pytest.raises(UsageError, match=r"sca\+clip: clip clips to the length of features"):
+        plan(NETWORK, "relu2", (SCA.at("feature", 0.1) + clip).structure)
+    assert plan(NETWORK, "relu2", (NOPEEK.at("feature", 0.1) + clip).structure).layer is None
+
+
+@pytest.mark.parametrize("other", [GAUSSIAN, DROPOUT, QUANTIZE], ids=lambda each: each.name)
+def test_training_changes_nothing_of_what_another_step_is(other):
+    """`cem+gaussian` is Gaussian noise at another edge, for attackers, too."""
+    level = 2.0 if other is QUANTIZE else 0.5
+    training = CEM.at("feature", 1.0)
+    alone, both = other.at("feature", level), training + other.at("feature", level)
+    clean, observed = np.abs(normal(4, 6)), np.abs(normal(4, 6, seed=1))
+    for releases in (1, 4):
+        levels = [np.tile(each.combined(releases), (4, 1)) for each in (alone, both)]
+        assert levels[1][0, 1] == levels[0][0, 0] and levels[1][0, 0] == 1
+        found = [
+            np.asarray(residual(each.structure, clean, clean, observed, own))
+            for each, own in zip((alone, both), levels, strict=True)
+        ]
+        np.testing.assert_array_equal(*found)
+    assert is_noisy(both.structure) == is_noisy(alone.structure)
+    noise = [last_noise(each) for each in (alone, both, other.at("feature", level) + training)]
+    assert noise[0] == noise[1] == noise[2]
+    assert not is_noisy(training.structure)
+
+
+def test_releases_behind_training_are_combined_as_without_it():
+    images = np.random.default_rng(0).random((3, 28, 28, 1)).astype("f")
+    edge, _ = NETWORK.split("conv1")
+    params = jax.jit(NETWORK.init)(jax.random.key(0))
+    defense = CEM.at("feature", 1) + DROPOUT.at("feature", 0.6)
+    made = Release(edge, params, images, defense, jax.random.key(1), releases=6)
+    both = made[np.arange(3)]
+    clean = np.asarray(edge.apply(params, images))
+    survived = both != 0
+    np.testing.assert_allclose(both[survived], clean[survived], rtol=1e-5)
+    assert survived.mean() == pytest.approx(1 - 0.6**6, abs=0.02)
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-6, 1e3])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 30.0])
+def test_shaped_noise_is_finite_at_any_level_and_size(level, size):
+    features, slopes = size * normal(200, 6), size * normal(200, 6, seed=1)
+    forth, back = shaped.water_filled(features, slopes, jnp.float32(level))
+    assert np.isfinite(forth).all() and np.isfinite(back).all()
+    np.testing.assert_allclose(np.asarray(forth) @ np.asarray(back), np.eye(6), atol=1e-3)
+
+
+def test_an_exact_bottleneck_is_compared_exactly():
+    x = np.random.default_rng(0).random((4, 5)).astype("f")
+    found = [
+        np.abs(BOTTLENECK.residual(x, x, x + 1e-3, jnp.float32(level))).mean()
+        for level in (0, 8, 1)
+    ]
+    assert found[0] > 100 * found[1] > 100 * found[2]
+    assert found[1] == pytest.approx(1e-3 * 255 * 12**0.5, rel=1e-3)
 
 
 def test_channels_that_a_layer_cannot_mix_are_refused():

@@ -2,10 +2,23 @@ import functools
 import math
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from jaxinv.defenses import DROPOUT, GAUSSIAN, NONE, NOPEEK, PROJECT, PRUNE, QUANTIZE, Mechanism
+from jaxinv.defenses import (
+    BOTTLENECK,
+    DROPOUT,
+    GAUSSIAN,
+    NONE,
+    NOPEEK,
+    PROJECT,
+    PRUNE,
+    QUANTIZE,
+    Mechanism,
+    plan,
+)
 from jaxinv.measures import costs
 from jaxinv.networks import cifar_cnn, from_function, lenet5, max_pool, sequence
 
@@ -145,6 +158,23 @@ def test_layers_without_arithmetic_cost_none():
 )
 def test_bytes_behind_a_defense(defense, expected):
     assert costs.sent_bytes((5, 5, 4), defense.describe()) == expected
+
+
+def test_a_layer_of_a_defense_is_paid_for():
+    network = lenet5()
+    params = jax.jit(network.init)(jax.random.key(0))
+    made = plan(network, "relu2", BOTTLENECK.at("feature", 2).structure)
+    features = np.random.default_rng(0).random((40, 8, 8, 16)).astype("f")
+    (own,) = made.start(params, features, features, np.array([[2.0]], "f"), jax.random.key(1))
+    (cut,) = (each for each in costs.split_costs(network, params) if each.split == "relu2")
+    found = costs.with_layer(cut, *made.network.split(made.cut), own)
+    assert found.features == (8, 8, 4) and found.sent_bytes == 8 * 8 * 4 * 4
+    # The cloud's half is not read on the device.
+    assert found.edge_parameters - cut.edge_parameters == 16 * 4 + 4
+    assert found.parameter_bytes - cut.parameter_bytes == 4 * (16 * 4 + 4)
+    assert found.edge_flops - cut.edge_flops >= 2 * 64 * 16 * 4
+    assert found.cloud_flops - cut.cloud_flops >= 2 * 64 * 16 * 4
+    assert found.memory_bytes >= cut.memory_bytes
 
 
 # --- Profiles -------------------------------------------------------------------------------------

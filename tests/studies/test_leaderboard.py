@@ -175,6 +175,15 @@ def test_an_image_that_diverged_is_in_no_mean_and_leaves_no_interval():
     assert found["verdict"] != "holds"
 
 
+def test_each_training_is_judged_by_the_attacks_on_it():
+    """An attacker who moved on one target proves nothing of another."""
+    weak = {"ssim": 0.01, "reid": 0.0, "reid_ci": [0.0, 0.001], "count": 400}
+    moved, stuck = attack(5.0, **weak), attack(5.0, **weak, dead=1)
+    held = {("whitebox", "adaptive"): [moved, attack(5.0, **weak, seed=1)]}
+    assert standing(held, sure=0.95)["verdict"] == "holds"
+    assert standing({("whitebox", "adaptive"): [moved, stuck]}, sure=0.95)["verdict"] == "undecided"
+
+
 def test_what_can_be_recognised_fails():
     assert standing(board(), sure=0.95)["verdict"] == "fails"
 

@@ -149,6 +149,14 @@ def test_an_attacker_of_a_file_attacks_by_its_threat_model_alone(files):
     assert isinstance(registry.make("blackbox", "paper"), DecodedQueries)
 
 
+def test_a_module_that_changes_is_another_attacker(files, monkeypatch):
+    (files / "somewhere.py").write_text(ATTACKER)
+    monkeypatch.syspath_prepend(str(files))
+    before = registry.digest_of_own("somewhere:Nearest")
+    (files / "somewhere.py").write_text(ATTACKER + "# changed\n")
+    assert len(before) == 12 and registry.digest_of_own("somewhere:Nearest") != before
+
+
 def test_an_attack_of_ones_own_on_a_defence_of_ones_own_leaves_a_record(files):
     config = config_of(
         dataset="mnist_5k",

@@ -29,6 +29,7 @@ from jaxinv.defenses import (
 from jaxinv.defenses.trained.bido import dependence
 from jaxinv.defenses.trained.cem import information
 from jaxinv.defenses.trained.scaled import scale
+from jaxinv.defenses.training import FIXED
 from jaxinv.networks import sequence
 from jaxinv.training import classification, retraining
 from jaxinv.training.fit import Fit
@@ -188,13 +189,13 @@ def test_a_defense_that_is_trained_in_keeps_its_promise_and_the_cloud_classifies
     assert classification.correct(cloud, with_it, release, TEST.labels).mean() > 0.8
     if part == "cloud":
         assert same(with_it["hidden"], trained()["hidden"])
-    if planned.layer and "fixed" in planned.layer_of(with_it):
-        fixed = planned.layer_of(with_it)["fixed"]
+    if planned.layer and FIXED in planned.layer_of(with_it):
+        fixed = planned.layer_of(with_it)[FIXED]
         features = np.asarray(EDGE.apply(trained(), TAUGHT[:2000].images))
         rows = np.array([[0.0], [level]], "f")
         begun = planned.start(trained(), features, features, rows, jax.random.key(0))[1]
         np.testing.assert_allclose(
-            jax.tree.leaves(fixed), jax.tree.leaves(planned.layer_of(begun)["fixed"]), rtol=1e-6
+            jax.tree.leaves(fixed), jax.tree.leaves(planned.layer_of(begun)[FIXED]), rtol=1e-6
         )
 
 

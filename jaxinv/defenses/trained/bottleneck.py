@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxinv.defenses.mechanism import LEAST_NOISE, Mechanism
+from jaxinv.defenses.mechanism import Mechanism
 from jaxinv.defenses.training import Beginning, EdgeLayer, Training
 from jaxinv.machine.numbers import widened
 from jaxinv.networks import Params
 
 _FEWER = 4  # times fewer channels
+_EXACT = 2.0**-18  # noise that is assumed at least: a quarter of the finest step there is
 _WIDE = 2.0  # standard deviations between the middle of the sigmoid and a slope of a half or so
 
 
@@ -71,7 +72,7 @@ def _residual(before: Array, clean: Array, observed: Array, level: Array) -> Arr
     """Returns the difference in standard deviations of a value spread evenly over its step."""
     del before
     noise = jnp.where(level > 0, 1 / _steps(level) / 12**0.5, 0)
-    return (clean - observed) / jnp.maximum(noise, LEAST_NOISE)
+    return (clean - observed) / jnp.maximum(noise, _EXACT)
 
 
 def _symbols(y: Array, level: Array) -> Array:

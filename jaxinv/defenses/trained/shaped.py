@@ -40,8 +40,9 @@ def water_filled(features: Array, slopes: Array, level: Array) -> tuple[Array, A
     values, turned = jnp.linalg.eigh(root.T * inner * root)
     # More noise than is needed, rather than none, where it is not told how much.
     values = jnp.maximum(values, jnp.maximum(_TOLD * values[-1], 1e-20))
-    noise = (jnp.sqrt(values**2 + 4 * level * values) - values) / 2
-    scale = jnp.sqrt(noise)[None]
+    # As the formula above, without the difference of nearly equal numbers.
+    noise = 2 * level * values / (jnp.sqrt(values**2 + 4 * level * values) + values)
+    scale = jnp.where(level > 0, jnp.sqrt(noise), 1)[None]
     forth = jnp.matmul(directions * root, turned, precision="highest") / scale
     back = jnp.matmul(scale.T * turned.T, (directions / root).T, precision="highest")
     return forth, back

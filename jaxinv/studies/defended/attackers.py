@@ -67,7 +67,7 @@ class Attacker:
         levels = [[step.level for step in defense.steps] for defense in deployment.family]
         known: dict[str, Any] = {"threat_model": self.threat, "draws": deployment.draws}
         if own_code.is_spelled(self.method):
-            known["attacker_code"] = own_code.digest(own_code.place("attacker", self.method)[0])
+            known["attacker_code"] = registry.digest_of_own(self.method)
         if deployment.retrain != "none":
             # Levels are trained together.
             retrained = {"retrain": deployment.retrain, "retrain_steps": config.retrain_steps}

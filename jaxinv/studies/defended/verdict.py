@@ -87,7 +87,7 @@ def protection(
     """
     groups: dict[tuple[str, str], dict[str, list[AttackRecord]]] = {}
     for record in finished:
-        levels = groups.setdefault((record.split, record.defense.name), {})
+        levels = groups.setdefault((record.split, record.defense.name + record.defense.code), {})
         levels.setdefault(record.defense.level_text, []).append(record)
     return [
         _least(threat, _within(threat, levels, others))

@@ -168,7 +168,9 @@ class _Board:
         params = deployment.params[number]
         counts = [_flops(edge, params) for edge in (deployment.edge, host)]
         return {
-            "sent_bytes": costs.sent_bytes(deployment.edge.output_shape, defense),
+            "sent_bytes": costs.sent_bytes(
+                deployment.edge.output_shape, defense, dense=deployment.edge.wire.bytes
+            ),
             "edge_flops_ratio": counts[0] / max(counts[1], 1.0),
         }
 

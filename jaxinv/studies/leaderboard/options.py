@@ -137,6 +137,10 @@ def _entry(text: str) -> Entry:
             f"defense={text}: expected {wanted} behind a colon; that of {kinds[0]} is searched."
         )
     entry = Entry(text, kinds, others)
+    if sum(level > 0 for level in entry.mechanism.sweep) < 2:
+        raise UsageError(
+            f"defense={text}: {entry.mechanism.name} has fewer than two levels above 0 in its sweep."
+        )
     family = family_of(entry.at([_weakest(entry.mechanism)]), lambda kind, site: 1.0)
     layer_at(family[0].structure)
     return entry

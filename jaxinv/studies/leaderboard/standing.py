@@ -35,7 +35,7 @@ def standing(attacks: Attacks, *, sure: float) -> dict[str, Any]:
         "strongest": _strongest(attacks, "ssim"),
         "strongest_psnr": _strongest(attacks, "psnr"),
         "reid": max((record.reid for record in every if record.reid is not None), default=None),
-        "verdict": verdicts.safe(every, sure),
+        "verdict": _verdict(attacks, sure),
         "error_ratio": None,
         "error_ratio_ci": [None, None],
     }
@@ -44,6 +44,14 @@ def standing(attacks: Attacks, *, sure: float) -> dict[str, Any]:
         ratio, ends = _ratio(attacks[claimed], attacks[best["threat_model"], best["method"]])
         found |= {"error_ratio": ratio, "error_ratio_ci": list(ends)}
     return found
+
+
+def _verdict(attacks: Attacks, sure: float) -> str:
+    """Returns the verdict on all trainings: each is judged by the attacks on it."""
+    each = zip(*attacks.values(), strict=True)
+    counted = len(next(iter(attacks.values())))
+    own = verdicts.confidence(counted, sure)
+    return verdicts.together(verdicts.safe(list(records), own) for records in each)
 
 
 def _usable(record: AttackRecord) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from jaxinv.attacks import registry
 from jaxinv.constants.kinds import in_words
 from jaxinv.constants.threats import THREATS
 from jaxinv.machine.progress import Pace
@@ -71,7 +72,7 @@ def screen(
         attackers = [
             Attacker(attacks, scene, deployment, threat, method)
             for threat in threats
-            for method in dict.fromkeys(config.attacker)
+            for method in registry.of_threat(config.attacker, threat)
         ]
         own = [option for option in options if option.deployment is deployment]
         steps = [partial(step, option, each) for option in own for each in attackers]

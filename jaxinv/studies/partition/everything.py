@@ -15,6 +15,7 @@ from jaxinv.attacks import registry
 from jaxinv.attacks.blackbox.adaptive import FIT_STEPS
 from jaxinv.attacks.queryfree import strong
 from jaxinv.constants.threats import FLOOR, THREATS
+from jaxinv.machine import own_code
 from jaxinv.studies import blackbox, queryfree, runs, whitebox
 from jaxinv.studies.config import AttackConfig
 from jaxinv.studies.defended import run
@@ -79,7 +80,9 @@ def everything(
     found = {}
     for threat in config.threats:
         scripted = registry.methods(threat, threat) if option.is_undefended else []
+        own = [each for each in config.attacker if own_code.is_spelled(each)]
         methods = [*scripted, *registry.methods(EXPERIMENT, threat)]
+        methods += registry.of_threat(own, threat)
         planned = []
         order = [*_ORDER[threat], *methods]
         for method in sorted(set(methods), key=order.index):

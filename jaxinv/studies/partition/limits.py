@@ -51,7 +51,7 @@ def of_options(
     jobs: list[list[Callable[[], Any]]] = []
     for cut in scene.cuts:
         own = [option for option in options if option.deployment.cut == cut]
-        bits = [8 * option.sent_bytes(prices[cut]) for option in own]
+        bits = [8 * option.sent_bytes(option.price(prices[cut])) for option in own]
         jobs.append(
             [
                 *(

@@ -211,10 +211,18 @@ class Option:
             self.attacks.append(record)
 
     def sent_bytes(self, price: costs.CutCost) -> int:
-        """Bytes that cross the wire for one image; behind a layer of the defence, as float32."""
-        defense, crosses = plain(self.defense.describe()), self.deployment.edge.output_shape
-        dense = None if self.deployment.has_layer else price.sent_bytes
-        return costs.sent_bytes(crosses, defense, dense=dense)
+        """Bytes that cross the wire for one image."""
+        defense = plain(self.defense.describe())
+        return costs.sent_bytes(price.features, defense, dense=price.sent_bytes)
+
+    def price(self, price: costs.CutCost) -> costs.CutCost:
+        """Returns the price of the cut, with that of a layer which the defence puts there."""
+        deployment = self.deployment
+        if not deployment.has_layer:
+            return price
+        return costs.with_layer(
+            price, deployment.edge, deployment.cloud, deployment.params[self.number]
+        )
 
 
 def check_similarity(config: PartitionConfig, kind: kinds.Kind) -> None:

@@ -147,6 +147,7 @@ class Board:
             "split": option.deployment.cut if option else split,
             "defense": option.defense.describe() if option else None,
             "retrain": option.deployment.retrain if option else None,
+            **_together(option),
             **{name: getattr(config, name) for name in _OF_TRIALS},
         }
 
@@ -156,7 +157,7 @@ class Board:
 
     def _row(self, place: int, counted: Sequence[AttackRecord]) -> dict[str, Any]:
         option = self.options[place - 1]
-        price = self.prices[option.deployment.cut]
+        price = option.price(self.prices[option.deployment.cut])
         told = [_attacked(self._config, record) for record in counted]
         of_means = [one["psnr_of_mean"] for one in told if one["psnr_of_mean"] is not None]
         over = self.has_stood(place) if place in self._tried else self.siege.is_over(option)
@@ -225,6 +226,13 @@ def _costs(price: costs.CutCost, profile: profiles.Profile, sent: float) -> dict
         "cloud_flops": price.cloud_flops,
         "sent_bytes": sent,
     }
+
+
+def _together(option: Option | None) -> dict[str, Any]:
+    """Returns the levels that are trained together, on which a trained choice depends."""
+    if option is None or option.deployment.retrain == "none":
+        return {}
+    return {"levels": [each.levels.tolist() for each in option.deployment.family]}
 
 
 _TOLD = ("diverged", "dead", "surrogate_images", "num_images", "psnr_of_mean")

@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxinv.constants.halves import CHOICE, REPORT
 from jaxinv.constants.kinds import in_words
+from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.look.charts import choices as choices_chart
 from jaxinv.look.charts import costs as costs_chart
@@ -16,7 +17,7 @@ from jaxinv.measures import costs, decision, profiles, timing, usability
 from jaxinv.measures.profiles import device
 from jaxinv.store import records
 from jaxinv.studies import attacked, order, runs
-from jaxinv.studies.defended.choices import DefenseChoice
+from jaxinv.studies.defended.choices import DefenseChoice, mechanism_of
 from jaxinv.studies.partition import advice, attacks, limits, table
 from jaxinv.studies.partition import options as _options
 from jaxinv.studies.partition.options import PartitionConfig
@@ -111,9 +112,22 @@ def prepare(
     plan = runs.plan(config, dataset)
     _options.check_similarity(config, plan.dataset.kind)
     plan.check_labels("attacker", config.attacker, config.threat_model)
+    if named.is_this or named.profile.edge_times:
+        _check_layers(config.profile, chosen)
     order.check(plan.dataset)
     attacked.check_surrogates("partition", plan.dataset, config.surrogate)
     return plan, named.with_cuts(costs.cuts_with(plan.network, plan.cuts)), chosen
+
+
+def _check_layers(profile: str, chosen: Sequence[DefenseChoice]) -> None:
+    """Refuses defences with a layer of their own where the times of edges are measured."""
+    for choice in chosen:
+        mechanisms = [mechanism_of(kind) for kind in choice.kinds]
+        if any(each.training and each.training.layer for each in mechanisms):
+            raise UsageError(
+                f"profile={profile}: its times are measured, and none is of the layer that "
+                f"defense={'+'.join(choice.kinds)} puts at the edge's end."
+            )
 
 
 def _profile(config: PartitionConfig, named: device.Device, scene: runs.Scene) -> profiles.Profile:
