@@ -139,7 +139,7 @@ def _entry(text: str) -> Entry:
     entry = Entry(text, kinds, others)
     if sum(level > 0 for level in entry.mechanism.sweep) < 2:
         raise UsageError(
-            f"defense={text}: {entry.mechanism.name} has fewer than two levels above 0 in its sweep."
+            f"defense={text}: {entry.mechanism.name} sweeps fewer than two levels above 0."
         )
     family = family_of(entry.at([_weakest(entry.mechanism)]), lambda kind, site: 1.0)
     layer_at(family[0].structure)
