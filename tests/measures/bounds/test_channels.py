@@ -60,7 +60,12 @@ def test_without_noise_at_first_there_is_no_channel(defense):
 
 
 def test_defenses_say_what_noise_they_come_to():
-    for mechanism in defenses.MECHANISMS.values():
-        assert (mechanism.noise is not None) == (
-            mechanism.name in ("gaussian", "laplace", "dropout")
-        )
+    told = {name: each.noise for name, each in defenses.MECHANISMS.items() if each.noise}
+    learned = dict.fromkeys(("vib", "cloak", "shaped"), "gaussian")
+    assert told == {
+        "gaussian": "gaussian",
+        "laplace": "laplace",
+        "dropout": "dropout",
+        **learned,
+    }
+    assert {defenses.MECHANISMS[name].noise_scale(0.01) for name in learned} == {1.0}
