@@ -33,7 +33,7 @@ from jaxinv.studies import cli, experiment, runs
 from jaxinv.studies.defended import accuracy
 from jaxinv.studies.defended.known import known
 from jaxinv.sweeps import grid
-from jaxinv.training import targets
+from jaxinv.training import retraining, targets
 
 
 def fuzz(max_examples):
@@ -108,7 +108,7 @@ def no_compute(monkeypatch, prepared, tmp_path):
 
     for owner, function in (
         *((runs, "run_all"), (accuracy, "judge_of"), (targets, "train_run")),
-        *((environment, "facts"), (parts, "run")),
+        *((environment, "facts"), (parts, "run"), (retraining, "retrain")),
     ):
         monkeypatch.setattr(owner, function, accept)
     monkeypatch.setattr(targets, "test_accuracy", lambda target, dataset: 0.99)

@@ -28,7 +28,10 @@ def tell(record: Mapping[str, Any]) -> None:
     for method, curves in record.get("curves", {}).items():
         with tracking.track(f"{name}/{method}") as track:
             for place, step in enumerate(curves["steps"]):
-                track.add(_numbers({each: curves[each][place] for each in _CURVES}), int(step))
+                track.add(
+                    _numbers({each: curves[each][place] for each in _CURVES if each in curves}),
+                    int(step),
+                )
     if (folder / GRID_NAME).is_file():
         with tracking.track(name) as track:
             track.add(_numbers({each: record.get(each) for each in _FIGURES}), 1)
