@@ -3,6 +3,7 @@
 A spelling is `FILE.py:name` or `package.module:name`.
 """
 
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -101,14 +102,24 @@ def importable(file: Path | None) -> Iterator[None]:
 def _module(argument: str, spelling: str, file: Path | None) -> ModuleType:
     if file is None:
         return _imported(argument, spelling)
-    name = _MODULES + hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
+    return _run(file.resolve(), file.read_bytes())
+
+
+@functools.lru_cache(maxsize=16)  # values are the same each time: programs are kept for them
+def _run(file: Path, content: bytes) -> ModuleType:
+    name = _MODULES + hashlib.sha256(str(file).encode()).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
     # Not by the loader: its compiled file may be of an edit within the same second.
-    exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)
+    exec(compile(content, str(file), "exec"), module.__dict__)
     return module
+
+
+def forget() -> None:
+    """Lets files be run again: their code may read others that have changed."""
+    _run.cache_clear()
 
 
 def _imported(argument: str, spelling: str) -> ModuleType:

@@ -146,6 +146,7 @@ def _parts(spelling: str) -> tuple[Path | None, str]:
 def forget() -> None:
     """Lets networks be built again: their functions may read files that have changed."""
     _built.cache_clear()
+    own_code.forget()
 
 
 def onnx_of(spelling: str) -> tuple[Path, str | None] | None:

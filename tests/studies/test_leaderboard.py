@@ -10,7 +10,7 @@ from jaxinv.errors import UsageError
 from jaxinv.store.record import typed
 from jaxinv.studies.leaderboard import matching, table
 from jaxinv.studies.leaderboard.options import LeaderboardConfig, entries
-from jaxinv.studies.leaderboard.standing import standing
+from jaxinv.studies.leaderboard.standing import judged, standing
 
 # --- Levels ---------------------------------------------------------------------------------------
 
@@ -180,8 +180,16 @@ def test_each_training_is_judged_by_the_attacks_on_it():
     weak = {"ssim": 0.01, "reid": 0.0, "reid_ci": [0.0, 0.001], "count": 400}
     moved, stuck = attack(5.0, **weak), attack(5.0, **weak, dead=1)
     held = {("whitebox", "adaptive"): [moved, attack(5.0, **weak, seed=1)]}
-    assert standing(held, sure=0.95)["verdict"] == "holds"
-    assert standing({("whitebox", "adaptive"): [moved, stuck]}, sure=0.95)["verdict"] == "undecided"
+    assert judged(held, 0.95) == "holds"
+    assert judged({("whitebox", "adaptive"): [moved, stuck]}, 0.95) == "undecided"
+
+
+def test_a_board_calls_nothing_safe():
+    """It has not attacked with everything."""
+    weak = {"ssim": 0.01, "reid": 0.0, "reid_ci": [0.0, 0.001], "count": 400}
+    held = {("whitebox", "adaptive"): [attack(5.0, **weak)]}
+    assert judged(held, 0.95) == "holds"
+    assert standing(held, sure=0.95)["verdict"] == "undecided"
 
 
 def test_what_can_be_recognised_fails():

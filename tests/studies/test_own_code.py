@@ -27,6 +27,11 @@ BLUR = Mechanism("blur", blur, sweep=(0.0, 0.2, 0.6), random=False, below=1.0)
 GAUSSIAN = Mechanism("gaussian", blur, below=1.0)
 """
 
+RAN = """
+with open("ran", "a") as file:
+    file.write(".")
+"""
+
 ATTACKER = """
 import dataclasses
 from typing import ClassVar
@@ -86,6 +91,14 @@ def test_a_mechanism_of_a_file_is_a_defence(files):
     assert described["kind"] == "blur" and len(described["code"]) == 12
     (both,) = choices(config_of(defense=("mine.py:BLUR+gaussian",), level=("0.2+1",)))
     assert both.kinds == ("mine.py:BLUR", "gaussian")
+
+
+def test_a_file_is_run_once_and_its_values_are_the_same(files):
+    """Programs are compiled for a mechanism: another object would be compiled anew."""
+    (files / "mine.py").write_text(DEFENSE + RAN)
+    first, second = (family_of(choices(config_of())[0], None)[1] for _ in range(2))
+    assert first.structure == second.structure
+    assert (files / "ran").read_text() == "."
 
 
 def test_another_file_of_that_name_is_another_defence(files):

@@ -5,14 +5,14 @@ it back: the same as noise of that scale on the feature. All that is known of Ga
 sampling, likelihood and bounds, holds as it is, for the scales are a public layer of the edge.
 """
 
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 
-from jaxinv.defenses.mechanism import Mechanism
 from jaxinv.defenses.mechanisms.noise import GAUSSIAN, gaussian_log_likelihood
-from jaxinv.defenses.training import FIXED, Beginning, EdgeLayer, Training
+from jaxinv.defenses.training import FIXED, Beginning, EdgeLayer
 from jaxinv.networks import Params
 
 GAIN = 10.0
@@ -58,24 +58,26 @@ def _combined(level: Any, count: int) -> Any:
     return level if count == 1 or level == 0 else -(count**-0.5)
 
 
-def mechanism(name: str, training: Training, **words: object) -> Mechanism:
-    """Returns a mechanism that adds unit noise behind a learned scale."""
+def _apply(key: Array, x: Array, level: Array) -> Array:
+    return GAUSSIAN.apply(key, x, _one(level))
+
+
+def _residual(before: Array, clean: Array, observed: Array, level: Array) -> Array:
     assert GAUSSIAN.residual is not None
-    residual = GAUSSIAN.residual
-    return Mechanism(
-        name,
-        lambda key, x, level: GAUSSIAN.apply(key, x, _one(level)),
-        residual=lambda before, clean, observed, level: residual(
-            before, clean, observed, _one(level)
-        ),
-        noisy=True,
-        log_likelihood=lambda clean, observed, level: gaussian_log_likelihood(
-            clean, observed, _one(level)
-        ),
-        combined=_combined,
-        noise="gaussian",
-        noise_scale=lambda level: (level > 0) * 1.0,
-        rounded=True,
-        training=training,
-        **words,  # type: ignore[arg-type]
-    )
+    return GAUSSIAN.residual(before, clean, observed, _one(level))
+
+
+def _log_likelihood(clean: Array, observed: Array, level: Array) -> Array:
+    return gaussian_log_likelihood(clean, observed, _one(level))
+
+
+UNIT_GAUSSIAN = dataclasses.replace(
+    GAUSSIAN,
+    name="unit_gaussian",
+    apply=_apply,
+    residual=_residual,
+    log_likelihood=_log_likelihood,
+    combined=_combined,
+    noise_scale=lambda level: (level > 0) * 1.0,
+)
+"""Gaussian noise of scale 1 at any level above 0, behind a layer that scales; for `replace`."""

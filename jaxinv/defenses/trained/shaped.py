@@ -11,10 +11,12 @@ behind it, undoes the map. The noise that whitens is exact, so that its likeliho
 those of `gaussian`.
 """
 
+import dataclasses
+
 import jax.numpy as jnp
 from jax import Array
 
-from jaxinv.defenses.trained.scaled import mechanism
+from jaxinv.defenses.trained.scaled import UNIT_GAUSSIAN
 from jaxinv.defenses.training import FIXED, Beginning, EdgeLayer, Training
 from jaxinv.machine.numbers import widened
 from jaxinv.networks import Params
@@ -72,9 +74,10 @@ def _decode(params: Params, crossing: Array) -> Array:
     return jnp.matmul(flat, params[FIXED]["back"], precision="highest").reshape(crossing.shape)
 
 
-SHAPED = mechanism(
-    "shaped",
-    Training(layer=EdgeLayer(_init, _encode, _decode, mixes="values"), part="cloud"),
+SHAPED = dataclasses.replace(
+    UNIT_GAUSSIAN,
+    name="shaped",
+    training=Training(layer=EdgeLayer(_init, _encode, _decode, mixes="values"), part="cloud"),
     unit="half the squared change of logits that a nat of what the release tells is worth",
     source="water-filling; see jaxinv/defenses/trained/shaped.py",
     sweep=(0.0, 0.1, 1.0, 10.0, 100.0),

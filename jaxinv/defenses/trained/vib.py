@@ -5,10 +5,12 @@ mean divergence from any fixed distribution `r(z)`, here a Gaussian that is lear
 loss is `CE + level * KL(release || r)`, in nats.
 """
 
+import dataclasses
+
 import jax.numpy as jnp
 from jax import Array
 
-from jaxinv.defenses.trained.scaled import GAIN, LAYER, mechanism
+from jaxinv.defenses.trained.scaled import GAIN, LAYER, UNIT_GAUSSIAN
 from jaxinv.defenses.training import Helpers, Lesson, Shapes, Training
 from jaxinv.machine.numbers import widened
 from jaxinv.networks import Params
@@ -37,9 +39,10 @@ def _loss(lesson: Lesson, helpers: Params, level: Array) -> Array:
     return level * divergence(lesson, helpers)
 
 
-VIB = mechanism(
-    "vib",
-    Training(_loss, Helpers(_init, divergence), LAYER),
+VIB = dataclasses.replace(
+    UNIT_GAUSSIAN,
+    name="vib",
+    training=Training(_loss, Helpers(_init, divergence), LAYER),
     unit="weight of what the release tells of the input, in nats",
     source="Alemi et al. 2017, variational information bottleneck",
     sweep=(0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),

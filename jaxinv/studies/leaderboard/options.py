@@ -5,20 +5,22 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from jaxinv.constants.halves import REPORT
-from jaxinv.constants.threats import THREATS
 from jaxinv.defenses import MECHANISMS, TRAINED, Mechanism, layer_at
 from jaxinv.errors import UsageError
 from jaxinv.machine import own_code
 from jaxinv.studies import spelling
-from jaxinv.studies.config import SURROGATES, AttackConfig, number_of_images
+from jaxinv.studies.config import AttackConfig, number_of_images
 from jaxinv.studies.defended.choices import (
     DefenseChoice,
     DefenseConfig,
     family_of,
     mechanism_of,
 )
-from jaxinv.studies.experiment import setting
+from jaxinv.studies.experiment import setting, settings_of
 from jaxinv.training import retraining
+
+_SHARED = ("threat_model", "retrain_steps", "fit_steps", "shadow_steps", "correction")
+_TEXTS = {name: settings_of(DefenseConfig)[name].text for name in _SHARED}
 
 PLAIN = ("gaussian", "dropout", "quantize", "prune")
 
@@ -48,25 +50,11 @@ class LeaderboardConfig(AttackConfig):
         ("paper", "adaptive"),
         "Attackers, as in defenses: paper, adaptive, and any of your own, FILE.py:name.",
     )
-    threat_model: tuple[str, ...] = setting(
-        ("whitebox", "blackbox"),
-        f"What attackers know: one or several of {', '.join(THREATS)}.",
-    )
-    retrain_steps: int = setting(retraining.STEPS, "Steps of training behind a defence.")
-    fit_steps: int | None = setting(
-        None, "Steps of training what an attacker learns. By default that of each attack."
-    )
-    shadow_steps: int | None = setting(None, "Steps of training query-free shadows.")
-    correction: bool = setting(
-        False,
-        "Whether adaptive white-box attackers learn a network that corrects what they find. It is "
-        "what takes them longest.",
-    )
-    surrogate: str = setting(
-        "attacker",
-        "Images that the attacker learns from: its own, or the target's training images.",
-        choices=SURROGATES,
-    )
+    threat_model: tuple[str, ...] = setting(("whitebox", "blackbox"), _TEXTS["threat_model"])
+    retrain_steps: int = setting(retraining.STEPS, _TEXTS["retrain_steps"])
+    fit_steps: int | None = setting(None, _TEXTS["fit_steps"])
+    shadow_steps: int | None = setting(None, _TEXTS["shadow_steps"])
+    correction: bool = setting(False, _TEXTS["correction"])
 
     @property
     def half(self) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxinv.constants.verdicts import Verdict
 from jaxinv.measures import crossed, verdicts
 from jaxinv.measures.intervals import Ends
 from jaxinv.store.record import AttackRecord
@@ -35,7 +36,8 @@ def standing(attacks: Attacks, *, sure: float) -> dict[str, Any]:
         "strongest": _strongest(attacks, "ssim"),
         "strongest_psnr": _strongest(attacks, "psnr"),
         "reid": max((record.reid for record in every if record.reid is not None), default=None),
-        "verdict": _verdict(attacks, sure),
+        # These are not all attackers that there are, nor do they train for long.
+        "verdict": verdicts.screened(judged(attacks, sure)),
         "error_ratio": None,
         "error_ratio_ci": [None, None],
     }
@@ -46,8 +48,13 @@ def standing(attacks: Attacks, *, sure: float) -> dict[str, Any]:
     return found
 
 
-def _verdict(attacks: Attacks, sure: float) -> str:
-    """Returns the verdict on all trainings: each is judged by the attacks on it."""
+def judged(attacks: Attacks, sure: float) -> Verdict:
+    """Returns the verdict of these attacks on all trainings: each is judged by those on it.
+
+    Args:
+      attacks: all attackers, on the same seeds and images.
+      sure: confidence of the verdict.
+    """
     each = zip(*attacks.values(), strict=True)
     counted = len(next(iter(attacks.values())))
     own = verdicts.confidence(counted, sure)

@@ -35,7 +35,9 @@ def markdown(record: Mapping[str, Any]) -> str:
         f"{record['num_images']:,} test images of the second half, {record['seeds']} trainings a "
         f"defence; the target is right in {undefended} of that half. Levels were found on the "
         "first. Claimed: the authors' decoder. The error ratio tells how many times less the "
-        "strongest errs than the claimed one. Intervals are of 95%."
+        "strongest errs than the claimed one. Intervals are of 95%. These attackers may break a "
+        "defence; what they do not break is undecided until all others have attacked it, as "
+        "`partition` does."
     )
     parts = [title, about]
     for loss in record["losses"]:
