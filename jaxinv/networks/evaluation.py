@@ -11,11 +11,9 @@ from jax import Array, lax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxinv.machine.numbers import widened
-from jaxinv.networks.convolution import Pads, convolve
+from jaxinv.networks.convolution import convolve_dilated
 from jaxinv.networks.program import Constant, Equation, Program, Value, expanded, trace
 from jaxinv.networks.rectifiers import rectified
-
-_NHWC, _HWIO = (0, 3, 1, 2), (3, 2, 0, 1)  # places of batch or output, channels, rows, columns
 
 
 def run(
@@ -113,18 +111,17 @@ def _evaluate(equation: Equation, inputs: list[Any]) -> list[Any]:
 
 
 def is_plain_convolution(equation: Equation) -> bool:
-    """Returns whether an equation is a convolution in two dimensions that has several forms.
+    """Returns whether an equation is a convolution of series or images that has several forms.
 
-    Strided, dilated, grouped, cropping and mixed-precision convolutions are left to XLA.
+    Volumes, cropping and mixed-precision convolutions are left to XLA.
     """
     if equation.name != "conv_general_dilated":
         return False
     params = equation.params
     return (
-        len(params["dimension_numbers"].lhs_spec) == 4
-        and {*params["window_strides"], *params["lhs_dilation"], *params["rhs_dilation"]} == {1}
+        len(params["dimension_numbers"].lhs_spec) in (3, 4)
         and min(map(min, params["padding"])) >= 0
-        and params["feature_group_count"] == params["batch_group_count"] == 1
+        and params["batch_group_count"] == 1
         and params["precision"] in (None, _default_precision())
         and params["preferred_element_type"] is None
     )
@@ -148,13 +145,21 @@ def _default_precision() -> Any:
 
 
 def _convolve(params: Mapping[str, Any], x: Array, kernel: Array) -> Array:
-    """Convolves in NHWC and HWIO, whatever the layout of the operands."""
-    numbers, padding = params["dimension_numbers"], params["padding"]
-    pads: Pads = (tuple(padding[0]), tuple(padding[1]))
-    y = convolve(
-        _arranged(x, numbers.lhs_spec, _NHWC), _arranged(kernel, numbers.rhs_spec, _HWIO), pads
+    """Convolves with channels last, whatever the layout of the operands."""
+    numbers = params["dimension_numbers"]
+    rank = x.ndim
+    images = (0, rank - 1, *range(1, rank - 1))  # places of batch, channels, rows and columns
+    kernels = (rank - 1, rank - 2, *range(rank - 2))  # of outputs, inputs, rows and columns
+    y = convolve_dilated(
+        _arranged(x, numbers.lhs_spec, images),
+        _arranged(kernel, numbers.rhs_spec, kernels),
+        params["padding"],
+        params["window_strides"],
+        params["lhs_dilation"],
+        params["rhs_dilation"],
+        params["feature_group_count"],
     )
-    return _arranged(y, _NHWC, numbers.out_spec)
+    return _arranged(y, images, numbers.out_spec)
 
 
 def _arranged(x: Array, given: tuple[int, ...], wanted: tuple[int, ...]) -> Array:

@@ -1,7 +1,10 @@
 """The forms of one convolution, held against XLA's, in value and in every kind of derivative."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from jax import lax
 from jaxinv.networks import convolution
 from jaxinv.networks.convolution import choose_form, conv_general_dilated, convolve
 
-FORMS = ["lax", "canonical", "toeplitz"]
+FORMS = ["lax", "canonical", "toeplitz", "windows"]
 CASES = {  # input [N, H, W, Cin], kernel [kh, kw, Cin, Cout], pads
     "same": ((2, 6, 7, 3), (3, 3, 3, 4), ((1, 1), (1, 1))),
     "valid": ((2, 8, 8, 1), (5, 5, 1, 2), ((0, 0), (0, 0))),
@@ -121,31 +124,125 @@ def test_mapped_over_kernels_and_inputs(form, name):
     close(*gradients)
 
 
-SPECIAL = {
-    "strided": {"strides": 2},
-    "dilated kernel": {"kernel_dilation": 2},
-    "dilated input": {"input_dilation": 2, "padding": 1},
-    "grouped": {"feature_group_count": 2},
-    "exact": {"precision": "highest"},
+SPECIAL = {  # input, features, window, other options of flax.linen.Conv
+    "strided": ((3, 8, 7, 2), 4, (3, 3), {"strides": 2}),
+    "strided past the end": ((2, 9, 8, 2), 3, (2, 3), {"strides": (3, 2), "padding": "VALID"}),
+    "strided 1 x 1": ((2, 7, 7, 3), 4, (1, 1), {"strides": 2}),
+    "dilated kernel": ((2, 8, 8, 2), 4, (3, 3), {"kernel_dilation": 2}),
+    "strided and dilated": (
+        (2, 9, 9, 2),
+        3,
+        (3, 2),
+        {"strides": 2, "kernel_dilation": (2, 1), "padding": ((2, 3), (0, 1))},
+    ),
+    "dilated input": ((2, 5, 4, 2), 4, (3, 3), {"input_dilation": (2, 3), "padding": 1}),
+    "grouped": ((2, 6, 5, 4), 6, (3, 3), {"feature_group_count": 2, "strides": (1, 2)}),
+    "depthwise": ((2, 6, 5, 4), 4, (3, 3), {"feature_group_count": 4}),
+    "depthwise, two outputs each": (
+        (2, 7, 6, 3),
+        6,
+        (3, 3),
+        {"feature_group_count": 3, "strides": 2},
+    ),
+    "smaller than the kernel": ((3, 2, 2, 4), 3, (3, 3), {}),
+    "over time": ((2, 8, 2), 4, (3,), {}),
+    "over time, strided and dilated": (
+        (2, 9, 2),
+        4,
+        (3,),
+        {"strides": 2, "kernel_dilation": 2, "padding": "SAME"},
+    ),
 }
 
 
-@pytest.mark.parametrize("options", SPECIAL.values(), ids=SPECIAL)
-def test_other_convolutions_go_to_xla(options, monkeypatch):
+def of_flax(shape, features, window, options):
+    """The module as XLA computes it, the same with our forms, its parameters and an input."""
+    module = nn.Conv(features, window, **options)
+    x = normal(shape, 0)
+    params = module.init(jax.random.key(0), x)
+    ours = module.clone(conv_general_dilated=conv_general_dilated)
+    return ours.apply, module.apply, params, x
+
+
+@pytest.mark.parametrize("special", SPECIAL.values(), ids=SPECIAL)
+def test_other_convolutions_agree_with_xla(special):
+    ours, theirs, params, x = of_flax(*special)
+    (y, pull), (expected, expected_pull) = jax.vjp(ours, params, x), jax.vjp(theirs, params, x)
+    close(y, expected)
+    ct = normal(y.shape, 1)
+    close(pull(ct), expected_pull(ct))
+    tangents = jax.tree.map(lambda leaf: normal(leaf.shape, 2), (params, x))
+    close(jax.jvp(ours, (params, x), tangents), jax.jvp(theirs, (params, x), tangents))
+    linear = jax.linearize(lambda x: ours(params, x), x)[1]
+    close(jax.linear_transpose(linear, x)(ct)[0], expected_pull(ct)[1])
+
+
+def primitives_in_gradient(apply, params, x):
+    """Convolutions of the gradient's program, each with its layout and gaps."""
+    found = []
+
+    def walk(jaxpr):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "conv_general_dilated":
+                found.append(equation.params)
+            for inner in jax.extend.core.jaxprs_in_params(equation.params):
+                walk(inner)
+
+    loss = jax.grad(lambda params, x: jnp.square(apply(params, x)).sum(), (0, 1))
+    walk(jax.make_jaxpr(loss)(params, x).jaxpr)
+    return found
+
+
+@pytest.mark.parametrize("special", SPECIAL.values(), ids=SPECIAL)
+def test_gradients_use_the_forms_that_cpus_are_fast_at(special):
+    ours, theirs, params, x = of_flax(*special)
+
+    def slow(params):
+        numbers = params["dimension_numbers"]
+        rank = len(numbers.lhs_spec)
+        last = (0, rank - 1, *range(1, rank - 1)), (rank - 1, rank - 2, *range(rank - 2))
+        return (
+            (numbers.lhs_spec, numbers.rhs_spec) != last
+            or set(params["lhs_dilation"]) != {1}
+            or params["feature_group_count"] > 1
+            or params["batch_group_count"] > 1
+        )
+
+    assert not any(map(slow, primitives_in_gradient(ours, params, x)))
+    assert any(map(slow, primitives_in_gradient(theirs, params, x)))
+
+
+@pytest.mark.parametrize("blocks", [1, 7, 40])
+@pytest.mark.parametrize("name", ["same", "uneven pads"])
+def test_a_gradient_in_the_kernel_does_not_depend_on_the_blocks(blocks, name, monkeypatch):
+    monkeypatch.setattr(convolution, "_BLOCK_LEAST_PIXELS", blocks)
+    monkeypatch.setattr(convolution, "_BLOCK_BYTES", 1)
+    x_shape, kernel_shape, pads = CASES[name]
+    x, kernel = normal((5, *x_shape[1:]), 0), normal(kernel_shape, 1)
+    for strides in ((1, 1), (2, 3)):
+
+        def loss(convolution, kernel, strides=strides):
+            return jnp.sin(convolution(x, kernel, strides)).sum()
+
+        def theirs(x, kernel, strides):
+            numbers = ("NHWC", "HWIO", "NHWC")
+            return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=numbers)
+
+        def ours(x, kernel, strides):
+            return convolve(x, kernel, pads, strides=strides, form="canonical")
+
+        close(*(jax.grad(partial(loss, form))(kernel) for form in (ours, theirs)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "options"),
+    [((2, 8, 8, 2), (3, 3), {"precision": "highest"}), ((2, 4, 4, 4, 2), (3, 3, 3), {})],
+    ids=["exact", "of a volume"],
+)
+def test_some_convolutions_go_to_xla(shape, window, options, monkeypatch):
     monkeypatch.setattr(convolution, "convolve", lambda *args, **kwargs: pytest.fail("not XLA's"))
-    module = nn.Conv(4, (3, 3), **options)
-    x = normal((2, 8, 8, 2), 0)
-    params = module.init(jax.random.key(0), x)
-    ours = module.clone(conv_general_dilated=conv_general_dilated)
-    np.testing.assert_array_equal(ours.apply(params, x), module.apply(params, x))
-
-
-def test_a_convolution_over_time_goes_to_xla():
-    module = nn.Conv(4, (3,))
-    x = normal((2, 8, 2), 0)
-    params = module.init(jax.random.key(0), x)
-    ours = module.clone(conv_general_dilated=conv_general_dilated)
-    np.testing.assert_array_equal(ours.apply(params, x), module.apply(params, x))
+    ours, theirs, params, x = of_flax(shape, 4, window, options)
+    np.testing.assert_array_equal(ours(params, x), theirs(params, x))
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", "CIRCULAR", 1, ((2, 0), (0, 1))], ids=str)
@@ -166,5 +263,9 @@ def test_accelerators_use_xlas_own(backend):
 
 def test_cpus_use_another():
     first_of_lenet5 = choose_form((1, 28, 28, 1), (5, 5, 1, 8), backend="cpu")
+    strided = choose_form((1, 28, 28, 1), (5, 5, 1, 8), dense=False, backend="cpu")
     inner_of_cifar = choose_form((1, 16, 16, 128), (3, 3, 128, 128), backend="cpu")
-    assert (first_of_lenet5, inner_of_cifar) == ("toeplitz", "canonical")
+    last_of_vgg11 = choose_form((1, 2, 2, 512), (3, 3, 512, 512), backend="cpu")
+    of_mobilenet = choose_form((1, 8, 8, 96), (3, 3, 1, 96), groups=96, backend="cpu")
+    assert (first_of_lenet5, strided, inner_of_cifar) == ("toeplitz", "canonical", "canonical")
+    assert (last_of_vgg11, of_mobilenet) == ("windows", "shifts")
