@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from jaxinv.studies import experiment
+from jaxinv.sweeps import grid
+from jaxinv.tables import blocks, markdown, plan
+from jaxinv.tables import experiment as tables
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "experiments").glob("*.md"))]
 IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
@@ -68,3 +73,42 @@ def test_every_module_and_test_that_is_named_exists(page):
     named = re.findall(r"`((?:jaxinv|tests)/[\w/.]+)`", page.read_text("utf-8"))
     missing = [path for path in named if not (ROOT / path).exists()]
     assert not missing
+
+
+TABLES = ROOT / "experiments" / "tables.toml"
+
+
+def test_tables_in_pages_are_what_was_measured():
+    kept = tables.read_kept(TABLES.with_suffix(".json"))
+    known = plan.read(TABLES)
+    pages = [(TABLES.parent / page).read_text("utf-8") for page in known.pages]
+    assert {table.name for table in known.table} == set(kept)
+    for table in known.table:
+        found = [blocks.find(page, table.name) for page in pages]
+        assert {block for block in found if block is not None} == {
+            markdown.text(table, kept[table.name])
+        }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_every_flag_of_a_command_exists(page):
+    """Commands in blocks of code, of experiments and of sweeps, have flags that are known."""
+    text = page.read_text("utf-8").replace("\\\n", " ")
+    commands = [
+        line.partition("#")[0].strip()
+        for block in re.findall(r"```\w*\n(.*?)```", text, re.S)
+        for line in block.splitlines()
+        if re.match(r"\s*(python experiments/|\./launch\.sh |jaxinv )", line)
+    ]
+    for command in commands:
+        if re.match(r"(\./launch\.sh|jaxinv) (test|setup|help|completion)", command):
+            continue
+        script, given = plan.parsed(command)
+        if script in experiment.MODULES:
+            known = experiment.find(script)
+            if known.leaves_runs:
+                grid.parse(script, given)
+            else:
+                known.define_flags()([script, *given])
+        else:
+            assert given in (["--help"], ["..."]) or script == "EXPERIMENT", command

@@ -24,6 +24,7 @@ from jaxinv.paper import parts, pictures, table
 from jaxinv.store import files
 from jaxinv.studies.config import PlacesConfig
 from jaxinv.studies.experiment import Experiment, setting, spelled
+from jaxinv.tables import blocks
 
 ROOT = Path(jaxinv.__file__).parent.parent
 TABLE_NAME = "paper.md"
@@ -88,7 +89,7 @@ def run(config: PaperConfig) -> list[dict[str, str]]:
         for picture in drawn:
             shutil.copy(picture, folder)
         results = ROOT / "experiments" / "RESULTS.md"
-        table.publish(text, results)
+        blocks.publish(text, results, EXPERIMENT.name)
         print(f"Published: {folder}/ and {results}")
     return [{"path": str(path)}]
 

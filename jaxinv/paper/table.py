@@ -1,4 +1,4 @@
-"""Ours against the paper's numbers, as Markdown, and its place in a Markdown file."""
+"""Ours against the paper's numbers, as Markdown."""
 
 import datetime
 from collections.abc import Sequence
@@ -11,11 +11,7 @@ from jaxinv.look.text import markdown
 from jaxinv.paper import claims
 from jaxinv.paper.claims import quality
 from jaxinv.paper.parts import Done, Part
-from jaxinv.store import files
 from jaxinv.store.record import AttackRecord
-
-BEGIN, END = "<!-- paper: begin -->", "<!-- paper: end -->"
-"""Between these lines of a Markdown file `publish` writes the table."""
 
 
 def table(done: Sequence[Done], command: str) -> str:
@@ -85,23 +81,3 @@ def _attack_row(
         " and ".join(dict.fromkeys(f"{row.num_images:,}" for row in (record, ours) if row)),
     ]
     return f"| {' | '.join(cells)} |"
-
-
-def publish(text: str, readme: Path) -> None:
-    """Puts a table where a Markdown file has the lines `BEGIN` and `END`.
-
-    Raises:
-      UserError: the file has no such lines, or cannot be written.
-    """
-    try:
-        old = readme.read_text("utf-8")
-    except OSError as error:
-        raise UserError(f"{readme} cannot be read: {files.reason(error)}.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{readme} cannot be read: it is not text in UTF-8.") from error
-    before, begin, rest = old.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"{readme} has no lines {BEGIN} and {END} to put the table between.")
-    new = f"{before}{begin}\n{text}\n{end}{after}"
-    files.atomic_write(readme, lambda file: file.write(new.encode()))

@@ -47,6 +47,7 @@ MODULES = {
     "train_target": "jaxinv.studies.train_target",
     "report": "jaxinv.report.experiment",
     "paper": "jaxinv.paper.experiment",
+    "tables": "jaxinv.tables.experiment",
 }
 """Name -> module. A module has an `EXPERIMENT`, and its docstring describes it."""
 

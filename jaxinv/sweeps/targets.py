@@ -1,7 +1,7 @@
 """Attacks on several targets, trained alike with other seeds: a row for all of them. NumPy."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,15 +78,24 @@ def _row(outcomes: Sequence[SweepOutcome]) -> OverTargets | None:
     attacks = {int(seed): one for seed, one in read.items() if isinstance(one, AttackRecord)}
     if not attacks:
         return None
+    flags = outcomes[0].run.flags.items()
+    return over(attacks, {name: value for name, value in flags if name != SEED})
+
+
+def over(attacks: Mapping[int, AttackRecord], flags: Mapping[str, str]) -> OverTargets:
+    """Summarises attacks that differ in the target alone.
+
+    Args:
+      attacks: by the seed of the target; at least one.
+      flags: that they share.
+    """
     own = list(attacks.values())
     printed = own[0].paper
-    psnr = _over(own, PSNR)
     means = [one.psnr_mean for one in own if one.psnr_mean is not None]
-    flags = outcomes[0].run.flags.items()
     return OverTargets(
-        {name: value for name, value in flags if name != SEED},
+        dict(flags),
         list(attacks),
-        psnr,
+        _over(own, PSNR),
         _over(own, SSIM),
         sum(bool(one.dead) for one in own),
         sum(one.has_diverged for one in own),

@@ -247,7 +247,7 @@ def test_some_convolutions_go_to_xla(shape, window, options, monkeypatch):
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", "CIRCULAR", 1, ((2, 0), (0, 1))], ids=str)
 def test_plain_convolutions_of_flax(padding, form, monkeypatch):
-    monkeypatch.setattr(convolution, "choose_form", lambda *args: form)
+    monkeypatch.setattr(convolution, "choose_form", lambda *args, **options: form)
     module = nn.Conv(4, (3, 2), padding=padding)
     x = normal((2, 7, 6, 2), 0)
     params = module.init(jax.random.key(0), x)

@@ -10,7 +10,6 @@ from PIL import Image
 
 from jaxinv import sweeps
 from jaxinv.constants import paper
-from jaxinv.errors import UserError
 from jaxinv.paper import claims, parts, pictures, table
 from jaxinv.paper.parts import Done, Part
 from jaxinv.store import records
@@ -263,20 +262,6 @@ def test_every_part_becomes_pictures(done, tmp_path, monkeypatch):
     for path in drawn:
         with Image.open(path) as image:
             assert np.asarray(image.convert("L")).std() > 5, path.name
-
-
-def test_a_table_is_published_between_its_lines(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
-    table.publish("| new |", readme)
-    assert readme.read_text("utf-8") == (f"before\n{table.BEGIN}\n| new |\n{table.END}\nafter\n")
-    readme.write_text("no lines")
-    with pytest.raises(UserError, match="has no lines"):
-        table.publish("| new |", readme)
-    assert readme.read_text("utf-8") == "no lines"
-    readme.write_text("é", encoding="latin-1")
-    with pytest.raises(UserError, match="not text in UTF-8"):
-        table.publish("| new |", readme)
 
 
 def test_a_failing_run_leaves_the_others(tmp_path, monkeypatch, few):

@@ -1,0 +1,91 @@
+"""Tables from the command line: runs, figures that are kept, pages that are written."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxinv.tables import blocks, experiment, markdown, plan
+
+TOML = """
+pages = ["page.md"]
+
+[[table]]
+name = "floor"
+about = "What guessing finds."
+commands = ["python experiments/whitebox.py --dataset=mnist --split=conv1,relu2 --method=mean \
+--num_images=4"]
+
+[[table]]
+name = "no-place"
+about = "On no page."
+commands = ["./launch.sh whitebox --dataset=mnist --split=conv1 --method=mean --num_images=4"]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "tables.toml").write_text(TOML)
+    (tmp_path / "page.md").write_text("\n".join(["above", *blocks.marks("floor"), "below\n"]))
+    return tmp_path
+
+
+def flags(folder, few, *more):
+    (data_dir,) = (flag for flag in few if flag.startswith("--data_dir"))
+    return f"--tables={folder / 'tables.toml'}", data_dir, f"--workdir={folder / 'work'}", *more
+
+
+def test_a_table_is_run_kept_and_published(scripts, few, folder):
+    given = flags(folder, few, "--only=floor", "--publish")
+    done = scripts.run("tables", *given)
+    assert done.returncode == 0, done.stderr
+    page = (folder / "page.md").read_text("utf-8")
+    block = blocks.find(page, "floor")
+    assert (
+        page == f"above\n{blocks.marks('floor')[0]}\n{block}\n{blocks.marks('floor')[1]}\nbelow\n"
+    )
+    assert block in done.stdout and "What guessing finds." in block
+    kept = experiment.read_kept(folder / "tables.json")
+    (table, _) = plan.read(folder / "tables.toml").table
+    assert markdown.text(table, kept["floor"]) == block
+    record = json.loads(
+        next((folder / "work" / "whitebox").glob("*relu2*/record.json")).read_text()
+    )
+    assert kept["floor"].rows[1].columns[""]["psnr"].mean == record["psnr_mean"]
+    assert re.search(rf"^\| relu2 \| {record['psnr_mean']:.2f} ", block, re.M)
+    # The text is last on stdout, as a path; what is finished is not run again.
+    path = Path(done.stdout.splitlines()[-1])
+    assert block in path.read_text("utf-8")
+    again = scripts.run("tables", *given)
+    assert again.returncode == 0 and "finished before: 2" in again.stderr
+    assert (folder / "page.md").read_text("utf-8") == page
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--only=flor"], "--only=flor: expected some of floor, no-place."),
+        (["--publish"], "--publish=true: no page has a place for no-place"),
+        (["--tables=none.toml"], "none.toml cannot be read"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_runs(scripts, few, folder, more, said):
+    done = scripts.here("tables", *flags(folder, few), *more)
+    assert done.returncode != 0 and said in done.stderr
+    assert not (folder / "work" / "whitebox").exists()
+
+
+def test_other_tables_stay_where_figures_are_kept(tmp_path, folder):
+    kept = tmp_path / "kept.json"
+    made = experiment.Made([], [4], [0], [0], ["cpu"], ["0.10.2"], "2026-01-02")
+    experiment.keep(kept, {"old": made, "both": made})
+    experiment.keep(kept, {"both": made, "new": made})
+    assert list(experiment.read_kept(kept)) == ["both", "new", "old"]
+
+
+def test_importing_the_parts_of_a_table_imports_no_jax():
+    code = "import sys; from jaxinv.tables import markdown, plan; assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
