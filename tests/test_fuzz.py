@@ -109,6 +109,7 @@ def no_compute(monkeypatch, prepared, tmp_path):
     for owner, function in (
         *((runs, "run_all"), (accuracy, "judge_of"), (targets, "train_run")),
         *((environment, "facts"), (parts, "run"), (retraining, "retrain")),
+        (sweeps, "run"),
     ):
         monkeypatch.setattr(owner, function, accept)
     monkeypatch.setattr(targets, "test_accuracy", lambda target, dataset: 0.99)
@@ -151,7 +152,7 @@ def test_any_command_line_is_accepted_or_gets_one_line(no_compute, name):
 
     check()
     assert 2 in statuses
-    ends = {"report": 1, "paper": 1, "cuts": 0}
+    ends = {"report": 1, "paper": 1, "tables": 1, "cuts": 0}
     assert outcome(name, safe)[0] == ends.get(name)
 
 

@@ -68,7 +68,9 @@ class _Asked(NamedTuple):
 
 def run(config: TablesConfig) -> list[dict[str, str]]:
     """Runs what is not finished yet and writes the tables; returns the `path` of their text."""
-    source = Path(config.tables) if config.tables else TABLES
+    if config.tables is None and not TABLES.is_file():
+        raise UsageError("tables: name a TOML file; the project's own is in a checkout alone.")
+    source = Path(config.tables) if config.tables is not None else TABLES
     known = plan.read(source)
     chosen = _chosen(known, config.only)
     pages = _pages(known, source, chosen) if config.publish else {}
@@ -89,7 +91,7 @@ def run(config: TablesConfig) -> list[dict[str, str]]:
             texts[each.table.name] = markdown.text(each.table, found)
     print(*texts.values(), sep="\n\n", end="\n\n" if texts else "")
     path = folder / _TEXT
-    keep(folder / _MADE, made)
+    _write(folder / _MADE, made)
     files.atomic_write(path, lambda file: file.write(_joined(texts).encode()))
     if failed:
         first = failed[0]
@@ -116,8 +118,11 @@ def keep(path: Path, made: dict[str, Made]) -> None:
     Raises:
       UserError: the file cannot be read or written, or holds something else.
     """
-    kept = {**read_kept(path), **made} if path.exists() else made
-    text = msgspec.json.format(msgspec.json.encode(dict(sorted(kept.items()))), indent=1)
+    _write(path, {**read_kept(path), **made} if path.exists() else made)
+
+
+def _write(path: Path, made: dict[str, Made]) -> None:
+    text = msgspec.json.format(msgspec.json.encode(dict(sorted(made.items()))), indent=1)
     files.atomic_write(path, lambda file: file.write(text + b"\n"))
 
 

@@ -33,7 +33,7 @@ class Figure(Struct, frozen=True):
 
 
 class Printed(Struct, frozen=True):
-    """What the paper prints, and of how many targets as many have a higher PSNR."""
+    """Quality that the paper prints, and how many of the targets have a higher PSNR."""
 
     psnr: float
     ssim: float
@@ -50,7 +50,7 @@ class Row(Struct, frozen=True):
 
 
 class Made(Struct, frozen=True):
-    """What the runs of a table found, and what they were.
+    """Figures of a table, and facts about the runs that they are of.
 
     Attributes:
       rows: the figures.
@@ -131,7 +131,7 @@ MEASURES: dict[str, Measure] = {
     "learning": Measure("learning, s", ".1f", _field("fit_s")),
     "attack": Measure("attack, s", ".1f", _field("attack_s")),
 }
-"""What a cell can tell."""
+"""A cell can tell any of these."""
 
 KEYS: dict[str, Callable[[Measured], str]] = {
     "dataset": lambda each: each.record.dataset,
@@ -146,7 +146,7 @@ KEYS: dict[str, Callable[[Measured], str]] = {
     "releases": lambda each: str(each.record.releases),
     "target": lambda each: str(each.target_seed),
 }
-"""What rows and columns can be of."""
+"""Rows and columns can be of any of these."""
 
 
 def _threat(record: AttackRecord) -> str:

@@ -78,6 +78,12 @@ def test_a_mistake_is_told_before_anything_runs(scripts, few, folder, more, said
     assert not (folder / "work" / "whitebox").exists()
 
 
+def test_an_installed_package_asks_for_a_file(scripts, monkeypatch, tmp_path):
+    monkeypatch.setattr(experiment, "TABLES", tmp_path / "none.toml")
+    done = scripts.here("tables", f"--workdir={tmp_path}")
+    assert done.returncode == 2 and "tables: name a TOML file" in done.stderr
+
+
 def test_other_tables_stay_where_figures_are_kept(tmp_path, folder):
     kept = tmp_path / "kept.json"
     made = experiment.Made([], [4], [0], [0], ["cpu"], ["0.10.2"], "2026-01-02")
