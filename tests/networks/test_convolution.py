@@ -212,6 +212,20 @@ def test_gradients_use_the_forms_that_cpus_are_fast_at(special):
     assert any(map(slow, primitives_in_gradient(theirs, params, x)))
 
 
+@pytest.mark.parametrize(("groups", "channels"), [(1, 8), (2, 8), (8, 8)])
+def test_a_gradient_in_the_kernel_keeps_no_copy_of_the_images_for_each_of_its_elements(
+    groups, channels
+):
+    x, kernel = normal((8, 64, 64, channels), 0), normal((7, 7, channels // groups, channels), 1)
+
+    def loss(kernel):
+        y = convolve(x, kernel, ((3, 3), (3, 3)), groups=groups)
+        return jnp.square(y).sum()
+
+    compiled = jax.jit(jax.grad(loss)).lower(kernel).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 8 * x.nbytes  # of 49 elements
+
+
 @pytest.mark.parametrize("blocks", [1, 7, 40])
 @pytest.mark.parametrize("name", ["same", "uneven pads"])
 def test_a_gradient_in_the_kernel_does_not_depend_on_the_blocks(blocks, name, monkeypatch):
