@@ -8,7 +8,8 @@
   backend stays on its fast path. There, only convolutions with NHWC operands, an HWIO kernel and
   no gaps in the input reach the optimised kernel inside a compiled loop (jax issue 12868), and
   autodiff writes others. The gradient in a kernel is a sum of matrix products. Derivatives in this
-  form cannot be mapped by `jax.vmap` (`linear_call` has no rule for it): batch the images instead.
+  form cannot be mapped by `jax.vmap` (`linear_call` has no rule for it), as `jax.jacfwd` does:
+  batch the images instead, or compute as `lax` (`computed_as`).
 * `toeplitz`: rows of the input times a banded matrix. It does more arithmetic, all of it in one
   matrix product, and wins for narrow images with few channels, where a direct convolution cannot
   fill the vector units.
