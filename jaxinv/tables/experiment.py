@@ -10,7 +10,7 @@ beside the TOML file and puts the text into the pages that have a place for it,
   <!-- NAME: end -->
 
   ./launch.sh tables
-  ./launch.sh tables --only=cifar10-whitebox --publish
+  ./launch.sh tables --only=cifar10-whitebox-targets --publish
   jaxinv tables --tables=mine.toml
 """
 
