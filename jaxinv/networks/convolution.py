@@ -47,7 +47,7 @@ import contextlib
 import contextvars
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -86,6 +86,9 @@ class Geometry(NamedTuple):
     def is_dense(self) -> bool:
         """True if every pixel begins a window, without gaps."""
         return self.strides == self.dilation == (1, 1)
+
+
+Convolve = Callable[[Array, Array, Geometry], Array]
 
 
 @contextlib.contextmanager
@@ -245,27 +248,35 @@ def _direct(x: Array, kernel: Array, at: Geometry, groups: int = 1) -> Array:
     )
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _canonical(x: Array, kernel: Array, at: Geometry) -> Array:
-    return _direct(x, kernel, at)
+def _bilinear(value: Convolve, in_input: Convolve, in_kernel: Convolve) -> Convolve:
+    """Returns a convolution whose derivatives are computed by functions of their own.
+
+    Args:
+      value: the convolution.
+      in_input: the same as a linear map of its input, which knows how it is transposed.
+      in_kernel: the same as a linear map of its kernel.
+    """
+
+    @partial(jax.custom_jvp, nondiff_argnums=(2,))
+    def convolved(x: Array, kernel: Array, at: Geometry) -> Array:
+        return value(x, kernel, at)
+
+    def jvp(at, primals, tangents):
+        x, kernel = primals
+        x_dot, kernel_dot = tangents
+        y = value(x, kernel, at)
+        y_dot = jnp.zeros_like(y)
+        if not isinstance(x_dot, SymbolicZero):
+            y_dot += in_input(x_dot, kernel, at)
+        if not isinstance(kernel_dot, SymbolicZero):
+            y_dot += in_kernel(x, kernel_dot, at)
+        return y, y_dot
+
+    convolved.defjvp(jvp, symbolic_zeros=True)
+    return convolved
 
 
-def _canonical_jvp(at, primals, tangents):
-    x, kernel = primals
-    x_dot, kernel_dot = tangents
-    y = _direct(x, kernel, at)
-    y_dot = jnp.zeros_like(y)
-    if not isinstance(x_dot, SymbolicZero):
-        y_dot += _linear_in_input(kernel, x_dot, at)
-    if not isinstance(kernel_dot, SymbolicZero):
-        y_dot += _linear_in_kernel(x, kernel_dot, at)
-    return y, y_dot
-
-
-_canonical.defjvp(_canonical_jvp, symbolic_zeros=True)
-
-
-def _linear_in_input(kernel: Array, x: Array, at: Geometry) -> Array:
+def _linear_in_input(x: Array, kernel: Array, at: Geometry) -> Array:
     """The convolution as a linear map of `x`; its transpose is a convolution in NHWC and HWIO."""
     reach = [(k - 1) * d for k, d in zip(kernel.shape, at.dilation, strict=False)]
     sides = x.shape[1:3]
@@ -295,6 +306,9 @@ def _linear_in_kernel(x: Array, kernel: Array, at: Geometry) -> Array:
         return _kernel_gradient(jnp.pad(x, ((0, 0), *at.pads, (0, 0))), ct, window, at)
 
     return linear_call(lambda x, kernel: _direct(x, kernel, at), transpose, x, kernel)
+
+
+_canonical = _bilinear(_direct, _linear_in_input, _linear_in_kernel)
 
 
 def _kernel_gradient(x: Array, ct: Array, window: Pair, at: Geometry) -> Array:
@@ -366,26 +380,6 @@ def _windows(x: Array, kernel: Array, at: Geometry) -> Array:
     return jnp.concatenate(taps, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _shifts(x: Array, kernel: Array, at: Geometry) -> Array:
-    return _shifted(x, kernel, at)
-
-
-def _shifts_jvp(at, primals, tangents):
-    x, kernel = primals
-    x_dot, kernel_dot = tangents
-    y = _shifted(x, kernel, at)
-    y_dot = jnp.zeros_like(y)
-    if not isinstance(x_dot, SymbolicZero):
-        y_dot += _shifted(x_dot, kernel, at)
-    if not isinstance(kernel_dot, SymbolicZero):
-        y_dot += _shifts_in_kernel(x, kernel_dot, at)
-    return y, y_dot
-
-
-_shifts.defjvp(_shifts_jvp, symbolic_zeros=True)
-
-
 def _shifted(x: Array, kernel: Array, at: Geometry) -> Array:
     return _shifted_of(_spread(x, kernel, at), kernel, at)
 
@@ -428,12 +422,15 @@ def _shifts_in_kernel(x: Array, kernel: Array, at: Geometry) -> Array:
     )
 
 
+_shifts = _bilinear(_shifted, _shifted, _shifts_in_kernel)
+
+
 def _grouped(x: Array, kernel: Array, at: Geometry, groups: int) -> Array:
     """Convolves each group of channels on its own, one after the other."""
     n, height, width, _ = x.shape
     parts = jnp.moveaxis(x.reshape(n, height, width, groups, -1), 3, 0)
     kernels = jnp.moveaxis(kernel.reshape(*kernel.shape[:3], groups, -1), 3, 0)
-    y = lax.map(lambda pair: _canonical(*pair, at), (parts, kernels))
+    y = lax.map(lambda pair: _canonical(pair[0], pair[1], at), (parts, kernels))
     return jnp.moveaxis(y, 0, 3).reshape(*y.shape[1:4], -1)
 
 

@@ -17,8 +17,8 @@ import shutil
 from pathlib import Path
 
 import jaxinv
-from jaxinv import report
-from jaxinv.errors import UsageError, UserError
+from jaxinv import report, sweeps
+from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.paper import parts, pictures, table
 from jaxinv.store import files
@@ -67,7 +67,6 @@ def run(config: PaperConfig) -> list[dict[str, str]]:
     if config.data_dir is not None:
         extra["data_dir"] = config.data_dir
     done, outcomes = parts.run(wanted, str(workdir), extra=extra)
-    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     folder = workdir / "paper"
     drawn = pictures.draw(done, folder, data_dir=config.data_dir)
     print(f"{len(drawn)} pictures: {folder}/")
@@ -78,12 +77,7 @@ def run(config: PaperConfig) -> list[dict[str, str]]:
     print(f"\n{text}\n")
     path = folder / TABLE_NAME
     files.atomic_write(path, lambda file: file.write(f"{text}\n".encode()))
-    if failed:
-        first = failed[0]
-        raise UserError(
-            f"{len(failed)} of {len(outcomes)} runs failed: {first.run}: {first.reason}; log: "
-            f"{first.log}. The same command goes on."
-        )
+    sweeps.check(outcomes)
     if config.publish:
         folder = ROOT / "experiments" / "figures"
         for picture in drawn:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxinv.errors import UserError
 from jaxinv.store import files
 from jaxinv.sweeps import local, slurm
 from jaxinv.sweeps.grid import expand
@@ -20,7 +21,7 @@ from jaxinv.sweeps.settings import Settings
 from jaxinv.sweeps.store import Run, Sweep, SweepOutcome
 from jaxinv.sweeps.summary import SweepProgress
 
-__all__ = ["Run", "Settings", "StoppedError", "Sweep", "SweepOutcome", "expand", "run"]
+__all__ = ["Run", "Settings", "StoppedError", "Sweep", "SweepOutcome", "check", "expand", "run"]
 
 
 def run(
@@ -63,3 +64,18 @@ def run(
             for outcome in execute(sweep, todo, settings, progress):
                 known[outcome.run.name] = outcome
     return [known[run.name] for run in sweep.runs]
+
+
+def check(outcomes: Sequence[SweepOutcome]) -> None:
+    """Checks that no run failed.
+
+    Raises:
+      UserError: some did; it tells how many, and why the first of them.
+    """
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    if failed:
+        first = failed[0]
+        raise UserError(
+            f"{len(failed)} of {len(outcomes)} runs failed: {first.run}: {first.reason}; log: "
+            f"{first.log}. The same command goes on."
+        )

@@ -17,7 +17,6 @@ beside the TOML file and puts the text into the pages that have a place for it,
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -59,13 +58,6 @@ class TablesConfig(WorkConfig):
     )
 
 
-class _Asked(NamedTuple):
-    """A table and its runs."""
-
-    table: Table
-    runs: list[sweeps.Run]
-
-
 def run(config: TablesConfig) -> list[dict[str, str]]:
     """Runs what is not finished yet and writes the tables; returns the `path` of their text."""
     if config.tables is None and not TABLES.is_file():
@@ -76,29 +68,22 @@ def run(config: TablesConfig) -> list[dict[str, str]]:
     pages = _pages(known, source, chosen) if config.publish else {}
     workdir = Path(config.workdir)
     files.ensure_writable(workdir)
-    asked = [_Asked(table, _runs(table, config.data_dir)) for table in chosen]
-    outcomes = sweeps.run([run for each in asked for run in each.runs], str(workdir))
+    asked = [(table, _runs(table, config.data_dir)) for table in chosen]
+    outcomes = sweeps.run([run for _, runs in asked for run in runs], str(workdir))
     by_name = {outcome.run.name: outcome for outcome in outcomes}
-    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     folder = workdir / "tables"
     made: dict[str, Made] = {}
     texts: dict[str, str] = {}
-    for each in asked:
-        ended = [by_name[run.name] for run in each.runs]
+    for table, runs in asked:
+        ended = [by_name[run.name] for run in runs]
         if not any(outcome.state == "failed" for outcome in ended):
-            found = figures.make(each.table, _attacks(each.table, ended))
-            made[each.table.name] = found
-            texts[each.table.name] = markdown.text(each.table, found)
+            made[table.name] = figures.make(table, _attacks(table, ended))
+            texts[table.name] = markdown.text(table, made[table.name])
     print(*texts.values(), sep="\n\n", end="\n\n" if texts else "")
     path = folder / _TEXT
     _write(folder / _MADE, made)
     files.atomic_write(path, lambda file: file.write(_joined(texts).encode()))
-    if failed:
-        first = failed[0]
-        raise UserError(
-            f"{len(failed)} of {len(outcomes)} runs failed: {first.run}: {first.reason}; log: "
-            f"{first.log}. The same command goes on."
-        )
+    sweeps.check(outcomes)
     if config.publish:
         keep(source.with_suffix(".json"), made)
         for name, places in pages.items():

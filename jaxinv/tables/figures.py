@@ -213,10 +213,14 @@ def _over_targets(table: "Table", own: Sequence[Measured], where: str) -> OverTa
     if len(own) == 1:
         return None
     by_seed = {each.target_seed: each.record for each in own}
-    if len(by_seed) < len(own):
+    others = [
+        {name: flag for name, flag in each.record.flags.items() if name != targets.SEED}
+        for each in own
+    ]
+    if len(by_seed) < len(own) or any(flags != others[0] for flags in others):
         raise UsageError(
             f"{table.name}: {len(own)} runs fall into one cell ({where}): rows and columns must "
-            "tell them apart, or --target_seed."
+            "tell them apart, or --target_seed alone."
         )
     return targets.over(by_seed, {})
 

@@ -7,7 +7,6 @@ from jaxinv.tables.figures import MEASURES, Figure, Made, Printed, Row
 from jaxinv.tables.plan import Table
 
 _LABELS = {
-    "attacker": "attacker",
     "defense": "defence",
     "target": "target's seed",
 }

@@ -124,6 +124,19 @@ def test_runs_that_a_table_does_not_tell_apart_are_refused(attacks):
         figures.make(table(), attacks)
 
 
+@pytest.mark.parametrize(
+    "other", [{"method": "tv"}, {"num_images": "100"}, {"method": "map", "solver": "adam"}]
+)
+def test_targets_of_other_runs_are_not_one_figure(tmp_path, other):
+    flags = {"method": "map", "target_seed": "0"}
+    own = [
+        attack(tmp_path, "a", 0, flags=flags),
+        attack(tmp_path, "b", 1, flags={**other, "target_seed": "1"}),
+    ]
+    with pytest.raises(UsageError, match="2 runs fall into one cell"):
+        figures.make(table(), own)
+
+
 def test_a_measure_of_one_target_is_not_averaged(tmp_path):
     own = [attack(tmp_path, f"{seed}", seed) for seed in (0, 1)]
     with pytest.raises(UsageError, match="reid is not known over several targets"):
