@@ -93,7 +93,7 @@ _OF_THE_ZOO = {
     "resnet20": TargetRecipe("sgd", 30, 128, 0.1, 5e-4, 0.0, augment=True),
     "vgg11": TargetRecipe("sgd", 60, 128, 0.05, 5e-4, 0.0, augment=True),
     "mobilenet_v2": TargetRecipe("sgd", 60, 128, 0.05, 5e-4, 0.0, augment=True),
-    "vit_tiny": TargetRecipe("nadamw", 100, 128, 1e-3, 0.05, 1e-8, augment=True),
+    "vit_tiny": TargetRecipe("nadamw", 30, 64, 1e-3, 0.05, 1e-8, augment=True),
 }
 _OF_VECTORS = TargetRecipe("adamw", 16, 32, 3e-3, 0.05, 1e-8, augment=False)
 
