@@ -22,8 +22,8 @@ from jaxinv.constants.threats import THREATS
 from jaxinv.look.charts import style
 from jaxinv.look.charts.style import Figure
 from jaxinv.look.text import printable
-from jaxinv.report import advice, cards, charts, columns, findings, gallery, origins, tables
-from jaxinv.report.results import Found, Partition, ShownAttack, ShownRun
+from jaxinv.report import advice, boards, cards, charts, columns, findings, gallery, origins, tables
+from jaxinv.report.results import Board, Found, Partition, ShownAttack, ShownRun
 from jaxinv.report.values import MISSING, fixed, listed, percent, span, unit
 
 _SCENE = ("dataset", "image_size", "network", "mean", "std", "checkpoint")  # flags of a study
@@ -35,6 +35,7 @@ _SECTIONS = {
     "partitions": "Where to split",
     "quality": "Split by split",
     "paper": "Against the paper",
+    "boards": "Equal accuracy",
     "tradeoffs": "Defences",
     "galleries": "Pictures",
     "threats": "Threat models",
@@ -44,6 +45,7 @@ _SECTIONS = {
 _ANCHORS = {
     "partitions": "choices",
     "quality": "splits",
+    "boards": "equal",
     "tradeoffs": "defences",
     "galleries": "pictures",
 }
@@ -72,7 +74,7 @@ def render(found: Found) -> tuple[str, list[tuple[str, Figure]]]:
     order = found.datasets
     places = {each.name: each.number for each in found.attacks}
     pictures = gallery.build(sorted(found.attacks, key=lambda each: order.index(each.dataset)))
-    kinds = {run.kind for run in [*found.attacks, *found.partitions]}
+    kinds = {run.kind for run in [*found.attacks, *found.partitions, *found.boards]}
     kind = kinds.pop() if len(kinds) == 1 else IMAGE
     scripts = [Markup(_bundle()), Markup(_resource("page.js"))]
     parts: dict[str, Any] = {
@@ -87,6 +89,7 @@ def render(found: Found) -> tuple[str, list[tuple[str, Figure]]]:
         "quality": _quality(found, names, placed),
         "paper": _paper(found.attacks, names),
         "paper_reasons": findings.why_others(findings.against_paper(found.attacks)),
+        "boards": _boards(found.boards, names, placed),
         "tradeoffs": _tradeoffs(found, names, placed),
         "galleries": _galleries(pictures),
         "threats": in_words(cards.threats(found.attacks), kind),
@@ -238,6 +241,21 @@ def _quality(found: Found, names: Iterator[str], placed: Any) -> list[dict[str, 
 def _paper(attacks: Sequence[ShownAttack], names: Iterator[str]) -> tables.Table | None:
     found = findings.against_paper(attacks)
     return tables.against_paper(found, next(names)) if found else None
+
+
+def _boards(found: Sequence[Board], names: Iterator[str], placed: Any) -> list[dict[str, Any]]:
+    parts = []
+    for each in found:
+        record = each.record
+        title = f"{each.dataset}, {record.split}: defences at equal accuracy"
+        figure = charts.board(each, title)
+        images = f"{record.num_images:,} image{'s' * (record.num_images != 1)}"
+        trainings = f"{record.seeds} training{'s' * (record.seeds != 1)} of each defence"
+        caption = f"Means over {images} and {trainings}; bars are 95% intervals."
+        made = [boards.table(each, loss, next(names), title) for loss in record.losses]
+        told = in_words({"title": title, "caption": caption, "tables": made}, each.kind)
+        parts.append({"figure": placed("board", figure) if figure else None, **told})
+    return parts
 
 
 def _tradeoffs(found: Found, names: Iterator[str], placed: Any) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from jaxinv.store import choice as stored_choice
 from jaxinv.store import record as stored
 from jaxinv.store.fields import RecordedDefense
 from jaxinv.store.record import Record
+from jaxinv.store.standing import Reconstructed, Standing
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,18 +252,36 @@ class Partition(ShownRun):
         return self.choices[index] if index is not None and known else None
 
 
+@dataclass(frozen=True, eq=False)
+class Board(ShownRun):
+    """A leaderboard: defences at equal accuracy."""
+
+    record: stored.LeaderboardRecord
+
+    def at(self, loss: float) -> list[Standing]:
+        """Returns the defences at a loss of accuracy, the one that leaks least first."""
+        own = [each for each in self.record.standings if each.loss == loss]
+        return sorted(own, key=lambda each: Measure(_ssim_of(each.strongest)).or_all)
+
+
+def _ssim_of(found: Reconstructed | None) -> float | None:
+    return None if found is None else found.ssim_mean
+
+
 class Found(NamedTuple):
     """All runs, by their kinds; `superseded` is how many older studies are left out."""
 
     attacks: list[ShownAttack]
     partitions: list[Partition]
+    boards: list[Board]
     others: list[ShownRun]
     superseded: int = 0
 
     @property
     def runs(self) -> list[ShownRun]:
         """All of them, in the order of their numbers."""
-        return sorted([*self.attacks, *self.partitions, *self.others], key=lambda run: run.number)
+        every = [*self.attacks, *self.partitions, *self.boards, *self.others]
+        return sorted(every, key=lambda run: run.number)
 
     @property
     def datasets(self) -> list[str]:
@@ -279,13 +298,15 @@ def sort(records: Sequence[Record]) -> Found:
     """
     names = datasets.names(records)
     cuts = {name: record.cuts for name, record in zip(names, records, strict=True) if record.cuts}
-    found = Found([], [], [])
+    found = Found([], [], [], [])
     for number, (name, record) in enumerate(zip(names, records, strict=True), 1):
         record.cuts = record.cuts or cuts.get(name, [])
         if isinstance(record, stored.PartitionRecord):
             found.partitions.append(Partition(number, record, name))
         elif isinstance(record, stored.AttackRecord):
             found.attacks.append(ShownAttack(number, record, name))
+        elif isinstance(record, stored.LeaderboardRecord):
+            found.boards.append(Board(number, record, name))
         else:
             found.others.append(ShownRun(number, record, name))
     newest: dict[str, Partition] = {}

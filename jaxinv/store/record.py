@@ -34,6 +34,7 @@ from jaxinv.store.fields import (
     ShareInterval,
     Ssim,
 )
+from jaxinv.store.standing import Standing
 from jaxinv.store.upgrades import VersionError, upgraded
 
 SCHEMA = 3
@@ -338,7 +339,8 @@ class LeaderboardRecord(Record, kw_only=True):
     num_images: Count
     losses: list[float]
     seeds: Count
-    standings: list[dict[str, Any]]
+    standings: list[Standing]
+    accuracy_undefended: Share | None = None
 
 
 class LeakageRecord(Record, kw_only=True):

@@ -12,6 +12,7 @@ from jaxinv.look.charts import (
     choices,
     convergence,
     costs,
+    equal,
     learning,
     queries,
     splits,
@@ -71,8 +72,10 @@ def colour_count(page, colour):
 
 
 def test_altair_waits_for_the_first_chart():
-    modules = "choices, convergence, costs, learning, queries, splits, style, throughput, tradeoff"
-    code = f"import sys; from jaxinv.look.charts import {modules}; import jaxinv.look.grids\n"
+    modules = (
+        "choices, convergence, costs, equal, learning, queries, splits, style, throughput, tradeoff"
+    )
+    code = f"import sys; from jaxinv.look.charts import {modules}, tradeoff; import jaxinv.look.grids\n"
     code += "assert not {'altair', 'vl_convert', 'matplotlib'} & set(sys.modules)"
     root = jaxinv.__path__[0] + "/.."
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
@@ -636,3 +639,43 @@ def test_the_page_chooses_which_choices_are_shown(chosen, count):
     for param in spec["params"]:
         param["value"] = chosen.get(param["name"], param["value"])
     assert marks_of(spec, 2).count("<path") == count
+
+
+# --- Defences at equal accuracy -------------------------------------------------------------------
+
+
+def entered(defense, attacker, ssim, loss=1.0):
+    ends = [ssim - 0.1, ssim + 0.1]
+    own = {"ssim_mean": ssim, "ssim_ci": ends}
+    return {"defense": defense, "attacker": attacker, "loss": loss, **own}
+
+
+def test_the_least_leaking_defence_is_first_and_its_two_attackers_are_joined():
+    rows = [
+        *(entered("vib", name, ssim) for name, ssim in (("claimed", 0.2), ("strongest", 0.9))),
+        *(entered("cem", name, ssim) for name, ssim in (("claimed", 0.4), ("strongest", 0.6))),
+        entered("vib", "strongest", 0.3, loss=5.0),
+    ]
+    figure = equal.figure(rows)
+    assert [panel.title for panel in figure.panels] == [
+        "SSIM at 1 point of accuracy",
+        "SSIM at 5 points of accuracy",
+    ]
+    joined, bars, symbols = layers(figure)
+    assert symbols["encoding"]["y"]["sort"] == ["cem", "vib"]
+    assert sorted((row["y"], row["x"], row["x2"]) for row in joined["rows"]) == [
+        ("cem", 0.4, 0.6),
+        ("vib", 0.2, 0.9),
+    ]
+    assert {(row["x_low"], row["x_high"]) for row in bars["rows"]} >= {(0.5, 0.7)}
+    found = series_of(symbols["rows"], "y", "x")
+    assert found["claimed"] == [("vib", 0.2), ("cem", 0.4)]
+    assert len(layers(figure, 1)[0]["rows"]) == 0  # one attacker is joined to nobody
+
+
+def test_equal_accuracy_is_drawn_in_two_colours(tmp_path):
+    rows = [entered("vib", name, ssim) for name, ssim in (("claimed", 0.2), ("strongest", 0.9))]
+    page = decoded(tmp_path, equal.figure(rows, title="title"))
+    assert all(colour_count(page, key.colour) > 50 for key in equal.figure(rows).legend)
+    with pytest.raises(ValueError, match="at least one defence"):
+        equal.figure([])

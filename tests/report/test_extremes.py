@@ -7,7 +7,7 @@ from test_hostile import check, records_of_every_kind
 
 from jaxinv import report
 
-_KEPT = {"schema", "recommendation", "recommendation_split", "num_images"}
+_KEPT = {"schema", "recommendation", "recommendation_split", "num_images", "loss", "losses"}
 _PRINTED = {"psnr", "ssim"}  # of the paper are numbers
 
 

@@ -11,7 +11,13 @@ import pytest
 
 from jaxinv import report
 from jaxinv.report import page, results
-from jaxinv.store.record import AttackRecord, ConvergenceRecord, PartitionRecord, TargetRecord
+from jaxinv.store.record import (
+    AttackRecord,
+    ConvergenceRecord,
+    LeaderboardRecord,
+    PartitionRecord,
+    TargetRecord,
+)
 
 HOSTILE = {
     "control": "a\x00b\x01\x07\x1b[2J\x7f\x85c",
@@ -108,6 +114,8 @@ def records_of_every_kind(folder):
         },
         **told,
     )
+    standings = [fake_runs.standing(name, 0.3, 0.7) for name in ("cloak", "vib")]
+    fake_runs.leaderboard(folder, standings, **told)
     common = json.loads((folder / "partition" / "study" / "record.json").read_text("utf-8"))
     common = {key: common[key] for key in (*_COMMON, "cuts", *told)}
     others = {
@@ -158,7 +166,8 @@ def test_every_text_of_a_typed_record_is_tried(tmp_path):
 
     for path in records_of_every_kind(tmp_path):
         look(json.loads(path.read_text("utf-8")))
-    for struct in (AttackRecord, PartitionRecord, ConvergenceRecord, TargetRecord):
+    kinds = (AttackRecord, PartitionRecord, ConvergenceRecord, LeaderboardRecord, TargetRecord)
+    for struct in kinds:
         assert texts_of(struct) <= given
 
 
@@ -168,7 +177,7 @@ def test_any_text_in_any_place_gives_a_page_and_figures(tmp_path, name):
         record = spoilt(json.loads(path.read_text("utf-8")), HOSTILE[name])
         path.write_text(json.dumps(record))
     found = report.read(tmp_path)
-    assert len(found) == 7
+    assert len(found) == 8
     written = report.write(found, tmp_path / "page.html", formats=("png",))
     check(written[0].read_text("utf-8"))
     assert len(written) > 2

@@ -1,14 +1,19 @@
 """Leaderboards: levels of equal accuracy, standings, tables, and what is refused."""
 
+from types import SimpleNamespace
+
+import fake_runs
 import numpy as np
 import pytest
 from fake_runs import attack_fields
+from PIL import Image
 
+from jaxinv.constants import kinds
 from jaxinv.constants.halves import REPORT
 from jaxinv.defenses import BOTTLENECK, CLOAK, DROPOUT, GAUSSIAN, MECHANISMS, QUANTIZE, TRAINED
 from jaxinv.errors import UsageError
 from jaxinv.store.record import typed
-from jaxinv.studies.leaderboard import matching, table
+from jaxinv.studies.leaderboard import drawing, matching, table
 from jaxinv.studies.leaderboard.options import LeaderboardConfig, entries
 from jaxinv.studies.leaderboard.standing import judged, standing
 
@@ -241,3 +246,51 @@ def test_scores_are_never_made_up():
         found = standing({("whitebox", "adaptive"): [lost]}, sure=0.95)
     assert found["strongest"] is None and found["strongest_psnr"] is None
     assert found["error_ratio"] is None and found["verdict"] != "holds"
+
+
+# --- Pictures -------------------------------------------------------------------------------------
+
+
+def drawn(folder, attacked, losses):
+    """Pictures of a board whose defences have these attacks, one for each loss."""
+    found = record(
+        losses=losses,
+        standings=[
+            {"defense": name, "loss": loss, **standing(attacks, sure=0.95)}
+            for name, attacks in attacked
+            for loss in losses
+        ],
+    )
+    folder.mkdir()
+    dataset = SimpleNamespace(name="mnist", kind=kinds.IMAGE)
+    scene = SimpleNamespace(dataset=dataset)
+    drawing.draw(folder, found, [own for _, own in attacked for _ in losses], scene)
+
+
+def test_a_picture_shows_what_both_attackers_make_of_each_defence(tmp_path):
+    made = {}
+    for who, own in board().items():
+        for number, each in enumerate(own):
+            fake_runs.attack(tmp_path, folder=f"{'-'.join(who)}-{number}")
+            each.path = str(tmp_path / "whitebox" / f"{'-'.join(who)}-{number}" / "record.json")
+        made[who] = own
+    drawn(tmp_path / "one", [("cloak", made)], [1.0, 5.0])
+    drawn(tmp_path / "two", [("cloak", made), ("vib", made)], [1.0])
+    sizes = []
+    for name in ("one", "two"):
+        with Image.open(tmp_path / name / drawing.IMAGES_NAME) as picture:
+            sizes.append(picture.height)
+    # Originals and two rows; two more for the second defence, and none for the second loss.
+    assert sizes[0] * 1.4 < sizes[1] < sizes[0] * 1.8
+    with Image.open(tmp_path / "two" / drawing.CHART_NAME) as picture:
+        assert picture.format == "PNG"
+
+
+def test_what_a_run_lost_is_left_out_of_the_picture(tmp_path):
+    gone = {who: own for who, own in board().items()}
+    for own in gone.values():
+        for each in own:
+            each.path = str(tmp_path / "nowhere" / "record.json")
+    drawn(tmp_path / "one", [("cloak", gone)], [1.0])
+    assert not (tmp_path / "one" / drawing.IMAGES_NAME).exists()
+    assert (tmp_path / "one" / drawing.CHART_NAME).exists()

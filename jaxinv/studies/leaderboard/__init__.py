@@ -6,7 +6,8 @@ on the first half of the test split, by seed 0; what is attacked is the second. 
 loss: what the claimed attacker finds (the authors' decoder, trained on queries), what the strongest
 of all finds, who knows the defence, and what the device pays. Each attack is a run of the
 experiment defenses, so that a board that was stopped goes on. The board is a folder
-<workdir>/leaderboard/<run>/ with record.json, leaderboard.md and leaderboard.png.
+<workdir>/leaderboard/<run>/ with record.json, leaderboard.md, leaderboard.png (the two attackers
+behind each defence) and reconstructions.png; jaxinv report has it on its page.
 
   jaxinv leaderboard --split=relu2
   jaxinv leaderboard --split=relu2 --defense=gaussian,vib,cloak --loss=1,5 --seeds=1

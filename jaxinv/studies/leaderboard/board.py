@@ -11,7 +11,6 @@ from jaxinv.attacks import registry
 from jaxinv.constants.halves import CHOICE
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
-from jaxinv.look.charts import style, tradeoff
 from jaxinv.machine import environment, flops
 from jaxinv.measures import costs, verdicts
 from jaxinv.networks import Network
@@ -22,7 +21,7 @@ from jaxinv.studies.defended.attackers import Attacker
 from jaxinv.studies.defended.choices import check_attackers
 from jaxinv.studies.defended.deployment import Deployment
 from jaxinv.studies.defended.run import run_one
-from jaxinv.studies.leaderboard import matching, table
+from jaxinv.studies.leaderboard import drawing, matching, table
 from jaxinv.studies.leaderboard.options import Entry, LeaderboardConfig, entries
 from jaxinv.studies.leaderboard.standing import Attacks, standing
 
@@ -30,7 +29,7 @@ NAME = "leaderboard"
 DECIDED_BY = ("jaxinv.studies.leaderboard", "jaxinv.studies.defended")
 """The code that decides a result, as `source.digest` takes it."""
 
-TABLE_NAME, FIGURE_NAME = "leaderboard.md", "leaderboard.png"
+TABLE_NAME = "leaderboard.md"
 
 
 def prepare(
@@ -105,7 +104,7 @@ class _Board:
             }
             page = table.markdown(found).encode()
             files.atomic_write(folder / TABLE_NAME, lambda file: file.write(page))
-            _draw(folder / FIGURE_NAME, found, scene)
+            drawing.draw(folder, found, [own for each in attacked for own, _, _ in each], scene)
             records.write(folder, found, images=None)
 
         made = runs.read_or_make(
@@ -193,30 +192,3 @@ def _progress(entry: Entry, seed: int, record: AttackRecord) -> str:
         f"  {entry.text} {record.defense.level_text}, seed {seed}, {record.threat} "
         f"{record.method}: {quality}, accuracy {accuracy}"
     )
-
-
-def _draw(path: Path, record: dict[str, Any], scene: runs.Scene) -> None:
-    """Draws accuracy against what the claimed attacker finds, and the strongest, side by side."""
-    points = []
-    for each in record["standings"]:
-        usable = each["usability"]["mean"]
-        for attacker, name in (("claimed", "claimed"), ("strongest", "strongest")):
-            if each[name] is None or each[name]["psnr_mean"] is None:
-                continue
-            keys = ("ssim_mean", "ssim_ci", "psnr_mean", "psnr_ci")
-            points.append(
-                {
-                    "attacker": attacker,
-                    "kind": each["defense"],
-                    "site": "feature",
-                    "level": each["level"],
-                    "usability_mean": usable,
-                    "usability_ci": [None, None],
-                    **{key: each[name][key] for key in keys},
-                }
-            )
-    if not points:
-        return
-    title = f"{scene.dataset.name}, {record['split']}: {record['num_images']:,} images"
-    chart = tradeoff.figure(points, title=title, claims=(None, None))
-    style.save(path, chart._replace(kind=scene.dataset.kind))

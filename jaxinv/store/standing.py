@@ -1,0 +1,57 @@
+"""Standings of a leaderboard, as its record holds them: a defence at one loss of accuracy."""
+
+from msgspec import Struct, field
+
+from jaxinv.store.fields import UNKNOWN, Amount, Count, Interval, Psnr, Share, Ssim
+
+
+class OverSeeds(Struct):
+    """A share over trainings of several seeds; the spread is None of one training."""
+
+    mean: Share | None
+    std: Amount | None = None
+    by_seed: list[Share | None] = field(default_factory=list)
+
+
+class Reconstructed(Struct):
+    """Quality that one attacker reconstructs, over trainings and images."""
+
+    threat_model: str
+    method: str
+    psnr_mean: Psnr | None
+    ssim_mean: Ssim | None
+    psnr_ci: Interval = UNKNOWN
+    ssim_ci: Interval = UNKNOWN
+    diverged: Count = 0
+    dead: Count = 0
+
+
+class Standing(Struct):
+    """A defence at the level that costs so many points of accuracy.
+
+    Attributes:
+      defense, level: as flags spell them.
+      loss: points of accuracy that the level was searched for.
+      usability: accuracy that the trainings have.
+      claimed: the attacker that the defence's paper judges it by.
+      strongest: of all attackers by SSIM; `strongest_psnr` by PSNR.
+      reid: greatest share of images that an attacker re-identifies.
+      verdict: of these attacks; "undecided" at best.
+      error_ratio: how many times less the strongest errs than the claimed one, and its interval.
+      sent_bytes: that cross for one image.
+      edge_flops_ratio: arithmetic of the edge beside that of the undefended one.
+    """
+
+    defense: str
+    level: str
+    loss: Amount
+    usability: OverSeeds
+    verdict: str
+    claimed: Reconstructed | None = None
+    strongest: Reconstructed | None = None
+    strongest_psnr: Reconstructed | None = None
+    reid: Share | None = None
+    error_ratio: Amount | None = None
+    error_ratio_ci: Interval = UNKNOWN
+    sent_bytes: Amount | None = None
+    edge_flops_ratio: Amount | None = None

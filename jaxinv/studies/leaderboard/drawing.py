@@ -1,0 +1,75 @@
+"""Pictures of a leaderboard: a chart of its standings, and what attackers reconstruct. NumPy."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxinv.look import pictures
+from jaxinv.look.charts import equal, style
+from jaxinv.store import records
+from jaxinv.studies import runs
+from jaxinv.studies.leaderboard.standing import Attacks
+
+CHART_NAME, IMAGES_NAME = "leaderboard.png", "reconstructions.png"
+
+
+def draw(
+    folder: Path, record: Mapping[str, Any], attacked: Sequence[Attacks], scene: runs.Scene
+) -> None:
+    """Writes the pictures of a board into a folder; one without a finite score has none.
+
+    Args:
+      folder: of the record.
+      record: with `standings`, as `table` has them.
+      attacked: the attacks of each standing, in the same order.
+      scene: what was attacked.
+    """
+    title = f"{scene.dataset.name}, {record['split']}: {record['num_images']:,} images"
+    rows = _points(record["standings"])
+    if rows:
+        chart = equal.figure(rows, title=f"{title}, {_trainings(record['seeds'])}")
+        style.save(folder / CHART_NAME, chart._replace(kind=scene.dataset.kind))
+    loss = min(record["losses"])
+    pairs = zip(record["standings"], attacked, strict=True)
+    originals, strips = _strips([(each, own) for each, own in pairs if each["loss"] == loss])
+    if strips:
+        words = f"{title}, at {loss:g} point{'s' * (loss != 1)} of accuracy"
+        inputs = next(iter(next(iter(attacked)).values()))[0].fields.get("inputs")
+        pictures.reconstructions(folder / IMAGES_NAME, originals, strips, inputs, title=words)
+
+
+def _trainings(count: int) -> str:
+    return f"{count} training{'s' * (count != 1)} of each defence"
+
+
+def _points(standings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    found = []
+    for each in standings:
+        for name in (equal.CLAIMED, equal.STRONGEST):
+            if each[name] is not None and each[name]["ssim_mean"] is not None:
+                quality = {key: each[name][key] for key in ("ssim_mean", "ssim_ci")}
+                own = {"defense": each["defense"], "loss": each["loss"], "attacker": name}
+                found.append({**own, **quality})
+    return found
+
+
+def _strips(
+    standings: Sequence[tuple[Mapping[str, Any], Attacks]],
+) -> tuple[np.ndarray | None, list[tuple[str, np.ndarray]]]:
+    """Returns originals, and what the two attackers make of them on the first training."""
+    originals, strips = None, []
+    for each, attacks in standings:
+        for name in (equal.CLAIMED, equal.STRONGEST):
+            if each[name] is None:
+                continue
+            record = attacks[each[name]["threat_model"], each[name]["method"]][0]
+            found = records.read_images(Path(record.path).parent)
+            if found is None:
+                continue
+            first = found["originals"] if originals is None else originals
+            if np.array_equal(first, found["originals"]):
+                originals = first
+                strips.append((f"{each['defense']}\n{name}", found["reconstructions"]))
+    return originals, strips
