@@ -21,7 +21,8 @@ from jaxinv.machine import environment, hosts
 from jaxinv.paper import parts
 from jaxinv.studies import cli, experiment, runs
 from jaxinv.studies.defended import accuracy
-from jaxinv.training import targets
+from jaxinv.studies.partition import attacks
+from jaxinv.training import retraining, targets
 
 _WORDS = (
     *("conv1", "relu2", "ReLU2", "fc1", "fc3", "all", "feature", "input", "input+feature"),
@@ -121,6 +122,7 @@ def _nothing_begins():
         for owner, name in (
             *((runs, "run_all"), (accuracy, "judge_of"), (targets, "train_run")),
             *((environment, "facts"), (parts, "run"), (hosts, "initialize"), (sweeps, "run")),
+            *((attacks, "screen"), (retraining, "retrain")),
         ):
             stack.enter_context(mock.patch.object(owner, name, accept))
         for owner, name, answer in (

@@ -32,6 +32,7 @@ from jaxinv.store.record import SCHEMA
 from jaxinv.studies import cli, experiment, runs
 from jaxinv.studies.defended import accuracy
 from jaxinv.studies.defended.known import known
+from jaxinv.studies.partition import attacks
 from jaxinv.sweeps import grid
 from jaxinv.training import retraining, targets
 
@@ -109,7 +110,7 @@ def no_compute(monkeypatch, prepared, tmp_path):
     for owner, function in (
         *((runs, "run_all"), (accuracy, "judge_of"), (targets, "train_run")),
         *((environment, "facts"), (parts, "run"), (retraining, "retrain")),
-        (sweeps, "run"),
+        *((attacks, "screen"), (sweeps, "run")),
     ):
         monkeypatch.setattr(owner, function, accept)
     monkeypatch.setattr(targets, "test_accuracy", lambda target, dataset: 0.99)
