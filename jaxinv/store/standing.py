@@ -40,6 +40,7 @@ class Standing(Struct):
       error_ratio: how many times less the strongest errs than the claimed one, and its interval.
       sent_bytes: that cross for one image.
       edge_flops_ratio: arithmetic of the edge beside that of the undefended one.
+      attacks_s: seconds that all attacks took together: learning, compiling, attacking.
     """
 
     defense: str
@@ -55,3 +56,4 @@ class Standing(Struct):
     error_ratio_ci: Interval = UNKNOWN
     sent_bytes: Amount | None = None
     edge_flops_ratio: Amount | None = None
+    attacks_s: Amount | None = None

@@ -24,12 +24,11 @@ import jaxinv
 from jaxinv import sweeps
 from jaxinv.errors import UsageError, UserError
 from jaxinv.store import files, records
-from jaxinv.store.record import AttackRecord
 from jaxinv.studies.config import WorkConfig
 from jaxinv.studies.experiment import Experiment, setting
 from jaxinv.sweeps import grid, targets
 from jaxinv.tables import blocks, figures, markdown, plan
-from jaxinv.tables.figures import Made, Measured
+from jaxinv.tables.figures import Made, Shown
 from jaxinv.tables.plan import Plan, Table
 
 TABLES = Path(jaxinv.__file__).parent.parent / "experiments" / "tables.toml"
@@ -77,7 +76,7 @@ def run(config: TablesConfig) -> list[dict[str, str]]:
     for table, runs in asked:
         ended = [by_name[run.name] for run in runs]
         if not any(outcome.state == "failed" for outcome in ended):
-            made[table.name] = figures.make(table, _attacks(table, ended))
+            made[table.name] = figures.make(table, _shown(table, ended))
             texts[table.name] = markdown.text(table, made[table.name])
     print(*texts.values(), sep="\n\n", end="\n\n" if texts else "")
     path = folder / _TEXT
@@ -159,20 +158,21 @@ def _runs(table: Table, data_dir: str | None) -> list[sweeps.Run]:
     return list(found.values())
 
 
-def _attacks(table: Table, outcomes: Sequence[sweeps.SweepOutcome]) -> list[Measured]:
-    found: dict[Path, Measured] = {}
+def _shown(table: Table, outcomes: Sequence[sweeps.SweepOutcome]) -> list[Shown]:
+    found: dict[Path, list[Shown]] = {}
     for outcome in outcomes:
         seed = int(outcome.run.flags.get(targets.SEED, "0"))
         for path in outcome.records:
             record = records.read(path.parent)
             if record is None:
                 raise UserError(f"{path} is gone: the same command makes it again.")
-            if not isinstance(record, AttackRecord):
+            own = figures.shown(record, seed)
+            if own is None:
                 raise UsageError(
-                    f"{table.name}: {outcome.run.script} leaves no attacks to make a table of."
+                    f"{table.name}: {outcome.run.script} leaves nothing to make a table of."
                 )
-            found[path] = Measured(record, seed)
-    return list(found.values())
+            found[path] = own
+    return [each for own in found.values() for each in own]
 
 
 EXPERIMENT = Experiment("tables", TablesConfig, run, __doc__)

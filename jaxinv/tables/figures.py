@@ -3,13 +3,14 @@
 import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
 
 from jaxinv.constants.threats import THREATS
 from jaxinv.errors import UsageError
-from jaxinv.store.record import AttackRecord
+from jaxinv.store.record import AttackRecord, LeaderboardRecord, Record
+from jaxinv.store.standing import Standing
 from jaxinv.sweeps import targets
 from jaxinv.sweeps.targets import OverTargets
 
@@ -22,6 +23,28 @@ class Measured(NamedTuple):
 
     record: AttackRecord
     target_seed: int = 0
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """Seeds of what is shown."""
+        return [self.record.seed]
+
+
+class Ranked(NamedTuple):
+    """A defence on a leaderboard, and the seed of the target that it was put into."""
+
+    record: LeaderboardRecord
+    standing: Standing
+    target_seed: int = 0
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """Seeds of its trainings."""
+        return range(self.record.seed, self.record.seed + self.record.seeds)
+
+
+Shown = Measured | Ranked
+"""What a table can show."""
 
 
 class Figure(Struct, frozen=True):
@@ -72,11 +95,11 @@ class Made(Struct, frozen=True):
 
 
 class Measure(NamedTuple):
-    """A figure of a record: its name in a table, how it is written, and where it is found."""
+    """A figure: its name in a table, how it is written, and where an attack or standing has it."""
 
     label: str
     form: str
-    of_record: Callable[[AttackRecord], Figure]
+    of: Callable[[Any], Figure]
     of_targets: Callable[[OverTargets], Figure] | None = None
 
 
@@ -131,7 +154,7 @@ MEASURES: dict[str, Measure] = {
     "learning": Measure("learning, s", ".1f", _field("fit_s")),
     "attack": Measure("attack, s", ".1f", _field("attack_s")),
 }
-"""A cell can tell any of these."""
+"""A cell can tell any of these of an attack."""
 
 KEYS: dict[str, Callable[[Measured], str]] = {
     "dataset": lambda each: each.record.dataset,
@@ -146,38 +169,116 @@ KEYS: dict[str, Callable[[Measured], str]] = {
     "releases": lambda each: str(each.record.releases),
     "target": lambda each: str(each.target_seed),
 }
-"""Rows and columns can be of any of these."""
+"""Rows and columns of attacks can be of any of these."""
+
+
+def _best(who: str, name: str) -> Callable[[Standing], Figure]:
+    def of_standing(standing: Standing) -> Figure:
+        found = getattr(standing, who)
+        if found is None:
+            return Figure()
+        return Figure(getattr(found, f"{name}_mean"), *getattr(found, f"{name}_ci"))
+
+    return of_standing
+
+
+def _who(each: Ranked) -> str:
+    found = each.standing.strongest
+    return "" if found is None else f"{THREATS.get(found.threat_model, '')}, {found.method}"
+
+
+_STANDINGS: dict[str, Measure] = {
+    "accuracy": Measure("accuracy", ".2%", lambda own: Figure(own.usability.mean)),
+    "claimed_psnr": Measure("claimed PSNR dB", ".2f", _best("claimed", "psnr")),
+    "claimed_ssim": Measure("claimed SSIM", ".3f", _best("claimed", "ssim")),
+    "strongest_psnr": Measure("strongest PSNR dB", ".2f", _best("strongest_psnr", "psnr")),
+    "strongest_ssim": Measure("strongest SSIM", ".3f", _best("strongest", "ssim")),
+    "error_ratio": Measure(
+        "error ratio", ".2f", lambda own: Figure(own.error_ratio, *own.error_ratio_ci)
+    ),
+    "reid": Measure("re-identified", ".1%", lambda own: Figure(own.reid)),
+    "sent": Measure("bytes sent", ",.0f", lambda own: Figure(own.sent_bytes)),
+    "edge": Measure("edge FLOPs", ".2f", lambda own: Figure(own.edge_flops_ratio)),
+    "minutes": Measure(
+        "minutes",
+        ".1f",
+        lambda own: Figure(None if own.attacks_s is None else own.attacks_s / 60),
+    ),
+}
+_RANKED: dict[str, Callable[[Ranked], str]] = {
+    "dataset": lambda each: each.record.dataset,
+    "network": lambda each: each.record.network.name if each.record.network else "",
+    "split": lambda each: each.record.split,
+    "defense": lambda each: each.standing.defense,
+    "loss": lambda each: f"{each.standing.loss:g}",
+    "level": lambda each: each.standing.level,
+    "strongest": _who,
+    "verdict": lambda each: each.standing.verdict,
+}
+
+
+class Source(NamedTuple):
+    """What rows and columns can be of, and what cells can tell.
+
+    Attributes:
+      keys: of rows and columns.
+      measures: of cells.
+      first: the measures that are shown unless others are asked for.
+    """
+
+    keys: Mapping[str, Callable[[Any], str]]
+    measures: Mapping[str, Measure]
+    first: Sequence[str]
+
+
+ATTACKS = Source(KEYS, MEASURES, ("psnr", "ssim"))
+STANDINGS = Source(_RANKED, _STANDINGS, ("accuracy", "claimed_ssim", "strongest_ssim", "reid"))
+
+
+def source_of(experiment: str) -> Source:
+    """Returns what tables can show of the runs of an experiment."""
+    return STANDINGS if experiment == "leaderboard" else ATTACKS
+
+
+def shown(record: Record, target_seed: int) -> list[Shown] | None:
+    """Returns what a table shows of a record; None if it shows none of its kind."""
+    if isinstance(record, AttackRecord):
+        return [Measured(record, target_seed)]
+    if isinstance(record, LeaderboardRecord):
+        return [Ranked(record, standing, target_seed) for standing in record.standings]
+    return None
 
 
 def _threat(record: AttackRecord) -> str:
     return record.threat_model or record.experiment
 
 
-def make(table: "Table", attacks: Sequence[Measured]) -> Made:
+def make(table: "Table", found: Sequence[Shown]) -> Made:
     """Makes the figures of a table.
 
     Attacks on targets of several seeds, alike in rows and columns, are one figure over targets.
 
     Args:
       table: what it shows.
-      attacks: the runs' records; at least one.
+      found: attacks, or standings of leaderboards; at least one.
 
     Raises:
       UsageError: attacks fall into one cell that differ in more than the target, or a measure is
         not known over targets.
     """
-    rows: dict[tuple[str, ...], dict[str, list[Measured]]] = {}
-    for each in attacks:
-        column = "" if table.columns is None else KEYS[table.columns](each)
-        place = rows.setdefault(tuple(KEYS[name](each) for name in table.rows), {})
+    keys = table.source.keys
+    rows: dict[tuple[str, ...], dict[str, list[Shown]]] = {}
+    for each in found:
+        column = "" if table.columns is None else keys[table.columns](each)
+        place = rows.setdefault(tuple(keys[name](each) for name in table.rows), {})
         place.setdefault(column, []).append(each)
-    records = [each.record for each in attacks]
+    records = [each.record for each in found]
     newest = max(Path(record.path).stat().st_mtime for record in records)
     return Made(
-        [_row(table, keys, columns) for keys, columns in rows.items()],
+        [_row(table, own, columns) for own, columns in rows.items()],
         _distinct(record.num_images for record in records),
-        _distinct(record.seed for record in records),
-        _distinct(each.target_seed for each in attacks),
+        _distinct(seed for each in found for seed in each.seeds),
+        _distinct(each.target_seed for each in found),
         list(dict.fromkeys(_device(record) for record in records)),
         list(dict.fromkeys(record.versions.get("jax") or "unknown" for record in records)),
         datetime.datetime.fromtimestamp(newest, datetime.UTC).date().isoformat(),
@@ -188,34 +289,33 @@ def _distinct(values: Iterable[int]) -> list[int]:
     return sorted(set(values))
 
 
-def _device(record: AttackRecord) -> str:
+def _device(record: Record) -> str:
     device = record.device or "an unknown device"
     if record.processor and device.startswith("cpu"):
         return f"{record.processor} x{device.rpartition('x')[2]}"
     return device
 
 
-def _row(table: "Table", keys: tuple[str, ...], columns: Mapping[str, list[Measured]]) -> Row:
+def _row(table: "Table", keys: tuple[str, ...], columns: Mapping[str, list[Shown]]) -> Row:
     found: dict[str, dict[str, Figure]] = {}
     printed = None
     for column, own in columns.items():
         where = ", ".join(filter(None, [*keys, column]))
-        over = _over_targets(table, own, where)
+        over = None if len(own) == 1 else _over_targets(table, own, where)
+        found[column] = {name: _figure(table, name, own[0], over, where) for name in table.shown}
         record = own[0].record
-        found[column] = {name: _figure(table, name, record, over, where) for name in table.cells}
-        if printed is None or record.method == "paper":
+        if isinstance(record, AttackRecord) and (printed is None or record.method == "paper"):
             printed = _printed(record, over) or printed
     return Row(list(keys), found, printed if table.printed else None)
 
 
-def _over_targets(table: "Table", own: Sequence[Measured], where: str) -> OverTargets | None:
-    """Returns all of a cell's attacks together; None if there is one."""
-    if len(own) == 1:
-        return None
-    by_seed = {each.target_seed: each.record for each in own}
+def _over_targets(table: "Table", own: Sequence[Shown], where: str) -> OverTargets:
+    """Returns all attacks of a cell together."""
+    attacks = [each for each in own if isinstance(each, Measured)]
+    by_seed = {each.target_seed: each.record for each in attacks}
     others = [
         {name: flag for name, flag in each.record.flags.items() if name != targets.SEED}
-        for each in own
+        for each in attacks
     ]
     if len(by_seed) < len(own) or any(flags != others[0] for flags in others):
         raise UsageError(
@@ -226,11 +326,11 @@ def _over_targets(table: "Table", own: Sequence[Measured], where: str) -> OverTa
 
 
 def _figure(
-    table: "Table", name: str, record: AttackRecord, over: OverTargets | None, where: str
+    table: "Table", name: str, shown: Shown, over: OverTargets | None, where: str
 ) -> Figure:
-    measure = MEASURES[name]
+    measure = table.source.measures[name]
     if over is None:
-        return measure.of_record(record)
+        return measure.of(shown.record if isinstance(shown, Measured) else shown.standing)
     if measure.of_targets is None:
         raise UsageError(f"{table.name}: {name} is not known over several targets ({where}).")
     return measure.of_targets(over)

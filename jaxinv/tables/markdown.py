@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jaxinv.look.text import markdown
-from jaxinv.tables.figures import MEASURES, Figure, Made, Printed, Row
+from jaxinv.tables.figures import STANDINGS, Figure, Made, Printed, Row
 from jaxinv.tables.plan import Table
 
 _LABELS = {
@@ -18,7 +18,8 @@ def text(table: Table, made: Made) -> str:
     columns = list(dict.fromkeys(name for row in made.rows for name in row.columns))
     heads = [_LABELS.get(name, name) for name in table.rows]
     heads += [_PRINTED] * table.printed
-    numbers = [MEASURES[name].label for name in table.cells] if table.columns is None else columns
+    labels = [table.source.measures[name].label for name in table.shown]
+    numbers = labels if table.columns is None else columns
     heads += [markdown(name) if table.columns else name for name in numbers]
     lines = [table.about, "", _line(heads), _line(["---"] * len(heads))]
     lines += [_line(_cells(table, row, columns)) for row in made.rows]
@@ -35,7 +36,7 @@ def _cells(table: Table, row: Row, columns: Sequence[str]) -> list[str]:
     found += [_printed(row.printed)] * table.printed
     if table.columns is None:
         (own,) = row.columns.values()
-        return found + [_told(table, name, own[name]) for name in table.cells]
+        return found + [_told(table, name, own[name]) for name in table.shown]
     return found + [_together(table, row.columns.get(column)) for column in columns]
 
 
@@ -43,11 +44,11 @@ def _together(table: Table, own: dict[str, Figure] | None) -> str:
     """Returns a cell with all measures; empty where nothing was run."""
     if own is None:
         return ""
-    return " / ".join(_told(table, name, own[name]) for name in table.cells)
+    return " / ".join(_told(table, name, own[name]) for name in table.shown)
 
 
 def _told(table: Table, name: str, figure: Figure) -> str:
-    form = MEASURES[name].form
+    form = table.source.measures[name].form
     if figure.mean is None:
         return "-"
     ends = (figure.low, figure.high) if name in table.intervals else (None, None)
@@ -65,11 +66,13 @@ def _printed(found: Printed | None) -> str:
 
 def _origin(table: Table, made: Made) -> str:
     """Returns a sentence on images, targets, seeds, devices, versions and the day."""
-    cells = " / ".join(MEASURES[name].label for name in table.cells)
-    intervals = [name for name in table.intervals if name in table.cells]
+    cells = " / ".join(table.source.measures[name].label for name in table.shown)
+    intervals = [name for name in table.intervals if name in table.shown]
     told = [f"Cells are {cells}."] if table.columns else []
     several = len(made.target_seeds) > 1
     over = "targets and images" if several else "images"
+    if table.source is STANDINGS:
+        over = "trainings and images"
     told += [f"Intervals are 95%, over {over}."] if intervals else []
     images = " and ".join(f"{count:,}" for count in made.num_images)
     facts = [f"{images} images"]

@@ -13,7 +13,7 @@ cells = ["psnr", "ssim"]
 
 import re
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -22,7 +22,7 @@ from msgspec import Meta, Struct
 
 from jaxinv.errors import UsageError, UserError
 from jaxinv.store import files
-from jaxinv.tables.figures import KEYS, MEASURES
+from jaxinv.tables import figures
 
 
 class Table(Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,9 +32,10 @@ class Table(Struct, frozen=True, forbid_unknown_fields=True):
       name: of its place in pages.
       about: what stands above it.
       commands: the runs, as they are typed in a checkout.
-      rows: what a row is of, some of `KEYS`.
-      columns: what a column is of, one of `KEYS`; by default each of `cells` is a column.
-      cells: what is measured, some of `MEASURES`.
+      rows: what a row is of: of attacks some of `figures.ATTACKS.keys`, of leaderboards some of
+        `figures.STANDINGS.keys`.
+      columns: what a column is of, one of these; by default each of `cells` is a column.
+      cells: what is measured, some of the `measures` there; by default the `first`.
       intervals: those of them that are shown with their 95% interval.
       printed: True for a column with what the paper prints.
     """
@@ -46,11 +47,19 @@ class Table(Struct, frozen=True, forbid_unknown_fields=True):
         default_factory=lambda: ["split"]
     )
     columns: str | None = None
-    cells: Annotated[list[str], Meta(min_length=1)] = msgspec.field(
-        default_factory=lambda: ["psnr", "ssim"]
-    )
+    cells: Annotated[list[str], Meta(min_length=1)] | None = None
     intervals: list[str] = msgspec.field(default_factory=lambda: ["psnr"])
     printed: bool = False
+
+    @property
+    def source(self) -> figures.Source:
+        """What the runs are of: attacks, or standings of leaderboards."""
+        return figures.source_of(parsed(self.commands[0]).script)
+
+    @property
+    def shown(self) -> Sequence[str]:
+        """The measures that are shown."""
+        return self.cells or self.source.first
 
 
 class Plan(Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,11 +99,17 @@ def read(path: Path) -> Plan:
 
 
 def _check(table: Table, path: Path) -> None:
+    for command in table.commands:
+        if figures.source_of(parsed(command).script) is not table.source:
+            raise UsageError(
+                f"tables={path}: {table.name}: leaderboards and attacks make no table together."
+            )
+    keys, measures = table.source.keys, table.source.measures
     asked: list[tuple[str, Collection[str], str]] = [
-        *((name, KEYS, "rows") for name in table.rows),
-        *((name, KEYS, "columns") for name in [table.columns] if name is not None),
-        *((name, MEASURES, "cells") for name in table.cells),
-        *((name, table.cells, "intervals") for name in table.intervals if name != "psnr"),
+        *((name, keys, "rows") for name in table.rows),
+        *((name, keys, "columns") for name in [table.columns] if name is not None),
+        *((name, measures, "cells") for name in table.shown),
+        *((name, table.shown, "intervals") for name in table.intervals if name != "psnr"),
     ]
     for name, known, where in asked:
         if name not in known:
@@ -102,8 +117,6 @@ def _check(table: Table, path: Path) -> None:
                 f"tables={path}: {table.name}: {where} has {name}; expected some of "
                 f"{', '.join(known)}."
             )
-    for command in table.commands:
-        parsed(command)
 
 
 def parsed(command: str) -> Command:

@@ -158,3 +158,57 @@ def test_a_defence_is_told_by_name_site_and_level(tmp_path):
     found = [line for line in lines(shown, own) if line.startswith("| black-box")]
     assert found[0].startswith("| black-box | none |  | 0 |")
     assert found[1].startswith("| black-box | dropout | input | 0.6 |")
+
+
+# --- Leaderboards ---------------------------------------------------------------------------------
+
+BOARD = "python experiments/leaderboard.py --split=relu2 --loss=1,5"
+
+
+@pytest.fixture
+def ranked(tmp_path):
+    standings = [
+        fake_runs.standing(name, claim, most, loss=loss, attacks_s=90.0)
+        for name, claim, most in (("cem", 0.3, 0.7), ("vib", 0.1, 0.9))
+        for loss in (1.0, 5.0)
+    ]
+    fake_runs.leaderboard(tmp_path, standings, seed=3)
+    return figures.shown(records.read(tmp_path / "leaderboard" / "board"), 0)
+
+
+def board(**values):
+    return Table("board", "A board.", [BOARD], rows=["defense"], **values)
+
+
+def test_a_leaderboard_makes_a_table_of_its_defences(ranked):
+    shown = board(columns="loss", cells=["claimed_ssim", "strongest_ssim", "minutes"])
+    told = lines(shown, ranked)
+    assert told[2] == "| defence | 1 | 5 |"
+    assert told[4] == "| cem | 0.300 / 0.700 / 1.5 | 0.300 / 0.700 / 1.5 |"
+    assert "48 images; seed 3, 4;" in told[7]
+
+
+def test_a_standing_has_its_intervals_and_says_who_is_strongest(ranked):
+    shown = Table(
+        "board",
+        "A board.",
+        [BOARD],
+        rows=["defense", "loss", "level", "strongest", "verdict"],
+        cells=["accuracy", "strongest_ssim", "error_ratio", "reid", "sent", "edge"],
+        intervals=["strongest_ssim", "error_ratio"],
+    )
+    told = lines(shown, ranked)
+    assert told[4] == (
+        "| cem | 1 | 0.3 | white-box, adaptive | fails | 98.00% | 0.700 [0.650, 0.750] "
+        "| 6.30 [5.00, 8.00] | 80.0% | 4,096 | 1.25 |"
+    )
+    assert "Intervals are 95%, over trainings and images." in told[9]
+
+
+def test_usual_measures_are_those_of_what_was_run(attacks, ranked):
+    assert [*figures.make(table(), attacks[:1]).rows[0].columns[""]] == ["psnr", "ssim"]
+    found = figures.make(board(columns="loss"), ranked).rows[1].columns["5"]
+    assert [*found] == ["accuracy", "claimed_ssim", "strongest_ssim", "reid"]
+    assert found["claimed_ssim"].mean == 0.1
+    with pytest.raises(UsageError, match="4 runs fall into one cell|2 runs fall into one cell"):
+        figures.make(board(), ranked)

@@ -28,7 +28,7 @@ def test_a_table_has_defaults(tmp_path):
     (table,) = found.table
     assert found.pages == ["../README.md"]
     assert (table.name, table.rows, table.columns) == ("two-cuts", ["split"], "method")
-    assert (table.cells, table.intervals, table.printed) == (["psnr", "ssim"], ["psnr"], False)
+    assert (table.shown, table.intervals, table.printed) == (("psnr", "ssim"), ["psnr"], False)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,8 @@ def test_other_commands_are_refused(line):
         ("[[table]]", "[[tables]]", "unknown field|missing required"),
         ("./launch.sh sweep", "rm", "expected ./launch.sh"),
         ("[[table]]", "[[table", "Expected|expected"),
+        ("sweep whitebox", "sweep leaderboard", "columns has method; expected some of dataset"),
+        ("commands = [", 'commands = ["jaxinv leaderboard", ', "make no table together"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, old, new, said):

@@ -24,7 +24,13 @@ from jaxinv.networks.loading import Model
 from jaxinv.store import checkpoints, records
 from jaxinv.training import classification, fit, measured, recipes, targets
 
-SHIPPED = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+SHIPPED = {
+    ("mnist", "lenet5"): (28, 28, 1),
+    ("cifar10", "cifar_cnn"): (32, 32, 3),
+    ("cifar10", "resnet20"): (32, 32, 3),
+}
+_LEAST = {"lenet5": 0.97, "cifar_cnn": 0.75, "resnet20": 0.88}  # accuracies of the test split
+_EPOCHS = {"lenet5": 12, "cifar_cnn": 16, "resnet20": 30}
 ONE_EPOCH = recipes.TargetRecipe("amsgrad", 1, 16, 3e-3, 0.0, 1e-3, augment=False)
 ADAMW = dataclasses.replace(ONE_EPOCH, optimizer="adamw")
 
@@ -53,9 +59,16 @@ def no_training(monkeypatch):
     monkeypatch.setattr(targets, "train", lambda *args, **kwargs: pytest.fail("trained again"))
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_targets(name, tmp_path, no_training):
-    target = targets.find(dataset(name, SHIPPED[name]), tmp_path)
+def shipped_for(name, network):
+    """The dataset and the model that a file ships for."""
+    shape = SHIPPED[name, network]
+    return dataset(name, shape), loading.load(network, shape, 10)
+
+
+@pytest.mark.parametrize(("name", "network"), SHIPPED)
+def test_shipped_targets(name, network, tmp_path, no_training):
+    data, model = shipped_for(name, network)
+    target = targets.find(data, tmp_path, model=model)
     assert target.source == "shipped"
     assert target.training["fingerprint"] == checkpoints.fingerprint(target.params)
     assert target.fingerprint == measured.fingerprint(target.network, target.params)
@@ -63,7 +76,7 @@ def test_shipped_targets(name, tmp_path, no_training):
     assert jax.tree.map(np.shape, target.params) == jax.tree.map(lambda leaf: leaf.shape, like)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(target.params))
     assert target.training["dataset"] == name
-    assert target.training["test_accuracy"] > {"mnist": 0.97, "cifar10": 0.75}[name]
+    assert target.training["test_accuracy"] > _LEAST[network]
     assert not list(tmp_path.iterdir())
 
 
@@ -518,16 +531,15 @@ def test_the_authors_recipe_has_a_constant_rate_and_no_clipping():
         dataclasses.replace(recipe, weight_decay=0.5)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_what_ships_is_of_seed_0_and_of_the_default_recipe(name):
+@pytest.mark.parametrize(("name", "network"), SHIPPED)
+def test_what_ships_is_of_seed_0_and_of_the_default_recipe(name, network):
     """Nobody chose a seed by what attacks find."""
-    told = targets.load(targets.SHIPPED / f"{name}.safetensors", dataset(name, SHIPPED[name]))
+    data, model = shipped_for(name, network)
+    told = targets.load(targets.shipped(data, model), data, model)
     given = told.training["config"]["recipe"]
     given = {"optimizer": "adamw", **given}  # the only one when CIFAR-10's was trained
-    wanted = recipes.default_recipe(dataset(name, SHIPPED[name]))
-    size = told.training["num_images"]
-    epochs = {"mnist": 12, "cifar10": 16}[name]
-    assert size > 30_000 and given == dataclasses.asdict(dataclasses.replace(wanted, epochs=epochs))
+    wanted = dataclasses.replace(recipes.default_recipe(data, network), epochs=_EPOCHS[network])
+    assert told.training["num_images"] > 30_000 and given == dataclasses.asdict(wanted)
 
 
 def test_another_network_over_the_same_weights_is_another_target():

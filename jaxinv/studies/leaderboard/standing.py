@@ -38,6 +38,7 @@ def standing(attacks: Attacks, *, sure: float) -> dict[str, Any]:
         "reid": max((record.reid for record in every if record.reid is not None), default=None),
         # These are not all attackers that there are, nor do they train for long.
         "verdict": verdicts.screened(judged(attacks, sure)),
+        "attacks_s": sum(sum(_seconds(record)) for record in every),
         "error_ratio": None,
         "error_ratio_ci": [None, None],
     }
@@ -59,6 +60,11 @@ def judged(attacks: Attacks, sure: float) -> Verdict:
     counted = len(next(iter(attacks.values())))
     own = verdicts.confidence(counted, sure)
     return verdicts.together(verdicts.safe(list(records), own) for records in each)
+
+
+def _seconds(record: AttackRecord) -> list[float]:
+    """Returns the seconds of an attack by part: learning, compiling, attacking."""
+    return [each or 0.0 for each in (record.fit_s, record.compile_s, record.attack_s)]
 
 
 def _usable(record: AttackRecord) -> float:
