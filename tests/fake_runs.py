@@ -223,6 +223,18 @@ PROFILE = {
 }
 
 
+_OF_A_STUDY = {
+    "cuts": list(CUTS),
+    "dataset": "mnist",
+    "data_source": "tfds mnist:3.0.1 (array_record)",
+    "data_fingerprint": "1a17c400a020",
+    "target": {"source": "shipped", "fingerprint": "01254f39fa72"},
+    "seed": 0,
+    "device": "cpu: Some Processor x2",
+    "versions": VERSIONS,
+}
+
+
 def partition(
     workdir, choices, *, recommendation=0, recommendation_split=None, folder=None, **values
 ):
@@ -231,12 +243,7 @@ def partition(
     record = {
         "kind": "partition",
         "experiment": "partition",
-        "cuts": list(lenet5().cuts),
-        "dataset": "mnist",
-        "data_source": "tfds mnist:3.0.1 (array_record)",
-        "data_fingerprint": "1a17c400a020",
-        "target": {"source": "shipped", "fingerprint": "01254f39fa72"},
-        "seed": 0,
+        **_OF_A_STUDY,
         "num_images": 64,
         "accuracy_undefended": 0.99,
         "profile": PROFILE,
@@ -249,8 +256,6 @@ def partition(
         "fit_s": 100.0,
         "attack_s": 10.0,
         "compile_s": 1.0,
-        "device": "cpu: Some Processor x2",
-        "versions": VERSIONS,
         "config": config,
         **values,
     }
@@ -260,7 +265,7 @@ def partition(
 
 
 def reconstructed(psnr, ssim, threat="whitebox", method="adaptive"):
-    """What an attacker finds behind a defence, as a board holds it."""
+    """Quality behind a defence, as a board holds it."""
     quality = {"psnr_mean": psnr, "psnr_ci": [psnr - 1, psnr + 1], "ssim_mean": ssim}
     quality |= {"ssim_ci": [ssim - 0.05, ssim + 0.05], "diverged": 0, "dead": 0}
     return {"threat_model": threat, "method": method, **quality}
@@ -293,20 +298,13 @@ def leaderboard(workdir, standings, *, folder="board", **values):
     record = {
         "kind": "leaderboard",
         "experiment": "leaderboard",
-        "cuts": list(lenet5().cuts),
-        "dataset": "mnist",
-        "data_source": "tfds mnist:3.0.1 (array_record)",
-        "data_fingerprint": "1a17c400a020",
-        "target": {"source": "shipped", "fingerprint": "01254f39fa72"},
-        "seed": 0,
+        **_OF_A_STUDY,
         "split": "relu2",
         "num_images": 48,
         "accuracy_undefended": 0.99,
         "losses": list(dict.fromkeys(each["loss"] for each in standings)),
         "seeds": 2,
         "standings": standings,
-        "device": "cpu: Some Processor x2",
-        "versions": VERSIONS,
         "config": config,
         **values,
     }

@@ -1,10 +1,9 @@
 """Tables of leaderboards: defences at equal accuracy. Standard library."""
 
-from jaxinv.constants.threats import THREATS
 from jaxinv.report.results import Board
 from jaxinv.report.tables import Cell, Row, Table, columns_of, share
 from jaxinv.report.values import MISSING, Measure, fixed, interval, unit
-from jaxinv.store.standing import Reconstructed, Standing
+from jaxinv.store.standing import Reconstructed, Standing, points
 
 
 def table(board: Board, loss: float, name: str, title: str) -> Table:
@@ -12,9 +11,8 @@ def table(board: Board, loss: float, name: str, title: str) -> Table:
     rows = [_row(place, each) for place, each in enumerate(board.at(loss))]
     found = board.record.accuracy_undefended
     undefended = "" if found is None else f" of {100 * found:.2f}% undefended"
-    points = f"{loss:g} point{'s' * (loss != 1)}"
     caption = (
-        f"{title}, {points}{undefended}. Beside the strongest is who it is; the share is the "
+        f"{title}, {points(loss)}{undefended}. Beside the strongest is who it is; the share is the "
         "greatest that an attacker re-identifies"
     )
     labels = ("defence", "level", "accuracy#", "claimed SSIM#", "strongest SSIM#", "PSNR dB#")
@@ -32,8 +30,8 @@ def _row(place: int, each: Standing) -> Row:
         Cell(each.defense, place),
         Cell(each.level),
         share(each.usability.mean, 2)._replace(note=around),
-        _ssim(each.claimed, ""),
-        _ssim(each.strongest, _who(each.strongest)),
+        _ssim(each.claimed),
+        _ssim(each.strongest, tells_who=True),
         Cell(MISSING) if best is None else Cell(fixed(best.psnr_mean, 2), best.psnr_mean),
         Cell(fixed(ratio.mean, 2), ratio.mean, note=interval(ratio, 2)),
         share(each.reid),
@@ -44,15 +42,9 @@ def _row(place: int, each: Standing) -> Row:
     return Row(cells)
 
 
-def _who(found: Reconstructed | None) -> str:
-    if found is None:
-        return ""
-    return f"{THREATS.get(found.threat_model, found.threat_model)}, {found.method}"
-
-
-def _ssim(found: Reconstructed | None, who: str) -> Cell:
+def _ssim(found: Reconstructed | None, *, tells_who: bool = False) -> Cell:
     if found is None:
         return Cell(MISSING)
     own = Measure(found.ssim_mean, *found.ssim_ci)
-    note = "; ".join(filter(None, [interval(own, 3), who]))
+    note = "; ".join(filter(None, [interval(own, 3), found.attacker * tells_who]))
     return Cell(fixed(own.mean, 3), own.mean, note=note)

@@ -9,12 +9,12 @@ from typing import Any
 from jaxinv.constants.kinds import IMAGE
 from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import SAFE_SSIM
-from jaxinv.look.charts import choices, equal, splits, style
+from jaxinv.look.charts import choices, splits, style
 from jaxinv.look.charts import tradeoff as tradeoff_chart
 from jaxinv.report import advice, findings
 from jaxinv.report.findings import Tradeoff
-from jaxinv.report.results import Board, Choice, Partition, ShownAttack, in_order
-from jaxinv.report.values import MISSING, Measure, fixed, interval, percent, unit
+from jaxinv.report.results import Choice, Partition, ShownAttack, in_order
+from jaxinv.report.values import MISSING, Measure, fixed, percent, unit
 
 _ATTACKERS = {
     "paper": "paper: the authors' attack, which ignores the defence",
@@ -86,26 +86,6 @@ def tradeoff(found: Tradeoff) -> style.Figure | None:
     claims = (SAFE_SSIM if kind == IMAGE else None, None)
     figure = tradeoff_chart.figure(rows, title=title, claims=claims, tooltip=told, measure=measure)
     return figure._replace(kind=kind)
-
-
-def board(found: Board, title: str) -> style.Figure | None:
-    """Returns what the claimed attacker and the strongest find behind each defence."""
-    rows = []
-    for loss in found.record.losses:
-        for each in found.at(loss):
-            for name, own in ((equal.CLAIMED, each.claimed), (equal.STRONGEST, each.strongest)):
-                if own is None:
-                    continue
-                who = f"{THREATS.get(own.threat_model, own.threat_model)}, {own.method}"
-                told = {"Defence": each.defense, "Level": each.level, "Attacker": who}
-                quality = Measure(own.ssim_mean, *own.ssim_ci)
-                words = " ".join(filter(None, [fixed(quality.mean, 3), interval(quality, 3)]))
-                base = {"defense": each.defense, "loss": loss, "attacker": name}
-                rows.append({**base, **_measures(ssim=quality), **told, "SSIM": words})
-    if not rows:
-        return None
-    told_names = ("Defence", "Level", "Attacker", "SSIM")
-    return equal.figure(rows, title=title, tooltip=told_names)._replace(kind=found.kind)
 
 
 def quality(attacks: Sequence[ShownAttack], dataset: str) -> style.Figure | None:

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from jaxinv.constants.kinds import IMAGE, Kind, in_words
 from jaxinv.constants.threats import THREATS
-from jaxinv.look.charts import style
+from jaxinv.look.charts import equal, style
 from jaxinv.look.charts.style import Figure
 from jaxinv.look.text import printable
 from jaxinv.report import advice, boards, cards, charts, columns, findings, gallery, origins, tables
@@ -248,13 +248,14 @@ def _boards(found: Sequence[Board], names: Iterator[str], placed: Any) -> list[d
     for each in found:
         record = each.record
         title = f"{each.dataset}, {record.split}: defences at equal accuracy"
-        figure = charts.board(each, title)
+        figure = equal.figure(record.standings, title=title)
         images = f"{record.num_images:,} image{'s' * (record.num_images != 1)}"
         trainings = f"{record.seeds} training{'s' * (record.seeds != 1)} of each defence"
         caption = f"Means over {images} and {trainings}; bars are 95% intervals."
         made = [boards.table(each, loss, next(names), title) for loss in record.losses]
         told = in_words({"title": title, "caption": caption, "tables": made}, each.kind)
-        parts.append({"figure": placed("board", figure) if figure else None, **told})
+        shown = placed("board", figure._replace(kind=each.kind)) if figure else None
+        parts.append({"figure": shown, **told})
     return parts
 
 

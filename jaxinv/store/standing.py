@@ -2,7 +2,13 @@
 
 from msgspec import Struct, field
 
+from jaxinv.constants.threats import THREATS
 from jaxinv.store.fields import UNKNOWN, Amount, Count, Interval, Psnr, Share, Ssim
+
+
+def points(loss: float) -> str:
+    """Returns a loss of accuracy in words: `1 point`."""
+    return f"{loss:g} point{'s' * (loss != 1)}"
 
 
 class OverSeeds(Struct):
@@ -24,6 +30,11 @@ class Reconstructed(Struct):
     ssim_ci: Interval = UNKNOWN
     diverged: Count = 0
     dead: Count = 0
+
+    @property
+    def attacker(self) -> str:
+        """`white-box, adaptive`."""
+        return f"{THREATS.get(self.threat_model, self.threat_model)}, {self.method}"
 
 
 class Standing(Struct):

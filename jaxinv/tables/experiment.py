@@ -166,7 +166,7 @@ def _shown(table: Table, outcomes: Sequence[sweeps.SweepOutcome]) -> list[Shown]
             record = records.read(path.parent)
             if record is None:
                 raise UserError(f"{path} is gone: the same command makes it again.")
-            own = figures.shown(record, seed)
+            own = figures.shown_of(record, seed)
             if own is None:
                 raise UsageError(
                     f"{table.name}: {outcome.run.script} leaves nothing to make a table of."

@@ -44,7 +44,7 @@ class Ranked(NamedTuple):
 
 
 Shown = Measured | Ranked
-"""What a table can show."""
+"""An attack, or a standing of a leaderboard."""
 
 
 class Figure(Struct, frozen=True):
@@ -184,7 +184,7 @@ def _best(who: str, name: str) -> Callable[[Standing], Figure]:
 
 def _who(each: Ranked) -> str:
     found = each.standing.strongest
-    return "" if found is None else f"{THREATS.get(found.threat_model, '')}, {found.method}"
+    return "" if found is None else found.attacker
 
 
 _STANDINGS: dict[str, Measure] = {
@@ -218,7 +218,7 @@ _RANKED: dict[str, Callable[[Ranked], str]] = {
 
 
 class Source(NamedTuple):
-    """What rows and columns can be of, and what cells can tell.
+    """Keys of rows and columns, and measures of cells.
 
     Attributes:
       keys: of rows and columns.
@@ -240,7 +240,7 @@ def source_of(experiment: str) -> Source:
     return STANDINGS if experiment == "leaderboard" else ATTACKS
 
 
-def shown(record: Record, target_seed: int) -> list[Shown] | None:
+def shown_of(record: Record, target_seed: int) -> list[Shown] | None:
     """Returns what a table shows of a record; None if it shows none of its kind."""
     if isinstance(record, AttackRecord):
         return [Measured(record, target_seed)]
@@ -302,7 +302,7 @@ def _row(table: "Table", keys: tuple[str, ...], columns: Mapping[str, list[Shown
     for column, own in columns.items():
         where = ", ".join(filter(None, [*keys, column]))
         over = None if len(own) == 1 else _over_targets(table, own, where)
-        found[column] = {name: _figure(table, name, own[0], over, where) for name in table.shown}
+        found[column] = {name: _figure(table, name, own[0], over, where) for name in table.measures}
         record = own[0].record
         if isinstance(record, AttackRecord) and (printed is None or record.method == "paper"):
             printed = _printed(record, over) or printed

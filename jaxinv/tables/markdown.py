@@ -18,7 +18,7 @@ def text(table: Table, made: Made) -> str:
     columns = list(dict.fromkeys(name for row in made.rows for name in row.columns))
     heads = [_LABELS.get(name, name) for name in table.rows]
     heads += [_PRINTED] * table.printed
-    labels = [table.source.measures[name].label for name in table.shown]
+    labels = [table.source.measures[name].label for name in table.measures]
     numbers = labels if table.columns is None else columns
     heads += [markdown(name) if table.columns else name for name in numbers]
     lines = [table.about, "", _line(heads), _line(["---"] * len(heads))]
@@ -36,7 +36,7 @@ def _cells(table: Table, row: Row, columns: Sequence[str]) -> list[str]:
     found += [_printed(row.printed)] * table.printed
     if table.columns is None:
         (own,) = row.columns.values()
-        return found + [_told(table, name, own[name]) for name in table.shown]
+        return found + [_told(table, name, own[name]) for name in table.measures]
     return found + [_together(table, row.columns.get(column)) for column in columns]
 
 
@@ -44,7 +44,7 @@ def _together(table: Table, own: dict[str, Figure] | None) -> str:
     """Returns a cell with all measures; empty where nothing was run."""
     if own is None:
         return ""
-    return " / ".join(_told(table, name, own[name]) for name in table.shown)
+    return " / ".join(_told(table, name, own[name]) for name in table.measures)
 
 
 def _told(table: Table, name: str, figure: Figure) -> str:
@@ -66,8 +66,8 @@ def _printed(found: Printed | None) -> str:
 
 def _origin(table: Table, made: Made) -> str:
     """Returns a sentence on images, targets, seeds, devices, versions and the day."""
-    cells = " / ".join(table.source.measures[name].label for name in table.shown)
-    intervals = [name for name in table.intervals if name in table.shown]
+    cells = " / ".join(table.source.measures[name].label for name in table.measures)
+    intervals = [name for name in table.intervals if name in table.measures]
     told = [f"Cells are {cells}."] if table.columns else []
     several = len(made.target_seeds) > 1
     over = "targets and images" if several else "images"

@@ -53,12 +53,12 @@ class Table(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def source(self) -> figures.Source:
-        """What the runs are of: attacks, or standings of leaderboards."""
+        """Source of the rows: attacks, or standings of leaderboards."""
         return figures.source_of(parsed(self.commands[0]).script)
 
     @property
-    def shown(self) -> Sequence[str]:
-        """The measures that are shown."""
+    def measures(self) -> Sequence[str]:
+        """Names of the measures that are shown."""
         return self.cells or self.source.first
 
 
@@ -108,8 +108,8 @@ def _check(table: Table, path: Path) -> None:
     asked: list[tuple[str, Collection[str], str]] = [
         *((name, keys, "rows") for name in table.rows),
         *((name, keys, "columns") for name in [table.columns] if name is not None),
-        *((name, measures, "cells") for name in table.shown),
-        *((name, table.shown, "intervals") for name in table.intervals if name != "psnr"),
+        *((name, measures, "cells") for name in table.measures),
+        *((name, table.measures, "intervals") for name in table.intervals if name != "psnr"),
     ]
     for name, known, where in asked:
         if name not in known:

@@ -3,7 +3,8 @@
 import fake_runs
 
 from jaxinv import report
-from jaxinv.report import boards, charts, results
+from jaxinv.look.charts import equal
+from jaxinv.report import boards, results
 from jaxinv.report.values import MISSING
 
 
@@ -40,7 +41,7 @@ def test_a_table_tells_who_is_strongest_and_how_much_more_it_finds(tmp_path):
 def test_a_page_has_a_board_with_its_picture(tmp_path):
     standings = [fake_runs.standing("vib", 0.3, 0.9), fake_runs.standing("cem", 0.1, 0.2, loss=2.0)]
     found = board(tmp_path, standings)
-    figure = charts.board(found, "title")
+    figure = equal.figure(found.record.standings)
     assert [panel.title for panel in figure.panels] == [
         "SSIM at 1 point of accuracy",
         "SSIM at 2 points of accuracy",
@@ -54,6 +55,6 @@ def test_a_page_has_a_board_with_its_picture(tmp_path):
 
 def test_a_board_without_a_finite_score_has_tables_and_no_picture(tmp_path):
     found = board(tmp_path, [fake_runs.standing("vib", 0.1, 0.2, claimed=None, strongest=None)])
-    assert charts.board(found, "title") is None
+    assert equal.figure(found.record.standings) is None
     text = report.build(report.read(tmp_path))
     assert '<section id="equal"' in text and "vib" in text

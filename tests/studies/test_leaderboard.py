@@ -256,7 +256,7 @@ def drawn(folder, attacked, losses):
     found = record(
         losses=losses,
         standings=[
-            {"defense": name, "loss": loss, **standing(attacks, sure=0.95)}
+            {"defense": name, "level": "0.3", "loss": loss, **standing(attacks, sure=0.95)}
             for name, attacks in attacked
             for loss in losses
         ],

@@ -173,7 +173,7 @@ def ranked(tmp_path):
         for loss in (1.0, 5.0)
     ]
     fake_runs.leaderboard(tmp_path, standings, seed=3)
-    return figures.shown(records.read(tmp_path / "leaderboard" / "board"), 0)
+    return figures.shown_of(records.read(tmp_path / "leaderboard" / "board"), 0)
 
 
 def board(**values):

@@ -28,7 +28,7 @@ def test_a_table_has_defaults(tmp_path):
     (table,) = found.table
     assert found.pages == ["../README.md"]
     assert (table.name, table.rows, table.columns) == ("two-cuts", ["split"], "method")
-    assert (table.shown, table.intervals, table.printed) == (("psnr", "ssim"), ["psnr"], False)
+    assert (table.measures, table.intervals, table.printed) == (("psnr", "ssim"), ["psnr"], False)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from jaxinv.look import pictures
 from jaxinv.look.charts import equal, style
 from jaxinv.store import records
+from jaxinv.store.standing import Standing, points
 from jaxinv.studies import runs
 from jaxinv.studies.leaderboard.standing import Attacks
 
@@ -27,32 +29,23 @@ def draw(
       scene: what was attacked.
     """
     title = f"{scene.dataset.name}, {record['split']}: {record['num_images']:,} images"
-    rows = _points(record["standings"])
-    if rows:
-        chart = equal.figure(rows, title=f"{title}, {_trainings(record['seeds'])}")
+    chart = equal.figure(
+        [msgspec.convert(each, Standing) for each in record["standings"]],
+        title=f"{title}, {_trainings(record['seeds'])}",
+    )
+    if chart:
         style.save(folder / CHART_NAME, chart._replace(kind=scene.dataset.kind))
     loss = min(record["losses"])
     pairs = zip(record["standings"], attacked, strict=True)
     originals, strips = _strips([(each, own) for each, own in pairs if each["loss"] == loss])
     if strips:
-        words = f"{title}, at {loss:g} point{'s' * (loss != 1)} of accuracy"
-        inputs = next(iter(next(iter(attacked)).values()))[0].fields.get("inputs")
+        words = f"{title}, at {points(loss)} of accuracy"
+        inputs = record.get("inputs")
         pictures.reconstructions(folder / IMAGES_NAME, originals, strips, inputs, title=words)
 
 
 def _trainings(count: int) -> str:
     return f"{count} training{'s' * (count != 1)} of each defence"
-
-
-def _points(standings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    found = []
-    for each in standings:
-        for name in (equal.CLAIMED, equal.STRONGEST):
-            if each[name] is not None and each[name]["ssim_mean"] is not None:
-                quality = {key: each[name][key] for key in ("ssim_mean", "ssim_ci")}
-                own = {"defense": each["defense"], "loss": each["loss"], "attacker": name}
-                found.append({**own, **quality})
-    return found
 
 
 def _strips(
@@ -61,7 +54,7 @@ def _strips(
     """Returns originals, and what the two attackers make of them on the first training."""
     originals, strips = None, []
     for each, attacks in standings:
-        for name in (equal.CLAIMED, equal.STRONGEST):
+        for name in ("claimed", "strongest"):
             if each[name] is None:
                 continue
             record = attacks[each[name]["threat_model"], each[name]["method"]][0]
