@@ -160,6 +160,15 @@ def test_the_strongest_is_told_beside_the_claimed():
     assert found["usability"]["by_seed"] == [0.99, 0.99] and found["usability"]["std"] == 0
 
 
+def test_the_time_is_that_of_all_attacks_on_all_trainings():
+    own = {("whitebox", "adaptive"): two(9.0, fit_s=5.0, compile_s=None, attack_s=2.0)}
+    assert standing(own, sure=0.95)["attacks_s"] == pytest.approx(14.0)
+    own["blackbox", "adaptive"] = two(
+        9.0, threat="blackbox", fit_s=1.0, compile_s=1.0, attack_s=1.0
+    )
+    assert standing(own, sure=0.95)["attacks_s"] == pytest.approx(20.0)
+
+
 def test_the_error_ratio_is_that_of_squared_errors_with_its_interval():
     found = standing(board(), sure=0.95)
     assert found["error_ratio"] == pytest.approx(10**0.8, rel=1e-3)
