@@ -1,13 +1,45 @@
 """Augmentation of inputs: images mirrored, zoomed and shifted, rows of tables moved. JAX."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 _NOISE = 0.05  # of a column's range
+_BORDER = 8  # an eighth of an axis
 
 
-def augment(key: Array, images: Array, *, mirror: bool = True) -> Array:
+def crop(key: Array, images: Array) -> Array:
+    """Mirrors half of the images; shifts each by up to an eighth of each axis, by whole pixels.
+
+    Pixels keep their values: a network trains on images as sharp as those that it is tested on.
+    Series are shifted in time. Rows of a table are moved as `jitter` moves them.
+
+    Args:
+      key: of the random draws.
+      images: `[N, H, W, C]` in unit space.
+
+    Returns:
+      `[N, H, W, C]`; what is shifted in at a border mirrors what is there.
+    """
+    if images.shape[1] == images.shape[2] == 1:
+        return _rows(key, images)
+    key_flip, key_shift = jax.random.split(key)
+    mirrored = jax.random.bernoulli(key_flip, jnp.float32(0.5), (len(images), 1, 1, 1))
+    images = jnp.where(mirrored, images[:, :, ::-1], images)
+    border = [size // _BORDER for size in images.shape[1:3]]
+    places = 2 * jnp.array([border]) + 1
+    starts = jax.random.randint(key_shift, (len(images), 2), 0, places)
+    padded = jnp.pad(images, ((0, 0), *((size, size) for size in border), (0, 0)), mode="reflect")
+
+    def cut(image: Array, start: Array) -> Array:
+        return jax.lax.dynamic_slice(image, (*start, 0), images.shape[1:])
+
+    return jax.vmap(cut)(padded, starts)
+
+
+def jitter(key: Array, images: Array, *, mirror: bool = True) -> Array:
     """Mirrors half of the images; zooms each by up to 10% an axis and shifts it by up to 10%.
 
     Along an axis of one place nothing moves: series are zoomed and shifted in time. In a row of a
@@ -23,8 +55,7 @@ def augment(key: Array, images: Array, *, mirror: bool = True) -> Array:
     """
     n, height, width, _ = images.shape
     if height == width == 1:
-        noise = _NOISE * jax.random.normal(key, images.shape, images.dtype)
-        return jnp.clip(images + noise, 0, 1)
+        return _rows(key, images)
     key_flip, key_zoom, key_shift = jax.random.split(key, 3)
     if mirror:
         mirrored = jax.random.bernoulli(key_flip, jnp.float32(0.5), (n, 1, 1, 1))
@@ -44,3 +75,12 @@ def augment(key: Array, images: Array, *, mirror: bool = True) -> Array:
         )
 
     return jax.vmap(warp)(images, zoom, shift)
+
+
+def _rows(key: Array, rows: Array) -> Array:
+    return jnp.clip(rows + _NOISE * jax.random.normal(key, rows.shape, rows.dtype), 0, 1)
+
+
+AUGMENTATIONS = types.MappingProxyType(
+    {"none": lambda key, images: images, "crop": crop, "jitter": jitter}
+)

@@ -16,7 +16,7 @@ from jaxinv.inputs.data import Dataset
 from jaxinv.networks import Network, Params
 from jaxinv.training import batch_statistics
 from jaxinv.training.amsgrad import amsgrad
-from jaxinv.training.augmentation import augment
+from jaxinv.training.augmentation import AUGMENTATIONS
 from jaxinv.training.classification import accuracy, check, loss_and_accuracy
 from jaxinv.training.fit import Fit, fit
 
@@ -39,7 +39,8 @@ class TargetRecipe:
       weight_decay: of adamw on all parameters; of nadamw and sgd on kernels alone, not on biases
         and not on the scales of normalisation. amsgrad has none.
       eps: added to the root of the squared gradient; sgd has none.
-      augment: True if images are flipped and jittered.
+      augmentation: "none"; "crop", images flipped and shifted by whole pixels; or "jitter", images
+        flipped, zoomed and shifted by fractions of a pixel.
       seed: of the initial parameters, the order of images and the augmentation.
 
     Raises:
@@ -52,7 +53,7 @@ class TargetRecipe:
     learning_rate: float
     weight_decay: float
     eps: float
-    augment: bool
+    augmentation: Literal["none", "crop", "jitter"]
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -62,7 +63,7 @@ class TargetRecipe:
         for name in ("weight_decay", "eps"):
             arguments.check_number(name, getattr(self, name), least=0)
         arguments.check_number("learning_rate", self.learning_rate, least=0, above=True)
-        arguments.check_choice("augment", self.augment, (False, True))
+        arguments.check_choice("augmentation", self.augmentation, tuple(AUGMENTATIONS))
         arguments.check_whole("seed", self.seed, least=0, most=2**32 - 1)
         if self.optimizer == "amsgrad" and self.weight_decay:
             raise UsageError(f"weight_decay={self.weight_decay}: optimizer=amsgrad has none.")
@@ -90,12 +91,12 @@ def _kernels(params: Params) -> Any:
 
 
 _OF_THE_ZOO = {
-    "resnet20": TargetRecipe("sgd", 30, 128, 0.1, 5e-4, 0.0, augment=True),
-    "vgg11": TargetRecipe("sgd", 60, 128, 0.05, 5e-4, 0.0, augment=True),
-    "mobilenet_v2": TargetRecipe("sgd", 60, 128, 0.05, 5e-4, 0.0, augment=True),
-    "vit_tiny": TargetRecipe("nadamw", 30, 64, 1e-3, 0.05, 1e-8, augment=True),
+    "resnet20": TargetRecipe("sgd", 30, 128, 0.1, 5e-4, 0.0, augmentation="crop"),
+    "vgg11": TargetRecipe("sgd", 60, 128, 0.05, 5e-4, 0.0, augmentation="crop"),
+    "mobilenet_v2": TargetRecipe("sgd", 60, 128, 0.05, 5e-4, 0.0, augmentation="crop"),
+    "vit_tiny": TargetRecipe("nadamw", 30, 64, 1e-3, 0.05, 1e-8, augmentation="jitter"),
 }
-_OF_VECTORS = TargetRecipe("adamw", 16, 32, 3e-3, 0.05, 1e-8, augment=False)
+_OF_VECTORS = TargetRecipe("adamw", 16, 32, 3e-3, 0.05, 1e-8, augmentation="none")
 
 
 def default_recipe(dataset: Dataset, network: str = "") -> TargetRecipe:
@@ -115,11 +116,12 @@ def default_recipe(dataset: Dataset, network: str = "") -> TargetRecipe:
     if dataset.kind != kinds.IMAGE:
         recipe = _OF_VECTORS
     elif network in _OF_THE_ZOO:
-        recipe = dataclasses.replace(_OF_THE_ZOO[network], augment=in_colour)
+        recipe = _OF_THE_ZOO[network]
+        recipe = recipe if in_colour else dataclasses.replace(recipe, augmentation="none")
     elif in_colour:
-        recipe = TargetRecipe("adamw", 16, 64, 1e-3, 0.05, 1e-8, augment=True)
+        recipe = TargetRecipe("adamw", 16, 64, 1e-3, 0.05, 1e-8, augmentation="jitter")
     else:
-        recipe = TargetRecipe("amsgrad", 12, 32, 1e-3, 0.0, 1e-3, augment=False)
+        recipe = TargetRecipe("amsgrad", 12, 32, 1e-3, 0.0, 1e-3, augmentation="none")
     steps = max(1, len(dataset.target) // recipe.batch_size)
     return dataclasses.replace(recipe, epochs=max(recipe.epochs, math.ceil(_LEAST_STEPS / steps)))
 
@@ -155,7 +157,7 @@ def train(
 
     def loss(params: Params, batch: dict[str, Array], key: Array):
         images = unit_space.from_stored(batch["pixels"])
-        images = augment(key, images) if recipe.augment else images
+        images = AUGMENTATIONS[recipe.augmentation](key, images)
         return loss_and_accuracy(network.apply_in_training(params, images)[0], batch["labels"])
 
     def settled(params: Params, images: int) -> Params:

@@ -25,7 +25,7 @@ from jaxinv.machine import devices, environment, source
 from jaxinv.networks import Network, Params
 from jaxinv.store import checkpoints
 from jaxinv.training import batch_statistics
-from jaxinv.training.augmentation import augment
+from jaxinv.training.augmentation import crop
 from jaxinv.training.classification import check, loss_and_accuracy
 from jaxinv.training.fit import fit, for_each, losses_of_each, one_cycle, whole_epochs
 
@@ -227,7 +227,7 @@ class _Course:
         count = len(self.family)
         key_images, key_draws = jax.random.split(key)
         images = unit_space.from_stored(batch["pixels"])
-        images = augment(key_images, images) if images.shape[-1] > 1 else images
+        images = crop(key_images, images) if images.shape[-1] > 1 else images
         same = jax.tree.map(
             lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), (images, batch["labels"])
         )

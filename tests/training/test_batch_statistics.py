@@ -29,7 +29,7 @@ NETWORK = sequence(
     std=(0.3,),
 )
 DATA = Dataset("tiny", "blobs", "0123456789ab", 3, samples(256), samples(8), samples(64, seed=1))
-RECIPE = recipes.TargetRecipe("sgd", 3, 32, 0.1, 5e-4, 0.0, augment=False)
+RECIPE = recipes.TargetRecipe("sgd", 3, 32, 0.1, 5e-4, 0.0, augmentation="none")
 
 
 @functools.cache

@@ -78,7 +78,7 @@ TRAINED = {
         key=jax.random.key(0),
     ),
 }
-RECIPE = recipes.TargetRecipe("amsgrad", 1, 4, 1e-3, 0.0, 1e-8, augment=False)
+RECIPE = recipes.TargetRecipe("amsgrad", 1, 4, 1e-3, 0.0, 1e-8, augmentation="none")
 
 
 @pytest.mark.parametrize("what", TRAINED)

@@ -33,7 +33,7 @@ SHIPPED = {
 # Accuracies of the test split.
 _LEAST = {"lenet5": 0.97, "cifar_cnn": 0.75, "resnet20": 0.82, "vit_tiny": 0.75}
 _EPOCHS = {"lenet5": 12, "cifar_cnn": 16, "resnet20": 30, "vit_tiny": 30}
-ONE_EPOCH = recipes.TargetRecipe("amsgrad", 1, 16, 3e-3, 0.0, 1e-3, augment=False)
+ONE_EPOCH = recipes.TargetRecipe("amsgrad", 1, 16, 3e-3, 0.0, 1e-3, augmentation="none")
 ADAMW = dataclasses.replace(ONE_EPOCH, optimizer="adamw")
 
 
@@ -279,7 +279,7 @@ def test_a_target_of_a_seed_is_found_and_knows_its_seed(tmp_path, one_epoch, mon
     [
         *(("epochs", 0), ("epochs", 1.5), ("batch_size", 0), ("batch_size", -3)),
         *(("learning_rate", value) for value in (0.0, -1.0, np.nan, np.inf, "0.1", None)),
-        *(("weight_decay", -1.0), ("eps", np.nan), ("augment", None), ("augment", 1)),
+        *(("weight_decay", -1.0), ("eps", np.nan), ("augmentation", None), ("augmentation", "zoom")),
         ("optimizer", "lion"),
         *(("seed", -1), ("seed", 2**32), ("seed", 1.5), ("seed", True)),
     ],
@@ -410,7 +410,7 @@ def test_a_target_of_another_seed_in_the_folder_of_a_run_is_not_taken(tmp_path, 
 
 RECIPES = {
     **{"epochs": 2, "batch_size": 15, "learning_rate": 2e-3, "weight_decay": 0.1, "eps": 1e-4},
-    **{"augment": True, "seed": 1, "optimizer": "amsgrad"},
+    **{"augmentation": "jitter", "seed": 1, "optimizer": "amsgrad"},
 }
 
 
@@ -490,7 +490,8 @@ def test_networks_of_the_zoo_have_recipes_of_their_own():
     for name in ("resnet20", "vgg11", "mobilenet_v2", "vit_tiny"):
         own = recipes.default_recipe(colour, name)
         assert own.optimizer == ("nadamw" if name == "vit_tiny" else "sgd")
-        assert own.augment and not recipes.default_recipe(grey, name).augment
+        assert own.augmentation == ("jitter" if name == "vit_tiny" else "crop")
+        assert recipes.default_recipe(grey, name).augmentation == "none"
     assert recipes.default_recipe(colour, "cifar_cnn") == recipes.default_recipe(colour)
 
 
@@ -505,14 +506,14 @@ def test_flags_tell_a_recipe_or_nothing():
 def test_default_recipes():
     grey, colour = dataset(), dataset("c", (32, 32, 3))
     own = recipes.default_recipe(grey)
-    assert not own.augment
+    assert own.augmentation == "none"
     assert (own.optimizer, own.batch_size, own.learning_rate, own.eps) == (
         "amsgrad",
         32,
         1e-3,
         1e-3,
     )
-    assert recipes.default_recipe(colour).augment
+    assert recipes.default_recipe(colour).augmentation == "jitter"
     for data in (grey, colour):
         recipe = recipes.default_recipe(data)
         assert recipe.epochs * (len(data.target) // recipe.batch_size) >= 1500

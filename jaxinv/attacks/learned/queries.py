@@ -239,7 +239,7 @@ def kept(
 
 
 def _jitter(key: Array, image: Array) -> Array:
-    return augmentation.augment(key, image[None], mirror=False)[0]
+    return augmentation.jitter(key, image[None], mirror=False)[0]
 
 
 def answers(query: Query, images: Images, places: np.ndarray, key: Array) -> np.ndarray:
