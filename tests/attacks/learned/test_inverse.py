@@ -14,6 +14,7 @@ from jaxinv.attacks.blackbox.paper import learn_decoder
 from jaxinv.attacks.learned import correction, inverse, maps, ridge
 from jaxinv.attacks.learned.estimator import Estimator, from_quarters, to_quarters
 from jaxinv.attacks.learned.maps import TrainedMap
+from jaxinv.attacks.learned.pairs import Pairs
 from jaxinv.attacks.learned.queries import make_pool
 from jaxinv.attacks.shelf import Shelf
 from jaxinv.networks import sequence
@@ -194,28 +195,68 @@ def test_edges_that_differ_in_what_they_hold_share_their_programs(monkeypatch, m
     assert np.abs(found[0] - found[1]).max() > 1e-4
 
 
-def least_squares(images):
-    """The linear map from features by least squares with rows for the penalty, float64.
+def least_squares(images, strength, features=None):
+    """Slopes and offset of a map with a penalty on its slopes, by rows for the penalty, float64."""
+    features = np.asarray(affine(images) if features is None else features, np.float64)
+    wanted = images.reshape(len(images), -1).astype(np.float64)
+    centered = features - features.mean(0)
+    penalty = strength * np.mean(np.sum(centered**2, axis=0))
+    rows = np.vstack([centered, np.sqrt(penalty) * np.eye(features.shape[1])])
+    centered = np.vstack([wanted - wanted.mean(0), np.zeros((features.shape[1], wanted.shape[1]))])
+    slopes, *_ = np.linalg.lstsq(rows, centered, rcond=None)
+    return slopes, wanted.mean(0) - features.mean(0) @ slopes
 
-    The penalty is on features in units of the power of two that is their size.
+
+def chosen(images, features):
+    """The penalty that is best for the images that `ridge` holds out, and its map of all.
+
+    From .01 on in steps of 4, as long as a step saves a thousandth of the error.
     """
-    features = np.asarray(affine(images), np.float64)
-    unit = 2 ** np.round(np.log2(np.sqrt(np.mean(features[:100] ** 2))))
-    known = np.column_stack([features / unit, np.ones(len(images))])
-    penalty = 1e-3 * np.mean(np.sum(known**2, axis=0))
-    rows = np.vstack([known, np.sqrt(penalty) * np.eye(FEATURES + 1)])
-    wanted = np.vstack([images.reshape(len(images), -1), np.zeros((FEATURES + 1, SIZE))])
-    solution, *_ = np.linalg.lstsq(rows, wanted, rcond=None)
-    return solution / np.append(np.full(FEATURES, unit), 1)[:, None]
+    held = np.arange(len(images)) % (2 if len(images) < 80 else 8) == (1 if len(images) < 80 else 7)
+    held &= np.cumsum(held) <= 1000
+
+    def error(strength):
+        slopes, offset = least_squares(images[~held], strength, features[~held])
+        found = features[held] @ slopes + offset
+        return np.mean((found - images[held].reshape(held.sum(), -1)) ** 2)
+
+    best = 0.01
+    for step in (4, 1 / 4):
+        while 1e-7 < best < 6e2 and error(best * step) < 0.999 * error(best):
+            best *= step
+    return best, *least_squares(images, best, features)
 
 
-def test_ridge_is_regularised_least_squares():
-    images = smooth_images(1200)  # more than two slices
-    pool = make_pool(known(affine, images), 5000, jax.random.key(0))
-    (weights,), (offset,) = ridge.ridge(pool)
-    expected = least_squares(images)
-    np.testing.assert_allclose(weights, expected[:-1], atol=1e-5)
-    np.testing.assert_allclose(offset, expected[-1], atol=1e-4)
+@pytest.mark.parametrize("count", [1200, 60, 9])  # more than two slices; few; fewer than features
+@pytest.mark.parametrize("noise", [0.0, 3.0])
+def test_ridge_is_least_squares_with_the_penalty_that_serves_images_held_out(count, noise):
+    images = smooth_images(count)
+    features = np.asarray(affine(images))
+    features = features + noise * np.random.default_rng(2).normal(size=features.shape)
+    features = features.astype(np.float32)
+    (weights,), (offset,) = ridge.ridge(Pairs(images, features))
+    _, *expected = chosen(images, features)
+    np.testing.assert_allclose(weights, expected[0], atol=3e-5)
+    np.testing.assert_allclose(offset, expected[1], atol=3e-4)
+
+
+def test_penalties_are_stronger_where_features_say_less():
+    images = smooth_images(300)
+    noise = np.random.default_rng(2).normal(size=(300, FEATURES))
+    found = [chosen(images, np.asarray(affine(images)) + each * noise)[0] for each in (0, 9)]
+    assert found[0] < 0.01 < found[1]
+
+
+def test_features_far_from_zero_teach_as_much():
+    images = smooth_images(300)
+    features = np.asarray(affine(images))
+    maps = [ridge.ridge(Pairs(images, features + np.float32(shift))) for shift in (0, 3000)]
+    near, far = (features + shift for shift in (0, 3000))
+    found = [
+        own @ np.asarray(weights[0], np.float64) + np.asarray(offset[0], np.float64)
+        for own, (weights, offset) in zip((near, far), maps, strict=True)
+    ]
+    np.testing.assert_allclose(found[1], found[0], atol=0.01)
 
 
 @pytest.mark.parametrize("size", [1e-10, 1e-5, 1e10])
@@ -249,8 +290,8 @@ def test_an_inverse_map_begins_with_the_linear_map_alone(untrained):
     images = smooth_images(300)
     learned = inverse.learn(known(affine, images), key=jax.random.key(0))
     features = affine(images[:20])
-    weights = least_squares(images)
-    guess = np.column_stack([np.asarray(features), np.ones(20)]) @ weights
+    _, slopes, offset = chosen(images, np.asarray(affine(images)))
+    guess = np.asarray(features) @ slopes + offset
     expected = 1 / (1 + np.exp(-5 * (guess - 0.5)))
     np.testing.assert_allclose(learned(np.asarray(features)).reshape(20, SIZE), expected, atol=1e-3)
 
