@@ -64,7 +64,7 @@ _chosen: contextvars.ContextVar[Form | None] = contextvars.ContextVar("form", de
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _TOEPLITZ_MAX_OVERHEAD = 8  # times the multiplications of the direct form
-_TOEPLITZ_MAX_CHANNELS = 256  # input channels x output channels
+_TOEPLITZ_MAX_WORK = 350  # these times the channels of the input times those of the output
 _BLOCK_BYTES = 640 * 1024  # windows that a core multiplies at once, well inside its cache
 _BLOCK_LEAST_PIXELS = 512  # or the sum over blocks costs as much as the products
 
@@ -126,8 +126,8 @@ def choose_form(
     if input_shape[1] < kh or input_shape[2] < kw:
         return "windows"
     overhead = input_shape[2] / kw
-    narrow = overhead <= _TOEPLITZ_MAX_OVERHEAD and c_in * c_out <= _TOEPLITZ_MAX_CHANNELS
-    return "toeplitz" if narrow and dense else "canonical"
+    few = overhead * c_in * c_out <= _TOEPLITZ_MAX_WORK
+    return "toeplitz" if overhead <= _TOEPLITZ_MAX_OVERHEAD and few and dense else "canonical"
 
 
 def convolve(
@@ -215,20 +215,66 @@ def convolve_dilated(
       dilation: from an element of a window to the next, for each axis.
       groups: of channels.
     """
-    if any(gap > 1 for gap in gaps):
-        between = [(0, 0, 0), *((0, 0, gap - 1) for gap in gaps), (0, 0, 0)]
-        x = lax.pad(x, jnp.zeros((), x.dtype), between)
-    is_series = x.ndim == 3
-    lead: tuple[int, ...] = (1,) if is_series else ()
-    y = convolve(
-        x[:, None] if is_series else x,
-        kernel[None] if is_series else kernel,
-        _pair([*([(0, 0)] if is_series else []), *map(tuple, pads)]),
-        strides=_pair([*lead, *strides]),
-        dilation=_pair([*lead, *dilation]),
+    if x.ndim == 3:
+        each = (((0, 0), *pads), (1, *strides), (1, *gaps), (1, *dilation))
+        return convolve_dilated(x[:, None], kernel[None], *each, groups)[:, 0]
+    apart, at = _pair(gaps), Geometry(_pair([*map(tuple, pads)]), _pair(strides), _pair(dilation))
+    if apart != (1, 1) and at.is_dense and groups == 1:
+        return _in_phases(x, kernel, at.pads, apart, convolve)
+    return convolve(
+        _with_gaps(x, apart),
+        kernel,
+        at.pads,
+        strides=at.strides,
+        dilation=at.dilation,
         groups=groups,
     )
-    return y[:, 0] if is_series else y
+
+
+def _with_gaps(x: Array, gaps: Pair, pads: Pads = ((0, 0), (0, 0))) -> Array:
+    """Puts zeros between rows and columns, and around them."""
+    between = [(*pad, gap - 1) for pad, gap in zip(pads, gaps, strict=True)]
+    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *between, (0, 0, 0)])
+
+
+def _in_phases(
+    x: Array, kernel: Array, pads: Pads, gaps: Pair, convolve: Callable[[Array, Array, Pads], Array]
+) -> Array:
+    """Convolves an input with gaps, without the products with zeros between its values.
+
+    Outputs that lie `gaps` apart meet the same elements of the kernel: they are a phase. One
+    convolution of the values themselves has all phases as channels.
+
+    Args:
+      x: `[N, H, W, Cin]`, without the zeros.
+      kernel: `[kh, kw, Cin, Cout]`.
+      pads: zeros before and after the input with its gaps.
+      gaps: from a value to the next, rows and columns.
+      convolve: of stride 1.
+
+    Returns:
+      `[N, H', W', Cout]`, as of the input with zeros between its values.
+    """
+    n, c_in, c_out = len(x), *kernel.shape[2:]
+    axes = zip(x.shape[1:3], kernel.shape[:2], pads, gaps, strict=True)
+    sizes, own, fills = [], [], []
+    for length, window, (low, high), gap in axes:
+        size = (length - 1) * gap + 1 + low + high - window + 1
+        front = (gap - 1 - low) % gap
+        taps = -(-(front + window) // gap)
+        before = (low - gap + 1 + front) // gap
+        after = max(0, -(-size // gap) - 1 + taps - before - length)
+        sizes.append(size)
+        own.append((before, after))
+        fills.append((front, taps * gap - front - window))
+    whole = jnp.pad(kernel, (*fills, (0, 0), (0, 0)))
+    rows, columns = gaps
+    whole = whole.reshape(-1, rows, whole.shape[1] // columns, columns, c_in, c_out)
+    whole = whole[:, ::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5)
+    y = convolve(x, whole.reshape(*whole.shape[:3], -1), _pair(own))
+    y = y.reshape(n, *y.shape[1:3], rows, columns, c_out).transpose(0, 1, 3, 2, 4, 5)
+    y = y.reshape(n, y.shape[1] * rows, y.shape[3] * columns, c_out)
+    return y[:, : sizes[0], : sizes[1]]
 
 
 def _pair(values: Sequence[Any]) -> tuple[Any, Any]:
@@ -289,10 +335,11 @@ def _linear_in_input(x: Array, kernel: Array, at: Geometry) -> Array:
         ends = zip(sides, spread, low, reach, strict=True)
         high = [side - n - before + r for side, n, before, r in ends]
         back = _pair(list(zip(low, high, strict=True)))
+        if at.strides != (1, 1) and at.dilation == (1, 1):
+            direct = lambda x, kernel, pads: _direct(x, kernel, Geometry(pads))  # noqa: E731
+            return _in_phases(ct, flipped, back, at.strides, direct)
         if at.strides != (1, 1):
-            between = [(*pad, s - 1) for pad, s in zip(back, at.strides, strict=True)]
-            ct = lax.pad(ct, jnp.zeros((), ct.dtype), [(0, 0, 0), *between, (0, 0, 0)])
-            back = ((0, 0), (0, 0))
+            ct, back = _with_gaps(ct, at.strides, back), ((0, 0), (0, 0))
         return _direct(ct, flipped, Geometry(back, dilation=at.dilation))
 
     return linear_call(lambda kernel, x: _direct(x, kernel, at), transpose, kernel, x)

@@ -41,12 +41,14 @@ def test_crop_shifts_each_image_by_whole_pixels_of_its_own_and_mirrors_half():
     result = np.asarray(crop(jax.random.key(2), np.stack([image] * 1000)))
     padded = np.pad(image, ((3, 3), (2, 2), (0, 0)), mode="reflect")
     mirrored = np.pad(image[:, ::-1], ((3, 3), (2, 2), (0, 0)), mode="reflect")
-    views = np.stack([
-        whole[top : top + 24, left : left + 16]
-        for whole in (padded, mirrored)
-        for top in range(7)
-        for left in range(5)
-    ])
+    views = np.stack(
+        [
+            whole[top : top + 24, left : left + 16]
+            for whole in (padded, mirrored)
+            for top in range(7)
+            for left in range(5)
+        ]
+    )
     same = (result[:, None] == views[None]).all((2, 3, 4))
     assert (same.sum(1) == 1).all()
     counts = same.sum(0)

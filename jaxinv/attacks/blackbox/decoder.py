@@ -21,10 +21,10 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxinv.attacks.learned import grids
-from jaxinv.networks.convolution import conv_general_dilated
+from jaxinv.networks.convolution import convolve_dilated
 
 _DENSE_SHARE, _DENSE_CHANNELS = 8, 64  # of an image's side, the grid for features without places
 _MOST_HIDDEN = 2**20  # values of a hidden layer
@@ -143,10 +143,6 @@ class Decoder(nn.Module):
 def transposed_convolution(x: Array, kernel: Array, stride: tuple[int, int], padding: int) -> Array:
     """A transposed convolution, as PyTorch's with `output_padding = stride - 1`.
 
-    Zeros are put between rows and columns, and the result goes through a convolution of stride 1:
-    XLA's own form, `lhs_dilation`, leaves the fast path of its CPU backend in a compiled loop, and
-    so does its gradient.
-
     Args:
       x: `[B, h, w, c]`.
       kernel: `[k, k, c, C]`; not flipped.
@@ -156,11 +152,9 @@ def transposed_convolution(x: Array, kernel: Array, stride: tuple[int, int], pad
     Returns:
       `[B, stride h + k - 1 - 2 padding, ..., C]`.
     """
-    zero = jnp.zeros((), x.dtype)
-    rows, columns = ((0, step - 1, step - 1) for step in stride)
-    spread = lax.pad(x, zero, ((0, 0, 0), rows, columns, (0, 0, 0)))
     pad = kernel.shape[0] - 1 - padding
-    return conv_general_dilated(spread, kernel, (1, 1), ((pad, pad), (pad, pad)))
+    pads = [(pad, pad + step - 1) for step in stride]
+    return convolve_dilated(x, kernel, pads, (1, 1), stride, (1, 1), 1)
 
 
 def _cut(x: Array, size: tuple[int, int]) -> Array:

@@ -102,7 +102,8 @@ def ridge(pool: Pool | Pairs) -> tuple[Array, Array]:
                 strengths[i] = _strength(gram, cross, known, wanted)
                 gram += known.T @ known
                 cross += known.T @ wanted
-        found = [_solved(*own, at) for own, at in zip(moments, strengths, strict=True)]
+        pairs = zip(moments, strengths, strict=True)
+        found = [_solved(gram, cross, strength) for (gram, cross), strength in pairs]
         return [
             np.concatenate([slopes / unit, [offset - middle @ slopes / unit]])
             for slopes, offset in found
