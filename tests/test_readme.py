@@ -1,12 +1,17 @@
 """README and guides: their Python runs as it stands, and what they name exists."""
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import foreign
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from jaxinv.studies import experiment
 from jaxinv.sweeps import grid
@@ -90,17 +95,21 @@ def test_tables_in_pages_are_what_was_measured():
         }
 
 
-@pytest.mark.parametrize("page", PAGES, ids=IDS)
-def test_every_flag_of_a_command_exists(page):
-    """Commands in blocks of code, of experiments and of sweeps, have flags that are known."""
+def commands(page):
+    """Command lines in blocks of code, without their comments."""
     text = page.read_text("utf-8").replace("\\\n", " ")
-    commands = [
+    return [
         line.partition("#")[0].strip()
         for block in re.findall(r"```\w*\n(.*?)```", text, re.S)
         for line in block.splitlines()
         if re.match(r"\s*(python experiments/|\./launch\.sh |jaxinv )", line)
     ]
-    for command in commands:
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_every_flag_of_a_command_exists(page):
+    """Commands in blocks of code, of experiments and of sweeps, have flags that are known."""
+    for command in commands(page):
         if re.match(r"(\./launch\.sh|jaxinv) (test|setup|help|completion)", command):
             continue
         script, given = plan.parsed(command)
@@ -112,3 +121,38 @@ def test_every_flag_of_a_command_exists(page):
                 known.define_flags()([script, *given])
         else:
             assert given in (["--help"], ["..."]) or script == "EXPERIMENT", command
+
+
+@pytest.fixture(scope="module")
+def of_ones_own(tmp_path_factory):
+    """A folder with the files that the pages name: `model.py`, `model.onnx`."""
+    folder = tmp_path_factory.mktemp("own")
+    foreign.write(folder, "model.py")
+    nodes = [("Conv", ["x", "w"], "maps"), ("GlobalAveragePool", ["maps"], "pooled")]
+    nodes = [helper.make_node(op, inputs, [out], op) for op, inputs, out in nodes]
+    nodes.append(helper.make_node("Flatten", ["pooled"], ["y"], "Flatten"))
+    kernel = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "w")
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", (1, 3, 16, 16)), ("y", (1, 4)))
+    ]
+    graph = helper.make_graph(nodes, "graph", values[:1], values[1:], [kernel])
+    opset = helper.make_opsetid("", 17)
+    onnx.save(helper.make_model(graph, opset_imports=[opset]), folder / "model.onnx")
+    return folder
+
+
+# What takes longer than seconds is run by hand.
+SHORT = sorted({line for page in PAGES for line in commands(page) if "/cuts.py " in line})
+
+
+@pytest.mark.parametrize("command", SHORT)
+def test_short_commands_run_as_they_are_printed(command, of_ones_own):
+    script, *flags = shlex.split(command)[1:]
+    done = subprocess.run(
+        [sys.executable, ROOT / script, *flags], capture_output=True, text=True, cwd=of_ones_own
+    )
+    assert done.returncode == 0, done.stderr
+    first = {"model.py": "conv", "model.onnx": "Conv"}
+    (wanted,) = (name for file, name in first.items() if file in command)
+    assert re.search(rf"^{wanted} ", done.stdout, re.M), done.stdout
