@@ -17,30 +17,32 @@ from pathlib import Path
 # of the session, the scripts that tests start among them.
 _CACHE = os.environ["JAXINV_CACHE"] = tempfile.mkdtemp(prefix="jaxinv-tests-")
 _PROGRAMS = None
-_IS_FIRST = "JAXINV_TEST_PROGRAMS" not in os.environ
-if _IS_FIRST:
+if "JAXINV_TEST_PROGRAMS" not in os.environ:
     _PROGRAMS = os.environ["JAXINV_TEST_PROGRAMS"] = tempfile.mkdtemp(prefix="jaxinv-programs-")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(os.environ["JAXINV_TEST_PROGRAMS"]) / "tests")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
-# Most of the time goes into compiling programs that run once, on little data: the emitters of fused
-# loops take half of it. Without any optimisation, though, training a target takes longer than is
-# won. A GPU finds the same each time, as it does for the scripts.
-if _IS_FIRST:
-    own = os.environ.get("XLA_FLAGS", "")
-    flags = f"--xla_backend_optimization_level=1 --xla_gpu_deterministic_ops=true {own}"
-    faster = f"--xla_cpu_use_fusion_emitters=false {flags}"
-    # Newer versions of XLA do not know that flag, and end a process that gives it.
-    known = subprocess.run(
-        [sys.executable, "-c", "import jax; jax.devices()"],
-        env={**os.environ, "XLA_FLAGS": faster},
-        capture_output=True,
-    )
-    os.environ["XLA_FLAGS"] = flags if known.returncode else faster
 # Several processes share an accelerator, if there is one.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.pop("TFDS_DATA_DIR", None)
 if not os.access(os.environ.get("HOME", ""), os.W_OK):  # a user without one
     os.environ["HOME"] = _CACHE
+
+# Most of the time goes into compiling programs that run once, on little data: the emitters of fused
+# loops take half of it. Without any optimisation, though, training a target takes longer than is
+# won. A GPU finds the same each time, as it does for the scripts.
+if "JAXINV_TEST_FLAGS" not in os.environ:
+    own = os.environ.get("XLA_FLAGS", "")
+    flags = f"--xla_backend_optimization_level=1 --xla_gpu_deterministic_ops=true {own}"
+    faster = f"--xla_cpu_use_fusion_emitters=false {flags}"
+    # Newer versions of XLA do not know that flag, and end a process that gives it.
+    probe = subprocess.run(
+        [sys.executable, "-c", "import jax; jax.devices()"],
+        env={**os.environ, "XLA_FLAGS": faster, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    os.environ["XLA_FLAGS"] = flags if "Unknown flag" in probe.stderr else faster
+    os.environ["JAXINV_TEST_FLAGS"] = "set"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

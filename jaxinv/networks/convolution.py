@@ -3,7 +3,8 @@
 `conv_general_dilated` has the signature of `jax.lax.conv_general_dilated`, so that a
 `flax.linen.Conv` takes it as its attribute of the same name. It chooses among
 
-* `lax`: XLA's own convolution, in forward and in gradient. The choice on GPU and TPU.
+* `lax`: XLA's own convolution, in forward and in gradient. The choice on GPU and TPU. Of an input
+  with gaps one of all phases, as in the other forms (`_in_phases`).
 * `canonical`: the same forward convolution, whose transposes are written so that XLA's CPU
   backend stays on its fast path. There, only convolutions with NHWC operands, an HWIO kernel and
   no gaps in the input reach the optimised kernel inside a compiled loop (jax issue 12868), and
@@ -64,7 +65,7 @@ _chosen: contextvars.ContextVar[Form | None] = contextvars.ContextVar("form", de
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _TOEPLITZ_MAX_OVERHEAD = 8  # times the multiplications of the direct form
-_TOEPLITZ_MAX_WORK = 350  # these times the channels of the input times those of the output
+_TOEPLITZ_MAX_WORK = 350  # most of: that, times channels of the input, times those of the output
 _BLOCK_BYTES = 640 * 1024  # windows that a core multiplies at once, well inside its cache
 _BLOCK_LEAST_PIXELS = 512  # or the sum over blocks costs as much as the products
 
@@ -232,15 +233,15 @@ def convolve_dilated(
 
 
 def _with_gaps(x: Array, gaps: Pair, pads: Pads = ((0, 0), (0, 0))) -> Array:
-    """Puts zeros between rows and columns, and around them."""
+    """Puts zeros between rows and columns, and around them; cuts off where pads are negative."""
     between = [(*pad, gap - 1) for pad, gap in zip(pads, gaps, strict=True)]
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *between, (0, 0, 0)])
 
 
 def _in_phases(
-    x: Array, kernel: Array, pads: Pads, gaps: Pair, convolve: Callable[[Array, Array, Pads], Array]
+    x: Array, kernel: Array, pads: Pads, gaps: Pair, apply: Callable[[Array, Array, Pads], Array]
 ) -> Array:
-    """Convolves an input with gaps, without the products with zeros between its values.
+    """Convolves an input with gaps, with few products with the zeros between its values.
 
     Outputs that lie `gaps` apart meet the same elements of the kernel: they are a phase. One
     convolution of the values themselves has all phases as channels.
@@ -250,30 +251,34 @@ def _in_phases(
       kernel: `[kh, kw, Cin, Cout]`.
       pads: zeros before and after the input with its gaps.
       gaps: from a value to the next, rows and columns.
-      convolve: of stride 1.
+      apply: a convolution of stride 1, of an input, a kernel and pads.
 
     Returns:
       `[N, H', W', Cout]`, as of the input with zeros between its values.
     """
+    if kernel.shape[:2] == (1, 1):  # most phases meet no value
+        return _with_gaps(apply(x, kernel, ((0, 0), (0, 0))), gaps, pads)
     n, c_in, c_out = len(x), *kernel.shape[2:]
-    axes = zip(x.shape[1:3], kernel.shape[:2], pads, gaps, strict=True)
-    sizes, own, fills = [], [], []
-    for length, window, (low, high), gap in axes:
-        size = (length - 1) * gap + 1 + low + high - window + 1
+    sizes, taps, phase_pads, kernel_pads = [], [], [], []
+    for length, window, (low, high), gap in zip(
+        x.shape[1:3], kernel.shape[:2], pads, gaps, strict=True
+    ):
+        sizes.append(max(0, (length - 1) * gap + 1 + low + high - window + 1))
+        # Zeros before the kernel, so that the first output of all is the first of a phase.
         front = (gap - 1 - low) % gap
-        taps = -(-(front + window) // gap)
+        taps.append(-(-(front + window) // gap))
+        kernel_pads.append((front, taps[-1] * gap - front - window))
+        # From the first value that the first output meets to the last that the last one meets.
         before = (low - gap + 1 + front) // gap
-        after = max(0, -(-size // gap) - 1 + taps - before - length)
-        sizes.append(size)
-        own.append((before, after))
-        fills.append((front, taps * gap - front - window))
-    whole = jnp.pad(kernel, (*fills, (0, 0), (0, 0)))
-    rows, columns = gaps
-    whole = whole.reshape(-1, rows, whole.shape[1] // columns, columns, c_in, c_out)
-    whole = whole[:, ::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5)
-    y = convolve(x, whole.reshape(*whole.shape[:3], -1), _pair(own))
-    y = y.reshape(n, *y.shape[1:3], rows, columns, c_out).transpose(0, 1, 3, 2, 4, 5)
-    y = y.reshape(n, y.shape[1] * rows, y.shape[3] * columns, c_out)
+        phase_pads.append((before, max(0, -(-sizes[-1] // gap) - 1 + taps[-1] - before - length)))
+    phases = jnp.pad(kernel, (*kernel_pads, (0, 0), (0, 0)))
+    phases = phases.reshape(taps[0], gaps[0], taps[1], gaps[1], c_in, c_out)
+    phases = phases[:, ::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5)
+    phases = phases.reshape(*taps, c_in, math.prod(gaps) * c_out)
+    y = apply(x, phases, _pair(phase_pads))
+    rows, columns = y.shape[1:3]
+    y = y.reshape(n, rows, columns, *gaps, c_out).transpose(0, 1, 3, 2, 4, 5)
+    y = y.reshape(n, rows * gaps[0], columns * gaps[1], c_out)
     return y[:, : sizes[0], : sizes[1]]
 
 
@@ -283,15 +288,23 @@ def _pair(values: Sequence[Any]) -> tuple[Any, Any]:
 
 
 def _direct(x: Array, kernel: Array, at: Geometry, groups: int = 1) -> Array:
+    pads = at.pads
+    if min(map(min, pads)) < 0:
+        # XLA's CPU backend reads beyond the input where one end is cut off and the other padded.
+        x, pads = _with_gaps(x, (1, 1), pads), ((0, 0), (0, 0))
     return lax.conv_general_dilated(
         x,
         kernel,
         at.strides,
-        at.pads,
+        pads,
         rhs_dilation=at.dilation,
         dimension_numbers=_DIMENSIONS,
         feature_group_count=groups,
     )
+
+
+def _dense(x: Array, kernel: Array, pads: Pads) -> Array:
+    return _direct(x, kernel, Geometry(pads))
 
 
 def _bilinear(value: Convolve, in_input: Convolve, in_kernel: Convolve) -> Convolve:
@@ -336,8 +349,7 @@ def _linear_in_input(x: Array, kernel: Array, at: Geometry) -> Array:
         high = [side - n - before + r for side, n, before, r in ends]
         back = _pair(list(zip(low, high, strict=True)))
         if at.strides != (1, 1) and at.dilation == (1, 1):
-            direct = lambda x, kernel, pads: _direct(x, kernel, Geometry(pads))  # noqa: E731
-            return _in_phases(ct, flipped, back, at.strides, direct)
+            return _in_phases(ct, flipped, back, at.strides, _dense)
         if at.strides != (1, 1):
             ct, back = _with_gaps(ct, at.strides, back), ((0, 0), (0, 0))
         return _direct(ct, flipped, Geometry(back, dilation=at.dilation))
@@ -492,5 +504,5 @@ def _toeplitz(x: Array, kernel: Array, pads: Pads) -> Array:
     banded = banded.reshape(kh * width * c_in, out_w * c_out)
     rows = x.reshape(n, height, width * c_in)
     windows = jnp.concatenate([rows[:, i : i + out_h] for i in range(kh)], axis=-1)
-    y = windows.reshape(n * out_h, -1) @ banded
+    y = windows.reshape(n * out_h, math.prod(windows.shape[2:])) @ banded
     return y.reshape(n, out_h, out_w, c_out)

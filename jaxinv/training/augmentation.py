@@ -1,4 +1,4 @@
-"""Augmentation of inputs: images mirrored, zoomed and shifted, rows of tables moved. JAX."""
+"""Augmentation of inputs: images cropped or jittered, rows of tables moved. JAX."""
 
 import types
 
@@ -7,14 +7,15 @@ import jax.numpy as jnp
 from jax import Array
 
 _NOISE = 0.05  # of a column's range
-_BORDER = 8  # an eighth of an axis
+_SHARE = 8  # images are shifted by up to this part of an axis
 
 
 def crop(key: Array, images: Array) -> Array:
     """Mirrors half of the images; shifts each by up to an eighth of each axis, by whole pixels.
 
     Pixels keep their values: a network trains on images as sharp as those that it is tested on.
-    Series are shifted in time. Rows of a table are moved as `jitter` moves them.
+    Axes of fewer than eight places stay. Series are shifted in time. Rows of a table are moved as
+    `jitter` moves them.
 
     Args:
       key: of the random draws.
@@ -28,10 +29,10 @@ def crop(key: Array, images: Array) -> Array:
     key_flip, key_shift = jax.random.split(key)
     mirrored = jax.random.bernoulli(key_flip, jnp.float32(0.5), (len(images), 1, 1, 1))
     images = jnp.where(mirrored, images[:, :, ::-1], images)
-    border = [size // _BORDER for size in images.shape[1:3]]
-    places = 2 * jnp.array([border]) + 1
+    borders = [size // _SHARE for size in images.shape[1:3]]
+    places = 2 * jnp.array([borders]) + 1
     starts = jax.random.randint(key_shift, (len(images), 2), 0, places)
-    padded = jnp.pad(images, ((0, 0), *((size, size) for size in border), (0, 0)), mode="reflect")
+    padded = jnp.pad(images, ((0, 0), *((size, size) for size in borders), (0, 0)), mode="reflect")
 
     def cut(image: Array, start: Array) -> Array:
         return jax.lax.dynamic_slice(image, (*start, 0), images.shape[1:])
@@ -78,6 +79,7 @@ def jitter(key: Array, images: Array, *, mirror: bool = True) -> Array:
 
 
 def _rows(key: Array, rows: Array) -> Array:
+    """Moves values of rows of a table by normal noise, 5% of their ranges."""
     return jnp.clip(rows + _NOISE * jax.random.normal(key, rows.shape, rows.dtype), 0, 1)
 
 

@@ -39,8 +39,8 @@ class TargetRecipe:
       weight_decay: of adamw on all parameters; of nadamw and sgd on kernels alone, not on biases
         and not on the scales of normalisation. amsgrad has none.
       eps: added to the root of the squared gradient; sgd has none.
-      augmentation: "none"; "crop", images flipped and shifted by whole pixels; or "jitter", images
-        flipped, zoomed and shifted by fractions of a pixel.
+      augmentation: "none"; "crop", images mirrored and shifted by whole pixels; or "jitter", images
+        mirrored, zoomed and shifted by fractions of a pixel.
       seed: of the initial parameters, the order of images and the augmentation.
 
     Raises:
@@ -103,7 +103,7 @@ def default_recipe(dataset: Dataset, network: str = "") -> TargetRecipe:
     """Returns a recipe by the network's name, or by kind of input: of grey images the authors'.
 
     Theirs keeps weights small, and with them the reach of attacks whose own eps is absolute. Colour
-    images are augmented, grey images are not. Small datasets have more epochs: at least 1,500
+    images are augmented, grey images are not: convolutional networks of the zoo crop, others jitter. Small datasets have more epochs: at least 1,500
     steps.
 
     Args:

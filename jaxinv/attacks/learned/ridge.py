@@ -26,12 +26,16 @@ from jaxinv.store import checkpoints, files
 _SLICE = 500  # images at once
 _SAMPLE = 100  # images whose features tell their size
 _AT_ONCE = 4  # members of a family whose moments are in memory
-_EVERY, _MOST_HELD = 8, 1000  # one image of so many is held out, up to so many
-_FEW = 80  # of fewer images than so many half are held out
+_HELD, _MOST_HELD = 8, 1000  # one image of so many is held out, and at most so many are
+_FEW = 80  # of fewer images one of two is held out
 _JUDGED = 256  # pixels by which a penalty is chosen
-_USUAL, _RUNG, _RUNGS = 0.01, 4.0, 8  # penalties that are tried, from the first up and down
-_BETTER = 0.999  # of an error, or the penalty before is kept
-_ROUNDING = 1e-6  # of float32 sums
+_FIRST, _FACTOR, _RUNGS = 0.01, 4.0, 8  # the first penalty, a step, and the most steps either way
+_BETTER = 0.999  # a step must lower the error to this share, or the search ends
+_ROUNDING = 1e-6  # relative error of float32 sums
+_LARGEST = 100  # of the power of two that is the size of features, either way
+
+Scale = tuple[np.ndarray, np.ndarray]
+"""The middle of the features `[L, M]` of each member of a family, and their size `[L]`."""
 
 
 def kept_ridge(path: Path | None, pool: Pool | Pairs) -> tuple[Array, Array]:
@@ -65,114 +69,138 @@ def ridge(pool: Pool | Pairs) -> tuple[Array, Array]:
     """Finds linear maps of least squared error, with weights `[L, M, D]` and offsets `[L, D]`.
 
     There is one from M features to D pixel values, those of a `grids.coarse` image, for each member
-    of the pool's family; L is 1 without a family. A penalty on the weights, in units of the mean
-    variance of features, is chosen on images held out, and the map is then fitted to all. Offsets
-    have none.
+    of the pool's family; L is 1 without a family. A penalty on the weights is chosen on images held
+    out, and the map is then fitted to all. Offsets have none.
     """
-    scale = middle, unit = _scale(pool)
-    shape = grids.coarse(pool.images.shape[1:], math.prod(pool.feature_shape))
-    step = _slice(pool)
-    count = len(pool.images)
-    held = np.arange(count) % _EVERY == _EVERY - 1
-    if count < _FEW:
-        held = np.arange(count) % 2 == 1
-    held &= np.cumsum(held) <= _MOST_HELD
-    rest, held = np.flatnonzero(~held), np.flatnonzero(held)
+    scale = _scale(pool)
+    each: list[tuple[Array, ...]] = [(jnp.int32(which),) for which in range(pool.members)] or [()]
+    groups = [tuple(each[i : i + _AT_ONCE]) for i in range(0, len(each), _AT_ONCE)]
+    found = [one for some in groups for one in _maps(pool, scale, some)]
+    weights, offsets = [], []
+    for (slopes, offset), middle, unit in zip(found, *scale, strict=True):
+        weights.append(slopes / unit)
+        offsets.append(offset - middle @ weights[-1])
+    return jnp.asarray(np.stack(weights), jnp.float32), jnp.asarray(np.stack(offsets), jnp.float32)
 
-    def rows_of(places: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+
+def _maps(
+    pool: Pool | Pairs, scale: Scale, some: tuple[tuple[Array, ...], ...]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns slopes `[M, D]` and offset `[D]` for some members, of features that are scaled."""
+    shape = grids.coarse(pool.images.shape[1:], math.prod(pool.feature_shape))
+    columns = np.unique(np.linspace(0, math.prod(shape) - 1, _JUDGED).astype(int))
+    step, count = _slice(pool), len(pool.images)
+    every = 2 if count < _FEW else max(_HELD, -(-count // _MOST_HELD))
+    is_held = np.arange(count) % every == every - 1
+
+    def slices(places: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
         for i in range(0, len(places), step):
             yield tuple(np.asarray(array[places[i : i + step]]) for array in pool.batch)
 
-    def sums(places: np.ndarray, some: tuple[Any, ...]) -> Any:
-        found: Any = None
-        for rows in rows_of(places):
-            own = _moments(shape, pool.queries, *rows, scale, some)
-            if found is None:
-                found = jax.tree.map(lambda new: np.zeros(new.shape), own)
-            for total, new in zip(jax.tree.leaves(found), jax.tree.leaves(own), strict=True):
-                total += np.asarray(new)  # large: in place
-        return found
+    def add(totals: Any, more: Any) -> Any:
+        if totals is None:
+            return jax.tree.map(lambda new: np.array(new, np.float64), more)
+        for total, new in zip(jax.tree.leaves(totals), jax.tree.leaves(more), strict=True):
+            total += np.asarray(new)  # large: in place
+        return totals
 
-    def solutions(some: tuple[Any, ...]) -> list[np.ndarray]:
-        moments, strengths = sums(rest, some), [_USUAL] * len(some)
-        if len(held):
-            parts = [_known(shape, pool.queries, *rows, scale, some) for rows in rows_of(held)]
-            for i, (gram, cross) in enumerate(moments):
-                known, wanted = map(np.concatenate, zip(*(part[i] for part in parts), strict=True))
-                strengths[i] = _strength(gram, cross, known, wanted)
-                gram += known.T @ known
-                cross += known.T @ wanted
-        pairs = zip(moments, strengths, strict=True)
-        found = [_solved(gram, cross, strength) for (gram, cross), strength in pairs]
-        return [
-            np.concatenate([slopes / unit, [offset - middle @ slopes / unit]])
-            for slopes, offset in found
+    taught: Any = None
+    for rows in slices(np.flatnonzero(~is_held)):
+        taught = add(taught, _moments(shape, pool.queries, *rows, scale, some))
+    held: Any = None
+    judges: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in some]
+    for rows in slices(np.flatnonzero(is_held)):
+        examples = [
+            (np.asarray(features), np.asarray(pixels))
+            for features, pixels in _examples(shape, pool.queries, *rows, scale, some)
         ]
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite has no solution
+            held = add(held, [(own.T @ own, own.T @ pixels) for own, pixels in examples])
+        for judge, (features, pixels) in zip(judges, examples, strict=True):
+            judge.append((features, pixels[:, columns]))
+    found = []
+    for i, (gram, cross) in enumerate(taught):
+        penalty = _FIRST
+        if judges[i]:
+            tests = map(np.concatenate, zip(*judges[i], strict=True))
+            penalty = _penalty(gram, cross[:, columns], *tests)
+            gram += held[i][0]
+            cross += held[i][1]
+        found.append(_solved(gram, cross, penalty) or _mean(gram, cross))
+    return found
 
-    each: list[tuple[Array, ...]] = [(jnp.int32(which),) for which in range(pool.members)] or [()]
-    groups = [tuple(each[i : i + _AT_ONCE]) for i in range(0, len(each), _AT_ONCE)]
-    weights = np.stack([one for some in groups for one in solutions(some)]).astype(np.float32)
-    return jnp.asarray(weights[:, :-1]), jnp.asarray(weights[:, -1])
 
-
-def _strength(gram: np.ndarray, cross: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> float:
+def _penalty(gram: np.ndarray, cross: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> float:
     """Returns the penalty whose map errs least on images that it was not fitted to.
+
+    The search goes from the first penalty up, and then down, as long as the error falls.
 
     Args:
       gram: `[M + 1, M + 1]`, products of features and of a column of ones, summed over images.
       cross: `[M + 1, D]`, products of these and of pixels.
-      known: `[N, M + 1]`, of images held out.
+      known: `[N, M + 1]`, features of images held out, with ones.
       wanted: `[N, D]`, their pixels.
     """
-    columns = np.unique(np.linspace(0, cross.shape[1] - 1, _JUDGED).astype(int))
-    cross, wanted = cross[:, columns], wanted[:, columns]
 
     @functools.cache
     def error(rung: int) -> float:
-        if abs(rung) > _RUNGS:
+        found = _solved(gram, cross, _FIRST * _FACTOR**rung) if abs(rung) <= _RUNGS else None
+        if found is None:
             return math.inf
-        try:
-            slopes, offset = _solved(gram, cross, _USUAL * _RUNG**rung)
-        except scipy.linalg.LinAlgError:  # too weak for sums of float32 products
-            return math.inf
-        return float(np.mean((known[:, :-1] @ slopes + offset - wanted) ** 2))
+        return float(np.mean((known[:, :-1] @ found[0] + found[1] - wanted) ** 2))
 
-    best = 0
+    best = next((rung for rung in range(_RUNGS) if math.isfinite(error(rung))), _RUNGS)
     for way in (1, -1):
         while error(best + way) < _BETTER * error(best):
             best += way
-    return _USUAL * _RUNG**best
+    return _FIRST * _FACTOR**best
 
 
-def _solved(gram: np.ndarray, cross: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns slopes `[M, D]` and offset `[D]` of a penalty, from sums over images.
+def _solved(
+    gram: np.ndarray, cross: np.ndarray, penalty: float
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Solves ridge regression for one penalty, from sums over images.
 
-    Raises:
-      LinAlgError: the penalty is too weak for features that repeat each other.
+    Args:
+      gram: as of `_penalty`.
+      cross: as of `_penalty`.
+      penalty: in units of the mean variance of features, for each image.
+
+    Returns:
+      Slopes `[M, D]` and offset `[D]`; None where rounding leaves no solution.
     """
     count = gram[-1, -1]
     mean, pixels = gram[-1, :-1] / count, cross[-1] / count
-    covariance = gram[:-1, :-1] - count * np.outer(mean, mean)
+    covariance = gram[:-1, :-1] - np.outer(count * mean, mean)
     # Features that are the same in all images have a variance of rounding errors.
     variance = max(np.trace(covariance), _ROUNDING * np.trace(gram)) / len(mean)
-    covariance[np.diag_indices(len(mean))] += strength * variance
-    crossed = cross[:-1] - count * np.outer(mean, pixels)
-    slopes = scipy.linalg.solve(covariance, crossed, assume_a="pos", overwrite_a=True)
+    covariance[np.diag_indices(len(mean))] += penalty * variance
+    crossed = cross[:-1] - np.outer(count * mean, pixels)
+    try:
+        factor = scipy.linalg.cho_factor(covariance, overwrite_a=True)
+        slopes = scipy.linalg.cho_solve(factor, crossed)
+    except (scipy.linalg.LinAlgError, ValueError):  # ValueError: some are not finite
+        return None
     return slopes, pixels - mean @ slopes
 
 
-def _scale(pool: Pool | Pairs) -> tuple[np.ndarray, float]:
+def _mean(gram: np.ndarray, cross: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns slopes of zero, and the mean image."""
+    return np.zeros((len(gram) - 1, cross.shape[1])), cross[-1] / gram[-1, -1]
+
+
+def _scale(pool: Pool | Pairs) -> Scale:
     """Returns the middle of features, and the power of two that is the size of what remains.
 
     Products of what remains are near 1, and float32 holds them.
     """
     features = pool.features(_SAMPLE)
-    features = features.reshape(len(features), -1)
-    largest = float(np.abs(features).max(initial=0)) or 1.0
-    middle = (features / largest).mean(axis=0, dtype=np.float64)
-    square = np.mean((features / largest - middle) ** 2)
-    unit = float(2.0 ** np.round(np.log2(largest * np.sqrt(square)))) if square else 1.0
-    return np.asarray(middle * largest, np.float32), unit
+    features = features.reshape(max(1, pool.members), -1, math.prod(pool.feature_shape))
+    features = features.astype(np.float64)
+    middle = features.mean(axis=1).astype(np.float32)
+    spread = np.sqrt(np.mean((features - middle[:, None]) ** 2, axis=(1, 2)))
+    power = np.round(np.log2(spread, where=spread > 0, out=np.zeros_like(spread)))
+    return middle, (2.0 ** np.clip(power, -_LARGEST, _LARGEST)).astype(np.float32)
 
 
 def _slice(pool: Pool | Pairs) -> int:
@@ -200,23 +228,23 @@ def enlarged(images: Array, shape: tuple[int, int, int]) -> Array:
 
 
 @partial(jax.jit, static_argnums=0)
-def _known(
+def _examples(
     shape: tuple[int, int, int],
     queries: Queries | Answers,
     batch: Array,
     places: Array,
     scale: tuple[Array, Array],
-    some: tuple[Any, ...],
+    some: tuple[tuple[Array, ...], ...],
 ) -> list[tuple[Array, Array]]:
-    """Returns, for several members, features with a column of ones, and pixels."""
+    """Returns, for some members, scaled features with a column of ones, and pixels."""
     pixels = shrunk(batch, shape).reshape(len(batch), -1)
     found = []
     for which in some:
         every = (jnp.broadcast_to(number, len(places)) for number in which)
         features = queries.plain(batch, places, *every).reshape(len(batch), -1)
-        features = (features - scale[0][None]) / scale[1]
+        middle, unit = (own[which[0] if which else 0] for own in scale)
         ones = jnp.ones((len(batch), 1), features.dtype)
-        found.append((jnp.concatenate([features, ones], axis=1), pixels))
+        found.append((jnp.concatenate([(features - middle[None]) / unit, ones], axis=1), pixels))
     return found
 
 
@@ -227,8 +255,13 @@ def _moments(
     batch: Array,
     places: Array,
     scale: tuple[Array, Array],
-    some: tuple[Any, ...],
+    some: tuple[tuple[Array, ...], ...],
 ) -> list[tuple[Array, Array]]:
-    """Sums products for several members in one program, whose compiler sees their one edge."""
-    found = _known(shape, queries, batch, places, scale, some)
-    return [(known.T @ known, known.T @ pixels) for known, pixels in found]
+    """Sums products for some members in one program, whose compiler sees their one edge.
+
+    Returns, for each, `[M + 1, M + 1]` of features and a column of ones, and `[M + 1, D]` of these
+    and of pixels. Penalties can be weak: no device rounds the products.
+    """
+    product = partial(jnp.matmul, precision="highest")
+    examples = _examples(shape, queries, batch, places, scale, some)
+    return [(product(own.T, own), product(own.T, pixels)) for own, pixels in examples]
