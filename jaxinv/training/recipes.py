@@ -103,8 +103,8 @@ def default_recipe(dataset: Dataset, network: str = "") -> TargetRecipe:
     """Returns a recipe by the network's name, or by kind of input: of grey images the authors'.
 
     Theirs keeps weights small, and with them the reach of attacks whose own eps is absolute. Colour
-    images are augmented, grey images are not: convolutional networks of the zoo crop, others jitter. Small datasets have more epochs: at least 1,500
-    steps.
+    images are augmented, grey images are not: convolutional networks of the zoo see crops, others
+    jittered images. Small datasets have more epochs: at least 1,500 steps.
 
     Args:
       dataset: the data.

@@ -83,6 +83,7 @@ def ridge(pool: Pool | Pairs) -> tuple[Array, Array]:
     return jnp.asarray(np.stack(weights), jnp.float32), jnp.asarray(np.stack(offsets), jnp.float32)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # sums that are not finite have no solution
 def _maps(
     pool: Pool | Pairs, scale: Scale, some: tuple[tuple[Array, ...], ...]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -114,8 +115,7 @@ def _maps(
             (np.asarray(features), np.asarray(pixels))
             for features, pixels in _examples(shape, pool.queries, *rows, scale, some)
         ]
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite has no solution
-            held = add(held, [(own.T @ own, own.T @ pixels) for own, pixels in examples])
+        held = add(held, [(own.T @ own, own.T @ pixels) for own, pixels in examples])
         for judge, (features, pixels) in zip(judges, examples, strict=True):
             judge.append((features, pixels[:, columns]))
     found = []
