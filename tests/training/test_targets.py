@@ -31,7 +31,7 @@ SHIPPED = {
     ("cifar10", "vit_tiny"): (32, 32, 3),
 }
 # Accuracies of the test split.
-_LEAST = {"lenet5": 0.97, "cifar_cnn": 0.75, "resnet20": 0.82, "vit_tiny": 0.75}
+_LEAST = {"lenet5": 0.97, "cifar_cnn": 0.75, "resnet20": 0.855, "vit_tiny": 0.75}
 _EPOCHS = {"lenet5": 12, "cifar_cnn": 16, "resnet20": 30, "vit_tiny": 30}
 ONE_EPOCH = recipes.TargetRecipe("amsgrad", 1, 16, 3e-3, 0.0, 1e-3, augmentation="none")
 ADAMW = dataclasses.replace(ONE_EPOCH, optimizer="adamw")
