@@ -31,7 +31,6 @@ _FEW = 80  # of fewer images one of two is held out
 _JUDGED = 256  # pixels by which a penalty is chosen
 _FIRST, _FACTOR, _RUNGS = 0.01, 4.0, 8  # the first penalty, a step, and the most steps either way
 _BETTER = 0.999  # a step must lower the error to this share, or the search ends
-_ROUNDING = 1e-6  # relative error of float32 sums
 _LARGEST = 100  # of the power of two that is the size of features, either way
 
 Scale = tuple[np.ndarray, np.ndarray]
@@ -167,14 +166,13 @@ def _solved(
       penalty: in units of the mean variance of features, for each image.
 
     Returns:
-      Slopes `[M, D]` and offset `[D]`; None where rounding leaves no solution.
+      Slopes `[M, D]` and offset `[D]`; None where there is no solution: features never change, or
+      rounding is more than what they tell.
     """
     count = gram[-1, -1]
     mean, pixels = gram[-1, :-1] / count, cross[-1] / count
     covariance = gram[:-1, :-1] - np.outer(count * mean, mean)
-    # Features that are the same in all images have a variance of rounding errors.
-    variance = max(np.trace(covariance), _ROUNDING * np.trace(gram)) / len(mean)
-    covariance[np.diag_indices(len(mean))] += penalty * variance
+    covariance[np.diag_indices(len(mean))] += penalty * np.trace(covariance) / len(mean)
     crossed = cross[:-1] - np.outer(count * mean, pixels)
     try:
         factor = scipy.linalg.cho_factor(covariance, overwrite_a=True)
