@@ -241,7 +241,7 @@ def test_ridge_is_least_squares_with_the_penalty_that_serves_images_held_out(cou
 
 
 def guesses(maps, features, member=0):
-    """What a member's linear map makes of features, as attacks apply it."""
+    """Applies a member's linear map to features, as attacks do."""
     return np.asarray(inverse._linear(maps, jnp.asarray(features), jnp.int32(member)))
 
 
