@@ -27,8 +27,7 @@ def crop(key: Array, images: Array) -> Array:
     if images.shape[1] == images.shape[2] == 1:
         return _rows(key, images)
     key_flip, key_shift = jax.random.split(key)
-    mirrored = jax.random.bernoulli(key_flip, jnp.float32(0.5), (len(images), 1, 1, 1))
-    images = jnp.where(mirrored, images[:, :, ::-1], images)
+    images = _half_mirrored(key_flip, images)
     borders = [size // _SHARE for size in images.shape[1:3]]
     places = 2 * jnp.array([borders]) + 1
     starts = jax.random.randint(key_shift, (len(images), 2), 0, places)
@@ -59,8 +58,7 @@ def jitter(key: Array, images: Array, *, mirror: bool = True) -> Array:
         return _rows(key, images)
     key_flip, key_zoom, key_shift = jax.random.split(key, 3)
     if mirror:
-        mirrored = jax.random.bernoulli(key_flip, jnp.float32(0.5), (n, 1, 1, 1))
-        images = jnp.where(mirrored, images[:, :, ::-1], images)
+        images = _half_mirrored(key_flip, images)
     size = jnp.array([[height, width]], jnp.float32)
     zoom = jax.random.uniform(key_zoom, (n, 2), jnp.float32, 0.9, 1.1)
     shift = jax.random.uniform(key_shift, (n, 2), jnp.float32, -0.1, 0.1) * size
@@ -76,6 +74,11 @@ def jitter(key: Array, images: Array, *, mirror: bool = True) -> Array:
         )
 
     return jax.vmap(warp)(images, zoom, shift)
+
+
+def _half_mirrored(key: Array, images: Array) -> Array:
+    is_mirrored = jax.random.bernoulli(key, jnp.float32(0.5), (len(images), 1, 1, 1))
+    return jnp.where(is_mirrored, images[:, :, ::-1], images)
 
 
 def _rows(key: Array, rows: Array) -> Array:

@@ -2,7 +2,7 @@
 
 A deployer would do so, and some defenses consist of it (`Mechanism.training`). One compiled program
 trains all levels of a defense. Networks are in evaluation: statistics of BatchNorm stay as they
-are.
+are. Inputs of several channels are augmented (`augmentation.crop`).
 """
 
 import dataclasses

@@ -223,6 +223,17 @@ def test_gradients_behind_pads_wider_than_the_kernel(pads, stride):
     close(own_pull(ct), (in_padded[:, rows, columns], in_kernel))
 
 
+@pytest.mark.parametrize(
+    "pads", [((-2, 2), (-2, 2)), ((-1, 1), (-2, 0)), ((-1, -1), (0, 3))], ids=str
+)
+@pytest.mark.parametrize("gaps", [None, (2, 1)])
+def test_negative_pads_cut_off(pads, gaps):
+    x, kernel = normal((2, 9, 9, 2), 0), normal((3, 3, 2, 3), 1)
+    cut = [(*pad, gap - 1) for pad, gap in zip(pads, gaps or (1, 1), strict=True)]
+    expected = reference(lax.pad(x, 0.0, [(0, 0, 0), *cut, (0, 0, 0)]), kernel, ((0, 0), (0, 0)))
+    close(conv_general_dilated(x, kernel, (1, 1), pads, lhs_dilation=gaps), expected)
+
+
 def test_no_images_with_gaps():
     kernel = normal((3, 3, 2, 4), 0)
     found = convolution.convolve_dilated(
@@ -232,11 +243,8 @@ def test_no_images_with_gaps():
 
 
 def test_few_products_are_with_the_zeros_of_gaps():
-    x, spread, kernel = (
-        normal((1, 12, 12, 8), 0),
-        normal((1, 32, 32, 8), 1),
-        normal((5, 5, 8, 1), 2),
-    )
+    x, spread = normal((1, 12, 12, 8), 0), normal((1, 32, 32, 8), 1)
+    kernel = normal((5, 5, 8, 1), 2)
     pads = ((4, 5), (4, 5))
 
     def products(apply, x, kernel):

@@ -104,25 +104,25 @@ def _maps(
             total += np.asarray(new)  # large: in place
         return totals
 
+    def asked(rows: tuple[np.ndarray, ...]) -> list[tuple[Array, Array]]:
+        return _examples(shape, pool.queries, *rows, scale, some)
+
     taught: Any = None
     for rows in slices(np.flatnonzero(~is_held)):
-        taught = add(taught, _moments(shape, pool.queries, *rows, scale, some))
+        taught = add(taught, _moments(asked(rows)))
     held: Any = None
     judges: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in some]
     for rows in slices(np.flatnonzero(is_held)):
-        examples = [
-            (np.asarray(features), np.asarray(pixels))
-            for features, pixels in _examples(shape, pool.queries, *rows, scale, some)
-        ]
-        held = add(held, [(own.T @ own, own.T @ pixels) for own, pixels in examples])
+        examples = asked(rows)
+        held = add(held, _moments(examples))
         for judge, (features, pixels) in zip(judges, examples, strict=True):
-            judge.append((features, pixels[:, columns]))
+            judge.append((np.asarray(features), np.asarray(pixels)[:, columns]))
     found = []
     for i, (gram, cross) in enumerate(taught):
         penalty = _FIRST
         if judges[i]:
-            tests = map(np.concatenate, zip(*judges[i], strict=True))
-            penalty = _penalty(gram, cross[:, columns], *tests)
+            known, wanted = map(np.concatenate, zip(*judges[i], strict=True))
+            penalty = _penalty(gram, cross[:, columns], known, wanted)
             gram += held[i][0]
             cross += held[i][1]
         found.append(_solved(gram, cross, penalty) or _mean(gram, cross))
@@ -234,7 +234,10 @@ def _examples(
     scale: tuple[Array, Array],
     some: tuple[tuple[Array, ...], ...],
 ) -> list[tuple[Array, Array]]:
-    """Returns, for some members, scaled features with a column of ones, and pixels."""
+    """Asks for some members in one program, whose compiler sees their one edge.
+
+    Returns, for each, scaled features with a column of ones `[N, M + 1]`, and pixels `[N, D]`.
+    """
     pixels = shrunk(batch, shape).reshape(len(batch), -1)
     found = []
     for which in some:
@@ -246,20 +249,17 @@ def _examples(
     return found
 
 
-@partial(jax.jit, static_argnums=0)
-def _moments(
-    shape: tuple[int, int, int],
-    queries: Queries | Answers,
-    batch: Array,
-    places: Array,
-    scale: tuple[Array, Array],
-    some: tuple[tuple[Array, ...], ...],
-) -> list[tuple[Array, Array]]:
-    """Sums products for some members in one program, whose compiler sees their one edge.
+@jax.jit
+def _moments(examples: list[tuple[Array, Array]]) -> list[tuple[Array, Array]]:
+    """Sums products over examples, for each member.
 
-    Returns, for each, `[M + 1, M + 1]` of features and a column of ones, and `[M + 1, D]` of these
-    and of pixels. Penalties can be weak: no device rounds the products.
+    Penalties can be weak: no device rounds the products.
+
+    Args:
+      examples: features with a column of ones `[N, M + 1]`, and pixels `[N, D]`.
+
+    Returns:
+      `[M + 1, M + 1]` of the features, and `[M + 1, D]` of these and the pixels.
     """
     product = partial(jnp.matmul, precision="highest")
-    examples = _examples(shape, queries, batch, places, scale, some)
     return [(product(own.T, own), product(own.T, pixels)) for own, pixels in examples]

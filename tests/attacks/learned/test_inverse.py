@@ -164,7 +164,7 @@ def test_features_lie_where_they_lie_in_the_image():
 @pytest.mark.parametrize("method", [inverse.learn, learn_decoder])
 def test_edges_that_differ_in_what_they_hold_share_their_programs(monkeypatch, method):
     """Maps of each shadow, or of each level alone, are not compiled again."""
-    programs, steps, moments = [], training._run_steps, ridge._moments
+    programs, steps, examples = [], training._run_steps, ridge._examples
 
     def noted(function):
         def lowered(*args):
@@ -174,12 +174,12 @@ def test_edges_that_differ_in_what_they_hold_share_their_programs(monkeypatch, m
 
         return lowered
 
-    def moments_noted(*args):
-        noted(moments)(*args)
-        return moments(*args)
+    def examples_noted(*args):
+        noted(examples)(*args)
+        return examples(*args)
 
     monkeypatch.setattr(training, "_run_steps", SimpleNamespace(lower=noted(steps)))
-    monkeypatch.setattr(ridge, "_moments", moments_noted)
+    monkeypatch.setattr(ridge, "_examples", examples_noted)
     edge = sequence([("conv", nn.Conv(2, (3, 3)))], SHAPE, mean=(0.5,), std=(0.5,))
     found = []
     for seed, level in ((0, 0.1), (1, 0.2)):
@@ -190,7 +190,8 @@ def test_edges_that_differ_in_what_they_hold_share_their_programs(monkeypatch, m
             QueriesKnown(query, smooth_images(40)), key=jax.random.key(0), num_queries=90, steps=2
         )
         found.append(learned(np.ones((1, *edge.output_shape), np.float32)))
-    assert len(programs[0]) == (2 if method is inverse.learn else 1)
+    # Images that teach the linear map, those held out, and the training.
+    assert len(programs[0]) == (3 if method is inverse.learn else 1)
     assert programs[0] == programs[1]
     assert np.abs(found[0] - found[1]).max() > 1e-4
 
@@ -301,16 +302,16 @@ def test_each_member_of_a_family_has_a_map_and_a_penalty_of_its_own():
 
 def test_images_are_held_out_from_all_of_many(monkeypatch):
     monkeypatch.setattr(ridge, "_MOST_HELD", 20)
-    images, taught = smooth_images(300), []
-    pairs, moments = Pairs(images, np.asarray(affine(images))), ridge._moments
+    images, counts = smooth_images(300), []
+    pairs, examples = Pairs(images, np.asarray(affine(images))), ridge._examples
 
     def noted(shape, queries, rows, *args):
-        taught.append(len(rows))
-        return moments(shape, queries, rows, *args)
+        counts.append(len(rows))
+        return examples(shape, queries, rows, *args)
 
-    monkeypatch.setattr(ridge, "_moments", noted)
+    monkeypatch.setattr(ridge, "_examples", noted)
     ridge.ridge(pairs)
-    assert sum(taught) == 280
+    assert counts == [280, 20]
 
 
 @pytest.mark.parametrize("size", [1e-10, 1e-5, 1e10])
