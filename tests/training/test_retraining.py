@@ -30,6 +30,7 @@ from jaxinv.defenses.trained.bido import dependence
 from jaxinv.defenses.trained.cem import information
 from jaxinv.defenses.trained.scaled import scale
 from jaxinv.defenses.training import FIXED
+from jaxinv.inputs.samples import Samples
 from jaxinv.networks import sequence
 from jaxinv.training import classification, retraining
 from jaxinv.training.fit import Fit
@@ -270,3 +271,29 @@ def test_behind_the_last_layer_there_is_nothing_to_train():
     options = {"part": "cloud", "key": jax.random.key(0)}
     found = retraining.retrain(NETWORK, trained(), "logits", family, TAUGHT, **options)
     assert found.params == (trained(),)
+
+
+@pytest.mark.parametrize(("channels", "cropped"), [(1, False), (3, True)])
+def test_images_in_colour_are_cropped(channels, cropped, monkeypatch):
+    crops, crop = [], retraining.crop
+
+    def noted(key, images):
+        crops.append(images.shape[1:])
+        return crop(key, images)
+
+    monkeypatch.setattr(retraining, "crop", noted)
+    network = sequence(
+        [("relu", nn.relu), ("logits", nn.DenseGeneral(3, (-3, -2, -1)))], (4, 4, channels)
+    )
+    data = Samples(np.repeat(TAUGHT.pixels[:64], channels, axis=-1), TAUGHT.labels[:64])
+    retraining.retrain(
+        network,
+        jax.jit(network.init)(jax.random.key(0)),
+        "relu",
+        DROPOUTS[:1],
+        data,
+        part="cloud",
+        key=jax.random.key(1),
+        steps=2,
+    )
+    assert set(crops) == ({(4, 4, channels)} if cropped else set())
