@@ -1,5 +1,6 @@
 """README and guides: their Python runs as it stands, and what they name exists."""
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -13,7 +14,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from jaxinv.errors import UsageError
+from jaxinv.networks import zoo
 from jaxinv.studies import experiment
+from jaxinv.studies.scenes import resolve_splits
 from jaxinv.sweeps import grid
 from jaxinv.tables import blocks, markdown, plan
 from jaxinv.tables import experiment as tables
@@ -97,7 +101,7 @@ def test_tables_in_pages_are_what_was_measured():
 
 def commands(page):
     """Command lines in blocks of code, without their comments."""
-    text = page.read_text("utf-8").replace("\\\n", " ")
+    text = joined(page.read_text("utf-8"))
     return [
         line.partition("#")[0].strip()
         for block in re.findall(r"```\w*\n(.*?)```", text, re.S)
@@ -106,21 +110,54 @@ def commands(page):
     ]
 
 
+def joined(text):
+    """Text whose long commands stand on a line each."""
+    return re.sub(r"\\\n\s*", " ", text)
+
+
+def check(command):
+    """Raises where a command has an unknown flag, or a cut that its network does not have."""
+    if re.match(r"(\./launch\.sh|jaxinv) (test|setup|help|completion)", command):
+        return
+    script, given = plan.parsed(command)
+    if script not in experiment.MODULES:
+        assert given in (["--help"], ["..."]) or script == "EXPERIMENT", command
+        return
+    known = experiment.find(script)
+    if known.leaves_runs:
+        grid.parse(script, given)
+    else:
+        known.define_flags()([script, *given])
+    flags = dict(flag.removeprefix("--").partition("=")[::2] for flag in given)
+    usual = "cifar_cnn" if flags.get("dataset") == "cifar10" else "lenet5"
+    for network in flags.get("network", usual).split(","):
+        own_shape = flags.get("dataset", "mnist") not in ("mnist", "mnist_5k", "cifar10")
+        if network in zoo.ENTRIES and "split" in flags and not own_shape:
+            resolve_splits(flags["split"].split(","), zoo.build(network))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
-def test_every_flag_of_a_command_exists(page):
-    """Commands in blocks of code, of experiments and of sweeps, have flags that are known."""
+def test_commands_in_pages_have_flags_and_cuts_that_exist(page):
+    """Those in blocks of code, of experiments and of sweeps."""
     for command in commands(page):
-        if re.match(r"(\./launch\.sh|jaxinv) (test|setup|help|completion)", command):
-            continue
-        script, given = plan.parsed(command)
-        if script in experiment.MODULES:
-            known = experiment.find(script)
-            if known.leaves_runs:
-                grid.parse(script, given)
-            else:
-                known.define_flags()([script, *given])
-        else:
-            assert given in (["--help"], ["..."]) or script == "EXPERIMENT", command
+        check(command)
+
+
+HELPS = {**experiment.MODULES, "sweep": "jaxinv.sweeps.__main__"}
+
+
+@pytest.mark.parametrize("name", HELPS)
+def test_commands_in_helps_have_flags_and_cuts_that_exist(name):
+    text = joined(importlib.import_module(HELPS[name]).__doc__)
+    found = re.findall(r"^  (?:[A-Z]+=\S+ )*((?:jaxinv|\./launch\.sh) .*)$", text, re.M)
+    assert found
+    for command in found:
+        check(command)
+
+
+def test_a_cut_that_does_not_exist_is_found():
+    with pytest.raises(UsageError, match="split=stage1"):
+        check("jaxinv leaderboard --network=resnet20 --dataset=cifar10 --split=stage1")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,9 @@
 The target's part of the training split (its first two thirds) trains; the test split is only
 measured. A run that is killed goes on from its last finished epoch when it is started again. The
 run's folder holds target.safetensors (for --checkpoint), record.json and learning_curve.png.
+
+  jaxinv train_target --dataset=mnist --seed=1
+  jaxinv train_target --dataset=cifar10 --network=resnet20 --epochs=60
 """
 
 import dataclasses

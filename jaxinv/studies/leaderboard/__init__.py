@@ -11,7 +11,7 @@ behind each defence) and reconstructions.png; jaxinv report has it on its page.
 
   jaxinv leaderboard --split=relu2
   jaxinv leaderboard --split=relu2 --defense=gaussian,vib,cloak --loss=1,5 --seeds=1
-  jaxinv leaderboard --network=resnet20 --dataset=cifar10 --split=stage1 --loss=2
+  jaxinv leaderboard --network=resnet20 --dataset=cifar10 --split=stage1.block3 --loss=2
 """
 
 from typing import Any
