@@ -5,3 +5,6 @@ UNCHANGED = frozenset(["nopeek", "bido", "adversarial", "cem", "sca", "disco"])
 
 BITS = "bottleneck"
 """Defence whose level is the bits of a value."""
+
+CODE = "codebook"
+"""Defence whose level is the bits of a release."""

@@ -6,6 +6,7 @@ from jaxinv.defenses.catalog import (
     BOTTLENECK,
     CEM,
     CLOAK,
+    CODEBOOK,
     DISCO,
     DROPOUT,
     GAUSSIAN,
@@ -22,7 +23,16 @@ from jaxinv.defenses.catalog import (
 )
 from jaxinv.defenses.features import Joined, Rows, check_features
 from jaxinv.defenses.likelihood import before_noise, in_order, is_noisy, last_noise, residual
-from jaxinv.defenses.mechanism import NONE, SITES, Defense, Mechanism, Site, Step, Structure
+from jaxinv.defenses.mechanism import (
+    NONE,
+    SITES,
+    Coding,
+    Defense,
+    Mechanism,
+    Site,
+    Step,
+    Structure,
+)
 from jaxinv.defenses.mechanisms.clip import clipped_gaussian, median_norm
 from jaxinv.defenses.release import (
     Query,

@@ -11,13 +11,26 @@ from jaxinv.defenses.trained.bido import BIDO
 from jaxinv.defenses.trained.bottleneck import BOTTLENECK
 from jaxinv.defenses.trained.cem import CEM
 from jaxinv.defenses.trained.cloak import CLOAK
+from jaxinv.defenses.trained.codebook import CODEBOOK
 from jaxinv.defenses.trained.disco import DISCO
 from jaxinv.defenses.trained.nopeek import NOPEEK
 from jaxinv.defenses.trained.sca import SCA
 from jaxinv.defenses.trained.shaped import SHAPED
 from jaxinv.defenses.trained.vib import VIB
 
-TRAINED = (NOPEEK, BIDO, ADVERSARIAL, CEM, VIB, CLOAK, SHAPED, SCA, DISCO, BOTTLENECK)
+TRAINED = (
+    NOPEEK,
+    BIDO,
+    ADVERSARIAL,
+    CEM,
+    VIB,
+    CLOAK,
+    SHAPED,
+    SCA,
+    DISCO,
+    BOTTLENECK,
+    CODEBOOK,
+)
 """Mechanisms that are trained in."""
 
 MECHANISMS: dict[str, Mechanism] = {

@@ -52,6 +52,21 @@ def unchanged_residual(before: Array, clean: Array, observed: Array, level: Arra
     return jnp.where(observed != 0, before - observed, jnp.maximum(before, 0))
 
 
+class Coding(NamedTuple):
+    """How outputs of few values are sent.
+
+    Attributes:
+      symbols: `(y, level) -> whole numbers` of the shape of y.
+      bits: `level -> bits` of a symbol.
+      sent: `(number of values, level) -> bits` of an output, whatever it is. Two to their power is
+        the number of different outputs, at most.
+    """
+
+    symbols: Callable[[Array, Array], Array]
+    bits: Callable[[Any], Any]
+    sent: Callable[[int, float], float]
+
+
 @dataclasses.dataclass(frozen=True)
 class Mechanism:
     """A randomised map of one example, with its likelihood for an attacker who knows it.
@@ -87,9 +102,8 @@ class Mechanism:
       noise_scale: `level -> scale` of that noise.
       rounded: True if the output is rounded to `sampler.grid` of that scale, by `sampler.noisy`.
         Bounds hold for added noise alone that is.
-      symbols: `(y, level) -> whole numbers` of the shape of y and of `level` bits each, by which an
-        output at a level above 0 can be sent beside its least and greatest value. None where an
-        output takes more values.
+      coding: how outputs at a level above 0 are sent in as many bits each. None where they take
+        more values.
       code: digest of the file that makes it; "" for those that come with the package.
     """
 
@@ -110,7 +124,7 @@ class Mechanism:
     noise: Literal["gaussian", "laplace", "dropout"] | None = None
     noise_scale: Callable[[Any], Any] = lambda level: level
     rounded: bool = False
-    symbols: Callable[[Array, Array], Array] | None = None
+    coding: Coding | None = None
     code: str = ""
 
     @property

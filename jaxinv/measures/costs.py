@@ -188,7 +188,8 @@ def sent_bytes(
     * `quantize` to b bits: b a value, and the least and the greatest value;
     * `prune`, `dropout`: a bit for each value, and the values left (for dropout, on average);
     * `project`: a value for each dimension left;
-    * `bottleneck`: its bits a value. Other defenses that are trained in send features as they are.
+    * `bottleneck`: its bits a value; `codebook`: the bits of its code. Other defenses that are
+      trained in send features as they are.
 
     After noise, projection or a custom mechanism, values are dense float32 again. A projection
     before another mechanism saves nothing either. Zeros among quantised values take a bit each.
@@ -211,6 +212,9 @@ def sent_bytes(
             continue
         if kind == trained.BITS:
             options[kind] = math.ceil(count * level / 8)
+            continue
+        if kind == trained.CODE:
+            options[kind] = math.ceil(min(count, level) / 8)
             continue
         if kind in ("quantize", "prune", "dropout"):
             options.pop("project", None)

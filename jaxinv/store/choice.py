@@ -143,6 +143,7 @@ class Certain(Struct):
 
     The latter is `accuracy`, or another kind where that is how usability is measured.
     `sigma` surely does; at `bayes_sigma` the Bayes rate `bayes_reid` of simulated releases is low.
+    Codes of `code_bits` surely do, without noise.
     """
 
     split: str
@@ -152,6 +153,7 @@ class Certain(Struct):
     bayes_accuracy: Ssim | None = None
     bayes_reid: Share | None = None
     bayes_reid_ci: ShareInterval = UNKNOWN
+    code_bits: Count | None = None
 
 
 class CutQuality(Struct):

@@ -7,6 +7,7 @@ are. Inputs of several channels are augmented (`augmentation.crop`).
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -36,7 +37,7 @@ Part = Literal["cloud", "both"]
 PARTS: tuple[Part, ...] = ("cloud", "both")
 
 _BATCH_SIZE, _LEARNING_RATE = 64, 1e-3
-_START_IMAGES = 2000  # by which layers of defenses begin
+_START_IMAGES, _START_BYTES = 2000, 2**29  # by which layers of defenses begin; of their features
 
 
 class Retrained(NamedTuple):
@@ -177,7 +178,8 @@ class _Course:
         host, rest = network.split(cut)
         seen = (np.zeros((0, *host.output_shape), np.float32),) * 2
         if plan.layer:
-            pixels = samples[:_START_IMAGES].pixels
+            fitting = _START_BYTES // (4 * math.prod(host.output_shape))
+            pixels = samples[: max(1, min(_START_IMAGES, fitting))].pixels
             mixtures = _mixtures(jax.random.fold_in(key, 1), len(pixels), *rest.output_shape)
             seen = devices.in_slices(
                 _beginning, pixels, mixtures, static=(host, rest), shared=(params,)

@@ -14,6 +14,7 @@ from jaxinv.defenses import (
     BOTTLENECK,
     CEM,
     CLOAK,
+    CODEBOOK,
     DISCO,
     DROPOUT,
     GAUSSIAN,
@@ -38,6 +39,7 @@ from jaxinv.defenses.trained import (
     bottleneck,
     cem,
     cloak,
+    codebook,
     decoder,
     disco,
     sca,
@@ -347,10 +349,54 @@ def test_values_of_a_bottleneck_are_few(bits):
     made = apply(BOTTLENECK, x, bits)
     steps = 2**bits - 1
     np.testing.assert_allclose(made * steps, np.round(x * steps), atol=1e-4)
-    symbols = np.asarray(BOTTLENECK.symbols(made, jnp.float32(bits)))
+    symbols = np.asarray(BOTTLENECK.coding.symbols(made, jnp.float32(bits)))
     np.testing.assert_array_equal(symbols, np.round(x * steps))
     gradient = jax.grad(lambda x: bottleneck._apply(None, x, jnp.float32(bits)).sum())(x)
     np.testing.assert_array_equal(gradient, 1)
+
+
+@pytest.mark.parametrize("bits", [1, 3, 6])
+def test_releases_of_a_codebook_are_two_to_its_bits(bits):
+    x = np.random.default_rng(0).random((3000, 16)).astype("f")
+    made = np.asarray(jax.vmap(lambda row: codebook._apply(None, row, jnp.float32(bits)))(x))
+    assert len(np.unique(made, axis=0)) == 2**bits
+    np.testing.assert_array_equal(made[:, :bits], np.round(x[:, :bits]))
+    np.testing.assert_array_equal(made[:, bits:], 0.5)
+    assert CODEBOOK.coding.sent(16, bits) == bits
+    symbols = np.asarray(CODEBOOK.coding.symbols(made[0], jnp.float32(bits)))
+    np.testing.assert_array_equal(symbols, [*made[0, :bits], *[0] * (16 - bits)])
+    slope = jax.grad(lambda row: codebook._apply(None, row, jnp.float32(bits)).sum())(x[0])
+    np.testing.assert_array_equal(slope, [1] * bits + [0] * (16 - bits))
+
+
+def test_a_codebook_begins_with_planes_that_the_logits_need():
+    features, slopes = normal(600, 2, 2, 5), normal(600, 2, 2, 5, seed=1)
+    slopes[:, :, :, 1:] = 0
+    given = Beginning(features, slopes, jnp.float32(6))
+    layer = CODEBOOK.training.layer
+    params = layer.init(jax.random.key(0), given)
+    crossing = np.asarray(layer.encode(params, features))
+    assert crossing.shape == (600, 16) and crossing.min() > 0 and crossing.max() < 1
+    np.testing.assert_allclose((crossing > 0.5).mean(axis=0), 0.5, atol=0.1)
+    others = features.copy()
+    others[:, :, :, 1:] += 1
+    np.testing.assert_array_equal(layer.encode(params, others), crossing)
+    # The map back is the least squares: the codes explain nothing of what it leaves.
+    left = features - np.asarray(layer.decode(params, crossing))
+    apart = crossing - crossing.mean(axis=0)
+    shared = apart.T @ left.reshape(600, -1) / 600
+    before = apart.T @ features.reshape(600, -1) / 600
+    assert np.abs(shared).max() < 0.1 * np.abs(before).max()
+    assert np.abs(left.mean(axis=0)).max() < 1e-4
+
+
+def test_a_value_on_the_side_of_its_bit_fits():
+    clean, observed = jnp.array([0.9, 0.4, 0.9, 0.1]), jnp.array([1.0, 1.0, 0.0, 0.5])
+    found = CODEBOOK.residual(clean, clean, observed, jnp.float32(3))
+    np.testing.assert_allclose(found, [0, 1, 4, 0], rtol=1e-5)
+    np.testing.assert_allclose(
+        CODEBOOK.residual(clean, clean, observed, jnp.float32(0)), clean - observed
+    )
 
 
 # --- In a network ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from jaxinv.defenses import (
     BOTTLENECK,
+    CODEBOOK,
     DROPOUT,
     GAUSSIAN,
     NONE,
@@ -153,6 +154,9 @@ def test_layers_without_arithmetic_cost_none():
         (DROPOUT.at("feature", 0.9) + GAUSSIAN.at("feature", 1), 400),
         (PRUNE.at("feature", 0.9) + PROJECT.at("feature", 0.5), 200),
         (PROJECT.at("feature", 0.9) + QUANTIZE.at("feature", 8), 100 + 8),
+        (CODEBOOK.at("feature", 6), 1),
+        (CODEBOOK.at("feature", 12), 2),
+        (CODEBOOK.at("feature", 6) + GAUSSIAN.at("feature", 1), 400),
         (Mechanism("own", lambda key, x, level: x).at("feature", 1), 400),
     ],
 )

@@ -10,7 +10,7 @@ from PIL import Image
 
 from jaxinv.constants import kinds
 from jaxinv.constants.halves import REPORT
-from jaxinv.defenses import BOTTLENECK, CLOAK, DROPOUT, GAUSSIAN, MECHANISMS, QUANTIZE, TRAINED
+from jaxinv.defenses import CLOAK, DROPOUT, GAUSSIAN, MECHANISMS, QUANTIZE, TRAINED
 from jaxinv.errors import UsageError
 from jaxinv.store.record import typed
 from jaxinv.studies.leaderboard import drawing, matching, table
@@ -26,7 +26,7 @@ def curve(mechanism, half):
 
     def measure(levels):
         asked.append(list(levels))
-        if mechanism is QUANTIZE or mechanism is BOTTLENECK:
+        if mechanism.coding is not None:
             return [0.1 + 0.89 / (1 + half / level) for level in levels]
         if mechanism.below == 1:
             return [0.1 + 0.89 / (1 + level / (1 - level) / half) for level in levels]

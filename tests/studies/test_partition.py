@@ -402,7 +402,7 @@ def test_of_rounded_features_the_entropy_counts_and_not_the_bits_alone(study):
         for bound in (certified, estimated)
     ]
     assert bits[0] == pytest.approx(8 * costs.sent_bytes((6, 6, 2), QUANTIZED))
-    assert limits._RANGE_BITS < bits[1] < 0.9 * bits[0]
+    assert 64 < bits[1] < 0.9 * bits[0]  # at least the range
     # What is rounded last is few values, be there noise before it; not those of another edge.
     counted = {kind for (kind, site), found in told.items() if len(found) == 2}
     assert counted == {"quantize", "gaussian+quantize", "quantize+gaussian"}
@@ -427,6 +427,19 @@ def test_bounds_on_the_target_are_not_of_an_edge_that_was_trained_on(study, monk
     )
     rows = study(defense=("gaussian:1",))["choices"]
     assert "Fano" in {bound["name"] for bound in rows[2]["bounds"]}
+
+
+def test_a_codebook_is_bounded_by_the_number_of_its_releases(study, scene, monkeypatch):
+    one = scene._replace(cuts=["fc"]).on("choice", scene.dataset)
+    monkeypatch.setattr(runs, "load", lambda config, plan: one)
+    record = study(defense=("none", "codebook:2"))
+    (row,) = (row for row in record["choices"] if row["defense"]["kind"] == "codebook")
+    (reid,) = (bound for bound in row["bounds"] if bound["quantity"] == "reid")
+    assert reid["name"] == "counting" and reid["kind"] == "certified"
+    assert reid["value"] == pytest.approx(4 / IMAGES) and row["sent_bytes"] == 1
+    assert {"rate", "counting"} == {bound["name"] for bound in row["bounds"]}
+    assert record["certain"][0]["code_bits"] == 2
+    assert "codebook of 2 bits or fewer it is below 10% for certain" in table.summary(record)
 
 
 def test_noise_that_is_certain_is_found_for_every_cut(study):

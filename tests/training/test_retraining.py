@@ -14,6 +14,7 @@ from jaxinv.defenses import (
     BOTTLENECK,
     CEM,
     CLOAK,
+    CODEBOOK,
     DISCO,
     DROPOUT,
     GAUSSIAN,
@@ -173,6 +174,7 @@ PROMISES = {
     SCA: (0.4, lambda params, own: (crossing(params, own)[0] > 0).mean()),
     DISCO: (0.5, lambda params, own: (crossing(params, own)[0] != 0).mean()),
     BOTTLENECK: (2.0, lambda params, own: -linear_error(params, own)),
+    CODEBOOK: (4.0, lambda params, own: -linear_error(params, own)),
 }
 
 
@@ -297,3 +299,21 @@ def test_images_in_colour_are_cropped(channels, cropped, monkeypatch):
         steps=2,
     )
     assert set(crops) == ({(4, 4, channels)} if cropped else set())
+
+
+def test_a_layer_begins_with_images_whose_features_fit(monkeypatch):
+    """The features of relu are 12 floats."""
+    family = [VIB.at("feature", 0.1)]
+    seen = []
+    in_slices = retraining.devices.in_slices
+
+    def watched(function, pixels, *more, **options):
+        seen.append(len(pixels))
+        return in_slices(function, pixels, *more, **options)
+
+    monkeypatch.setattr(retraining.devices, "in_slices", watched)
+    for most, expected in ((4 * 12 * 50, 50), (1, 1), (2**29, len(TAUGHT))):
+        monkeypatch.setattr(retraining, "_START_BYTES", most)
+        course = (NETWORK, trained(), "relu", family, TAUGHT, jax.random.key(0))
+        retraining._Course.of(*course)
+        assert seen.pop() == expected

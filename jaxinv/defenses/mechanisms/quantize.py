@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxinv.defenses.mechanism import LEAST_NOISE, Mechanism
+from jaxinv.defenses.mechanism import LEAST_NOISE, Coding, Mechanism
+
+_RANGE_BITS = 64  # least and greatest value beside the symbols of an example
 
 
 def _cells(x: Array, level: Array) -> tuple[Array, Array]:
@@ -51,5 +53,5 @@ QUANTIZE = Mechanism(
     whole=True,
     residual=_residual,
     noisy=True,
-    symbols=_symbols,
+    coding=Coding(_symbols, lambda level: level, lambda count, level: count * level + _RANGE_BITS),
 )

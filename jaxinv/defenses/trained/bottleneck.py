@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxinv.defenses.mechanism import Mechanism
+from jaxinv.defenses.mechanism import Coding, Mechanism
 from jaxinv.defenses.training import Beginning, EdgeLayer, Training
 from jaxinv.machine.numbers import widened
 from jaxinv.networks import Params
@@ -90,6 +90,6 @@ BOTTLENECK = Mechanism(
     whole=True,
     residual=_residual,
     noisy=True,
-    symbols=_symbols,
+    coding=Coding(_symbols, lambda level: level, lambda count, level: count * level),
     training=Training(layer=EdgeLayer(_init, _encode, _decode, mixes="channels")),
 )

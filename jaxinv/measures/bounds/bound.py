@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from jaxinv.measures import linkage
+from jaxinv.measures.bounds import counting
 from jaxinv.measures.bounds.channels import Channel
 from jaxinv.measures.bounds.errors import cramer_rao, rate, two_point, van_trees
 from jaxinv.measures.bounds.fisher import DITHER, Information
@@ -47,6 +48,7 @@ def evaluate(
     features: np.ndarray | None,
     *,
     bits: float,
+    coded: float = math.inf,
     entropies: Sequence[float] = (),
 ) -> list[Bound]:
     """Computes all bounds on a release.
@@ -57,18 +59,27 @@ def evaluate(
       gallery: `[M, H, W, C]`: test images, among which an attacker looks for one.
       features: `[M, ...]`, of the channel's map, without noise; None without a channel.
       bits: that cross the wire, of each release.
+      coded: bits of codes of one length, of which a release is one.
       entropies: upper bounds on these bits at some images with dither, where they were measured.
     """
     size, dither = gallery[0].size, known.dither if known else DITHER
     dithered = f"images with Gaussian dither of {dither:g}, which the attacker may know without it"
     found = _rates(through.releases if through else 1, size, dither, dithered, bits, entropies)
+    is_few = coded < math.log2(len(gallery))
+    if not is_few and through is None:
+        return found
+    commonest = linkage.commonest(gallery)
+    among = _among(len(gallery), commonest)
+    if is_few:
+        found += _counting(coded, gallery, commonest, among)
     if through is None or known is None or features is None:
         return found
     if through.noise != "dropout":
         found += [_cramer_rao(through, known), *_van_trees(through, known, dithered)]
-    value, text = _psnr(two_point(through, gallery, features)), _among(len(gallery))
-    found.append(Bound("two-point", "certified", "psnr", value, False, text + _drawn(through)))
-    return [*found, _fano(through, gallery, features)]
+    value, text = _psnr(two_point(through, gallery, features)), among + _drawn(through)
+    found.append(Bound("two-point", "certified", "psnr", value, False, text))
+    share = fano(through, features, commonest)
+    return [*found, Bound("Fano", "certified", "reid", _share(share), False, text)]
 
 
 def bayes(rate: Share, among: int) -> Bound:
@@ -106,6 +117,16 @@ def _rates(
     return found
 
 
+def _counting(coded: float, gallery: np.ndarray, commonest: float, among: str) -> list[Bound]:
+    text = f"{2**coded:,.0f} different releases, however they are made; {among}"
+    share = counting.found_among(coded, commonest)
+    error = counting.least_error(coded, gallery)
+    return [
+        Bound("counting", "certified", "psnr", _psnr(error), False, text),
+        Bound("counting", "certified", "reid", _share(share), False, text),
+    ]
+
+
 def _van_trees(through: Channel, known: Information, dithered: str) -> list[Bound]:
     found: list[Bound] = []
     if known.most is not None:
@@ -122,16 +143,6 @@ def _van_trees(through: Channel, known: Information, dithered: str) -> list[Boun
     return found
 
 
-def _fano(through: Channel, gallery: np.ndarray, features: np.ndarray) -> Bound:
-    commonest = linkage.commonest(gallery)
-    share = fano(through, features, commonest)
-    text = _among(len(gallery))
-    if commonest > 1 / len(gallery):
-        text += f"; copies are one, and the commonest is {commonest:.1%} of the images"
-    text += _drawn(through)
-    return Bound("Fano", "certified", "reid", share if share < 1 else math.nan, False, text)
-
-
 def _cramer_rao(through: Channel, known: Information) -> Bound:
     error = cramer_rao(through, known).mean()
     kind: Certainty = "certified" if known.exact else "estimated"
@@ -146,11 +157,19 @@ def _cramer_rao(through: Channel, known: Information) -> Bound:
     return Bound("Cramer-Rao", kind, "psnr", _psnr(error), False, text)
 
 
-def _among(count: int) -> str:
-    return (
+def _share(value: float) -> float:
+    """Returns a share of images; NaN where it is all of them, which says nothing."""
+    return value if value < 1 else math.nan
+
+
+def _among(count: int, commonest: float) -> str:
+    text = (
         f"each of {count:,} test images as likely, which the attacker may know; the average over "
         "all of these, and no word on others"
     )
+    if commonest > 1 / count:
+        text += f"; copies are one, and the commonest is {commonest:.1%} of the images"
+    return text
 
 
 def _drawn(through: Channel) -> str:

@@ -16,7 +16,7 @@ from jaxinv.attacks.attack import EdgeKnown
 from jaxinv.attacks.learned.queries import answers
 from jaxinv.attacks.linkage import bayes
 from jaxinv.constants.verdicts import SAFE_REID
-from jaxinv.defenses import GAUSSIAN, NONE, Defense, Mechanism, Release, query_function
+from jaxinv.defenses import GAUSSIAN, NONE, Coding, Defense, Release, query_function
 from jaxinv.machine import environment, hosts, source
 from jaxinv.machine.progress import Pace
 from jaxinv.measures import bounds, costs, linkage
@@ -31,10 +31,9 @@ from jaxinv.studies.partition.options import Option, PartitionConfig
 _GALLERY = 1000  # test images that bounds are about
 _SAMPLED, _DITHERS = 2, 8  # of these, at which the edge's information is measured; of each
 _SENT = 256  # dithers of each, for the entropy of what is sent
-_CERTAIN = {"sigma", "accuracy"} | {
+_CERTAIN = {"sigma", "accuracy", "code_bits"} | {
     f"bayes_{name}" for name in ("sigma", "accuracy", "reid", "reid_ci")
 }
-_RANGE_BITS = 64  # least and greatest value beside the symbols of an example
 
 
 def of_options(
@@ -88,6 +87,11 @@ class _Limits:
 
     def of(self, deployment: Deployment, defense: Defense, *, bits: float) -> list[dict[str, Any]]:
         """Bounds on the release of a cut behind a defence, as a record has them."""
+        code, coded = _coded(defense), math.inf
+        if code is not None:
+            coding, level = code
+            coded = coding.sent(math.prod(deployment.edge.output_shape), level)
+        bits = min(bits, coded)
         known = {
             "defense": defense.describe(),
             "bits": bits,
@@ -109,6 +113,7 @@ class _Limits:
                 self._gallery,
                 features,
                 bits=bits,
+                coded=coded,
                 entropies=self._entropies(deployment, defense),
             )
             found += self._bayes(deployment, defense)
@@ -120,8 +125,8 @@ class _Limits:
         """The Gaussian noise that holds re-identification down, and what it costs.
 
         `sigma` surely does, by Fano's bound; at `bayes_sigma` the Bayes rate is no higher, as far
-        as simulations tell. All on the images that bounds are about: noise that makes them alike
-        leaves little to classify.
+        as simulations tell; codes of `code_bits` surely do. All on the images that bounds are
+        about: noise that makes them alike leaves little to classify.
         """
 
         def find() -> dict[str, Any]:
@@ -136,6 +141,7 @@ class _Limits:
             return {
                 "sigma": _finite(sigma),
                 "accuracy": behind.get(sigma),
+                "code_bits": bounds.most_bits(SAFE_REID, commonest),
                 "bayes_sigma": _finite(least),
                 "bayes_accuracy": behind.get(least),
                 "bayes_reid": rate.mean if rate else None,
@@ -200,10 +206,11 @@ class _Limits:
 
     def _entropies(self, deployment: Deployment, defense: Defense) -> list[float]:
         """Bits that a release has at most at dithered images, where it is of few symbols."""
-        last = [step for step in defense.steps if step.site == "feature" and step.level][-1:]
-        if not last or last[0].mechanism.symbols is None or not deployment.same_edge:
+        last = _coded(defense)
+        if last is None or not deployment.same_edge:
             return []
-        mechanism, _, level = last[0]
+        coding, level = last
+        overhead = coding.sent(0, level)
         key_dither, key = jax.random.split(jax.random.fold_in(jax.random.key(self._config.seed), 2))
         found = []
         for number, image in enumerate(self._gallery[:_SAMPLED]):
@@ -212,8 +219,8 @@ class _Limits:
             copies = image[None] + bounds.DITHER * np.asarray(dither)
             query = query_function(deployment.edge, self._scene.target.params, defense)
             released = answers(query, copies, np.arange(_SENT, dtype=np.int32), key)
-            seen = _symbols(mechanism, released, jnp.float32(level))
-            found.append(bounds.entropy(np.asarray(seen), level) + _RANGE_BITS)
+            seen = _symbols(coding, released, jnp.float32(level))
+            found.append(bounds.entropy(np.asarray(seen), coding.bits(level)) + overhead)
         return found
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 - it lives as long as a run
@@ -235,11 +242,18 @@ class _Limits:
         return release[np.arange(len(self._gallery))]
 
 
+def _coded(defense: Defense) -> tuple[Coding, float] | None:
+    """Returns how the last step at the features codes a release, and its level; or None."""
+    last = [step for step in defense.steps if step.site == "feature" and step.level][-1:]
+    if not last or last[0].mechanism.coding is None:
+        return None
+    return last[0].mechanism.coding, last[0].level
+
+
 @partial(jax.jit, static_argnums=0)
-def _symbols(mechanism: Mechanism, released: Array, level: Array) -> Array:
+def _symbols(coding: Coding, released: Array, level: Array) -> Array:
     """By which features `[B, ...]` are sent."""
-    assert mechanism.symbols is not None
-    return jax.vmap(mechanism.symbols, (0, None))(released, level)
+    return jax.vmap(coding.symbols, (0, None))(released, level)
 
 
 def _are_bounds(found: Any) -> bool:
@@ -257,7 +271,7 @@ def _is_certain(found: Any) -> bool:
     return (
         isinstance(found, dict)
         and found.keys() == _CERTAIN
-        and all(isinstance(value, float | list | None) for value in found.values())
+        and all(isinstance(value, float | int | list | None) for value in found.values())
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxinv.constants import trained
 from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import (
     FAILS,
@@ -182,6 +183,12 @@ def summary(record: Mapping[str, Any]) -> str:
             f"Gaussian noise at which the Bayes rate is {SAFE_REID:.0%} (estimated): "
             + ", ".join(_certainly(one, "bayes_") for one in record["certain"])
         )
+        bits = record["certain"][0].get("code_bits")
+        if bits:
+            lines.append(
+                f"Behind a codebook of {bits} bits or fewer it is below {SAFE_REID:.0%} for "
+                f"certain, at any cut (--defense={trained.CODE}:{bits}; the network is trained on)."
+            )
     lines.append(
         "Limits on usability and leakage are on whole intervals, and what is undecided (?) is "
         "not recommended. Else the Pareto set and the recommendation go by measured means; choices "

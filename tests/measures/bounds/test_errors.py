@@ -104,7 +104,7 @@ def test_what_entropy_allows_nobody_beats(level):
     ends = np.broadcast_to([low, high], (len(pixels), 2))
     sent = np.concatenate([np.clip(pixels, low, high), ends], axis=1).astype(np.float32)
     rounded = jax.vmap(QUANTIZE.apply, (None, 0, None))(jax.random.key(0), sent, float(level))
-    symbols = np.asarray(jax.vmap(QUANTIZE.symbols, (0, None))(rounded, float(level)))
+    symbols = np.asarray(jax.vmap(QUANTIZE.coding.symbols, (0, None))(rounded, float(level)))
     assert symbols.min() == 0 and symbols.max() == 2**level - 1
     np.testing.assert_allclose(low + symbols / (2**level - 1) * (high - low), rounded, atol=1e-6)
     cells = symbols[:, 0]
