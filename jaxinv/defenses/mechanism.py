@@ -53,18 +53,19 @@ def unchanged_residual(before: Array, clean: Array, observed: Array, level: Arra
 
 
 class Coding(NamedTuple):
-    """How outputs of few values are sent.
+    """How outputs of few values are sent, all in the same number of bits.
 
     Attributes:
-      symbols: `(y, level) -> whole numbers` of the shape of y.
-      bits: `level -> bits` of a symbol.
-      sent: `(number of values, level) -> bits` of an output, whatever it is. Two to their power is
-        the number of different outputs, at most.
+      sent: `(number of values, level) -> bits` of an output. Two to their power is the number of
+        different outputs, at most, whatever the input: bounds are certified by that.
+      step: `(x, level) -> width` of the cells that values of `x` are rounded to.
+      symbols: `(y, level) -> whole numbers` of the shape of y, in which an output is sent beside
+        the bits of an output of no values. None where nobody need see them.
     """
 
-    symbols: Callable[[Array, Array], Array]
-    bits: Callable[[Any], Any]
     sent: Callable[[int, float], float]
+    step: Callable[[Array, float], Any]
+    symbols: Callable[[Array, Array], Array] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +103,8 @@ class Mechanism:
       noise_scale: `level -> scale` of that noise.
       rounded: True if the output is rounded to `sampler.grid` of that scale, by `sampler.noisy`.
         Bounds hold for added noise alone that is.
-      coding: how outputs at a level above 0 are sent in as many bits each. None where they take
-        more values.
+      coding: how outputs at a level above 0 are sent, all in the same number of bits. None where
+        they take more values.
       code: digest of the file that makes it; "" for those that come with the package.
     """
 
@@ -207,6 +208,22 @@ class Defense:
     def is_trained(self) -> bool:
         """True if the target is trained on for it, at level 0, too."""
         return any(step.mechanism.training for step in self.steps)
+
+    def coded_bits(self, count: int) -> float:
+        """Returns bits that a release of `count` values tells of its features, at most.
+
+        They are those of its step with the fewest: what follows it tells no more. Codings of a file
+        of one's own are not believed. Infinity where there are none.
+        """
+        bits = [
+            step.mechanism.coding.sent(count, step.level)
+            for step in self.steps
+            if step.site == "feature"
+            and step.level
+            and step.mechanism.coding
+            and not step.mechanism.code
+        ]
+        return min(bits, default=math.inf)
 
     def combined(self, releases: int) -> np.ndarray:
         """Returns the levels `[P]` of several combined releases."""

@@ -192,7 +192,8 @@ def sent_bytes(
       trained in send features as they are.
 
     After noise, projection or a custom mechanism, values are dense float32 again. A projection
-    before another mechanism saves nothing either. Zeros among quantised values take a bit each.
+    before another mechanism saves nothing either. Zeros among quantised values, or those of a code,
+    take a bit each.
 
     Args:
       shape: of the features.
@@ -218,8 +219,8 @@ def sent_bytes(
             continue
         if kind in ("quantize", "prune", "dropout"):
             options.pop("project", None)
-            if kind != "quantize" and "quantize" in options:
-                options["quantize"] += math.ceil(count / 8)
+            for coded in {"quantize", trained.CODE} - {kind} & options.keys():
+                options[coded] += math.ceil(count / 8)
         else:
             each = max(each, _FLOAT)
             dense = math.ceil(each * count)

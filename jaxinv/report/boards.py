@@ -13,10 +13,18 @@ def table(board: Board, loss: float, name: str, title: str) -> Table:
     undefended = "" if found is None else f" of {100 * found:.2f}% undefended"
     caption = (
         f"{title}, {points(loss)}{undefended}. Beside the strongest is who it is; the share is the "
-        "greatest that an attacker re-identifies"
+        "greatest that an attacker re-identifies. Certified is the share of all "
+        "candidates that none finds more than, whatever it knows, where so few releases differ"
     )
     labels = ("defence", "level", "accuracy#", "claimed SSIM#", "strongest SSIM#", "PSNR dB#")
-    more = ("error ratio#", "re-identified#", "verdict", "+sent#", "+edge arithmetic#")
+    more = (
+        "error ratio#",
+        "re-identified#",
+        "certified#",
+        "verdict",
+        "+sent#",
+        "+edge arithmetic#",
+    )
     return Table(name, caption, columns_of(*labels, *more), rows)
 
 
@@ -35,6 +43,7 @@ def _row(place: int, each: Standing) -> Row:
         Cell(MISSING) if best is None else Cell(fixed(best.psnr_mean, 2), best.psnr_mean),
         Cell(fixed(ratio.mean, 2), ratio.mean, note=interval(ratio, 2)),
         share(each.reid),
+        share(each.certified_reid),
         Cell(each.verdict),
         Cell(unit(each.sent_bytes, "B"), each.sent_bytes),
         Cell(MISSING if flops is None else f"{flops:.2f}x", flops),

@@ -7,7 +7,7 @@ reckon with.
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from jaxinv.constants import paper
+from jaxinv.constants import paper, trained
 from jaxinv.constants.verdicts import HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED, Verdict
 from jaxinv.measures import verdicts
 from jaxinv.report.results import ShownAttack, in_order, strongest, threat_rank
@@ -19,18 +19,7 @@ NEAR = 0.05
 
 _KINDS = (
     *("dropout", "gaussian", "laplace", "quantize", "prune", "project", "clip"),
-    *(
-        "nopeek",
-        "bido",
-        "adversarial",
-        "cem",
-        "vib",
-        "cloak",
-        "shaped",
-        "sca",
-        "disco",
-        "bottleneck",
-    ),
+    *trained.NAMES,
 )
 
 

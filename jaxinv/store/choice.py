@@ -143,7 +143,7 @@ class Certain(Struct):
 
     The latter is `accuracy`, or another kind where that is how usability is measured.
     `sigma` surely does; at `bayes_sigma` the Bayes rate `bayes_reid` of simulated releases is low.
-    Codes of `code_bits` surely do, without noise.
+    Codes of `code_bits` surely do, without noise; None where no code is short enough.
     """
 
     split: str

@@ -47,6 +47,8 @@ class Standing(Struct):
       claimed: the attacker that the defence's paper judges it by.
       strongest: of all attackers by SSIM; `strongest_psnr` by PSNR.
       reid: greatest share of images that an attacker re-identifies.
+      certified_reid: share of all candidates that no attacker finds more than, where so few
+        releases differ.
       verdict: of these attacks; "undecided" at best.
       error_ratio: how many times less the strongest errs than the claimed one, and its interval.
       sent_bytes: that cross for one image.
@@ -63,6 +65,7 @@ class Standing(Struct):
     strongest: Reconstructed | None = None
     strongest_psnr: Reconstructed | None = None
     reid: Share | None = None
+    certified_reid: Share | None = None
     error_ratio: Amount | None = None
     error_ratio_ci: Interval = UNKNOWN
     sent_bytes: Amount | None = None

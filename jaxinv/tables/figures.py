@@ -197,6 +197,7 @@ _STANDINGS: dict[str, Measure] = {
         "error ratio", ".2f", lambda own: Figure(own.error_ratio, *own.error_ratio_ci)
     ),
     "reid": Measure("re-identified", ".1%", lambda own: Figure(own.reid)),
+    "certified": Measure("at most, certified", ".1%", lambda own: Figure(own.certified_reid)),
     "sent": Measure("bytes sent", ",.0f", lambda own: Figure(own.sent_bytes)),
     "edge": Measure("edge FLOPs", ".2f", lambda own: Figure(own.edge_flops_ratio)),
     "minutes": Measure(

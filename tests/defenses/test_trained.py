@@ -1,5 +1,8 @@
 """Objectives and layers of the defenses that are trained in, against NumPy and closed forms."""
 
+import dataclasses
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +11,7 @@ import scipy.integrate
 import scipy.stats
 from behind import apply, normal
 
-from jaxinv.constants.trained import UNCHANGED
+from jaxinv.constants.trained import NAMES, UNCHANGED
 from jaxinv.defenses import (
     BIDO,
     BOTTLENECK,
@@ -18,6 +21,8 @@ from jaxinv.defenses import (
     DISCO,
     DROPOUT,
     GAUSSIAN,
+    MECHANISMS,
+    NONE,
     NOPEEK,
     PROJECT,
     QUANTIZE,
@@ -349,8 +354,6 @@ def test_values_of_a_bottleneck_are_few(bits):
     made = apply(BOTTLENECK, x, bits)
     steps = 2**bits - 1
     np.testing.assert_allclose(made * steps, np.round(x * steps), atol=1e-4)
-    symbols = np.asarray(BOTTLENECK.coding.symbols(made, jnp.float32(bits)))
-    np.testing.assert_array_equal(symbols, np.round(x * steps))
     gradient = jax.grad(lambda x: bottleneck._apply(None, x, jnp.float32(bits)).sum())(x)
     np.testing.assert_array_equal(gradient, 1)
 
@@ -363,8 +366,6 @@ def test_releases_of_a_codebook_are_two_to_its_bits(bits):
     np.testing.assert_array_equal(made[:, :bits], np.round(x[:, :bits]))
     np.testing.assert_array_equal(made[:, bits:], 0.5)
     assert CODEBOOK.coding.sent(16, bits) == bits
-    symbols = np.asarray(CODEBOOK.coding.symbols(made[0], jnp.float32(bits)))
-    np.testing.assert_array_equal(symbols, [*made[0, :bits], *[0] * (16 - bits)])
     slope = jax.grad(lambda row: codebook._apply(None, row, jnp.float32(bits)).sum())(x[0])
     np.testing.assert_array_equal(slope, [1] * bits + [0] * (16 - bits))
 
@@ -382,8 +383,9 @@ def test_a_codebook_begins_with_planes_that_the_logits_need():
     others[:, :, :, 1:] += 1
     np.testing.assert_array_equal(layer.encode(params, others), crossing)
     # The map back is the least squares: the codes explain nothing of what it leaves.
-    left = features - np.asarray(layer.decode(params, crossing))
-    apart = crossing - crossing.mean(axis=0)
+    codes = np.asarray(jax.vmap(lambda row: codebook._apply(None, row, jnp.float32(6)))(crossing))
+    left = features - np.asarray(layer.decode(params, codes))
+    apart = codes - codes.mean(axis=0)
     shared = apart.T @ left.reshape(600, -1) / 600
     before = apart.T @ features.reshape(600, -1) / 600
     assert np.abs(shared).max() < 0.1 * np.abs(before).max()
@@ -393,10 +395,59 @@ def test_a_codebook_begins_with_planes_that_the_logits_need():
 def test_a_value_on_the_side_of_its_bit_fits():
     clean, observed = jnp.array([0.9, 0.4, 0.9, 0.1]), jnp.array([1.0, 1.0, 0.0, 0.5])
     found = CODEBOOK.residual(clean, clean, observed, jnp.float32(3))
-    np.testing.assert_allclose(found, [0, 1, 4, 0], rtol=1e-5)
-    np.testing.assert_allclose(
-        CODEBOOK.residual(clean, clean, observed, jnp.float32(0)), clean - observed
-    )
+    logits = np.log([0.6 / 0.4, 0.9 / 0.1])
+    np.testing.assert_allclose(found, [0, *4 * logits, 0], rtol=1e-5)
+    # However sure the edge is, there is a slope back to the side that was observed.
+    wrong = jax.grad(lambda x: CODEBOOK.residual(x, x, observed, jnp.float32(3)).sum())(clean)
+    assert (np.abs(wrong[1:3]) > 1).all()
+    exact = CODEBOOK.residual(clean, clean, clean + 1e-4, jnp.float32(0))
+    assert (np.abs(exact) > 10).all()
+
+
+KEY = jax.random.key(0)
+CODED = [each for each in MECHANISMS.values() if each.coding]
+
+
+@pytest.mark.parametrize("mechanism", CODED, ids=lambda each: each.name)
+def test_outputs_are_no_more_than_their_coding_says_whatever_the_input(mechanism):
+    level, count = 1.0, 3
+    rows = [
+        *itertools.product([-np.inf, -1e30, 0, 0.3, 0.5, 0.7, 1, 1e30, np.inf, np.nan], repeat=3)
+    ]
+    x = np.array(rows, "f")
+    if mechanism is QUANTIZE:  # between an example's least and greatest, which are sent, too
+        x = x[np.isfinite(x).all(axis=1)]
+        x = np.column_stack([np.tile([[0, 1]], (len(x), 1)), np.clip(x, 0, 1)]).astype("f")
+    made = np.asarray(jax.vmap(lambda row: mechanism.apply(KEY, row, jnp.float32(level)))(x))
+    beside = mechanism.coding.sent(0, level)
+    assert len(np.unique(made, axis=0)) <= 2 ** (mechanism.coding.sent(count, level) - beside)
+    own = dataclasses.replace(mechanism, code="mine")
+    assert mechanism.at("feature", level).coded_bits(count) == mechanism.coding.sent(count, level)
+    assert own.at("feature", level).coded_bits(count) == np.inf  # nobody checked it
+
+
+def test_bits_are_those_of_the_step_that_has_the_fewest():
+    code, noise = CODEBOOK.at("feature", 6), GAUSSIAN.at("feature", 0.1)
+    rounded = QUANTIZE.at("feature", 4)
+    for defense in (code, code + noise, code + NOPEEK.at("feature", 1), code + rounded):
+        assert defense.coded_bits(16) == 6
+    assert (noise + rounded).coded_bits(16) == 64 + 64
+    for defense in (noise, CODEBOOK.at("feature", 0), QUANTIZE.at("input", 2), NONE):
+        assert defense.coded_bits(16) == np.inf
+
+
+@pytest.mark.parametrize("level", [1, 3])
+def test_an_edge_with_a_codebook_sends_two_to_its_bits(level):
+    defense = CODEBOOK.at("feature", level)
+    planned = plan(NETWORK, "relu2", defense.structure)
+    base = jax.jit(NETWORK.init)(jax.random.key(0))
+    images = np.random.default_rng(0).random((200, 28, 28, 1)).astype("f")
+    edge = planned.network.split(planned.cut)[0]
+    features = np.asarray(NETWORK.split("relu2")[0].apply(base, images))
+    slopes = np.random.default_rng(1).normal(size=features.shape).astype("f")
+    (params,) = planned.start(base, features, slopes, np.array([[level]], "f"), KEY)
+    sent = Release(edge, params, images, defense, KEY)[np.arange(200)]
+    assert 1 < len(np.unique(sent, axis=0)) <= 2**level
 
 
 # --- In a network ---------------------------------------------------------------------------------
@@ -501,6 +552,7 @@ def test_channels_that_a_layer_cannot_mix_are_refused():
 
 
 def test_a_defense_that_is_trained_in_says_so():
+    assert tuple(each.name for each in TRAINED) == NAMES
     assert CEM.at("feature", 0).describe()["trained"] is True
     assert (GAUSSIAN.at("feature", 1) + NOPEEK.at("feature", 1)).describe()["trained"] is True
     assert "trained" not in PROJECT.at("feature", 0.5).describe()

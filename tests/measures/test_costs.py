@@ -157,6 +157,7 @@ def test_layers_without_arithmetic_cost_none():
         (CODEBOOK.at("feature", 6), 1),
         (CODEBOOK.at("feature", 12), 2),
         (CODEBOOK.at("feature", 6) + GAUSSIAN.at("feature", 1), 400),
+        (CODEBOOK.at("feature", 6) + DROPOUT.at("feature", 0.5), 1 + 13),
         (Mechanism("own", lambda key, x, level: x).at("feature", 1), 400),
     ],
 )

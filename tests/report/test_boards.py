@@ -19,7 +19,7 @@ def test_a_table_tells_who_is_strongest_and_how_much_more_it_finds(tmp_path):
         tmp_path,
         [
             fake_runs.standing("vib", 0.3, 0.9),
-            fake_runs.standing("cloak", 0.2, 0.4),
+            fake_runs.standing("cloak", 0.2, 0.4, certified_reid=0.016),
             fake_runs.standing("cem", 0.1, 0.5, loss=5.0),
             fake_runs.standing("lost", 0.1, 0.5, claimed=None, strongest=None, reid=None),
         ],
@@ -28,11 +28,17 @@ def test_a_table_tells_who_is_strongest_and_how_much_more_it_finds(tmp_path):
     assert [row.cells[0].text for row in made.rows] == ["cloak", "vib", "lost"]
     cells = made.rows[1].cells
     told = [cell.text for cell in cells]
-    assert told[2:5] == ["98.00%", "0.300", "0.900"] and told[6:9] == ["6.30", "80.0%", "fails"]
+    assert told[2:5] == ["98.00%", "0.300", "0.900"] and told[6:10] == [
+        "6.30",
+        "80.0%",
+        MISSING,
+        "fails",
+    ]
     assert cells[2].note == "\N{PLUS-MINUS SIGN} 0.10 over trainings"
     assert cells[4].note == "[0.850, 0.950]; white-box, adaptive"
     assert [cell.value for cell in cells[3:5]] == [0.3, 0.9]
     assert [made.rows[2].cells[place].text for place in (3, 4, 7)] == [MISSING] * 3
+    assert made.rows[0].cells[8].text == "1.6%" and "that none exceeds" in made.caption
     assert "1 point of 99.00% undefended" in made.caption
     other = boards.table(found, 5.0, "t2", "mnist, relu2")
     assert [row.cells[0].text for row in other.rows] == ["cem"] and "5 points" in other.caption

@@ -1,10 +1,12 @@
 """Leaderboards: levels of equal accuracy, standings, tables, and what is refused."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import fake_runs
 import numpy as np
 import pytest
+from datasets import samples
 from fake_runs import attack_fields
 from PIL import Image
 
@@ -13,6 +15,7 @@ from jaxinv.constants.halves import REPORT
 from jaxinv.defenses import CLOAK, DROPOUT, GAUSSIAN, MECHANISMS, QUANTIZE, TRAINED
 from jaxinv.errors import UsageError
 from jaxinv.store.record import typed
+from jaxinv.studies import leaderboard
 from jaxinv.studies.leaderboard import drawing, matching, table
 from jaxinv.studies.leaderboard.options import LeaderboardConfig, entries
 from jaxinv.studies.leaderboard.standing import judged, standing
@@ -215,6 +218,7 @@ def test_what_can_be_recognised_fails():
 
 def record(**values):
     shared = {"sent_bytes": 4096, "edge_flops_ratio": 1.25, "level": "0.3"}
+    shared |= {"certified_reid": 0.064}
     weak = {("whitebox", "adaptive"): two(9.0, ssim=0.2)}
     return {
         "dataset": "mnist",
@@ -240,7 +244,9 @@ def test_a_board_has_a_table_for_each_loss_and_the_least_leaking_first():
     cloak = [cell.strip() for cell in rows[1].split("|")[1:-1]]
     assert cloak[:4] == ["cloak", "0.3", "99.00%", "12.05 / 0.300"]
     assert cloak[4] == "20.05 / 0.700" and cloak[5] == "white-box, adaptive"
-    assert cloak[6].startswith("6.31 [") and cloak[7:] == ["80.0%", "fails", "4,096", "1.25x"]
+    assert cloak[6].startswith("6.31 [") and cloak[7:] == [
+        *("80.0%", "6.4%", "fails", "4,096", "1.25x")
+    ]
     assert [cell.strip() for cell in rows[0].split("|")][4] == "-"
     text = table.text(record())
     assert "relu2, 5 points of accuracy:" in text and "white-box, adaptive" in text
@@ -303,3 +309,53 @@ def test_what_a_run_lost_is_left_out_of_the_picture(tmp_path):
     drawn(tmp_path / "one", [("cloak", gone)], [1.0])
     assert not (tmp_path / "one" / drawing.IMAGES_NAME).exists()
     assert (tmp_path / "one" / drawing.CHART_NAME).exists()
+
+
+# --- A board --------------------------------------------------------------------------------------
+
+
+NETWORK = """
+import flax.linen as nn
+from jaxinv.networks import sequence
+
+
+def build():
+    layers = [("flat", lambda x: x.reshape(len(x), -1)), ("hidden", nn.Dense(12))]
+    return sequence([*layers, ("relu", nn.relu), ("logits", nn.Dense(3))], (12, 12, 1))
+"""
+
+
+def test_a_board_of_codes_certifies_them_and_is_read_when_it_is_finished(tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text(NETWORK)
+    parts = {"target": samples(600), "attacker": samples(60, seed=1), "test": samples(400, seed=2)}
+    large = np.ones((1, 3, 3, 1), np.uint8)
+    np.savez(
+        tmp_path / "own.npz",
+        **{f"images_{name}": np.kron(part.pixels, large) for name, part in parts.items()},
+        **{f"labels_{name}": part.labels for name, part in parts.items()},
+    )
+    monkeypatch.chdir(tmp_path)
+    config = LeaderboardConfig(
+        dataset="own.npz",
+        network="net.py:build",
+        split=("relu",),
+        defense=("codebook",),
+        loss=(0.0, 60.0),
+        seeds=1,
+        num_images=8,
+        threat_model=("whitebox",),
+        attacker=("mean",),
+        retrain_steps=8,
+    )
+    (made,) = leaderboard.run(config)
+    for found in made["standings"]:
+        bits, images = float(found["level"]), 200  # in the second half of the test split
+        assert found["sent_bytes"] == -(-bits // 8) and found["edge_flops_ratio"] > 1
+        assert found["certified_reid"] == (2**bits / images if 2**bits < images else None)
+        assert found["strongest"]["method"] == "mean"
+    assert made["standings"][-1]["certified_reid"] is not None
+    folder = Path(made["path"]).parent
+    assert "| codebook |" in (folder / "leaderboard.md").read_text("utf-8")
+    assert {"leaderboard.png", "reconstructions.png"} <= {each.name for each in folder.iterdir()}
+    (again,) = leaderboard.run(config)
+    assert again["path"] == made["path"] and again["standings"] == made["standings"]

@@ -439,7 +439,7 @@ def test_a_codebook_is_bounded_by_the_number_of_its_releases(study, scene, monke
     assert reid["value"] == pytest.approx(4 / IMAGES) and row["sent_bytes"] == 1
     assert {"rate", "counting"} == {bound["name"] for bound in row["bounds"]}
     assert record["certain"][0]["code_bits"] == 2
-    assert "codebook of 2 bits or fewer it is below 10% for certain" in table.summary(record)
+    assert "codebook of 2 bits or fewer it is at most 10% for certain" in table.summary(record)
 
 
 def test_noise_that_is_certain_is_found_for_every_cut(study):

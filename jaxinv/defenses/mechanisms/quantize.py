@@ -53,5 +53,9 @@ QUANTIZE = Mechanism(
     whole=True,
     residual=_residual,
     noisy=True,
-    coding=Coding(_symbols, lambda level: level, lambda count, level: count * level + _RANGE_BITS),
+    coding=Coding(
+        lambda count, level: count * level + _RANGE_BITS,
+        lambda x, level: _cells(x, jnp.float32(level))[1],
+        _symbols,
+    ),
 )

@@ -16,7 +16,10 @@ from jaxinv.machine.numbers import widened
 from jaxinv.networks import Params
 
 _FEWER = 4  # times fewer channels
-_EXACT = 2.0**-18  # noise that is assumed at least: a quarter of the finest step there is
+
+EXACT = 2.0**-18
+"""Noise that is assumed at least: a quarter of the finest step there is."""
+
 _WIDE = 2.0  # standard deviations between the middle of the sigmoid and a slope of a half or so
 
 
@@ -57,14 +60,25 @@ def _decode(params: Params, crossing: Array) -> Array:
     return _linear(params["outward"], crossing)
 
 
+def within(x: Array) -> Array:
+    """Returns values between 0 and 1, so that there are as few as a coding says; NaN is a half."""
+    return jnp.where(jnp.isnan(x), 0.5, jnp.clip(x, 0, 1))
+
+
+def slope_of(x: Array) -> Array:
+    """Returns zero, with the gradient of `x`; where `x` is not finite, without one."""
+    finite = jnp.where(jnp.isfinite(x), x, 0)
+    return finite - jax.lax.stop_gradient(finite)
+
+
 def _steps(level: Array) -> Array:
     return jnp.maximum(2.0**level - 1, 1)
 
 
 def _apply(key: Array, x: Array, level: Array) -> Array:
     del key
-    rounded = jnp.round(x * _steps(level)) / _steps(level)
-    rounded = jax.lax.stop_gradient(rounded) + (x - jax.lax.stop_gradient(x))
+    rounded = jnp.round(within(x) * _steps(level)) / _steps(level)
+    rounded = jax.lax.stop_gradient(rounded) + slope_of(x)
     return jnp.where(level > 0, rounded, x)
 
 
@@ -72,11 +86,7 @@ def _residual(before: Array, clean: Array, observed: Array, level: Array) -> Arr
     """Returns the difference in standard deviations of a value spread evenly over its step."""
     del before
     noise = jnp.where(level > 0, 1 / _steps(level) / 12**0.5, 0)
-    return (clean - observed) / jnp.maximum(noise, _EXACT)
-
-
-def _symbols(y: Array, level: Array) -> Array:
-    return jnp.round(y * _steps(level)).astype(jnp.int32)
+    return (clean - observed) / jnp.maximum(noise, EXACT)
 
 
 BOTTLENECK = Mechanism(
@@ -90,6 +100,6 @@ BOTTLENECK = Mechanism(
     whole=True,
     residual=_residual,
     noisy=True,
-    coding=Coding(_symbols, lambda level: level, lambda count, level: count * level),
+    coding=Coding(lambda count, level: count * level, lambda x, level: 1 / max(2**level - 1, 1)),
     training=Training(layer=EdgeLayer(_init, _encode, _decode, mixes="channels")),
 )

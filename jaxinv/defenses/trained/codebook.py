@@ -3,19 +3,25 @@
 The edge ends in a linear map of all features to a few values and a sigmoid, of which the first
 `level` are rounded to 0 or 1, with the straight-through gradient (Bengio et al. 2013), and the
 others are dropped. The cloud begins with a linear map back. So it receives `level` bits. Whoever
-looks for one of M images that are equally likely, with any attack and any knowledge, finds at most
-a share `2^level / M` of them: no noise is needed for that, and no number format undoes it.
+looks for one of M different images that are equally likely, with any attack and any knowledge,
+finds at most a share `2^level / M` of them (`measures.bounds.counting`): no noise is needed for
+that, and no number format undoes it.
 
 The map begins with random hyperplanes (Charikar 2002), drawn with the covariance of the slopes of
-the logits, and the map back with the least squares. Source: lookup-free quantization (Yu et al.
-2024, Eq. 2), a codebook without vectors (van den Oord et al. 2017) whose every entry is used.
+the logits, and the map back with the least squares from the codes. Source: lookup-free quantization
+(Yu et al. 2024, Eq. 2), a codebook without vectors (van den Oord et al. 2017) whose every entry is
+used.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.scipy.special import logit
 
 from jaxinv.defenses.mechanism import Coding, Mechanism
+from jaxinv.defenses.trained.bottleneck import EXACT, slope_of, within
 from jaxinv.defenses.training import Beginning, EdgeLayer, Training
 from jaxinv.machine.numbers import widened
 from jaxinv.networks import Params
@@ -24,7 +30,8 @@ MOST_BITS = 16
 """Bits of a release, at most."""
 
 _WIDE = 2.0  # standard deviation of what the sigmoid takes
-_SOFT = 0.1  # how far beyond the middle a value of the sigmoid may be, one standard deviation
+_SOFT = 0.25  # how far on the other side the logit of a bit may be, one standard deviation
+_LEAST = 1e-6  # share of a bit that its logit is taken of, from either end
 _RIDGE = 1e-3  # of the variance of a value
 
 
@@ -39,7 +46,8 @@ def _init(key: Array, beginning: Beginning) -> Params:
     spread = jnp.matmul(rows - mean[None], planes, precision="highest").std(axis=0)
     planes = _WIDE * planes / jnp.maximum(spread, 1e-6)[None]
     inward = {"kernel": planes, "bias": -jnp.matmul(mean, planes, precision="highest")}
-    codes = _values(inward, rows)
+    level = jnp.broadcast_to(beginning.level, len(rows))
+    codes = jax.vmap(partial(_apply, key))(_values(inward, rows), level)
     apart = codes - codes.mean(axis=0)[None]
     covariance = jnp.matmul(apart.T, apart, precision="highest") / len(rows)
     shared = jnp.matmul(apart.T, rows - mean[None], precision="highest") / len(rows)
@@ -74,21 +82,19 @@ def _are_sent(x: Array, level: Array) -> Array:
 
 def _apply(key: Array, x: Array, level: Array) -> Array:
     del key
-    rounded = jax.lax.stop_gradient(jnp.round(x)) + (x - jax.lax.stop_gradient(x))
+    bits = jnp.where(within(x) > 0.5, 1.0, 0.0)
+    rounded = jax.lax.stop_gradient(bits) + slope_of(x)
     sent = jnp.where(_are_sent(x, level), rounded, 0.5)
     return jnp.where(level > 0, sent, x)
 
 
 def _residual(before: Array, clean: Array, observed: Array, level: Array) -> Array:
-    """Returns how far each value lies on the other side of the middle; 0 on the observed one."""
+    """Returns how far the logit of each bit lies on the side that was not observed, else 0."""
     del before
-    beyond = jnp.maximum((1 - 2 * observed) * (clean - 0.5), 0)
+    logits = logit(jnp.clip(clean, _LEAST, 1 - _LEAST))
+    beyond = jnp.maximum((1 - 2 * observed) * logits, 0)
     coded = jnp.where(_are_sent(clean, level), beyond / _SOFT, 0)
-    return jnp.where(level > 0, coded, clean - observed)
-
-
-def _symbols(y: Array, level: Array) -> Array:
-    return jnp.where(_are_sent(y, level), jnp.round(y), 0).astype(jnp.int32)
+    return jnp.where(level > 0, coded, (clean - observed) / EXACT)
 
 
 CODEBOOK = Mechanism(
@@ -102,6 +108,6 @@ CODEBOOK = Mechanism(
     whole=True,
     residual=_residual,
     noisy=True,
-    coding=Coding(_symbols, lambda level: 1.0, lambda count, level: min(count, level)),
+    coding=Coding(min, lambda x, level: 1.0),
     training=Training(layer=EdgeLayer(_init, _encode, _decode)),
 )

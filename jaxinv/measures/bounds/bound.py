@@ -59,7 +59,7 @@ def evaluate(
       gallery: `[M, H, W, C]`: test images, among which an attacker looks for one.
       features: `[M, ...]`, of the channel's map, without noise; None without a channel.
       bits: that cross the wire, of each release.
-      coded: bits of codes of one length, of which a release is one.
+      coded: bits of a code: at most two to their power releases differ.
       entropies: upper bounds on these bits at some images with dither, where they were measured.
     """
     size, dither = gallery[0].size, known.dither if known else DITHER

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxinv.measures.bounds.divergences import squared_distances
 
-_ROUNDING = 1e-9  # of the sum of all eigenvalues, by which the sum of some is rounded outward
+_ROUNDING = 1e-9  # share of the sum of all eigenvalues, and of a number, to round outward by
 
 
 def found_among(bits: float, commonest: float) -> float:
@@ -58,6 +58,6 @@ def least_error(bits: float, images: np.ndarray) -> float:
     # Double centring turns squared distances into products of what is apart from the mean.
     products = -(apart - apart.mean(axis=0) - apart.mean(axis=1)[:, None] + apart.mean()) / 2
     values = np.linalg.eigvalsh(products)
-    told = math.floor(2**bits) - 1
+    told = math.floor(2**bits * (1 + _ROUNDING)) - 1
     left = values[: len(values) - told].sum() - _ROUNDING * values.sum()
     return max(float(left), 0.0) / len(images) / images[0].size

@@ -151,8 +151,7 @@ def _is_added(step: Step) -> bool:
 def _noise_of(mechanism: Mechanism, level: float, x: Array, key: Array) -> np.ndarray:
     """Returns the variance of the noise that stands for a mechanism at `x`, of its shape or one."""
     if mechanism.coding is not None:
-        width = float(x.max() - x.min()) / max(2.0 ** mechanism.coding.bits(level) - 1, 1)
-        return np.array([width**2 / 12])
+        return np.array([float(mechanism.coding.step(x, level)) ** 2 / 12])
     if not mechanism.random or mechanism.noise == "dropout":
         return np.zeros(1)
     if mechanism.noise is not None:

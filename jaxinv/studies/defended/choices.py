@@ -38,8 +38,8 @@ class DefenseConfig(HalvedConfig):
         "of a class close together (with noise: cem+gaussian); vib, learned noise on features that "
         "tell little; cloak, learned noise; shaped, noise where "
         "the cloud needs the features least; sca, sparse codes; disco, channels pruned by the "
-        "image; bottleneck, few channels of few bits. One of your own: FILE.py:name or "
-        "package.module:name, a jaxinv.defenses.Mechanism.",
+        "image; bottleneck, few channels of few bits; codebook, a release of few bits. One "
+        "of your own: FILE.py:name or package.module:name, a jaxinv.defenses.Mechanism.",
     )
     site: tuple[str, ...] = setting(
         ("feature",),

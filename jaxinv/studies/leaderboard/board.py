@@ -1,5 +1,6 @@
 """The board: levels of equal accuracy, attacks on each, and the record. JAX."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,10 +10,11 @@ import jax
 
 from jaxinv.attacks import registry
 from jaxinv.constants.halves import CHOICE
+from jaxinv.constants.verdicts import GALLERY
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.machine import environment, flops
-from jaxinv.measures import costs, verdicts
+from jaxinv.measures import bounds, costs, linkage, verdicts
 from jaxinv.networks import Network
 from jaxinv.store import files, records
 from jaxinv.store.record import AttackRecord, typed
@@ -139,7 +141,13 @@ class _Board:
                         assert isinstance(record, AttackRecord)
                         own.setdefault((threat, method), []).append(record)
                         print(_progress(entry, seed, record), flush=True)
-        prices = [self._price(deployment, number) for number in range(len(distinct))]
+        prices = [
+            {
+                **self._price(deployment, number),
+                "certified_reid": self._certified(deployment, number),
+            }
+            for number in range(len(distinct))
+        ]
         places = [distinct.index(level) for level in levels]
         return [(by_level[at], f"{levels[i]:g}", prices[at]) for i, at in enumerate(places)]
 
@@ -172,6 +180,15 @@ class _Board:
             ),
             "edge_flops_ratio": counts[0] / max(counts[1], 1.0),
         }
+
+    def _certified(self, deployment: Deployment, number: int) -> float | None:
+        """Returns the share of candidates that no attacker finds more than, where there is one."""
+        bits = deployment.family[number].coded_bits(math.prod(deployment.edge.output_shape))
+        candidates = self._scene.dataset.test[:GALLERY].images
+        if bits >= math.log2(len(candidates)):
+            return None
+        share = bounds.found_among(bits, linkage.commonest(candidates))
+        return share if share < 1 else None
 
 
 def _flops(edge: Network, params: Any) -> float:

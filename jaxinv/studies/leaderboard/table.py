@@ -15,6 +15,7 @@ _COLUMNS = (
     "by",
     "error ratio",
     "re-id",
+    "certified",
     "verdict",
     "bytes",
     "edge FLOPs",
@@ -35,9 +36,10 @@ def markdown(record: Mapping[str, Any]) -> str:
         f"{record['num_images']:,} test images of the second half, {record['seeds']} trainings a "
         f"defence; the target is right in {undefended} of that half. Levels were found on the "
         "first. Claimed: the authors' decoder. The error ratio tells how many times less the "
-        "strongest errs than the claimed one. Intervals are of 95%. These attackers may break a "
-        "defence; what they do not break is undecided until all others have attacked it, as "
-        "`partition` does."
+        "strongest errs than the claimed one. Certified: the share of all candidates that "
+        "no attacker finds more than, whatever it knows, where so few releases differ. Intervals "
+        "are of 95%. These attackers may break a defence; what they do not break is undecided "
+        "until all others have attacked it, as `partition` does."
     )
     parts = [title, about]
     for loss in record["losses"]:
@@ -74,7 +76,7 @@ def _rank(standing: Mapping[str, Any]) -> tuple[bool, float]:
 def _row(standing: Mapping[str, Any]) -> list[str]:
     usable, best, psnr = (standing[name] for name in ("usability", "strongest", "strongest_psnr"))
     ratio = standing["error_ratio"]
-    reid = standing["reid"]
+    reid, certified = standing["reid"], standing["certified_reid"]
     return [
         standing["defense"],
         standing["level"],
@@ -84,6 +86,7 @@ def _row(standing: Mapping[str, Any]) -> list[str]:
         "-" if best is None else f"{THREATS[best['threat_model']]}, {best['method']}",
         "-" if ratio is None else intervals.told(ratio, standing["error_ratio_ci"], ".2f"),
         "-" if reid is None else f"{reid:.1%}",
+        "-" if certified is None else f"{certified:.1%}",
         standing["verdict"],
         f"{standing['sent_bytes']:,}",
         f"{standing['edge_flops_ratio']:.2f}x",

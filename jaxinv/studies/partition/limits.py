@@ -16,7 +16,7 @@ from jaxinv.attacks.attack import EdgeKnown
 from jaxinv.attacks.learned.queries import answers
 from jaxinv.attacks.linkage import bayes
 from jaxinv.constants.verdicts import SAFE_REID
-from jaxinv.defenses import GAUSSIAN, NONE, Coding, Defense, Release, query_function
+from jaxinv.defenses import GAUSSIAN, NONE, Defense, Release, query_function
 from jaxinv.machine import environment, hosts, source
 from jaxinv.machine.progress import Pace
 from jaxinv.measures import bounds, costs, linkage
@@ -87,10 +87,7 @@ class _Limits:
 
     def of(self, deployment: Deployment, defense: Defense, *, bits: float) -> list[dict[str, Any]]:
         """Bounds on the release of a cut behind a defence, as a record has them."""
-        code, coded = _coded(defense), math.inf
-        if code is not None:
-            coding, level = code
-            coded = coding.sent(math.prod(deployment.edge.output_shape), level)
+        coded = defense.coded_bits(math.prod(deployment.edge.output_shape))
         bits = min(bits, coded)
         known = {
             "defense": defense.describe(),
@@ -141,7 +138,7 @@ class _Limits:
             return {
                 "sigma": _finite(sigma),
                 "accuracy": behind.get(sigma),
-                "code_bits": bounds.most_bits(SAFE_REID, commonest),
+                "code_bits": bounds.most_bits(SAFE_REID, commonest) or None,
                 "bayes_sigma": _finite(least),
                 "bayes_accuracy": behind.get(least),
                 "bayes_reid": rate.mean if rate else None,
@@ -206,11 +203,13 @@ class _Limits:
 
     def _entropies(self, deployment: Deployment, defense: Defense) -> list[float]:
         """Bits that a release has at most at dithered images, where it is of few symbols."""
-        last = _coded(defense)
-        if last is None or not deployment.same_edge:
+        last = [step for step in defense.steps if step.site == "feature" and step.level][-1:]
+        coding = last[0].mechanism.coding if last else None
+        if coding is None or coding.symbols is None or not deployment.same_edge:
             return []
-        coding, level = last
-        overhead = coding.sent(0, level)
+        level, count = last[0].level, math.prod(deployment.edge.output_shape)
+        beside = coding.sent(0, level)
+        each = (coding.sent(count, level) - beside) / count
         key_dither, key = jax.random.split(jax.random.fold_in(jax.random.key(self._config.seed), 2))
         found = []
         for number, image in enumerate(self._gallery[:_SAMPLED]):
@@ -219,8 +218,8 @@ class _Limits:
             copies = image[None] + bounds.DITHER * np.asarray(dither)
             query = query_function(deployment.edge, self._scene.target.params, defense)
             released = answers(query, copies, np.arange(_SENT, dtype=np.int32), key)
-            seen = _symbols(coding, released, jnp.float32(level))
-            found.append(bounds.entropy(np.asarray(seen), coding.bits(level)) + overhead)
+            seen = _symbols(coding.symbols, released, jnp.float32(level))
+            found.append(bounds.entropy(np.asarray(seen), each) + beside)
         return found
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 - it lives as long as a run
@@ -242,18 +241,10 @@ class _Limits:
         return release[np.arange(len(self._gallery))]
 
 
-def _coded(defense: Defense) -> tuple[Coding, float] | None:
-    """Returns how the last step at the features codes a release, and its level; or None."""
-    last = [step for step in defense.steps if step.site == "feature" and step.level][-1:]
-    if not last or last[0].mechanism.coding is None:
-        return None
-    return last[0].mechanism.coding, last[0].level
-
-
 @partial(jax.jit, static_argnums=0)
-def _symbols(coding: Coding, released: Array, level: Array) -> Array:
+def _symbols(symbols: Callable[..., Array], released: Array, level: Array) -> Array:
     """By which features `[B, ...]` are sent."""
-    return jax.vmap(coding.symbols, (0, None))(released, level)
+    return jax.vmap(symbols, (0, None))(released, level)
 
 
 def _are_bounds(found: Any) -> bool:

@@ -72,6 +72,14 @@ def test_two_heaps_on_a_line_are_told_apart_without_error():
     assert counting.least_error(math.log2(5), heaps) == counting.least_error(9, heaps) == 0
 
 
+@pytest.mark.parametrize("kinds", [3, 5, 7, 11])
+def test_as_many_codes_as_there_are_different_images_tell_all(kinds):
+    """Two to the power of a logarithm is a little less than the number, or a little more."""
+    images = np.repeat(IMAGES[:kinds], 2, axis=0)
+    assert counting.least_error(math.log2(kinds), images) == pytest.approx(0, abs=1e-9)
+    assert counting.least_error(math.log2(kinds - 1), images) > 1e-4
+
+
 def test_a_release_of_a_code_has_these_bounds_and_another_none():
     found = bounds.evaluate(None, None, IMAGES, None, bits=2, coded=2)
     assert [(bound.name, bound.quantity) for bound in found] == [
