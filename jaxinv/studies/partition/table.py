@@ -187,8 +187,8 @@ def summary(record: Mapping[str, Any]) -> str:
         if bits:
             lines.append(
                 f"Behind a codebook of {bits} bits or fewer it is at most {SAFE_REID:.0%} for "
-                f"certain at any cut, on average over these images (--defense={trained.CODE}:{bits}; "
-                "the network is trained on)."
+                "certain at any cut, on average over these images "
+                f"(--defense={trained.CODE}:{bits}; the network is trained on)."
             )
     lines.append(
         "Limits on usability and leakage are on whole intervals, and what is undecided (?) is "
