@@ -810,7 +810,7 @@ def everything(tmp_path_factory):
         for kind, site in (("dropout", "feature"), ("gaussian", "input")):
             loss = 0.3 * level**2
             defended(workdir, kind, level, site, method=method, accuracy=0.99 - loss)
-    certain = [{"split": "conv1", "sigma": 36.8, "accuracy": 0.133}]
+    certain = [{"split": "conv1", "sigma": 36.8, "accuracy": 0.133, "code_bits": 6}]
     rows = fake_runs.all_choices(("conv1", "relu2", "fc1"))
     chosen = {"recommendation": 10, "recommendation_split": 4}
     partition(workdir, rows, certain=certain, folder="a", **chosen)
@@ -834,6 +834,11 @@ def everything(tmp_path_factory):
     for name, fields in others.items():
         records.write(workdir / name / "run", {**common, "experiment": name, **fields}, images=None)
     return workdir
+
+
+def test_codes_that_are_certain_are_told_beside_noise(everything):
+    page = report.build(report.read(everything))
+    assert "A codebook of 6 bits does so for certain at any cut, without noise" in page
 
 
 def test_the_outline_is_sound(everything):
