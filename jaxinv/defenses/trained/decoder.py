@@ -11,6 +11,7 @@ from jax import Array
 from jaxinv.defenses.training import Helpers, Lesson, Shapes
 from jaxinv.machine.numbers import widened
 from jaxinv.networks import Params
+from jaxinv.networks.convolution import conv_general_dilated
 
 _WIDTH = 16
 
@@ -33,14 +34,19 @@ class _Decoder(nn.Module):
         if x.ndim != 4:
             sides = (-(-rows // 4), -(-columns // 4), _WIDTH)
             x = nn.relu(nn.Dense(math.prod(sides))(x.reshape(len(x), -1))).reshape(-1, *sides)
-        x = nn.relu(nn.Conv(_WIDTH, (3, 3))(x))
+        x = nn.relu(_conv(_WIDTH)(x))
         high, wide = -(-rows // 2), -(-columns // 2)
         x = jax.image.resize(x, (len(x), high, wide, _WIDTH), "linear")
-        x = nn.relu(nn.Conv(_WIDTH, (3, 3))(x))
-        x = nn.sigmoid(nn.Conv(4 * self.shape[-1], (3, 3))(x))
+        x = nn.relu(_conv(_WIDTH)(x))
+        x = nn.sigmoid(_conv(4 * self.shape[-1])(x))
         x = x.reshape(-1, high, wide, 2, 2, self.shape[-1]).transpose(0, 1, 3, 2, 4, 5)
         x = x.reshape(-1, 2 * high, 2 * wide, self.shape[-1])[:, :rows, :columns]
         return x.reshape(-1, *self.shape)
+
+
+def _conv(channels: int) -> nn.Conv:
+    # Gradients of XLA's own convolution are many times as slow on CPUs inside a loop.
+    return nn.Conv(channels, (3, 3), conv_general_dilated=conv_general_dilated)
 
 
 def _init(key: Array, shapes: Shapes) -> Params:
