@@ -20,7 +20,10 @@ class OverSeeds(Struct):
 
 
 class Reconstructed(Struct):
-    """Quality that one attacker reconstructs, over trainings and images."""
+    """Quality that one attacker reconstructs, over trainings and images.
+
+    `way` is one of its ways, where it does not answer by it.
+    """
 
     threat_model: str
     method: str
@@ -30,11 +33,13 @@ class Reconstructed(Struct):
     ssim_ci: Interval = UNKNOWN
     diverged: Count = 0
     dead: Count = 0
+    way: str | None = None
 
     @property
     def attacker(self) -> str:
-        """`white-box, adaptive`."""
-        return f"{THREATS.get(self.threat_model, self.threat_model)}, {self.method}"
+        """`white-box, adaptive`, and the way."""
+        who = (THREATS.get(self.threat_model, self.threat_model), self.method, self.way)
+        return ", ".join(filter(None, who))
 
 
 class Standing(Struct):

@@ -41,7 +41,7 @@ def mapping():
 
 
 def adapted():
-    return AdaptedAttack(None, None, None, np.zeros((1, 1)), 0.0, EDGE.output_shape)
+    return AdaptedAttack(None, None, None, None, {}, 0.0, EDGE.output_shape)
 
 
 def shadowed():

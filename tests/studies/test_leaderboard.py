@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import fake_runs
+import msgspec
 import numpy as np
 import pytest
 from datasets import samples
@@ -14,7 +15,8 @@ from jaxinv.constants import kinds
 from jaxinv.constants.halves import REPORT
 from jaxinv.defenses import CLOAK, DROPOUT, GAUSSIAN, MECHANISMS, QUANTIZE, TRAINED
 from jaxinv.errors import UsageError
-from jaxinv.store.record import typed
+from jaxinv.store.record import Way, typed
+from jaxinv.store.standing import Reconstructed
 from jaxinv.studies import leaderboard
 from jaxinv.studies.leaderboard import drawing, matching, table
 from jaxinv.studies.leaderboard.options import LeaderboardConfig, entries
@@ -161,6 +163,27 @@ def test_the_strongest_is_told_beside_the_claimed():
     assert found["strongest_psnr"]["psnr_mean"] == pytest.approx(20.05)
     assert found["reid"] == 0.8
     assert found["usability"]["by_seed"] == [0.99, 0.99] and found["usability"]["std"] == 0
+
+
+def test_the_strongest_by_ssim_may_be_a_way_that_is_not_answered():
+    """It answers by the way of the best PSNR."""
+
+    def with_ways(seed, ssim):
+        few = {"images": 8}
+        ways = {"inverse map": fake_runs.way(0.5, **few), "retrieval": fake_runs.way(ssim, **few)}
+        own = attack(18.0, seed=seed)
+        own.ways = msgspec.convert(ways, dict[str, Way])
+        return own
+
+    found = standing({("whitebox", "adaptive"): [with_ways(0, 0.7), with_ways(1, 0.8)]}, sure=0.95)
+    best = msgspec.convert(found["strongest"], Reconstructed)
+    assert best.attacker == "white-box, adaptive, retrieval" and best.ssim_mean == pytest.approx(
+        0.75
+    )
+    assert best.ssim_ci[0] < 0.75 < best.ssim_ci[1]
+    assert found["strongest_psnr"].get("way") is None
+    weaker = standing({("whitebox", "adaptive"): [with_ways(0, 0.7), attack(18.0)]}, sure=0.95)
+    assert weaker["strongest"].get("way") is None  # one training alone tells little
 
 
 def test_the_time_is_that_of_all_attacks_on_all_trainings():

@@ -82,6 +82,17 @@ def test_intervals_stand_where_they_are_asked_for(attacks):
     assert shown in lines(table(columns="method", intervals=["ssim"]), attacks)[5]
 
 
+def test_the_highest_ssim_is_that_of_any_way(tmp_path):
+    ways = {"rMLE": fake_runs.way(0.4), "retrieval": fake_runs.way(0.6)}
+    made = [
+        attack(tmp_path, f"a{number}", split=split, quality=(20.0, 0.5), ways=own)
+        for number, (split, own) in enumerate((("conv1", ways), ("relu2", {})))
+    ]
+    found = figures.make(table(cells=["ssim_any"]), made)
+    told = [row.columns[""]["ssim_any"] for row in found.rows]
+    assert told == [Figure(pytest.approx(0.6)), Figure(pytest.approx(0.5))]
+
+
 def test_without_columns_each_measure_is_one(attacks):
     own = [each for each in attacks if each.record.method == "map"]
     shown = table(cells=["ssim", "reid", "accuracy", "rmse"])

@@ -9,6 +9,7 @@ from jaxinv.attacks.attack import Attack, LearnedAttack, QueriesKnown
 from jaxinv.attacks.blackbox.learning import KNOWLEDGE, InvertedQueries
 from jaxinv.attacks.learned import inverse, maps
 from jaxinv.attacks.learned.queries import check_images, divide
+from jaxinv.attacks.learned.retrieval import Retrieval
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 
 FIT_STEPS = 1000
@@ -17,7 +18,7 @@ FIT_STEPS = 1000
 
 @dataclasses.dataclass(frozen=True)
 class AdaptiveQueries(Attack[QueriesKnown]):
-    """The inverse map from which the adaptive white-box attacker starts.
+    """The inverse map from which the adaptive white-box attacker starts, and retrieval by it.
 
     Attributes:
       fit_steps: of training.
@@ -33,7 +34,9 @@ class AdaptiveQueries(Attack[QueriesKnown]):
         trained = learn_map(known, inverse.split_key(key).inverse, self.fit_steps, shelf)
         fit_seconds = trained.seconds + trained.compile_seconds
         info = {"queries": trained.queries}
-        return InvertedQueries(trained, known.output_shape, fit_seconds, info, known.members)
+        taught, _, _ = divide(known.images, inverse.NUM_QUERIES)
+        more = (known.members, Retrieval.of(taught))
+        return InvertedQueries(trained, known.output_shape, fit_seconds, info, *more)
 
 
 def learn_map(known: QueriesKnown, key: Array, steps: int, shelf: Shelf) -> maps.TrainedMap:

@@ -14,8 +14,10 @@ from jax import Array
 
 from jaxinv import arguments, defenses
 from jaxinv.attacks.attack import Features, LearnedAttack, QueriesKnown, Reconstruction
+from jaxinv.attacks.learned import retrieval
 from jaxinv.attacks.learned.maps import TrainedMap
 from jaxinv.attacks.learned.queries import answers, divide
+from jaxinv.attacks.learned.retrieval import Retrieval
 from jaxinv.attacks.stopwatch import Stopwatch
 from jaxinv.measures import intervals, quality
 from jaxinv.unit_space import Images
@@ -46,6 +48,7 @@ class InvertedQueries(LearnedAttack):
       fit_seconds: wall time of querying and learning, compilation included.
       info: of its reconstructions.
       members: number of defenses that the map serves; 0 where it is that of one.
+      retrieval: images to answer with, as another way; None where that is none.
     """
 
     trained: TrainedMap
@@ -53,12 +56,17 @@ class InvertedQueries(LearnedAttack):
     fit_seconds: float
     info: Mapping[str, Any]
     members: int = 0
+    retrieval: Retrieval | None = None
 
     def invert(self, observed: Features, member: int = 0) -> Reconstruction:
         defenses.check_features(observed, self.shape, name="observed")
         trained = self.trained.of(member) if self.members else self.trained
         images, compile_seconds, seconds = trained.timed(observed)
-        return Reconstruction(images, seconds, compile_seconds, self.fit_seconds, self.info)
+        found = Reconstruction(images, seconds, compile_seconds, self.fit_seconds, self.info)
+        if self.retrieval is None:
+            return found
+        ways = {"inverse map": images, retrieval.WAY: self.retrieval(images)}
+        return dataclasses.replace(found, ways=ways)
 
     def invert_each(self, observed: Sequence[Features]) -> list[Reconstruction]:
         found = super().invert_each(observed)

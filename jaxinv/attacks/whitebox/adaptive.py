@@ -3,8 +3,9 @@
 They know how likely a defense at the features makes what they see (its residual), and they can run
 any defense on images of their own. An inverse map is trained on defended releases. From there rMLE
 starts, with the right likelihood and with the distribution of the map's errors as prior. A
-correction learns from what that makes of the attacker's images. It answers by the one of these ways
-that does best on images of its own that taught nothing, and tells what the others find. Where the
+correction learns from what that makes of the attacker's images. Retrieval answers with an image of
+its own that is as likely. It answers by the one of these ways that does best on images of its own
+that taught nothing, and tells what the others find. Where the
 numbers of the noise tell which features were zero, releases are cleaned first (`cleaning`).
 
 Behind a defense at the input rMLE looks for what went into the edge, the defended input, whose
@@ -13,8 +14,9 @@ image.
 """
 
 import dataclasses
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -31,9 +33,10 @@ from jaxinv.attacks.attack import (
     shared_out,
 )
 from jaxinv.attacks.blackbox.adaptive import FIT_STEPS, learn_map
-from jaxinv.attacks.learned import correction, inverse
+from jaxinv.attacks.learned import correction, inverse, retrieval
 from jaxinv.attacks.learned.maps import TrainedMap
 from jaxinv.attacks.learned.queries import check_images
+from jaxinv.attacks.linkage import exact
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.attacks.stopwatch import Stopwatch
 from jaxinv.attacks.whitebox import trials
@@ -48,10 +51,13 @@ from jaxinv.attacks.whitebox.refinement import (
 )
 from jaxinv.defenses import Joined
 from jaxinv.measures.quality import scores as scores_of
+from jaxinv.unit_space import Images
 
-WAYS = ("inverse map", "rMLE", "correction")
+WAYS = ("inverse map", "rMLE", "correction", retrieval.WAY)
 
 _MOST_TRIALS, _HELD = 24, 400  # images of each level: to choose by, and to tell errors by
+_RETRIEVED_ACTIVATIONS, _RETRIEVED = 1_000_000_000, (100, 10_000)  # of images to answer with
+_FEATURES = 2**28  # bytes of these images' features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,14 +89,14 @@ class AdaptiveEdge(Attack[EdgeKnown]):
         lessons = trials.divide_lessons(known, _MOST_TRIALS)
         defended = DefendedEdge(known, key_release)
         seen = defended.releases([lessons.trial] * len(members), TRIALS)
-        found = [mapped(trained, seen, members)]
+        found = {WAYS[0]: mapped(trained, seen, members)}
         refinement = corrected = None
         # The mean of what several inputs led to is of no single one.
         if known.releases == 1 or not defended.at_input:
             held = lessons.held[:_HELD]
             refinement = learn_refinement(defended, trained, lessons.taught, held, keys.curvature)
-            refinement, refined = refinement.chosen(seen, found[0], lessons.trial)
-            found.append(refined)
+            refinement, refined = refinement.chosen(seen, found[WAYS[0]], lessons.trial)
+            found[WAYS[1]] = refined
         if self.correction and refinement is not None:
             taught = lessons.taught[: trials.taught_by_attacks(known.edge)]
             corrected = Corrected(
@@ -99,12 +105,17 @@ class AdaptiveEdge(Attack[EdgeKnown]):
                     refinement, trained, taught, key_correction, self.fit_steps, shelf
                 ),
             )
-            found.append(corrected.run(seen, found[0], found[1], members))
-        shape = (len(members), *lessons.trial.shape)
-        scores = np.array([scores_of(lessons.trial, images.reshape(shape)) for images in found])
-        shape = known.edge.output_shape
-        seconds = stopwatch.seconds
-        return AdaptedAttack(trained, refinement, corrected, scores, seconds, shape, cleaning)
+            found[WAYS[2]] = corrected.run(seen, found[WAYS[0]], found[WAYS[1]], members)
+
+        def scored(images: np.ndarray) -> np.ndarray:
+            return scores_of(lessons.trial, images.reshape(len(members), *lessons.trial.shape))
+
+        scores = {way: scored(images) for way, images in found.items()}
+        retrieved = Retrieved(known, _to_retrieve(known, lessons.taught), cleaning is None)
+        best = _best_of(found, scores, [len(part) for part in seen], members)
+        scores[retrieval.WAY] = scored(retrieved.run(seen, best, members))
+        learned = (trained, refinement, corrected, retrieved)
+        return AdaptedAttack(*learned, scores, stopwatch.seconds, known.edge.output_shape, cleaning)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +137,55 @@ class Corrected:
         found = _to_correct(self.defended, estimates, refined)
         which = _one_hot(self.defended, seen, members)
         return np.clip(self.trained(*found, features, which), 0, 1)
+
+
+def _to_retrieve(known: EdgeKnown, images: Images) -> retrieval.Retrieval:
+    most = trials.affordable(known.edge, _RETRIEVED_ACTIVATIONS, _RETRIEVED)
+    fitting = _FEATURES // (4 * math.prod(known.edge.output_shape))
+    return retrieval.Retrieval.of(images, max(1, min(most, fitting)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrieved:
+    """Images of the attacker's that are likely behind a family of defenses.
+
+    Attributes:
+      known: edge and defenses.
+      retrieval: the images.
+      as_released: whether what is seen is as it was released, so that its likelihood is known.
+    """
+
+    known: EdgeKnown
+    retrieval: retrieval.Retrieval
+    as_released: bool
+
+    def run(
+        self, seen: Sequence[Features], estimates: np.ndarray, members: Sequence[int]
+    ) -> np.ndarray:
+        """Answers with images near estimates of what some members released."""
+        ends = np.cumsum([len(part) for part in seen])[:-1]
+        each = zip(seen, np.split(estimates, ends), members, strict=True)
+        return np.concatenate([self._of_one(*one) for one in each])
+
+    def _of_one(self, seen: Features, estimates: np.ndarray, member: int) -> np.ndarray:
+        scores = None
+        single = self.known.releases == 1 and self.as_released
+        if single and exact.applies(self.known.family[member]):
+            scores = exact.scores(self.known, self.retrieval.images, [seen], member)
+        return self.retrieval(estimates, scores)
+
+
+def _best_of(
+    found: Mapping[str, np.ndarray],
+    scores: Mapping[str, np.ndarray],
+    sizes: Sequence[int],
+    members: Sequence[int],
+) -> np.ndarray:
+    """Returns what each member's best way found, one member after another."""
+    ends = np.cumsum(sizes)[:-1]
+    parts = {way: np.split(images, ends) for way, images in found.items()}
+    best = [max(parts, key=lambda way: scores[way][member]) for member in members]
+    return np.concatenate([parts[way][place] for place, way in enumerate(best)])
 
 
 def _to_correct(
@@ -180,8 +240,9 @@ class AdaptedAttack(LearnedAttack):
       trained: the inverse map.
       refinement: rMLE about its estimates; None where there is none.
       correction: of what that finds; None where there is none.
-      scores: `[W, L]`, mean PSNR in dB of every way on images held out, for each member; of rMLE,
-        and of what is made of it, after the fewer steps of a trial.
+      retrieved: images of its own that are likely; None where it has none.
+      scores: mean PSNR in dB of every way on images held out, `[L]`, for each member; of rMLE, and
+        of what is made of it, after the fewer steps of a trial.
       fit_seconds: wall time of learning, compilation included.
       shape: of features of one input.
       cleaning: of what is seen; None where it would tell nothing.
@@ -190,7 +251,8 @@ class AdaptedAttack(LearnedAttack):
     trained: TrainedMap
     refinement: Refinement | None
     correction: Corrected | None
-    scores: np.ndarray
+    retrieved: Retrieved | None
+    scores: Mapping[str, np.ndarray]
     fit_seconds: float
     shape: tuple[int, ...]
     cleaning: Cleaning | None = None
@@ -198,12 +260,13 @@ class AdaptedAttack(LearnedAttack):
     @property
     def ways(self) -> list[str]:
         """The best of `WAYS` for each member."""
-        return [WAYS[best] for best in self.scores.argmax(axis=0)]
+        return [max(each, key=lambda way: each[way]) for each in self.quality]
 
     @property
     def quality(self) -> list[dict[str, float]]:
         """PSNR in dB of every way on images held out, for each member."""
-        return [dict(zip(WAYS, row.tolist(), strict=False)) for row in self.scores.T]
+        members = range(len(next(iter(self.scores.values()))))
+        return [{way: float(own[each]) for way, own in self.scores.items()} for each in members]
 
     def invert(self, observed: Features, member: int = 0) -> Reconstruction:
         (found,) = self._inverted([observed], [member])
@@ -218,19 +281,22 @@ class AdaptedAttack(LearnedAttack):
         began, compile_seconds = time.perf_counter(), 0.0
         if self.cleaning is not None:
             seen = [self.cleaning(*each) for each in zip(seen, members, strict=True)]
-        found = [mapped(self.trained, seen, members)]
+        found = {WAYS[0]: mapped(self.trained, seen, members)}
         if self.refinement is not None:
-            refined = self.refinement.run(seen, found[0], members)
+            refined = self.refinement.run(seen, found[WAYS[0]], members)
             compile_seconds = refined.compile_seconds
-            found.append(refined.images)
+            found[WAYS[1]] = refined.images
         if self.correction is not None:
-            found.append(self.correction.run(seen, found[0], found[1], members))
+            found[WAYS[2]] = self.correction.run(seen, found[WAYS[0]], found[WAYS[1]], members)
+        if self.retrieved is not None:
+            best = _best_of(found, self.scores, [len(part) for part in seen], members)
+            found[retrieval.WAY] = self.retrieved.run(seen, best, members)
         seconds = time.perf_counter() - began - compile_seconds
-        whole = Reconstruction(found[0], seconds, compile_seconds, self.fit_seconds)
+        whole = Reconstruction(found[WAYS[0]], seconds, compile_seconds, self.fit_seconds)
         ends = np.cumsum([len(part) for part in seen])[:-1]
-        each = zip(*(np.split(images, ends) for images in found), strict=True)
+        each = zip(*(np.split(images, ends) for images in found.values()), strict=True)
         parts = [
-            self._answered(whole, dict(zip(WAYS, own, strict=False)), member)
+            self._answered(whole, dict(zip(found, own, strict=True)), member)
             for own, member in zip(each, members, strict=True)
         ]
         return shared_out(whole, parts)

@@ -22,7 +22,8 @@ def standing(attacks: Attacks, *, sure: float) -> dict[str, Any]:
     """Returns the fields of a record about one defence at one loss of accuracy.
 
     The claimed attacker is the authors' decoder, or the paper's attack of another threat model. The
-    strongest is the one with the highest mean; for its choice `sure` pays, as for that of rows.
+    strongest is the one with the highest mean, of SSIM by any of its ways; for its choice `sure`
+    pays, as for that of rows.
 
     Args:
       attacks: all attackers, on the same seeds and images.
@@ -104,8 +105,36 @@ def _crossed(scores: np.ndarray, least: float = -math.inf, most: float = math.in
     return crossed.interval(scores.mean(axis=1), scores.mean(axis=0), least=least, most=most)
 
 
+def _ways(who: tuple[str, str], records: Sequence[AttackRecord]) -> list[dict[str, Any]]:
+    """Returns SSIM of each way of an attacker, of which it answers by that of the best PSNR."""
+    found = []
+    for name in records[0].ways:
+        own = [record.ways[name] for record in records if name in record.ways]
+        rows = [[math.nan if v is None else v for v in way.ssim] for way in own]
+        scores = np.asarray(rows if len(own) == len(records) and all(rows) else [[]], float)
+        if not np.isfinite(scores).any():
+            continue
+        told = [way.psnr_mean for way in own if way.psnr_mean is not None]
+        found.append(
+            {
+                "threat_model": who[0],
+                "method": who[1],
+                "way": name,
+                "psnr_mean": float(np.mean(told)) if told else None,
+                "psnr_ci": [None, None],
+                "ssim_mean": float(np.nanmean(scores)),
+                "ssim_ci": list(_crossed(scores, -1.0, 1.0)),
+                "diverged": sum(way.diverged for way in own),
+                "dead": sum(record.dead or 0 for record in records),
+            }
+        )
+    return found
+
+
 def _strongest(attacks: Attacks, name: str) -> dict[str, Any] | None:
     found = [_quality(who, records) for who, records in attacks.items()]
+    if name == "ssim":
+        found += [way for who, records in attacks.items() for way in _ways(who, records)]
     found = [each for each in found if each[f"{name}_mean"] is not None]
     return max(found, key=lambda each: each[f"{name}_mean"], default=None)
 

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxinv.constants.threats import THREATS
+import msgspec
+
 from jaxinv.measures import intervals
+from jaxinv.store.standing import Reconstructed
 
 _COLUMNS = (
     "defence",
@@ -83,7 +85,7 @@ def _row(standing: Mapping[str, Any]) -> list[str]:
         f"{100 * usable['mean']:.2f}%",
         _quality(standing["claimed"], standing["claimed"]),
         _quality(psnr, best),
-        "-" if best is None else f"{THREATS[best['threat_model']]}, {best['method']}",
+        "-" if best is None else msgspec.convert(best, Reconstructed).attacker,
         "-" if ratio is None else intervals.told(ratio, standing["error_ratio_ci"], ".2f"),
         "-" if reid is None else f"{reid:.1%}",
         "-" if certified is None else f"{certified:.1%}",

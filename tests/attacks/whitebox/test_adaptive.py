@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxinv.attacks.attack import EdgeKnown
-from jaxinv.attacks.learned import inverse, maps
+from jaxinv.attacks.learned import inverse, maps, retrieval
 from jaxinv.attacks.learned.estimator import Estimator
 from jaxinv.attacks.learned.maps import TrainedMap
 from jaxinv.attacks.shelf import Shelf
@@ -17,7 +17,7 @@ from jaxinv.attacks.whitebox import adaptive, refinement, rmle, trials
 from jaxinv.attacks.whitebox.adaptive import AdaptiveEdge
 from jaxinv.attacks.whitebox.settings import hybrid_settings, paper_settings
 from jaxinv.attacks.whitebox.stage import Stage, run_stage
-from jaxinv.defenses import DROPOUT, GAUSSIAN, Joined, Release
+from jaxinv.defenses import DROPOUT, GAUSSIAN, NONE, Joined, Release
 from jaxinv.errors import UserError
 from jaxinv.measures import quality
 from jaxinv.networks import sequence
@@ -113,6 +113,21 @@ def test_an_attacker_is_as_good_as_it_says_and_chooses_its_best_way(attack, foun
     assert attack.ways[0] != "inverse map"  # where there is little noise, rMLE adds to it
     assert attack.fit_seconds > 0 and found[0].seconds == found[1].seconds > 0
     assert found[0].fit_seconds == attack.fit_seconds / 2
+
+
+def test_what_is_retrieved_is_likely_where_that_is_known():
+    """Grey estimates tell nothing."""
+    own = retrieval.Retrieval(IMAGES[:30])
+    known = EdgeKnown(EDGE, PARAMS, IMAGES)
+    seen = [Release(EDGE, PARAMS, IMAGES[4:7], NONE, jax.random.key(0))]
+    grey = np.full((3, *IMAGES.shape[1:]), 0.5, np.float32)
+    found = adaptive.Retrieved(known, own, True).run(seen, grey, [0])
+    np.testing.assert_array_equal(found, IMAGES[4:7])
+    for other in (
+        adaptive.Retrieved(known, own, False),
+        adaptive.Retrieved(dataclasses.replace(known, releases=2), own, True),
+    ):
+        np.testing.assert_array_equal(other.run(seen, grey, [0]), own(grey))
 
 
 def test_knowing_the_defence_is_worth_something(found):
@@ -213,7 +228,7 @@ def test_behind_a_defended_input_an_attacker_is_as_good_as_it_says(monkeypatch):
     assert psnr(images) == pytest.approx(scores[way], abs=2)
 
 
-def test_of_several_defended_inputs_there_is_the_map_alone(monkeypatch):
+def test_of_several_defended_inputs_there_is_no_rmle(monkeypatch):
     """The mean of what they lead to is of no single one."""
 
     def grey(params, features, which):
@@ -223,10 +238,10 @@ def test_of_several_defended_inputs_there_is_the_map_alone(monkeypatch):
     family = [DROPOUT.at("input", level) for level in (0.2, 0.4)]
     attack = learn(family, releases=4)
     assert attack.ways == ["inverse map"] * 2
-    assert [tuple(quality) for quality in attack.quality] == [("inverse map",)] * 2
+    assert [tuple(quality) for quality in attack.quality] == [("inverse map", "retrieval")] * 2
     found = attack.invert_each(seen_of(family, releases=4))
     assert [(each.images == 0.5).all() for each in found] == [True, True]
-    assert not found[0].ways
+    assert tuple(found[0].ways) == ("inverse map", "retrieval")
 
 
 def test_the_right_residual_is_worth_something(attack):
