@@ -5,6 +5,7 @@ the original than the mean does, although its squared error is larger.
 """
 
 import dataclasses
+import math
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +35,7 @@ class Retrieval:
     @classmethod
     def of(cls, images: Images, most: int = _MOST) -> "Retrieval":
         """Takes the first images, at most so many and as many as fit."""
-        each = 4 * images[:1].size
+        each = 4 * math.prod(images.shape[1:])
         return cls(np.asarray(images[: max(1, min(most, _MOST, _BYTES // each))]))
 
     def __call__(self, estimates: np.ndarray, scores: np.ndarray | None = None) -> np.ndarray:

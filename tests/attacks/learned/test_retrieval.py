@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from jaxinv import unit_space
 from jaxinv.attacks.learned import retrieval
 from jaxinv.attacks.learned.retrieval import Retrieval
+from jaxinv.unit_space import Scaled
 
 OWN = np.random.default_rng(0).random((40, 5, 4, 2)).astype("f")
 ESTIMATES = np.random.default_rng(1).random((7, 5, 4, 2)).astype("f")
@@ -47,3 +49,7 @@ def test_what_diverged_stays_so():
 def test_as_many_images_as_fit_are_kept(monkeypatch, most, bytes_, count):
     monkeypatch.setattr(retrieval, "_BYTES", bytes_)
     np.testing.assert_array_equal(Retrieval.of(OWN, most).images, OWN[:count])
+    stored = (255 * OWN).astype(np.uint8)  # as datasets have them: scaled when they are looked at
+    found = Retrieval.of(Scaled(stored), most)
+    np.testing.assert_array_equal(found.images, unit_space.from_stored(stored[:count]))
+    assert found(ESTIMATES).shape == ESTIMATES.shape
