@@ -99,7 +99,8 @@ ENTRIES = (
     RegisteredAttack(
         *("whitebox", "adaptive", "whitebox.adaptive:AdaptiveEdge"),
         ("defenses",),
-        "an inverse map of defended releases, rMLE with the defense's likelihood, a correction.",
+        "an inverse map of defended releases, rMLE with the defense's likelihood, a correction, or "
+        "an image of its own.",
     ),
     RegisteredAttack(
         *("blackbox", "paper", "blackbox.paper:DecodedQueries"),
@@ -117,7 +118,8 @@ ENTRIES = (
     RegisteredAttack(
         *("blackbox", "adaptive", "blackbox.adaptive:AdaptiveQueries"),
         ("defenses",),
-        "one inverse map for all levels of a defense, trained on queries of each.",
+        "one inverse map for all levels of a defense, trained on queries of each, or an image of "
+        "its own.",
     ),
     RegisteredAttack(
         *("queryfree", "paper", "queryfree.paper:PaperShadows"),

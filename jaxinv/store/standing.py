@@ -22,7 +22,7 @@ class OverSeeds(Struct):
 class Reconstructed(Struct):
     """Quality that one attacker reconstructs, over trainings and images.
 
-    `way` is one of its ways, where it does not answer by it.
+    `way` is the way that this is of; None for the attacker's own answer.
     """
 
     threat_model: str
@@ -50,7 +50,7 @@ class Standing(Struct):
       loss: points of accuracy that the level was searched for.
       usability: accuracy that the trainings have.
       claimed: the attacker that the defence's paper judges it by.
-      strongest: of all attackers by SSIM; `strongest_psnr` by PSNR.
+      strongest: of all attackers by SSIM of any of their ways; `strongest_psnr` by PSNR.
       reid: greatest share of images that an attacker re-identifies.
       certified_reid: share of all candidates that no attacker finds more than, where so few
         releases differ.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
 
-from jaxinv.constants.threats import THREATS
+from jaxinv.constants.threats import SHADOW, THREATS
 from jaxinv.errors import UsageError
 from jaxinv.store.record import AttackRecord, LeaderboardRecord, Record
 from jaxinv.store.standing import Standing
@@ -128,7 +128,8 @@ def _of_targets_psnr(name: str) -> Callable[[OverTargets], Figure]:
 
 def _by_any_way(record: AttackRecord) -> Figure:
     """The highest SSIM of an attacker's ways, without an interval: it was chosen by looking."""
-    means = [record.ssim_mean, *(way.ssim_mean for way in record.ways.values())]
+    ways = (way.ssim_mean for name, way in record.ways.items() if not name.startswith(SHADOW))
+    means = [record.ssim_mean, *ways]
     return Figure(max((mean for mean in means if mean is not None), default=None))
 
 

@@ -171,6 +171,7 @@ def test_the_strongest_by_ssim_may_be_a_way_that_is_not_answered():
     def with_ways(seed, ssim):
         few = {"images": 8}
         ways = {"inverse map": fake_runs.way(0.5, **few), "retrieval": fake_runs.way(ssim, **few)}
+        ways["shadow 0"] = fake_runs.way(0.9, **few)  # a seed, and no way
         own = attack(18.0, seed=seed)
         own.ways = msgspec.convert(ways, dict[str, Way])
         return own

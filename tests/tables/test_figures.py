@@ -84,6 +84,7 @@ def test_intervals_stand_where_they_are_asked_for(attacks):
 
 def test_the_highest_ssim_is_that_of_any_way(tmp_path):
     ways = {"rMLE": fake_runs.way(0.4), "retrieval": fake_runs.way(0.6)}
+    ways["shadow 1"] = fake_runs.way(0.9)  # a seed, and no way
     made = [
         attack(tmp_path, f"a{number}", split=split, quality=(20.0, 0.5), ways=own)
         for number, (split, own) in enumerate((("conv1", ways), ("relu2", {})))

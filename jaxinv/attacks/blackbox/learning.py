@@ -65,8 +65,10 @@ class InvertedQueries(LearnedAttack):
         found = Reconstruction(images, seconds, compile_seconds, self.fit_seconds, self.info)
         if self.retrieval is None:
             return found
+        began = time.perf_counter()
         ways = {"inverse map": images, retrieval.WAY: self.retrieval(images)}
-        return dataclasses.replace(found, ways=ways)
+        seconds += time.perf_counter() - began
+        return dataclasses.replace(found, seconds=seconds, ways=ways)
 
     def invert_each(self, observed: Sequence[Features]) -> list[Reconstruction]:
         found = super().invert_each(observed)

@@ -1,7 +1,7 @@
-"""Retrieval: the attacker answers with an image of its own that is as likely as any. JAX.
+"""Retrieval: the attacker answers with an image of its own. JAX.
 
-Where a release leaves many images possible, their mean is blurred, and one of them looks more like
-the original than the mean does, although its squared error is larger.
+Where a release leaves many images possible, their mean is blurred, and one of them may look more
+like the original than the mean does, although its squared error is larger.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ WAY = "retrieval"
 
 _MOST = 10_000  # images to answer with
 _BYTES = 2**28  # of these, at most
-_LESS_LIKELY = 3.0  # nats: images that are less likely by more are left out
+_ANY = -1  # code of an image that may be of any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,31 +33,48 @@ class Retrieval:
     images: np.ndarray
 
     @classmethod
-    def of(cls, images: Images, most: int = _MOST) -> "Retrieval":
-        """Takes the first images, at most so many and as many as fit."""
+    def of(cls, images: Images) -> "Retrieval":
+        """Takes the first images, as many as fit."""
         each = 4 * math.prod(images.shape[1:])
-        return cls(np.asarray(images[: max(1, min(most, _MOST, _BYTES // each))]))
+        return cls(np.asarray(images[: max(1, min(_MOST, _BYTES // each))]))
 
-    def __call__(self, estimates: np.ndarray, scores: np.ndarray | None = None) -> np.ndarray:
-        """Answers each estimate with the nearest image, of those that are likely.
+    def __call__(
+        self,
+        estimates: np.ndarray,
+        own: np.ndarray | None = None,
+        seen: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Answers each estimate with the nearest image, of those with the same release.
 
         Args:
           estimates: `[N, H, W, C]`: about the mean of what is possible.
-          scores: `[N, G]`, log-likelihoods of the images; None where they are not known.
+          own: `[G, ...]`, releases of the images, of which few differ; None where all do.
+          seen: `[N, ...]`, releases of what is estimated. One that none of the images has tells
+            nothing.
 
         Returns:
           `[N, H, W, C]`; NaN where the estimate is not finite.
         """
-        rows = np.zeros((len(estimates), 1), np.float32) if scores is None else scores
-        return devices.in_slices(_nearest, estimates, rows, shared=(self.images,))
+        codes, wanted = np.zeros(len(self.images), int), np.full(len(estimates), _ANY)
+        if own is not None and seen is not None:
+            rows = np.concatenate([own, seen]).reshape(len(own) + len(seen), -1)
+            _, numbers = np.unique(rows, axis=0, return_inverse=True)
+            codes, wanted = np.split(numbers.ravel(), [len(own)])
+            wanted = np.where(np.isin(wanted, codes), wanted, _ANY)
+        flat = self.images.reshape(len(self.images), -1)
+        shared = (flat, (flat**2).sum(axis=1), codes.astype(np.int32))
+        found = devices.in_slices(
+            _nearest,
+            estimates.reshape(len(estimates), -1),
+            wanted.astype(np.int32),
+            shared=shared,
+        )
+        return found.reshape(estimates.shape)
 
 
-def _nearest(images: Array, estimates: Array, scores: Array) -> Array:
-    own, wanted = images.reshape(len(images), -1), estimates.reshape(len(estimates), -1)
-    products = jnp.matmul(wanted, own.T, precision="highest")
-    apart = (own**2).sum(axis=1)[None] - 2 * products
-    known = jnp.where(jnp.isfinite(scores), scores, -jnp.inf)
-    likely = known >= known.max(axis=1, keepdims=True) - _LESS_LIKELY
-    found = images[jnp.argmin(jnp.where(likely, apart, jnp.inf), axis=1)]
-    finite = jnp.isfinite(wanted).all(axis=1)
-    return jnp.where(finite.reshape(-1, *(1,) * (images.ndim - 1)), found, jnp.nan)
+def _nearest(own: Array, squares: Array, codes: Array, estimates: Array, wanted: Array) -> Array:
+    apart = squares[None] - 2 * estimates @ own.T
+    fits = (codes[None] == wanted[:, None]) | (wanted[:, None] == _ANY)
+    found = own[jnp.argmin(jnp.where(fits, apart, jnp.inf), axis=1)]
+    finite = jnp.isfinite(estimates).all(axis=1, keepdims=True)
+    return jnp.where(finite, found, jnp.nan)

@@ -4,8 +4,8 @@ They know how likely a defense at the features makes what they see (its residual
 any defense on images of their own. An inverse map is trained on defended releases. From there rMLE
 starts, with the right likelihood and with the distribution of the map's errors as prior. A
 correction learns from what that makes of the attacker's images. Retrieval answers with an image of
-its own that is as likely. It answers by the one of these ways that does best on images of its own
-that taught nothing, and tells what the others find. Where the
+its own, where few releases differ one of the same release. It answers by the one of these ways that
+does best on images of its own that taught nothing, and tells what the others find. Where the
 numbers of the noise tell which features were zero, releases are cleaned first (`cleaning`).
 
 Behind a defense at the input rMLE looks for what went into the edge, the defended input, whose
@@ -36,7 +36,6 @@ from jaxinv.attacks.blackbox.adaptive import FIT_STEPS, learn_map
 from jaxinv.attacks.learned import correction, inverse, retrieval
 from jaxinv.attacks.learned.maps import TrainedMap
 from jaxinv.attacks.learned.queries import check_images
-from jaxinv.attacks.linkage import exact
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.attacks.stopwatch import Stopwatch
 from jaxinv.attacks.whitebox import trials
@@ -49,20 +48,18 @@ from jaxinv.attacks.whitebox.refinement import (
     learn_refinement,
     mapped,
 )
-from jaxinv.defenses import Joined
+from jaxinv.defenses import Joined, Release
 from jaxinv.measures.quality import scores as scores_of
 from jaxinv.unit_space import Images
 
 WAYS = ("inverse map", "rMLE", "correction", retrieval.WAY)
 
 _MOST_TRIALS, _HELD = 24, 400  # images of each level: to choose by, and to tell errors by
-_RETRIEVED_ACTIVATIONS, _RETRIEVED = 1_000_000_000, (100, 10_000)  # of images to answer with
-_FEATURES = 2**28  # bytes of these images' features
 
 
 @dataclasses.dataclass(frozen=True)
 class AdaptiveEdge(Attack[EdgeKnown]):
-    """An inverse map, rMLE and a correction that know the defense, for a family of its levels.
+    """An inverse map, rMLE, a correction and retrieval, for all levels of a defense that is known.
 
     Attributes:
       fit_steps: of training the inverse map, and the correction.
@@ -111,7 +108,7 @@ class AdaptiveEdge(Attack[EdgeKnown]):
             return scores_of(lessons.trial, images.reshape(len(members), *lessons.trial.shape))
 
         scores = {way: scored(images) for way, images in found.items()}
-        retrieved = Retrieved(known, _to_retrieve(known, lessons.taught), cleaning is None)
+        retrieved = Retrieved.of(known, lessons.taught)
         best = _best_of(found, scores, [len(part) for part in seen], members)
         scores[retrieval.WAY] = scored(retrieved.run(seen, best, members))
         learned = (trained, refinement, corrected, retrieved)
@@ -139,25 +136,31 @@ class Corrected:
         return np.clip(self.trained(*found, features, which), 0, 1)
 
 
-def _to_retrieve(known: EdgeKnown, images: Images) -> retrieval.Retrieval:
-    most = trials.affordable(known.edge, _RETRIEVED_ACTIVATIONS, _RETRIEVED)
-    fitting = _FEATURES // (4 * math.prod(known.edge.output_shape))
-    return retrieval.Retrieval.of(images, max(1, min(most, fitting)))
-
-
 @dataclasses.dataclass(frozen=True)
 class Retrieved:
-    """Images of the attacker's that are likely behind a family of defenses.
+    """Images of the attacker's own behind a family of defenses.
 
     Attributes:
-      known: edge and defenses.
       retrieval: the images.
-      as_released: whether what is seen is as it was released, so that its likelihood is known.
+      released: what each member releases of them, `[G, ...]`; None where many releases differ.
     """
 
-    known: EdgeKnown
     retrieval: retrieval.Retrieval
-    as_released: bool
+    released: tuple[np.ndarray | None, ...]
+
+    @classmethod
+    def of(cls, known: EdgeKnown, images: Images) -> "Retrieved":
+        """Releases the first of some images, as many as fit."""
+        own = retrieval.Retrieval.of(images)
+        count, most = math.prod(known.edge.output_shape), math.log2(len(own.images))
+        key = jax.random.key(0)  # of few releases nothing is drawn
+        released = (
+            Release(known.edge, known.params, own.images, defense, key)[np.arange(len(own.images))]
+            if defense.coded_bits(count) < most and not defense.is_random
+            else None
+            for defense in known.family
+        )
+        return cls(own, tuple(released))
 
     def run(
         self, seen: Sequence[Features], estimates: np.ndarray, members: Sequence[int]
@@ -168,11 +171,10 @@ class Retrieved:
         return np.concatenate([self._of_one(*one) for one in each])
 
     def _of_one(self, seen: Features, estimates: np.ndarray, member: int) -> np.ndarray:
-        scores = None
-        single = self.known.releases == 1 and self.as_released
-        if single and exact.applies(self.known.family[member]):
-            scores = exact.scores(self.known, self.retrieval.images, [seen], member)
-        return self.retrieval(estimates, scores)
+        own = self.released[member]
+        if own is None:
+            return self.retrieval(estimates)
+        return self.retrieval(estimates, own, seen[np.arange(len(seen))])
 
 
 def _best_of(
@@ -240,7 +242,7 @@ class AdaptedAttack(LearnedAttack):
       trained: the inverse map.
       refinement: rMLE about its estimates; None where there is none.
       correction: of what that finds; None where there is none.
-      retrieved: images of its own that are likely; None where it has none.
+      retrieved: images of its own to answer with.
       scores: mean PSNR in dB of every way on images held out, `[L]`, for each member; of rMLE, and
         of what is made of it, after the fewer steps of a trial.
       fit_seconds: wall time of learning, compilation included.
@@ -251,7 +253,7 @@ class AdaptedAttack(LearnedAttack):
     trained: TrainedMap
     refinement: Refinement | None
     correction: Corrected | None
-    retrieved: Retrieved | None
+    retrieved: Retrieved
     scores: Mapping[str, np.ndarray]
     fit_seconds: float
     shape: tuple[int, ...]
@@ -288,9 +290,8 @@ class AdaptedAttack(LearnedAttack):
             found[WAYS[1]] = refined.images
         if self.correction is not None:
             found[WAYS[2]] = self.correction.run(seen, found[WAYS[0]], found[WAYS[1]], members)
-        if self.retrieved is not None:
-            best = _best_of(found, self.scores, [len(part) for part in seen], members)
-            found[retrieval.WAY] = self.retrieved.run(seen, best, members)
+        best = _best_of(found, self.scores, [len(part) for part in seen], members)
+        found[retrieval.WAY] = self.retrieved.run(seen, best, members)
         seconds = time.perf_counter() - began - compile_seconds
         whole = Reconstruction(found[WAYS[0]], seconds, compile_seconds, self.fit_seconds)
         ends = np.cumsum([len(part) for part in seen])[:-1]
@@ -307,5 +308,4 @@ class AdaptedAttack(LearnedAttack):
         """Returns what is answered of what a member released, by the best way, beside all ways."""
         way = self.ways[member]
         info = {"way": way, "held_out_psnr": self.quality[member]}
-        ways = found if len(found) > 1 else {}
-        return dataclasses.replace(whole, images=found[way], info=info, ways=ways)
+        return dataclasses.replace(whole, images=found[way], info=info, ways=found)

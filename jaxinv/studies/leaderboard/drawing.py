@@ -54,10 +54,10 @@ def _strips(
     """Returns originals, and what the two attackers make of them on the first training."""
     originals, strips = None, []
     for each, attacks in standings:
-        for name in ("claimed", "strongest"):
-            if each[name] is None:
+        for name, who in (("claimed", each["claimed"]), ("strongest", each["strongest_psnr"])):
+            if who is None:
                 continue
-            record = attacks[each[name]["threat_model"], each[name]["method"]][0]
+            record = attacks[who["threat_model"], who["method"]][0]
             found = records.read_images(Path(record.path).parent)
             if found is None:
                 continue

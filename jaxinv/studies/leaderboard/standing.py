@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxinv.constants.threats import SHADOW
 from jaxinv.constants.verdicts import Verdict
 from jaxinv.measures import crossed, verdicts
 from jaxinv.measures.intervals import Ends
@@ -22,8 +23,8 @@ def standing(attacks: Attacks, *, sure: float) -> dict[str, Any]:
     """Returns the fields of a record about one defence at one loss of accuracy.
 
     The claimed attacker is the authors' decoder, or the paper's attack of another threat model. The
-    strongest is the one with the highest mean, of SSIM by any of its ways; for its choice `sure`
-    pays, as for that of rows.
+    strongest is the one with the highest mean, of SSIM by any of its ways. The verdict pays for
+    that choice with `sure`, as for that of rows; the intervals do not.
 
     Args:
       attacks: all attackers, on the same seeds and images.
@@ -109,6 +110,8 @@ def _ways(who: tuple[str, str], records: Sequence[AttackRecord]) -> list[dict[st
     """Returns SSIM of each way of an attacker, of which it answers by that of the best PSNR."""
     found = []
     for name in records[0].ways:
+        if name.startswith(SHADOW):
+            continue  # a seed, and no way
         own = [record.ways[name] for record in records if name in record.ways]
         rows = [[math.nan if v is None else v for v in way.ssim] for way in own]
         scores = np.asarray(rows if len(own) == len(records) and all(rows) else [[]], float)

@@ -37,7 +37,8 @@ def markdown(record: Mapping[str, Any]) -> str:
     about = (
         f"{record['num_images']:,} test images of the second half, {record['seeds']} trainings a "
         f"defence; the target is right in {undefended} of that half. Levels were found on the "
-        "first. Claimed: the authors' decoder. The error ratio tells how many times less the "
+        "first. Claimed: the authors' decoder. The strongest has the SSIM of the best of its ways, "
+        "by which it may not answer. The error ratio tells how many times less the "
         "strongest errs than the claimed one. Certified: the share of all candidates that "
         "no attacker finds more than, whatever it knows, where so few releases differ. Intervals "
         "are of 95%. These attackers may break a defence; what they do not break is undecided "

@@ -296,6 +296,9 @@ def test_one_map_is_asked_about_each_level_of_a_defense(monkeypatch):
     alone = learner.invert(levels[1], 1)
     np.testing.assert_allclose(alone.images, found[1].images, atol=1e-6)
     assert alone.fit_seconds == 4.0
+    assert alone.ways["inverse map"] is alone.images
+    own = {image.tobytes() for image in IMAGES}
+    assert {image.tobytes() for image in alone.ways["retrieval"]} <= own
     assert np.abs(learner.invert(levels[1], 0).images - alone.images).max() > 1e-3
 
 

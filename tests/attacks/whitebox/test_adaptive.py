@@ -17,7 +17,7 @@ from jaxinv.attacks.whitebox import adaptive, refinement, rmle, trials
 from jaxinv.attacks.whitebox.adaptive import AdaptiveEdge
 from jaxinv.attacks.whitebox.settings import hybrid_settings, paper_settings
 from jaxinv.attacks.whitebox.stage import Stage, run_stage
-from jaxinv.defenses import DROPOUT, GAUSSIAN, NONE, Joined, Release
+from jaxinv.defenses import DROPOUT, GAUSSIAN, Coding, Joined, Mechanism, Release
 from jaxinv.errors import UserError
 from jaxinv.measures import quality
 from jaxinv.networks import sequence
@@ -115,19 +115,42 @@ def test_an_attacker_is_as_good_as_it_says_and_chooses_its_best_way(attack, foun
     assert found[0].fit_seconds == attack.fit_seconds / 2
 
 
-def test_what_is_retrieved_is_likely_where_that_is_known():
-    """Grey estimates tell nothing."""
-    own = retrieval.Retrieval(IMAGES[:30])
-    known = EdgeKnown(EDGE, PARAMS, IMAGES)
-    seen = [Release(EDGE, PARAMS, IMAGES[4:7], NONE, jax.random.key(0))]
-    grey = np.full((3, *IMAGES.shape[1:]), 0.5, np.float32)
-    found = adaptive.Retrieved(known, own, True).run(seen, grey, [0])
-    np.testing.assert_array_equal(found, IMAGES[4:7])
-    for other in (
-        adaptive.Retrieved(known, own, False),
-        adaptive.Retrieved(dataclasses.replace(known, releases=2), own, True),
-    ):
-        np.testing.assert_array_equal(other.run(seen, grey, [0]), own(grey))
+def test_where_few_releases_differ_what_is_retrieved_is_released_alike():
+    """Behind noise, and where all releases differ, it is the nearest to what was found."""
+    code = Mechanism(
+        "code",
+        lambda key, x, level: jnp.where(x > 0.5, 1.0, 0.0) * (jnp.arange(x.size) < 3),
+        random=False,
+        coding=Coding(lambda count, level: 3, lambda x, level: 1.0),
+    )
+    family = [code.at("feature", 1)]
+    known = EdgeKnown(EDGE, PARAMS, IMAGES, tuple(family))
+    made = adaptive.Retrieved.of(known, IMAGES)
+    (own,) = made.released
+    assert 2 <= len(np.unique(own, axis=0)) <= 8
+    (seen,) = seen_of(family)
+    estimates = np.full(ATTACKED.shape, 0.4, np.float32)
+    found = made.run([seen], estimates, [0])
+    places = [int(np.flatnonzero((image == IMAGES).all(axis=(1, 2, 3)))[0]) for image in found]
+    told = seen[np.arange(len(seen))]
+    alike = [
+        (own[place] == row).all() or not (own == row).all(1).any()
+        for place, row in zip(places, told, strict=True)
+    ]
+    assert all(alike) and len(set(places)) > 1
+    for others in (NOISES, [GAUSSIAN.at("feature", 1) + code.at("feature", 1)]):
+        known = EdgeKnown(EDGE, PARAMS, IMAGES, tuple(others))
+        plain = adaptive.Retrieved.of(known, IMAGES)
+        assert plain.released == (None,) * len(others)
+        nearest = plain.run(seen_of(others)[:1], estimates, [0])
+        np.testing.assert_array_equal(nearest, retrieval.Retrieval(IMAGES)(estimates))
+
+
+def test_each_member_goes_on_from_its_own_best_way():
+    found = {way: np.full((5, 1), number) for number, way in enumerate(("a", "b"))}
+    scores = {"a": np.array([1.0, 4.0, 0.0]), "b": np.array([2.0, 3.0, 0.0])}
+    best = adaptive._best_of(found, scores, [2, 3], [1, 0])
+    np.testing.assert_array_equal(best.ravel(), [0, 0, 1, 1, 1])
 
 
 def test_knowing_the_defence_is_worth_something(found):

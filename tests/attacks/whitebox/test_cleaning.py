@@ -113,8 +113,8 @@ def test_the_adaptive_attacker_cleans_what_it_sees():
         def of(self, member):
             return lambda part: answered.append(part[np.arange(4)]) or IMAGES[:4]
 
-    attack = adaptive.AdaptedAttack(
-        Map(), *[None] * 3, {"inverse map": np.zeros(1)}, 0.0, (200,), found
-    )
+    own = adaptive.Retrieved.of(known(defense), IMAGES)
+    scores = {"inverse map": np.zeros(1)}
+    attack = adaptive.AdaptedAttack(Map(), None, None, own, scores, 0.0, (200,), found)
     attack.invert(seen)
     np.testing.assert_array_equal(answered[0], found(seen, 0)[np.arange(4)])
