@@ -264,11 +264,11 @@ def partition(
     return record
 
 
-def reconstructed(psnr, ssim, threat="whitebox", method="adaptive"):
+def reconstructed(psnr, ssim, threat="whitebox", method="adaptive", **values):
     """Quality behind a defence, as a board holds it."""
     quality = {"psnr_mean": psnr, "psnr_ci": [psnr - 1, psnr + 1], "ssim_mean": ssim}
     quality |= {"ssim_ci": [ssim - 0.05, ssim + 0.05], "diverged": 0, "dead": 0}
-    return {"threat_model": threat, "method": method, **quality}
+    return {"threat_model": threat, "method": method, **quality, **values}
 
 
 def standing(defense, claim, most, *, loss=1.0, **values):

@@ -114,7 +114,10 @@ def records_of_every_kind(folder):
         },
         **told,
     )
-    standings = [fake_runs.standing(name, 0.3, 0.7) for name in ("cloak", "vib")]
+    standings = [
+        fake_runs.standing(name, 0.3, 0.7, strongest=fake_runs.reconstructed(20.0, 0.7, way="w"))
+        for name in ("cloak", "vib")
+    ]
     fake_runs.leaderboard(folder, standings, **told)
     common = json.loads((folder / "partition" / "study" / "record.json").read_text("utf-8"))
     common = {key: common[key] for key in (*_COMMON, "cuts", *told)}
