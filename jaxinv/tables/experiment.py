@@ -166,12 +166,13 @@ def _shown(table: Table, outcomes: Sequence[sweeps.SweepOutcome]) -> list[Shown]
             record = records.read(path.parent)
             if record is None:
                 raise UserError(f"{path} is gone: the same command makes it again.")
+            # A leaderboard leaves its attacks, too.
             own = figures.shown_of(record, seed)
-            if own is None:
-                raise UsageError(
-                    f"{table.name}: {outcome.run.script} leaves nothing to make a table of."
-                )
-            found[path] = own
+            found[path] = [each for each in own if isinstance(each, table.source.shown)]
+        if not any(found[path] for path in outcome.records):
+            raise UsageError(
+                f"{table.name}: {outcome.run.script} leaves nothing to make a table of."
+            )
     return [each for own in found.values() for each in own]
 
 

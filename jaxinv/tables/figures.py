@@ -233,15 +233,19 @@ class Source(NamedTuple):
       keys: of rows and columns.
       measures: of cells.
       first: the measures that are shown unless others are asked for.
+      shown: type of what a row is of.
     """
 
     keys: Mapping[str, Callable[[Any], str]]
     measures: Mapping[str, Measure]
     first: Sequence[str]
+    shown: type[Shown]
 
 
-ATTACKS = Source(KEYS, MEASURES, ("psnr", "ssim"))
-STANDINGS = Source(_RANKED, _STANDINGS, ("accuracy", "claimed_ssim", "strongest_ssim", "reid"))
+ATTACKS = Source(KEYS, MEASURES, ("psnr", "ssim"), Measured)
+STANDINGS = Source(
+    _RANKED, _STANDINGS, ("accuracy", "claimed_ssim", "strongest_ssim", "reid"), Ranked
+)
 
 
 def source_of(experiment: str) -> Source:
@@ -249,13 +253,13 @@ def source_of(experiment: str) -> Source:
     return STANDINGS if experiment == "leaderboard" else ATTACKS
 
 
-def shown_of(record: Record, target_seed: int) -> list[Shown] | None:
-    """Returns what a table shows of a record; None if it shows none of its kind."""
+def shown_of(record: Record, target_seed: int) -> list[Shown]:
+    """Returns what a table shows of a record; nothing if it shows none of its kind."""
     if isinstance(record, AttackRecord):
         return [Measured(record, target_seed)]
     if isinstance(record, LeaderboardRecord):
         return [Ranked(record, standing, target_seed) for standing in record.standings]
-    return None
+    return []
 
 
 def _threat(record: AttackRecord) -> str:

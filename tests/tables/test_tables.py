@@ -5,9 +5,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import fake_runs
 import pytest
 
+from jaxinv.errors import UsageError
 from jaxinv.tables import blocks, experiment, markdown, plan
 
 TOML = """
@@ -90,6 +93,25 @@ def test_other_tables_stay_where_figures_are_kept(tmp_path, folder):
     experiment.keep(kept, {"old": made, "both": made})
     experiment.keep(kept, {"both": made, "new": made})
     assert list(experiment.read_kept(kept)) == ["both", "new", "old"]
+
+
+def test_a_board_is_shown_without_the_attacks_that_it_left(tmp_path):
+    fake_runs.attack(tmp_path, images=False, folder="attack")
+    fake_runs.leaderboard(tmp_path, [fake_runs.standing("vib", 0.3, 0.9)])
+    paths = [tmp_path / name / "record.json" for name in ("whitebox/attack", "leaderboard/board")]
+
+    def shown(script, records):
+        table = plan.Table("a-table", "About it.", [f"./launch.sh {script} --split=relu2"])
+        run = SimpleNamespace(script=script, flags={})
+        return experiment._shown(table, [SimpleNamespace(run=run, records=records)])
+
+    (board,) = shown("leaderboard", paths)
+    assert board.standing.defense == "vib"
+    (attack,) = shown("whitebox", paths)
+    assert attack.record.experiment == "whitebox"
+    for script, own in (("leaderboard", paths[:1]), ("whitebox", paths[1:])):
+        with pytest.raises(UsageError, match=f"a-table: {script} leaves nothing"):
+            shown(script, own)
 
 
 def test_importing_the_parts_of_a_table_imports_no_jax():
