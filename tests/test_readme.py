@@ -138,7 +138,7 @@ def check(command):
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_commands_in_pages_have_flags_and_cuts_that_exist(page):
-    """Those in blocks of code, of experiments and of sweeps."""
+    """Commands of experiments and of sweeps, in blocks of code."""
     for command in commands(page):
         check(command)
 

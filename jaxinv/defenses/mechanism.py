@@ -53,7 +53,7 @@ def unchanged_residual(before: Array, clean: Array, observed: Array, level: Arra
 
 
 class Coding(NamedTuple):
-    """How outputs of few values are sent, all in the same number of bits.
+    """A coding of outputs of few values, all in the same number of bits.
 
     Attributes:
       sent: `(number of values, level) -> bits` of an output. Two to their power is the number of
