@@ -35,8 +35,9 @@ class AdaptiveQueries(Attack[QueriesKnown]):
         fit_seconds = trained.seconds + trained.compile_seconds
         info = {"queries": trained.queries}
         taught, _, _ = divide(known.images, inverse.NUM_QUERIES)
-        more = (known.members, Retrieval.of(taught))
-        return InvertedQueries(trained, known.output_shape, fit_seconds, info, *more)
+        return InvertedQueries(
+            trained, known.output_shape, fit_seconds, info, known.members, Retrieval.of(taught)
+        )
 
 
 def learn_map(known: QueriesKnown, key: Array, steps: int, shelf: Shelf) -> maps.TrainedMap:

@@ -14,7 +14,7 @@ from jax import Array
 
 from jaxinv import arguments, defenses
 from jaxinv.attacks.attack import Features, LearnedAttack, QueriesKnown, Reconstruction
-from jaxinv.attacks.learned import retrieval
+from jaxinv.attacks.learned import inverse, retrieval
 from jaxinv.attacks.learned.maps import TrainedMap
 from jaxinv.attacks.learned.queries import answers, divide
 from jaxinv.attacks.learned.retrieval import Retrieval
@@ -48,7 +48,7 @@ class InvertedQueries(LearnedAttack):
       fit_seconds: wall time of querying and learning, compilation included.
       info: of its reconstructions.
       members: number of defenses that the map serves; 0 where it is that of one.
-      retrieval: images to answer with, as another way; None where that is none.
+      retrieval: images to answer with, as another way; None for an attacker who has the map alone.
     """
 
     trained: TrainedMap
@@ -66,7 +66,7 @@ class InvertedQueries(LearnedAttack):
         if self.retrieval is None:
             return found
         began = time.perf_counter()
-        ways = {"inverse map": images, retrieval.WAY: self.retrieval(images)}
+        ways = {inverse.WAY: images, retrieval.WAY: self.retrieval(images)}
         seconds += time.perf_counter() - began
         return dataclasses.replace(found, seconds=seconds, ways=ways)
 

@@ -67,7 +67,7 @@ class PairsAttack:
             trained = inverse.fit_map(known[:count], key=keys.inverse, steps=steps)
         held = known[count:]
         info: dict[str, Any] = {
-            "way": "decoder" if self.method == "paper" else "inverse map",
+            "way": "decoder" if self.method == "paper" else inverse.WAY,
             "num_pairs": count,
             "num_held_out": len(held.images),
             "fit_steps": steps,

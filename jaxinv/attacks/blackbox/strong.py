@@ -118,7 +118,7 @@ class _Asker(LearnedAttack):
             asked=tried.queries,
             saved=tried.probes,
             key=self._key_held,
-            way="inverse map",
+            way=inverse.WAY,
         )
         fit_seconds = learned.fit_seconds + self._asking_seconds
         info = {**learned.info, "edge": tried.found}

@@ -23,6 +23,9 @@ from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.errors import UserError
 from jaxinv.networks import Params
 
+WAY = "inverse map"
+"""Name of this way in records."""
+
 NUM_QUERIES = 100_000
 """Default number of queries that an attacker may ask."""
 

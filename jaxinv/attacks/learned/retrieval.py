@@ -15,11 +15,11 @@ from jaxinv.machine import devices
 from jaxinv.unit_space import Images
 
 WAY = "retrieval"
-"""Name of it in records."""
+"""Name of this way in records."""
 
 _MOST = 10_000  # images to answer with
 _BYTES = 2**28  # of these, at most
-_ANY = -1  # code of an image that may be of any
+_ANY = -1  # stands for any code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Retrieval:
     """Images to answer with.
 
     Attributes:
-      images: `[G, H, W, C]`, of the attacker.
+      images: `[G, H, W, C]` in unit space, of the attacker.
     """
 
     images: np.ndarray
@@ -47,13 +47,13 @@ class Retrieval:
         """Answers each estimate with the nearest image, of those with the same release.
 
         Args:
-          estimates: `[N, H, W, C]`: about the mean of what is possible.
+          estimates: `[N, H, W, C]` in unit space: about the mean of what is possible.
           own: `[G, ...]`, releases of the images, of which few differ; None where all do.
           seen: `[N, ...]`, releases of what is estimated. One that none of the images has tells
             nothing.
 
         Returns:
-          `[N, H, W, C]`; NaN where the estimate is not finite.
+          `[N, H, W, C]` in unit space; NaN where the estimate is not finite.
         """
         codes, wanted = np.zeros(len(self.images), int), np.full(len(estimates), _ANY)
         if own is not None and seen is not None:

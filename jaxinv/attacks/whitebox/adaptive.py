@@ -52,7 +52,8 @@ from jaxinv.defenses import Joined, Release
 from jaxinv.measures.quality import scores as scores_of
 from jaxinv.unit_space import Images
 
-WAYS = ("inverse map", "rMLE", "correction", retrieval.WAY)
+RMLE, CORRECTION = "rMLE", "correction"
+WAYS = (inverse.WAY, RMLE, CORRECTION, retrieval.WAY)
 
 _MOST_TRIALS, _HELD = 24, 400  # images of each level: to choose by, and to tell errors by
 
@@ -86,14 +87,14 @@ class AdaptiveEdge(Attack[EdgeKnown]):
         lessons = trials.divide_lessons(known, _MOST_TRIALS)
         defended = DefendedEdge(known, key_release)
         seen = defended.releases([lessons.trial] * len(members), TRIALS)
-        found = {WAYS[0]: mapped(trained, seen, members)}
+        found = {inverse.WAY: mapped(trained, seen, members)}
         refinement = corrected = None
         # The mean of what several inputs led to is of no single one.
         if known.releases == 1 or not defended.at_input:
             held = lessons.held[:_HELD]
             refinement = learn_refinement(defended, trained, lessons.taught, held, keys.curvature)
-            refinement, refined = refinement.chosen(seen, found[WAYS[0]], lessons.trial)
-            found[WAYS[1]] = refined
+            refinement, refined = refinement.chosen(seen, found[inverse.WAY], lessons.trial)
+            found[RMLE] = refined
         if self.correction and refinement is not None:
             taught = lessons.taught[: trials.taught_by_attacks(known.edge)]
             corrected = Corrected(
@@ -102,7 +103,7 @@ class AdaptiveEdge(Attack[EdgeKnown]):
                     refinement, trained, taught, key_correction, self.fit_steps, shelf
                 ),
             )
-            found[WAYS[2]] = corrected.run(seen, found[WAYS[0]], found[WAYS[1]], members)
+            found[CORRECTION] = corrected.run(seen, found[inverse.WAY], found[RMLE], members)
 
         def scored(images: np.ndarray) -> np.ndarray:
             return scores_of(lessons.trial, images.reshape(len(members), *lessons.trial.shape))
@@ -111,8 +112,16 @@ class AdaptiveEdge(Attack[EdgeKnown]):
         retrieved = Retrieved.of(known, lessons.taught)
         best = _best_of(found, scores, [len(part) for part in seen], members)
         scores[retrieval.WAY] = scored(retrieved.run(seen, best, members))
-        learned = (trained, refinement, corrected, retrieved)
-        return AdaptedAttack(*learned, scores, stopwatch.seconds, known.edge.output_shape, cleaning)
+        return AdaptedAttack(
+            trained,
+            refinement,
+            corrected,
+            retrieved,
+            scores,
+            stopwatch.seconds,
+            known.edge.output_shape,
+            cleaning,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,17 +292,17 @@ class AdaptedAttack(LearnedAttack):
         began, compile_seconds = time.perf_counter(), 0.0
         if self.cleaning is not None:
             seen = [self.cleaning(*each) for each in zip(seen, members, strict=True)]
-        found = {WAYS[0]: mapped(self.trained, seen, members)}
+        found = {inverse.WAY: mapped(self.trained, seen, members)}
         if self.refinement is not None:
-            refined = self.refinement.run(seen, found[WAYS[0]], members)
+            refined = self.refinement.run(seen, found[inverse.WAY], members)
             compile_seconds = refined.compile_seconds
-            found[WAYS[1]] = refined.images
+            found[RMLE] = refined.images
         if self.correction is not None:
-            found[WAYS[2]] = self.correction.run(seen, found[WAYS[0]], found[WAYS[1]], members)
+            found[CORRECTION] = self.correction.run(seen, found[inverse.WAY], found[RMLE], members)
         best = _best_of(found, self.scores, [len(part) for part in seen], members)
         found[retrieval.WAY] = self.retrieved.run(seen, best, members)
         seconds = time.perf_counter() - began - compile_seconds
-        whole = Reconstruction(found[WAYS[0]], seconds, compile_seconds, self.fit_seconds)
+        whole = Reconstruction(found[inverse.WAY], seconds, compile_seconds, self.fit_seconds)
         ends = np.cumsum([len(part) for part in seen])[:-1]
         each = zip(*(np.split(images, ends) for images in found.values()), strict=True)
         parts = [

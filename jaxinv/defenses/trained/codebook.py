@@ -9,8 +9,7 @@ that, and no number format undoes it.
 
 The map begins with random hyperplanes (Charikar 2002), drawn with the covariance of the slopes of
 the logits, and the map back with the least squares from the codes. Source: lookup-free quantization
-(Yu et al. 2024, Eq. 2), a codebook without vectors (van den Oord et al. 2017) whose every entry is
-used.
+(Yu et al. 2024), a codebook (van den Oord et al. 2017) without vectors.
 """
 
 from functools import partial

@@ -1,11 +1,13 @@
-"""Bounds from the number of releases that differ, whatever the edge does, and noise that it draws.
+"""Bounds from the number of releases that differ. They hold for any edge, and any noise it draws.
 
-An image X is one of M, each equally likely, and Y is one of K releases. An answer to Y finds a
-share q of the images at most (`linkage.commonest`; 1/M where all differ). So each of the K finds
-its image with a chance of q at most, together with its own probability, and all of them with K q.
+An image X is one of M, each equally likely, and Y is one of K releases. An answer finds a share q
+of the images at most (`linkage.commonest`; 1/M where all differ). The chance that Y takes a given
+value and that the answer to it finds X is at most q. Summed over the K values, no attacker finds X
+with a chance above K q.
+
 A reconstruction of Y is one of K images: the mean squared error is at least that of the best K
 images to stand for the M. These lie in a plane of K - 1 dimensions, and so the error is at least
-what the first K - 1 principal components leave (Ding & He 2004, Theorem 3.3).
+what the first K - 1 principal components leave. Source: Ding & He 2004, the lower bound of K-means.
 """
 
 import math
@@ -23,6 +25,9 @@ def found_among(bits: float, commonest: float) -> float:
     Args:
       bits: of a release; two to their power is the number of releases that differ.
       commonest: the largest share that one answer finds, as `linkage.commonest` counts it.
+
+    Returns:
+      The share, 1 at most.
     """
     if bits + math.log2(commonest) >= 0:
         return 1.0
@@ -50,7 +55,7 @@ def least_error(bits: float, images: np.ndarray) -> float:
       images: `[M, H, W, C]`, each equally likely.
 
     Returns:
-      The bound, a pixel; 0 where as many releases differ as images.
+      The mean squared error of a pixel value; 0 where as many releases differ as images.
     """
     if bits >= math.log2(len(images)):
         return 0.0
