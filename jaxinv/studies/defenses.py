@@ -38,6 +38,7 @@ from jaxinv.studies.defended.deployment import Deployment
 from jaxinv.studies.defended.known import known
 from jaxinv.studies.defended.run import run_one
 from jaxinv.studies.experiment import Experiment
+from jaxinv.studies.lines import width
 
 
 def run(config: DefenseConfig) -> list[dict[str, Any]]:
@@ -86,7 +87,8 @@ def _attacked(
         for attacker in attackers
         for number in range(len(attacker.deployment.family))
     ]
-    columns = table.columns(scene.usability.kind)
+    kinds = [attacker.deployment.kind for attacker in attackers]
+    columns = table.columns(scene.usability.kind, scene.cuts, kinds)
     return runs.run_all(EXPERIMENT.name, config, scene, attacks, table=columns, grid=False)
 
 
@@ -127,9 +129,12 @@ def protection_table(
     ]
     every = [typed(record, record.get("path", "")) for record in finished]
     attacks = [each for each in every if isinstance(each, AttackRecord)]
-    for found in verdict.protection(attacks, others):
-        named = f"{found.split:<9}{found.defense:<28}{THREATS.get(found.threat, found.threat):<12}"
-        lines.append(f"  {named}{_told(found)}")
+    found = list(verdict.protection(attacks, others))
+    first = width([each.split for each in found], least=9)
+    second = width([each.defense for each in found], least=28)
+    for each in found:
+        named = f"{each.split:<{first}}{each.defense:<{second}}"
+        lines.append(f"  {named}{THREATS.get(each.threat, each.threat):<12}{_told(each)}")
     return "\n".join(lines)
 
 

@@ -1,22 +1,45 @@
 """The table of undefended runs: a header, and a line for each record. NumPy."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from jaxinv.inputs.data import Dataset
 from jaxinv.measures import intervals
 from jaxinv.store.fields import RecordedObstacles
 
-_TABLE_HEADER = (
-    f"{'split':<10}{'PSNR dB [95% interval]':<26}{'SSIM':<8}{'exact':<8}"
+Table = tuple[str, Callable[[Mapping[str, Any]], str]]
+"""A header, and the line of a record."""
+
+_HEADER = (
+    f"{'PSNR dB [95% interval]':<26}{'SSIM':<8}{'exact':<8}"
     f"{'paper dB/SSIM':<15}{'compile s':>10}{'attack s':>10}{'images/s':>10}"
+)
+_VECTOR_HEADER = (
+    f"{'RMSE [95% interval]':<26}{'correlation':<13}{'re-id':<9}"
+    f"{'compile s':>10}{'attack s':>10}{'per s':>10}"
 )
 
 
-def table_row(record: Mapping[str, Any]) -> str:
-    """A run as a line of `TABLE`."""
+def width(texts: Iterable[str], *, least: int) -> int:
+    """Returns the width of a column that holds all of some texts, each with a space behind it."""
+    return max([least, *(len(text) + 1 for text in texts)])
+
+
+def table(cuts: Iterable[str], *, vectors: bool) -> Table:
+    """Returns the table of undefended runs at some cuts.
+
+    Args:
+      cuts: names of all that it has lines for.
+      vectors: whether the inputs are series or rows of tables; an RMSE of 1 is the range of a
+        column there.
+    """
+    first = width(cuts, least=10)
+    return f"{'split':<{first}}{_VECTOR_HEADER if vectors else _HEADER}", partial(_row, first)
+
+
+def _row(first: int, record: Mapping[str, Any]) -> str:
     psnr, ssim = record["psnr_mean"], record["ssim_mean"]
     if psnr is None:
         quality = f"{'diverged':<26}{'-':<8}"
@@ -29,7 +52,7 @@ def table_row(record: Mapping[str, Any]) -> str:
     else:
         quality += f"{record['exact_fraction']:<8.1%}"
     row = (
-        f"{record['split']:<10}{quality}{beside:<{15 if beside else 0}}"
+        f"{record['split']:<{first}}{quality}{beside:<{15 if beside else 0}}"
         f"{_told(record['compile_s'])}{_told(record['attack_s'])}{_told(record['images_per_s'])}"
     )
     if record.get("queries"):
@@ -46,7 +69,7 @@ def table_row(record: Mapping[str, Any]) -> str:
 
 
 def _closeness(record: Mapping[str, Any]) -> str:
-    """The quality of series or rows in the columns of `VECTOR_TABLE`."""
+    """The quality of series or rows in the columns of `_VECTOR_HEADER`."""
     if record["rmse_mean"] is None:
         return f"{'diverged':<26}{'-':<13}{'-':<9}"
     error = intervals.told(record["rmse_mean"], record["rmse_ci"], ".4f")
@@ -62,19 +85,3 @@ def dead_words(record: Mapping[str, Any]) -> str:
     """Tells how many images did not move from their start; "" if all did."""
     dead = record.get("dead")
     return f"  ({dead} of {record['num_images']} dead: not moved from the start)" if dead else ""
-
-
-TABLE = (_TABLE_HEADER, table_row)
-"""A header and the line of a record, of undefended runs."""
-
-VECTOR_TABLE = (
-    f"{'split':<10}{'RMSE [95% interval]':<26}{'correlation':<13}{'re-id':<9}"
-    f"{'compile s':>10}{'attack s':>10}{'per s':>10}",
-    table_row,
-)
-"""The same of series and rows of tables; an RMSE of 1 is the range of a column."""
-
-
-def table_for(dataset: Dataset) -> tuple[str, Callable[[Mapping[str, Any]], str]]:
-    """Returns the table of undefended runs on a dataset."""
-    return TABLE if dataset.columns is None else VECTOR_TABLE

@@ -22,9 +22,8 @@ from jaxinv.look import pictures
 from jaxinv.machine import devices, environment, hosts, source
 from jaxinv.measures import quality
 from jaxinv.store import checkpoints, files, locks, records
-from jaxinv.studies import evaluation, tracked
+from jaxinv.studies import evaluation, lines, tracked
 from jaxinv.studies.experiment import settings_of, spelled
-from jaxinv.studies.lines import TABLE, VECTOR_TABLE
 
 if TYPE_CHECKING:
     from jaxinv.studies.blackbox import BlackboxConfig
@@ -78,15 +77,15 @@ def run(config: "BlackboxConfig") -> dict[str, Any]:
 
 def _told(record: Mapping[str, Any]) -> str:
     held_out = record["held_out_psnr"]
-    lines = [
+    told = [
         f"{record['dataset']}: {record['num_images']} observed, learned from {record['num_pairs']} "
         f"pairs; {record['num_held_out']} that were held out are reconstructed at "
         + ("no finite PSNR." if held_out is None else f"{held_out:.2f} dB.")
     ]
     if record["kind"] == "attack":
-        header, row = VECTOR_TABLE if record.get("inputs") else TABLE
-        lines += [header, row(record)]
-    return "\n".join(lines)
+        header, row = lines.table([record["split"]], vectors=bool(record.get("inputs")))
+        told += [header, row(record)]
+    return "\n".join(told)
 
 
 def _check_settings(config: "BlackboxConfig") -> None:

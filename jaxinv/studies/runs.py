@@ -68,7 +68,7 @@ def run_all(
     scene: Scene,
     attacks: Iterable[Callable[[], dict[str, Any] | None]],
     *,
-    table: tuple[str, Callable[[Mapping[str, Any]], str]] | None = None,
+    table: lines.Table | None = None,
     grid: bool = True,
 ) -> list[dict[str, Any]]:
     """Makes records in turn and prints a line for each; several share a picture, too.
@@ -81,7 +81,7 @@ def run_all(
       grid: whether there is such a picture.
     """
     dataset, target = scene.dataset, scene.target
-    header, row = table or lines.table_for(dataset)
+    header, row = table or lines.table(scene.cuts, vectors=dataset.columns is not None)
     print(
         f"{dataset.name} ({dataset.source}), {scene.num_images(config)} test "
         f"{dataset.kind.plural}, method {config.method_name}, {_told(target, scene.usability)}, "

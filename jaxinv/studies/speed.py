@@ -319,7 +319,7 @@ def table(record: Mapping[str, Any]) -> list[str]:
 
 
 def _pad(text: str, width: int) -> str:
-    return text.ljust(-width) if width < 0 else text.rjust(width)
+    return text.ljust(max(-width, len(text) + 1)) if width < 0 else text.rjust(width)
 
 
 EXPERIMENT = Experiment(NAME, BenchmarkConfig, run, __doc__, check=prepare)

@@ -11,7 +11,8 @@ in <workdir>/convergence/<run>/.
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,7 +32,7 @@ from jaxinv.look.charts import convergence, style
 from jaxinv.machine import environment, hosts
 from jaxinv.networks import Network
 from jaxinv.store import records
-from jaxinv.studies import attacked, evaluation, runs
+from jaxinv.studies import attacked, evaluation, lines, runs
 from jaxinv.studies.config import SURROGATES, AttackConfig, number_of_images
 from jaxinv.studies.convergence.watcher import Watcher
 from jaxinv.studies.experiment import Experiment, setting
@@ -77,11 +78,12 @@ def run(config: ConvergenceConfig) -> list[dict[str, Any]]:
         f"{scene.dataset.name} ({scene.dataset.source}), {scene.num_images(config)} test images, "
         f"target {scene.target.source}, {environment.facts()['device']}"
     )
-    print(TABLE_HEADER)
+    header, rows = table(scene.cuts)
+    print(header)
     finished = []
     for cut in scene.cuts:
         record = _run_cut(config, methods, scene, cut)
-        print(*table_rows(record), sep="\n", flush=True)
+        print(*rows(record), sep="\n", flush=True)
         finished.append(record)
     return finished
 
@@ -232,14 +234,17 @@ def _name(method: str, attack: dict[str, Any]) -> str:
     return f"{method} ({', '.join(words)})" if words else method
 
 
-TABLE_HEADER = (
-    f"{'split':<10}{'method':<8}{'PSNR dB':>8}{'SSIM':>8}{'misfit':>10}"
-    f"{'steps':>7}{'s/image':>10}{'learning s':>12}"
-)
+def table(cuts: Iterable[str]) -> tuple[str, Callable[[Mapping[str, Any]], list[str]]]:
+    """Returns a header, and the lines of a record: for each method where its curves end."""
+    first = lines.width(cuts, least=10)
+    header = (
+        f"{'split':<{first}}{'method':<8}{'PSNR dB':>8}{'SSIM':>8}{'misfit':>10}"
+        f"{'steps':>7}{'s/image':>10}{'learning s':>12}"
+    )
+    return header, partial(_rows, first)
 
 
-def table_rows(record: dict[str, Any]) -> list[str]:
-    """A line below `TABLE_HEADER` for each method: where its curves end."""
+def _rows(first: int, record: Mapping[str, Any]) -> list[str]:
     rows = []
     for method in record["methods"]:
         attack, curves = record["attacks"][method], record["curves"][method]
@@ -249,7 +254,7 @@ def table_rows(record: dict[str, Any]) -> list[str]:
             for value in (attack["psnr_mean"], attack["ssim_mean"], curves["misfit_median"][-1])
         )
         row = (
-            f"{record['cut']:<10}{method:<8}{psnr:>8.2f}{ssim:>8.4f}{misfit:>10.1e}"
+            f"{record['cut']:<{first}}{method:<8}{psnr:>8.2f}{ssim:>8.4f}{misfit:>10.1e}"
             f"{curves['steps'][-1]:>7}{curves['seconds'][-1]:>10.4f}{attack['fit_s']:>12.1f}"
         )
         counts = [f"{attack[name]} {name}" for name in ("diverged", "dead") if attack.get(name)]

@@ -58,10 +58,14 @@ class Deployment:
         )
 
     @property
+    def kind(self) -> str:
+        """The kind of the defenses of the family."""
+        return self.family[0].describe()["kind"]
+
+    @property
     def name(self) -> str:
         """Name for people: `dropout, feature`."""
-        described = self.family[0].describe()
-        return f"{described['kind']}, {described['site']}"
+        return f"{self.kind}, {self.family[0].describe()['site']}"
 
     @property
     def units(self) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxinv.measures.leakage import STATISTICS
 from jaxinv.store.record import LeakageRecord, typed
+from jaxinv.studies.lines import width
 
 BEST = STATISTICS[0]
 """The statistic that predictions are sorted by."""
@@ -19,12 +20,14 @@ def predictions(finished: Sequence[Mapping[str, Any]]) -> str:
     lines = ["Predicted leakage, without an attack, the most first:"]
     lines += [f"  {each.title}: {each.text}." for each in STATISTICS]
     titles = "".join(f"{each.title:>{_WIDTH}}" for each in STATISTICS)
-    lines.append(f"{'split':<12}{'defence':<32}{titles}")
+    first = width([row.split for row in rows], least=12)
+    second = width([row.defense.words for row in rows], least=32)
+    lines.append(f"{'split':<{first}}{'defence':<{second}}{titles}")
     for row in rows:
         values = "".join(
             f"{_short(row.statistics.get(each.name)):>{_WIDTH}}" for each in STATISTICS
         )
-        lines.append(f"{row.split:<12}{row.defense.words:<32}{values}")
+        lines.append(f"{row.split:<{first}}{row.defense.words:<{second}}{values}")
     return "\n".join(lines)
 
 

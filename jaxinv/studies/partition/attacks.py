@@ -78,7 +78,7 @@ def screen(
         steps = [partial(step, option, each) for option in own for each in attackers]
         jobs.append([*steps, pace.advance])
     with threads.side_by_side(jobs) as made:
-        shown = columns(scene.usability.kind)
+        shown = columns(scene.usability.kind, scene.cuts, [each.kind for each in deployments])
         runs.run_all(EXPERIMENT, attacks, scene, made, table=shown, grid=False)
 
 

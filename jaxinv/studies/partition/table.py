@@ -18,6 +18,7 @@ from jaxinv.measures import decision, intervals, quality
 from jaxinv.measures.leaks import LEAKS
 from jaxinv.store.record import AttackRecord
 from jaxinv.studies.defended.known import plain
+from jaxinv.studies.lines import width
 
 RECOMMENDED = "recommended"
 RECOMMENDED_SPLIT = "recommended if the cloud is to compute some layers"
@@ -60,7 +61,7 @@ def replaced(
 
 
 _COLUMNS = (
-    f"{'split':<12}{'defence':<20}{'usable':<10}{'ms':>8}{'p95 ms':>8}{'mJ':>9}"
+    f"{'usable':<10}{'ms':>8}{'p95 ms':>8}{'mJ':>9}"
     f"{'memory kB':>11}{'sent B':>9}"
     f"{'SSIM [95%]':>22}{'re-id [95%]':>19}{'dB':>7}  {'by':<27}"
     f"{'learned':<9}{'effort':<8}{'images':<8}"
@@ -70,7 +71,10 @@ _COLUMNS = (
 
 def table(record: Mapping[str, Any]) -> str:
     """All choices; * is the Pareto set, and what is shown to break no constraint is marked ok."""
-    lines = [
+    rows = record["choices"]
+    first = width([row["split"] for row in rows], least=12)
+    second = width(map(_defense, rows), least=20)
+    told = [
         f"On {record['profile']['name']} ({record['profile']['description']}); ms is the median "
         "latency, and p95 ms, which max_latency_ms limits, what 5% of the images exceed; mJ has "
         "waiting and the radio's tail, and sent B no headers.",
@@ -89,22 +93,26 @@ def table(record: Mapping[str, Any]) -> str:
         "prove nothing. Images are choice where figures are of the half of the test split that "
         "choices are made on, and report where a choice was tried on the other, as what is "
         "recommended was: its intervals are wider, to allow for all that were.",
-        _COLUMNS,
-        *(_line(row) for row in record["choices"]),
+        f"{'split':<{first}}{'defence':<{second}}{_COLUMNS}",
+        *(f"{row['split']:<{first}}{_defense(row):<{second}}{_measured(row)}" for row in rows),
     ]
-    return "\n".join(lines)
+    return "\n".join(told)
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    defense = row["defense"]
-    name = "" if defense["kind"] == "none" else decision.name_of(row).partition(" with ")[2]
+def _defense(row: Mapping[str, Any]) -> str:
+    """Names the defense of a choice; "" for none."""
+    return "" if row["defense"]["kind"] == "none" else decision.name_of(row).partition(" with ")[2]
+
+
+def _measured(row: Mapping[str, Any]) -> str:
+    """Returns the line of a choice behind its name."""
     psnr, of_mean = (
         "-" if row[key] is None else f"{row[key]:.2f}" for key in ("psnr_mean", "psnr_of_mean")
     )
     by = row["attacker"]
     who = decision.attacker_name(by) if by else ""
     return (
-        f"{row['split']:<12}{name:<20}{row['usability']['value']:<10.4f}"
+        f"{row['usability']['value']:<10.4f}"
         f"{_milli(row['latency_s']):>8}{_milli(row['latency_p95_s']):>8}{_milli(row['energy_j']):>9}"
         f"{row['memory_bytes'] / 1e3:>11.1f}{row['sent_bytes']:>9,.0f}"
         f"{_ssim(row):>22}{_reid(row):>19}{psnr:>7}  {who:<27}"
