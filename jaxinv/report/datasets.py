@@ -19,7 +19,7 @@ def names(records: Sequence[Record]) -> list[str]:
     networks: dict[str, dict[str | None, str]] = {}
     for (dataset, network), record in zip(keys, records, strict=True):
         told = networks.setdefault(dataset, {})
-        told[network] = told.get(network) or _network_name(record)
+        told[network] = told.get(network) or (record.network.title if record.network else "")
     return [_name(*key, networks[key[0]]) for key in keys]
 
 
@@ -54,12 +54,6 @@ def _keys(records: Sequence[Record], titles: Sequence[str]) -> list[_Key]:
 
 def _target(record: Record) -> str | None:
     return record.target.fingerprint if record.target else None
-
-
-def _network_name(record: Record) -> str:
-    """Returns the network's name; of a file without its folder, which is the user's own affair."""
-    name = record.network.name if record.network else ""
-    return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _name(dataset: str, network: str | None, networks: dict[str | None, str]) -> str:

@@ -58,6 +58,16 @@ class RecordedNetwork(Struct, frozen=True):
     name: str
     fingerprint: str | None = None
 
+    @property
+    def title(self) -> str:
+        """Its name; of a file without its folder, which is the user's own affair."""
+        return title_of(self.name)
+
+
+def title_of(network: str) -> str:
+    """Returns the name of a network for people, of a file without its folder."""
+    return network.replace("\\", "/").rsplit("/", 1)[-1]
+
 
 class Printed(Struct):
     """Quality as the paper prints it: PSNR in dB, SSIM."""

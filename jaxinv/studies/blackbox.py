@@ -27,7 +27,7 @@ from jaxinv.attacks.blackbox import paper
 from jaxinv.attacks.learned import inverse, maps
 from jaxinv.inputs import data
 from jaxinv.look.charts import queries, style
-from jaxinv.studies import attacked, elsewhere, linked, pairs, runs
+from jaxinv.studies import attacked, elsewhere, evaluation, linked, pairs, runs
 from jaxinv.studies.config import SURROGATES, ExchangedConfig
 from jaxinv.studies.experiment import Experiment, setting
 
@@ -151,7 +151,7 @@ def _title(record: dict[str, Any]) -> str:
     steps = record.get("fit_steps")
     trained = "" if steps is None else f", {steps:,} steps of training each"
     return (
-        f"Black-box, {record['method']}, {record['dataset']}{trained}: "
+        f"Black-box, {record['method']}, {evaluation.subject(record)}{trained}: "
         f"means of {record['num_images']:,} test images, 95% intervals"
     )
 

@@ -192,7 +192,7 @@ def _draw(
         said = SAFE_SSIM if scene.dataset.kind == IMAGE else None
         claims = (said, 0.95 if said and (scene.accuracy or 0) > 0.95 else None)
         number = scene.num_images(config)
-        title = f"{scene.dataset.name}, {threat}, {', '.join(scene.cuts)}: {number:,} images"
+        title = f"{scene.title}, {threat}, {', '.join(scene.cuts)}: {number:,} images"
         measure = scene.usability.kind
         chart = tradeoff.figure(points, title=title, claims=claims, measure=measure)
         style.save(path, chart._replace(kind=scene.dataset.kind))
@@ -205,9 +205,10 @@ def _split(finished: Sequence[dict[str, Any]], ends: np.ndarray) -> list[list[di
 
 
 def _title(record: dict[str, Any], name: str) -> str:
+    about = f"{record['split']}, {evaluation.subject(record)}, {record['threat_model']}"
     return (
-        f"{name} at {record['split']}, {record['dataset']}, {record['threat_model']}: level, "
-        f"attacker, mean PSNR / SSIM of {record['num_images']:,} images"
+        f"{name} at {about}: level, attacker, "
+        f"mean PSNR / SSIM of {record['num_images']:,} images"
     )
 
 

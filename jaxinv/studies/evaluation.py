@@ -22,6 +22,7 @@ from jaxinv.measures.intervals import Share
 from jaxinv.measures.leaks import PSNR, SSIM
 from jaxinv.store import records, similarity
 from jaxinv.store.fields import level_text
+from jaxinv.store.record import title_of
 
 if TYPE_CHECKING:
     from jaxinv.training.targets import Target
@@ -296,12 +297,18 @@ def row_label(record: Mapping[str, Any]) -> str:
     return f"{name}\n{record['psnr_mean']:.1f} dB / {record['ssim_mean']:.3f}"
 
 
+def subject(record: Mapping[str, Any]) -> str:
+    """Names the dataset of a record, and the network; older records name none."""
+    network = (record.get("network") or {}).get("name", "")
+    return ", ".join(filter(None, [record["dataset"], title_of(network)]))
+
+
 def grid_title(written: list[dict[str, Any]] | list[Mapping[str, Any]]) -> str:
     """Names what the rows of a grid have in common."""
     first = written[0]
     kind = similarity.kind_of(first)
     measures = "PSNR / SSIM" if kind == kinds.IMAGE else f"RMSE (1 is the range) / {kind.title}"
     return (
-        f"{first['experiment']}, {first['method']}, {first['dataset']}: "
+        f"{first['experiment']}, {first['method']}, {subject(first)}: "
         f"mean {measures} of {first['num_images']:,} {kind.plural}"
     )

@@ -18,6 +18,7 @@ from jaxinv.measures.usability import Usability
 from jaxinv.networks import Network, loading
 from jaxinv.networks.loading import Model
 from jaxinv.store import files
+from jaxinv.store.record import title_of
 from jaxinv.studies import experiment, finite
 from jaxinv.studies.config import AttackConfig, CutsConfig, DataConfig, WorkConfig
 from jaxinv.studies.experiment import settings_of
@@ -103,6 +104,11 @@ class Scene(NamedTuple):
     def accuracy(self) -> float | None:
         """The target's, undefended; None where usability is another measure."""
         return self.usability.value if self.usability.kind == "accuracy" else None
+
+    @property
+    def title(self) -> str:
+        """Names dataset and network, for pictures."""
+        return f"{self.dataset.name}, {title_of(self.target.name)}"
 
     @property
     def key(self) -> str:

@@ -19,7 +19,7 @@ from jaxinv.look.charts import learning, style
 from jaxinv.machine import environment, hosts, source
 from jaxinv.networks.loading import Model
 from jaxinv.store import checkpoints, files, locks, records
-from jaxinv.store.record import TargetRecord
+from jaxinv.store.record import TargetRecord, title_of
 from jaxinv.training import measured
 from jaxinv.training.recipes import TargetRecipe, default_recipe, train
 from jaxinv.training.target import (
@@ -156,7 +156,8 @@ def _train_into(
     checkpoints.save(folder / WEIGHTS, done.params, metadata=metadata)
     names = {"loss": "train_loss", "accuracy": "train_accuracy", "test_accuracy": "test_accuracy"}
     curves = {new: [row[old] for row in done.history] for old, new in names.items()}
-    title = f"{dataset.name}: {record['test_accuracy']:.2%} of {len(dataset.test):,} test images"
+    tested = f"{record['test_accuracy']:.2%} of {len(dataset.test):,} test images"
+    title = f"{dataset.name}, {title_of(model.name)}: {tested}"
     curve = learning.figure(curves, title=title)
     style.save(folder / "learning_curve.png", curve._replace(kind=dataset.kind))
     records.write(folder, record, images=None)

@@ -7,7 +7,7 @@ from PIL import Image
 from jaxinv.inputs.samples import Samples
 from jaxinv.measures import quality
 from jaxinv.store import records
-from jaxinv.studies import evaluation, lines
+from jaxinv.studies import evaluation
 
 
 @pytest.fixture(scope="module")
@@ -123,29 +123,6 @@ ALL_DIVERGED = {
 }
 
 
-def test_a_table_row_stands_below_its_header():
-    header, line = lines.TABLE
-    row = line(RECORD)
-    cells = ["relu2", "21.23 [20.10, 22.90]", "0.8765", "25.0%", "15.10/0.60"]
-    titles = ["split", "PSNR", "SSIM", "exact", "paper"]
-    for cell, title in zip(cells, titles, strict=True):
-        assert row.index(cell) == header.index(title)
-    assert row.split()[-3:] == ["1.5", "2.5", "1.6"]
-    assert "diverged" not in row
-
-
-def test_a_table_row_without_a_printed_figure():
-    cells = lines.table_row({**RECORD, "paper": None}).split()
-    assert cells[-4] == "-"
-
-
-def test_a_table_row_says_what_diverged():
-    assert "1 diverged" in lines.table_row({**RECORD, "diverged": 1})
-    row = lines.table_row(ALL_DIVERGED)
-    assert row.split()[:3] == ["relu2", "diverged", "-"]
-    assert row.count("diverged") == 1
-
-
 def test_row_label():
     assert evaluation.row_label(RECORD) == "relu2\n21.2 dB / 0.877"
     assert evaluation.row_label(ALL_DIVERGED) == "relu2\ndiverged"
@@ -154,6 +131,14 @@ def test_row_label():
     # In a study of defences, an undefended run is one of the levels.
     undefended = {**RECORD, "experiment": "defenses"}
     assert evaluation.row_label(undefended) == "0, tv\n21.2 dB / 0.877"
+
+
+def test_titles_name_the_network_without_its_folder():
+    assert evaluation.grid_title([RECORD]).startswith("whitebox, tv, mnist: mean PSNR")
+    for name, told in (("resnet20", "resnet20"), ("/home/me/nets/a.onnx:logits", "a.onnx:logits")):
+        record = {**RECORD, "network": {"name": name, "fingerprint": "0"}}
+        assert evaluation.subject(record) == f"mnist, {told}"
+        assert evaluation.grid_title([record]).startswith(f"whitebox, tv, mnist, {told}: mean PSNR")
 
 
 def test_reidentification_is_among_the_test_images_and_over_tries():

@@ -223,7 +223,7 @@ def _timed(stage: Stage, spend: Callable[[float], None]) -> Stage:
 def draw(folder: Path, record: dict[str, Any]) -> None:
     """Draws the curves of a record into its folder."""
     names = {method: _name(method, record["attacks"][method]) for method in record["methods"]}
-    title = f"{record['dataset']}, {record['cut']}: {record['num_images']:,} images"
+    title = f"{evaluation.subject(record)}, {record['cut']}: {record['num_images']:,} images"
     curves = {name: record["curves"][method] for method, name in names.items()}
     chart = convergence.figure(curves, title=f"{title}; {record['device']}")
     style.save(folder / FIGURE_NAME, chart)

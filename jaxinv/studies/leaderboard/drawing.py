@@ -28,7 +28,7 @@ def draw(
       attacked: the attacks of each standing, in the same order.
       scene: what was attacked.
     """
-    title = f"{scene.dataset.name}, {record['split']}: {record['num_images']:,} images"
+    title = f"{scene.title}, {record['split']}: {record['num_images']:,} images"
     chart = equal.figure(
         [msgspec.convert(each, Standing) for each in record["standings"]],
         title=f"{title}, {_trainings(record['seeds'])}",

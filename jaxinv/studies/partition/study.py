@@ -82,7 +82,7 @@ def run(config: PartitionConfig) -> dict[str, Any]:
             **_judged(limited, scene, board),
             **environment.facts(),
         }
-        title = f"{scene.dataset.name} on {profile.name}"
+        title = f"{scene.title} on {profile.name}"
         bars = costs_chart.figure(_undefended(record["choices"]), title=title)
         kind, measure = scene.dataset.kind, scene.usability.kind
         chart = choices_chart.figure(_points(record), title=title, measure=measure)
