@@ -69,7 +69,7 @@ def run(config: QueryfreeConfig) -> list[dict[str, Any]]:
         partial(run_cut, config, scene, cut) for cut in scene.cuts
     ]
     finished = runs.run_all(EXPERIMENT.name, config, scene, attacks)
-    if len(finished) > 1:
+    if len(finished) > 1 and all("psnr_by_seed" in record for record in finished):
         path = runs.joint_path("splits", EXPERIMENT.name, config, scene, finished)
         rows, cuts = evaluation.points_of_seeds(finished), [row["split"] for row in finished]
         chart = splits.figure(rows, cuts, title=evaluation.grid_title(finished))

@@ -202,6 +202,21 @@ def test_the_authors_query_free_attack_from_the_command_line(scripts, few):
         assert image.format == "PNG"
 
 
+@pytest.mark.parametrize(
+    ("experiment", "more"),
+    [
+        *(("whitebox", ()), ("blackbox", ()), ("queryfree", ())),
+        ("blackbox", ("--num_queries=30,60",)),
+    ],
+)
+def test_the_mean_image_at_several_cuts(scripts, few, experiment, more):
+    done = scripts.here(experiment, "--split=conv1,fc1", *few, "--method=mean", *more)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((scripts.folder / done.stdout.splitlines()[-1]).read_text("utf-8"))
+    assert (record["split"], record["method"]) == ("fc1", "mean")
+    assert record["psnr_mean"] > 0
+
+
 class Study(NamedTuple):
     """Records and pictures that a study of defences left behind."""
 
