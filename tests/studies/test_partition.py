@@ -151,7 +151,7 @@ def study(scene, monkeypatch, tmp_path):
     monkeypatch.setattr(targets, "test_accuracy", lambda *args: 0.9)
     monkeypatch.setattr(defended_run, "run_one", attack)
     monkeypatch.setattr(accuracy, "judge_of", lambda config, scene: None)
-    monkeypatch.setattr(attacks, "columns", lambda kind: ("", lambda record: ""))
+    monkeypatch.setattr(attacks, "columns", lambda *told: ("", lambda record: ""))
 
     def run(**changes):
         settings = {
