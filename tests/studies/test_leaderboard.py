@@ -302,7 +302,7 @@ def drawn(folder, attacked, losses):
     )
     folder.mkdir()
     dataset = SimpleNamespace(name="mnist", kind=kinds.IMAGE)
-    scene = SimpleNamespace(dataset=dataset)
+    scene = SimpleNamespace(dataset=dataset, title="mnist, lenet5")
     drawing.draw(folder, found, [own for _, own in attacked for _ in losses], scene)
 
 
