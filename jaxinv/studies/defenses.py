@@ -207,8 +207,7 @@ def _split(finished: Sequence[dict[str, Any]], ends: np.ndarray) -> list[list[di
 def _title(record: dict[str, Any], name: str) -> str:
     about = f"{record['split']}, {evaluation.subject(record)}, {record['threat_model']}"
     return (
-        f"{name} at {about}: level, attacker, "
-        f"mean PSNR / SSIM of {record['num_images']:,} images"
+        f"{name} at {about}: level, attacker, mean PSNR / SSIM of {record['num_images']:,} images"
     )
 
 
