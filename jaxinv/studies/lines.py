@@ -23,12 +23,12 @@ _VECTOR_HEADER = (
 
 
 def width(texts: Iterable[str], *, least: int) -> int:
-    """Returns the width of a column that holds all of some texts, each with a space behind it."""
+    """Returns the width of a column, in characters, that holds texts with a space behind each."""
     return max([least, *(len(text) + 1 for text in texts)])
 
 
 def table(cuts: Iterable[str], *, vectors: bool) -> Table:
-    """Returns the table of undefended runs at some cuts.
+    """Returns the table of undefended runs at some cuts, a line for each record.
 
     Args:
       cuts: names of all that it has lines for.

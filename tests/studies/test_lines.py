@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxinv.studies import lines
+from jaxinv.studies import convergence, lines
 from jaxinv.studies.defended import table as defended
 
 RECORD = {
@@ -73,3 +73,15 @@ def test_defended_runs_keep_their_columns(kind):
         ("SSIM", "0.877"),
     ):
         assert line.index(text) == header.index(name), name
+
+
+@pytest.mark.parametrize("cut", ["fc1", "stage1.block3"])
+def test_ends_of_curves_keep_their_columns(cut):
+    header, told = convergence.table(["stem", cut])
+    attack = {"psnr_mean": 21.23, "ssim_mean": 0.8765, "fit_s": 1.5}
+    curves = {"misfit_median": [0.5, 1e-3], "steps": [1, 20], "seconds": [0.1, 0.25]}
+    record = {"cut": cut, "methods": ["tv"], "attacks": {"tv": attack}, "curves": {"tv": curves}}
+    (line,) = told(record)
+    assert line.split() == [cut, "tv", "21.23", "0.8765", "1.0e-03", "20", "0.2500", "1.5"]
+    assert line.index("tv") == header.index("method")
+    assert line.index("21.23") + 5 == header.index("PSNR dB") + 7

@@ -667,6 +667,12 @@ def test_what_is_recommended_was_attacked_with_everything(plain):
     assert [line.split().count("screen") for line in lines if line.split()[0] in CHOICES] == [
         int(row["effort"] == "screen") for row in rows
     ]
+    header, *below = lines[-len(rows) - 1 :]
+    long = {**rows[-1], "split": "stage1.block3.relu"}
+    wide_header, *_, wide = table.table({**record, "choices": [*rows, long]}).splitlines()[
+        -len(rows) - 2 :
+    ]
+    assert wide[wide_header.index("usable") :] == below[-1][header.index("usable") :]
     assert "everything that attacked images that no choice has seen" in table.summary(record)
 
 
