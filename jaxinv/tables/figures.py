@@ -65,10 +65,11 @@ class Printed(Struct, frozen=True):
 
 
 class Row(Struct, frozen=True):
-    """A row: its keys, and for each column the figures by measure."""
+    """A row: its keys, for each column the figures by measure, and those that columns share."""
 
     keys: list[str]
     columns: dict[str, dict[str, Figure]]
+    shared: dict[str, Figure] = {}
     printed: Printed | None = None
 
 
@@ -133,6 +134,13 @@ def _by_any_way(record: AttackRecord) -> Figure:
     return Figure(max((mean for mean in means if mean is not None), default=None))
 
 
+def _joint(name: str) -> Callable[[AttackRecord], Figure]:
+    def of_record(record: AttackRecord) -> Figure:
+        return Figure(None if record.joint is None else getattr(record.joint, name))
+
+    return of_record
+
+
 def _nothing(record: AttackRecord) -> Figure:
     return Figure()
 
@@ -159,6 +167,10 @@ MEASURES: dict[str, Measure] = {
         "by the release", ".1%", _field("reid_likelihood", "reid_likelihood_ci")
     ),
     "classified": Measure("still classified", ".1%", _field("judge_accuracy")),
+    "seeds_std": Measure("std over shadows", ".2f", _field("psnr_seed_std")),
+    "joint_psnr": Measure("joint PSNR dB", ".2f", _joint("psnr_mean")),
+    "joint_ssim": Measure("joint SSIM", ".3f", _joint("ssim_mean")),
+    "queries": Measure("queries", ",.0f", _field("queries")),
     "learning": Measure("learning, s", ".1f", _field("fit_s")),
     "attack": Measure("attack, s", ".1f", _field("attack_s")),
 }
@@ -311,15 +323,20 @@ def _device(record: Record) -> str:
 
 def _row(table: "Table", keys: tuple[str, ...], columns: Mapping[str, list[Shown]]) -> Row:
     found: dict[str, dict[str, Figure]] = {}
+    shared: dict[str, Figure] = {}
     printed = None
     for column, own in columns.items():
         where = ", ".join(filter(None, [*keys, column]))
         over = None if len(own) == 1 else _over_targets(table, own, where)
         found[column] = {name: _figure(table, name, own[0], over, where) for name in table.measures}
+        for name in table.shared:
+            figure = _figure(table, name, own[0], over, where)
+            if shared.setdefault(name, figure) != figure:
+                raise UsageError(f"{table.name}: columns do not share one {name} ({where}).")
         record = own[0].record
         if isinstance(record, AttackRecord) and (printed is None or record.method == "paper"):
             printed = _printed(record, over) or printed
-    return Row(list(keys), found, printed if table.printed else None)
+    return Row(list(keys), found, shared, printed if table.printed else None)
 
 
 def _over_targets(table: "Table", own: Sequence[Shown], where: str) -> OverTargets:

@@ -18,6 +18,7 @@ def text(table: Table, made: Made) -> str:
     columns = list(dict.fromkeys(name for row in made.rows for name in row.columns))
     heads = [_LABELS.get(name, name) for name in table.rows]
     heads += [_PRINTED] * table.printed
+    heads += [table.source.measures[name].label for name in table.shared]
     labels = [table.source.measures[name].label for name in table.measures]
     numbers = labels if table.columns is None else columns
     heads += [markdown(name) if table.columns else name for name in numbers]
@@ -34,6 +35,7 @@ def _line(cells: Sequence[str]) -> str:
 def _cells(table: Table, row: Row, columns: Sequence[str]) -> list[str]:
     found = [markdown(key) for key in row.keys]
     found += [_printed(row.printed)] * table.printed
+    found += [_told(table, name, row.shared[name]) for name in table.shared]
     if table.columns is None:
         (own,) = row.columns.values()
         return found + [_told(table, name, own[name]) for name in table.measures]
@@ -67,7 +69,7 @@ def _printed(found: Printed | None) -> str:
 def _origin(table: Table, made: Made) -> str:
     """Returns a sentence on images, targets, seeds, devices, versions and the day."""
     cells = " / ".join(table.source.measures[name].label for name in table.measures)
-    intervals = [name for name in table.intervals if name in table.measures]
+    intervals = [name for name in table.intervals if name in [*table.measures, *table.shared]]
     told = [f"Cells are {cells}."] if table.columns else []
     several = len(made.target_seeds) > 1
     over = "targets and images" if several else "images"

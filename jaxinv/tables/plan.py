@@ -37,6 +37,8 @@ class Table(Struct, frozen=True, forbid_unknown_fields=True):
       columns: what a column is of, one of these; by default each of `cells` is a column.
       cells: what is measured, some of the `measures` there; by default the `first`.
       intervals: those of them that are shown with their 95% interval.
+      shared: measures that all columns of a row have in common, such as the accuracy behind a
+        defence; they stand once, before the columns.
       printed: True for a column with what the paper prints.
     """
 
@@ -49,6 +51,7 @@ class Table(Struct, frozen=True, forbid_unknown_fields=True):
     columns: str | None = None
     cells: Annotated[list[str], Meta(min_length=1)] | None = None
     intervals: list[str] = msgspec.field(default_factory=lambda: ["psnr"])
+    shared: list[str] = msgspec.field(default_factory=list)
     printed: bool = False
 
     @property
@@ -104,12 +107,16 @@ def _check(table: Table, path: Path) -> None:
             raise UsageError(
                 f"tables={path}: {table.name}: leaderboards and attacks make no table together."
             )
+    if table.shared and table.columns is None:
+        raise UsageError(f"tables={path}: {table.name}: shared needs columns.")
     keys, measures = table.source.keys, table.source.measures
+    shown = [*table.measures, *table.shared]
     asked: list[tuple[str, Collection[str], str]] = [
         *((name, keys, "rows") for name in table.rows),
         *((name, keys, "columns") for name in [table.columns] if name is not None),
         *((name, measures, "cells") for name in table.measures),
-        *((name, table.measures, "intervals") for name in table.intervals if name != "psnr"),
+        *((name, measures, "shared") for name in table.shared),
+        *((name, shown, "intervals") for name in table.intervals if name != "psnr"),
     ]
     for name, known, where in asked:
         if name not in known:

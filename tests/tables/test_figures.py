@@ -35,6 +35,7 @@ def attacks(tmp_path):
             method=method,
             split=split,
             quality=value,
+            accuracy_ci=[0.97, 0.99],
             paper=PRINTED if split == "relu2" else None,
         )
         for (method, split), value in quality.items()
@@ -101,6 +102,33 @@ def test_without_columns_each_measure_is_one(attacks):
     record = own[1].record
     assert found[2] == "| split | SSIM | re-identified | accuracy | RMSE |"
     assert found[5] == f"| relu2 | 0.930 | {record.reid:.1%} | {record.accuracy:.2%} | - |"
+
+
+def test_what_columns_share_stands_once_a_row(attacks):
+    shown = table(columns="method", shared=["accuracy"], intervals=["accuracy"], cells=["psnr"])
+    _, _, heads, _, conv1, *_ = lines(shown, attacks)
+    told = f"{attacks[0].record.accuracy:.2%} [97.00%, 99.00%]"
+    assert heads == "| split | accuracy | paper | map |"
+    assert conv1 == f"| conv1 | {told} | 39.50 | 100.00 |"
+
+
+def test_what_columns_do_not_share_is_refused(attacks):
+    shown = table(columns="method", shared=["psnr"])
+    with pytest.raises(UsageError, match=r"two-cuts: columns do not share one psnr \(conv1, map\)"):
+        figures.make(shown, attacks)
+
+
+def test_shadows_have_a_spread_and_a_joint_answer(tmp_path):
+    joint = {"psnr_mean": 30.2, "ssim_mean": 0.987}
+    made = [
+        attack(tmp_path, "several", split="conv1", psnr_seed_std=0.54, joint=joint),
+        attack(tmp_path, "alone", split="relu2", queries=79),
+    ]
+    shown = table(cells=["seeds_std", "joint_psnr", "joint_ssim", "queries"])
+    assert lines(shown, made)[4:6] == [
+        "| conv1 | 0.54 | 30.20 | 0.987 | - |",
+        "| relu2 | - | - | - | 79 |",
+    ]
 
 
 def test_a_cell_without_a_run_is_empty(attacks):

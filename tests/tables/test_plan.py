@@ -58,6 +58,8 @@ def test_other_commands_are_refused(line):
         ('columns = "method"', 'cells = ["psnr", "beauty"]', "cells has beauty"),
         ('columns = "method"', 'intervals = ["reid"]', "intervals has reid; .* psnr, ssim"),
         ('columns = "method"', "cells = []", "length >= 1"),
+        ('columns = "method"', 'shared = ["accuracy"]', "two-cuts: shared needs columns"),
+        ('"method"', '"method"\nshared = ["beauty"]', "shared has beauty; expected some of psnr"),
         ('columns = "method"', "colour = 1", "unknown field `colour`"),
         ('"two-cuts"', '"Two Cuts"', "regex"),
         ("[[table]]", "[[tables]]", "unknown field|missing required"),
