@@ -24,6 +24,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
 # Several processes share an accelerator, if there is one.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.pop("TFDS_DATA_DIR", None)
+os.environ["NO_COLOR"] = "1"  # also where tests are started on a terminal
 if not os.access(os.environ.get("HOME", ""), os.W_OK):  # a user without one
     os.environ["HOME"] = _CACHE
 

@@ -27,6 +27,7 @@ from jaxinv.networks.loading import Model
 from jaxinv.studies import scenes
 from jaxinv.studies.config import DataConfig
 from jaxinv.studies.experiment import Experiment, setting
+from jaxinv.studies.lines import heading
 
 _OF_DATA = ("dataset", "data_dir", "image_size", "network", "mean", "std")
 _PREFIXES = ("", "k", "M", "G", "T")
@@ -147,7 +148,8 @@ def _table(found: Sequence[Crossing]) -> list[str]:
         work = (_amount(each.flops, ""), f"{each.params:,}")
         rows.append((each.name, crosses, *sizes, *work, ", ".join(notes)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [_line(row, widths) for row in rows]
+    heads, *others = (_line(row, widths) for row in rows)
+    return [heading(heads), *others]
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:

@@ -38,7 +38,7 @@ from jaxinv.studies.defended.deployment import Deployment
 from jaxinv.studies.defended.known import known
 from jaxinv.studies.defended.run import run_one
 from jaxinv.studies.experiment import Experiment
-from jaxinv.studies.lines import width
+from jaxinv.studies.lines import judged, width
 
 
 def run(config: DefenseConfig) -> list[dict[str, Any]]:
@@ -134,7 +134,8 @@ def protection_table(
     second = width([each.defense for each in found], least=28)
     for each in found:
         named = f"{each.split:<{first}}{each.defense:<{second}}"
-        lines.append(f"  {named}{THREATS.get(each.threat, each.threat):<12}{_told(each)}")
+        line = f"  {named}{THREATS.get(each.threat, each.threat):<12}{_told(each)}"
+        lines.append(judged(line, each.verdict))
     return "\n".join(lines)
 
 

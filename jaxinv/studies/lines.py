@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from jaxinv.constants.verdicts import FAILS, HOLDS, UNDECIDED, Verdict
+from jaxinv.machine.terminal import BOLD, GREEN, RED, YELLOW, styled
 from jaxinv.measures import intervals
 from jaxinv.store.fields import RecordedObstacles
 
@@ -20,6 +22,19 @@ _VECTOR_HEADER = (
     f"{'RMSE [95% interval]':<26}{'correlation':<13}{'re-id':<9}"
     f"{'compile s':>10}{'attack s':>10}{'per s':>10}"
 )
+
+
+_STYLES = {HOLDS: GREEN, FAILS: RED, UNDECIDED: YELLOW}
+
+
+def heading(text: str) -> str:
+    """Returns the heads of a table's columns, which stand out on a terminal."""
+    return styled(text, BOLD)
+
+
+def judged(text: str, verdict: Verdict) -> str:
+    """Returns a line in the colour of a verdict on it."""
+    return styled(text, _STYLES[verdict])
 
 
 def width(texts: Iterable[str], *, least: int) -> int:

@@ -89,7 +89,7 @@ def run_all(
     )
     if told := order.note(dataset, scene.num_images(config)):
         print(kinds.in_words(told, dataset.kind))
-    print(kinds.in_words(header, dataset.kind))
+    print(lines.heading(kinds.in_words(header, dataset.kind)))
     finished = []
     for attack in attacks:
         record = attack()

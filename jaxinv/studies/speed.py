@@ -32,6 +32,7 @@ from jaxinv.studies.benchmark.flops import MatrixPeak
 from jaxinv.studies.benchmark.works import METHODS, WHITEBOX, works
 from jaxinv.studies.config import CutsConfig
 from jaxinv.studies.experiment import Experiment, setting
+from jaxinv.studies.lines import heading
 from jaxinv.studies.spelling import text_of
 
 NAME = "benchmark"
@@ -305,7 +306,8 @@ def table(record: Mapping[str, Any]) -> list[str]:
         for peak in record["peak"]
     ]
     header = {name: name for name, _, _ in _COLUMNS}
-    lines.append("".join(_pad(header[name], width) for name, width, _ in _COLUMNS).rstrip())
+    heads = "".join(_pad(header[name], width) for name, width, _ in _COLUMNS)
+    lines.append(heading(heads.rstrip()))
     for row in record["rows"]:
         lines.append("".join(_pad(text(row), width) for _, width, text in _COLUMNS).rstrip())
     for row in record["reference"]:

@@ -637,7 +637,9 @@ def test_both_measures_must_hold():
         assert (found.verdict, found.images_needed) == (UNDECIDED, None)
 
 
-def test_what_is_within_an_interval_is_undecided_and_told_with_the_images_that_settle_it():
+def test_what_is_within_an_interval_is_undecided_and_told_with_the_images_that_settle_it(
+    monkeypatch,
+):
     near = dropout(0.4, 0.98, 0.248, 0.0)
     (found,) = protection([near, dropout(0.2, 0.99, 0.9, 0.9)])
     assert (found.verdict, found.level) == (UNDECIDED, "0.4")
@@ -645,6 +647,9 @@ def test_what_is_within_an_interval_is_undecided_and_told_with_the_images_that_s
     told = f"undecided, {found.images_needed:,} images would settle it; nearest is level 0.4"
     pair = [near, dropout(0.2, 0.99, 0.9, 0.9)]
     assert told in protection_table(fields_of(pair), {})
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR")
+    assert protection_table(fields_of(pair), {}).splitlines()[-1].startswith("\x1b[33m  relu2")
     few = dropout(0.4, 0.98, 0.1, 0.0, num_images=8)
     (found,) = protection([few])
     assert (found.verdict, found.images_needed) == (UNDECIDED, 36)

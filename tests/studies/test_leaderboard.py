@@ -260,7 +260,7 @@ def record(**values):
     }
 
 
-def test_a_board_has_a_table_for_each_loss_and_the_least_leaking_first():
+def test_a_board_has_a_table_for_each_loss_and_the_least_leaking_first(monkeypatch):
     made = table.markdown(record())
     assert made.count("## ") == 2 and "## 1 points" in made and "98.88%" in made
     rows = [line for line in made.splitlines() if line.startswith(("| cloak", "| vib"))]
@@ -276,6 +276,11 @@ def test_a_board_has_a_table_for_each_loss_and_the_least_leaking_first():
     assert "relu2, 5 points of accuracy:" in text and "white-box, adaptive" in text
     widths = {line.index("white-box") for line in text.splitlines() if "white-box" in line}
     assert len(widths) == 1
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR")
+    coloured = table.text(record()).splitlines()
+    assert {line[:5] for line in coloured if "  fails  " in line} == {"\x1b[31m"}
+    assert {line[:4] for line in coloured if "defence" in line} == {"\x1b[1m"}
 
 
 def test_scores_are_never_made_up():

@@ -676,6 +676,30 @@ def test_what_is_recommended_was_attacked_with_everything(plain):
     assert "everything that attacked images that no choice has seen" in table.summary(record)
 
 
+def test_only_what_was_attacked_with_everything_is_green(plain, monkeypatch):
+    record = plain(min_accuracy=0.5, max_ssim=0.7)
+    rows = record["choices"]
+    undecided = {**rows[0], "undecided": ["max_ssim"], "images_needed": {}, "fails": []}
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR")
+    header, *below = table.table({**record, "choices": [*rows, undecided]}).splitlines()[
+        -len(rows) - 2 :
+    ]
+    assert header.startswith("\x1b[1msplit")
+    told = [line.partition("m")[0].removeprefix("\x1b[") for line in below]
+    best = {record["recommendation"], record["recommendation_split"]}
+    assert {place for place, style in enumerate(told) if style == "1;32"} == best
+    for row, style in zip(rows, told, strict=False):
+        assert (style == "31") == bool(row["fails"])
+    screened = [
+        not line.startswith("\x1b")
+        for row, line in zip(rows, below, strict=False)
+        if row["effort"] == "screen" and not row["fails"] and not row["undecided"]
+    ]
+    assert screened and all(screened)
+    assert told[-1] == "33"
+
+
 METHODS = ("paper", "adaptive", "mean")
 CHOICES = ("cloud-only", *NETWORK.cuts, "edge-only")
 

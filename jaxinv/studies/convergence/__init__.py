@@ -79,7 +79,7 @@ def run(config: ConvergenceConfig) -> list[dict[str, Any]]:
         f"target {scene.target.source}, {environment.facts()['device']}"
     )
     header, rows = table(scene.cuts)
-    print(header)
+    print(lines.heading(header))
     finished = []
     for cut in scene.cuts:
         record = _run_cut(config, methods, scene, cut)

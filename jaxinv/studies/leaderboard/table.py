@@ -7,6 +7,7 @@ import msgspec
 
 from jaxinv.measures import intervals
 from jaxinv.store.standing import Reconstructed
+from jaxinv.studies.lines import heading, judged
 
 _COLUMNS = (
     "defence",
@@ -26,8 +27,7 @@ _COLUMNS = (
 
 def rows(standings: Sequence[Mapping[str, Any]], loss: float) -> list[list[str]]:
     """Returns the cells of the defences at one loss of accuracy, the least leaking first."""
-    own = [each for each in standings if each["loss"] == loss]
-    return [_row(each) for each in sorted(own, key=_rank)]
+    return list(map(_row, _ranked(standings, loss)))
 
 
 def markdown(record: Mapping[str, Any]) -> str:
@@ -60,15 +60,19 @@ def text(record: Mapping[str, Any]) -> str:
         cells = [list(_COLUMNS), *rows(record["standings"], loss)]
         widths = [max(len(row[place]) for row in cells) for place in range(len(_COLUMNS))]
         found.append(f"{record['split']}, {loss:g} points of accuracy:")
-        found += [
-            "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            for row in cells
-        ]
-    return "\n".join(line.rstrip() for line in found)
+        heads, *others = ("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+        found.append(heading(heads))
+        ranked = _ranked(record["standings"], loss)
+        found += [judged(line, each["verdict"]) for line, each in zip(others, ranked, strict=True)]
+    return "\n".join(found)
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _ranked(standings: Sequence[Mapping[str, Any]], loss: float) -> list[Mapping[str, Any]]:
+    return sorted((each for each in standings if each["loss"] == loss), key=_rank)
 
 
 def _rank(standing: Mapping[str, Any]) -> tuple[bool, float]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxinv.measures.leakage import STATISTICS
 from jaxinv.store.record import LeakageRecord, typed
-from jaxinv.studies.lines import width
+from jaxinv.studies.lines import heading, width
 
 BEST = STATISTICS[0]
 """The statistic that predictions are sorted by."""
@@ -22,7 +22,7 @@ def predictions(finished: Sequence[Mapping[str, Any]]) -> str:
     titles = "".join(f"{each.title:>{_WIDTH}}" for each in STATISTICS)
     first = width([row.split for row in rows], least=12)
     second = width([row.defense.words for row in rows], least=32)
-    lines.append(f"{'split':<{first}}{'defence':<{second}}{titles}")
+    lines.append(heading(f"{'split':<{first}}{'defence':<{second}}{titles}"))
     for row in rows:
         values = "".join(
             f"{_short(row.statistics.get(each.name)):>{_WIDTH}}" for each in STATISTICS
@@ -42,7 +42,7 @@ def comparison(record: Mapping[str, Any]) -> str:
     ]
     titles = "".join(f"{each.title:>{_WIDTH}}" for each in STATISTICS)
     for leak in next(iter(found.values())):
-        lines.append(f"{leak:<44}{titles}")
+        lines.append(heading(f"{leak:<44}{titles}"))
         for network in networks:
             own = [found[each.name][leak]["networks"].get(network) for each in STATISTICS]
             if any(own):

@@ -14,11 +14,12 @@ from jaxinv.constants.verdicts import (
     SAFE_SSIM,
     UNDECIDED,
 )
+from jaxinv.machine.terminal import BOLD, GREEN, styled
 from jaxinv.measures import decision, intervals, quality
 from jaxinv.measures.leaks import LEAKS
 from jaxinv.store.record import AttackRecord
 from jaxinv.studies.defended.known import plain
-from jaxinv.studies.lines import width
+from jaxinv.studies.lines import heading, judged, width
 
 RECOMMENDED = "recommended"
 RECOMMENDED_SPLIT = "recommended if the cloud is to compute some layers"
@@ -93,10 +94,26 @@ def table(record: Mapping[str, Any]) -> str:
         "prove nothing. Images are choice where figures are of the half of the test split that "
         "choices are made on, and report where a choice was tried on the other, as what is "
         "recommended was: its intervals are wider, to allow for all that were.",
-        f"{'split':<{first}}{'defence':<{second}}{_COLUMNS}",
-        *(f"{row['split']:<{first}}{_defense(row):<{second}}{_measured(row)}" for row in rows),
+        heading(f"{'split':<{first}}{'defence':<{second}}{_COLUMNS}"),
+        *(
+            _styled(record, place, f"{row['split']:<{first}}{_defense(row):<{second}}{measured}")
+            for place, (row, measured) in enumerate(zip(rows, map(_measured, rows), strict=True))
+        ),
     ]
     return "\n".join(told)
+
+
+def _styled(record: Mapping[str, Any], place: int, line: str) -> str:
+    """Returns the line of a choice: recommended ones stand out, and those that break a limit.
+
+    Whatever else looks fine was attacked by few, who prove nothing, and has no colour.
+    """
+    row = record["choices"][place]
+    if place in (record["recommendation"], record["recommendation_split"]):
+        return styled(line, BOLD, GREEN)
+    if row["fails"]:
+        return judged(line, FAILS)
+    return judged(line, UNDECIDED) if row["undecided"] else line
 
 
 def _defense(row: Mapping[str, Any]) -> str:
