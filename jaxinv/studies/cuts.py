@@ -27,7 +27,7 @@ from jaxinv.networks.loading import Model
 from jaxinv.studies import scenes
 from jaxinv.studies.config import DataConfig
 from jaxinv.studies.experiment import Experiment, setting
-from jaxinv.studies.lines import heading
+from jaxinv.studies.lines import aligned, heading
 
 _OF_DATA = ("dataset", "data_dir", "image_size", "network", "mean", "std")
 _PREFIXES = ("", "k", "M", "G", "T")
@@ -147,16 +147,8 @@ def _table(found: Sequence[Crossing]) -> list[str]:
         sizes = (_amount(4 * each.wire.size, "B"), _amount(each.wire.size, "B"))
         work = (_amount(each.flops, ""), f"{each.params:,}")
         rows.append((each.name, crosses, *sizes, *work, ", ".join(notes)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    heads, *others = (_line(row, widths) for row in rows)
+    heads, *others = aligned(rows, numbers=range(2, 6))
     return [heading(heads), *others]
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    name, crosses, *numbers, note = row
-    left = [name.ljust(widths[0]), crosses.ljust(widths[1])]
-    right = [text.rjust(width) for text, width in zip(numbers, widths[2:], strict=False)]
-    return "  ".join([*left, *right, note]).rstrip()
 
 
 def _amount(value: float, unit: str) -> str:

@@ -1,6 +1,6 @@
 """The table of undefended runs: a header, and a line for each record. NumPy."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,23 @@ def heading(text: str) -> str:
 def judged(text: str, verdict: Verdict) -> str:
     """Returns a line in the colour of a verdict on it."""
     return styled(text, _STYLES[verdict])
+
+
+def aligned(rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> list[str]:
+    """Returns a line for each row of cells, with columns as wide as what they hold.
+
+    Args:
+      rows: cells, as many in each.
+      numbers: places of columns that end alike; others begin alike.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(size) if place in numbers else cell.ljust(size)
+            for place, (cell, size) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def width(texts: Iterable[str], *, least: int) -> int:

@@ -452,6 +452,15 @@ def test_a_recommended_row_says_that_its_figures_are_of_report_images(tmp_path):
     assert table.rows[0].cells[7].note == "1,234 images to learn from"
 
 
+def test_a_page_about_rows_speaks_of_rows(tmp_path):
+    column = {"name": "a", "unit": "m", "low": 0.0, "high": 1.0}
+    inputs = {"kind": "table", "shape": [1], "columns": [column]}
+    partition(tmp_path, [choice("fc1", test_images="report")], inputs=inputs)
+    text = " ".join(report.build(report.read(tmp_path)).split())
+    assert "known by the other half, the report rows, which" in text
+    assert "on report rows" in text and "report images" not in text
+
+
 def test_bounds_that_say_something(tmp_path):
     def bound(quantity, value, *, name="b", dithered=False):
         told = {"name": name, "kind": "certified", "quantity": quantity, "value": value}

@@ -7,7 +7,7 @@ import msgspec
 
 from jaxinv.measures import intervals
 from jaxinv.store.standing import Reconstructed
-from jaxinv.studies.lines import heading, judged
+from jaxinv.studies.lines import aligned, heading, judged
 
 _COLUMNS = (
     "defence",
@@ -58,9 +58,8 @@ def text(record: Mapping[str, Any]) -> str:
     found = []
     for loss in record["losses"]:
         cells = [list(_COLUMNS), *rows(record["standings"], loss)]
-        widths = [max(len(row[place]) for row in cells) for place in range(len(_COLUMNS))]
         found.append(f"{record['split']}, {loss:g} points of accuracy:")
-        heads, *others = ("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+        heads, *others = (f"  {line}" for line in aligned(cells))
         found.append(heading(heads))
         ranked = _ranked(record["standings"], loss)
         found += [judged(line, each["verdict"]) for line, each in zip(others, ranked, strict=True)]

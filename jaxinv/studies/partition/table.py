@@ -1,6 +1,6 @@
 """The lines that a partition study prints."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxinv.constants import trained
@@ -18,8 +18,9 @@ from jaxinv.machine.terminal import BOLD, GREEN, styled
 from jaxinv.measures import decision, intervals, quality
 from jaxinv.measures.leaks import LEAKS
 from jaxinv.store.record import AttackRecord
+from jaxinv.store.similarity import kind_of
 from jaxinv.studies.defended.known import plain
-from jaxinv.studies.lines import heading, judged, width
+from jaxinv.studies.lines import aligned, heading, judged
 
 RECOMMENDED = "recommended"
 RECOMMENDED_SPLIT = "recommended if the cloud is to compute some layers"
@@ -61,46 +62,56 @@ def replaced(
     return lines
 
 
-_COLUMNS = (
-    f"{'usable':<10}{'ms':>8}{'p95 ms':>8}{'mJ':>9}"
-    f"{'memory kB':>11}{'sent B':>9}"
-    f"{'SSIM [95%]':>22}{'re-id [95%]':>19}{'dB':>7}  {'by':<27}"
-    f"{'learned':<9}{'effort':<8}{'images':<8}"
-    f"{'dB of MSE':>9}  {'no one above':<16}{'Bayes [95%]':<21}"
-)
+_FOUND = (">{}", "re-id [95%]", ">dB", "by", ">learned", "effort", "images")
+_BOUNDED = (">dB of MSE", "no one above", "Bayes [95%]")
+_COSTS = (">usable", ">ms", ">p95 ms", ">mJ", ">memory kB", ">sent B", "", "limits")
 
 
 def table(record: Mapping[str, Any]) -> str:
-    """All choices; * is the Pareto set, and what is shown to break no constraint is marked ok."""
+    """All choices: what attackers find, what no one is above, what they cost and keep."""
     rows = record["choices"]
-    first = width([row["split"] for row in rows], least=12)
-    second = width(map(_defense, rows), least=20)
-    told = [
-        f"On {record['profile']['name']} ({record['profile']['description']}); ms is the median "
-        "latency, and p95 ms, which max_latency_ms limits, what 5% of the images exceed; mJ has "
-        "waiting and the radio's tail, and sent B no headers.",
+    similarity = kind_of(record).title
+    found = [
         "SSIM, re-identified and PSNR are those of the strongest attacker that was run; who holds "
-        f"fewer than {GALLERY:,} candidates re-identifies more. * marks "
-        "the Pareto set. No one is above in the PSNR of the mean squared error, dB of MSE (of the "
-        "ways that attackers answer by), which may be below the mean PSNR, and in "
-        "re-identification, on average over up to 1,000 images that choices are made on "
-        "(also where the row is of the other); the Bayes rate is what the best attacker "
-        "re-identifies in simulated releases (estimated). Intervals are those of the greatest of "
-        "all attacks, by the best way of each in each measure: of A lower ends "
-        "each is taken at 1 - 5% / A; those of SSIM hold for every distribution of images' SSIM. "
+        f"fewer than {GALLERY:,} candidates re-identifies more. Intervals are those of the "
+        "greatest of all attacks, by the best way of each in each measure: of A lower ends each is "
+        "taken at 1 - 5% / A; those of SSIM hold for every distribution of images' SSIM. "
         "Learned is how many images attackers had to learn from, the least of all threat models; "
         f"with fewer than {LEAST_SURROGATES:,} no limit is shown to hold. "
         "Effort is full where everything attacked, and screen where few quick attackers did, who "
         "prove nothing. Images are choice where figures are of the half of the test split that "
         "choices are made on, and report where a choice was tried on the other, as what is "
         "recommended was: its intervals are wider, to allow for all that were.",
-        heading(f"{'split':<{first}}{'defence':<{second}}{_COLUMNS}"),
-        *(
-            _styled(record, place, f"{row['split']:<{first}}{_defense(row):<{second}}{measured}")
-            for place, (row, measured) in enumerate(zip(rows, map(_measured, rows), strict=True))
-        ),
+        *_lines(rows, [each.format(f"{similarity} [95%]") for each in _FOUND], _found),
+        "",
+        "No one is above in the PSNR of the mean squared error, dB of MSE (of the ways that "
+        "attackers answer by), which may be below the mean PSNR, and in re-identification, on "
+        "average over up to 1,000 images that choices are made on (also where the row is of the "
+        "other); the Bayes rate is what the best attacker re-identifies in simulated releases "
+        "(estimated).",
+        *_lines(rows, _BOUNDED, _bounded),
+        "",
+        f"On {record['profile']['name']} ({record['profile']['description']}); ms is the median "
+        "latency, and p95 ms, which max_latency_ms limits, what 5% of the images exceed; mJ has "
+        "waiting and the radio's tail, and sent B no headers. * marks the Pareto set. A limit that "
+        "is named is broken, or with ? undecided.",
     ]
-    return "\n".join(told)
+    heads, *costs = _lines(rows, _COSTS, _costs)
+    styled_costs = (_styled(record, place, line) for place, line in enumerate(costs))
+    return "\n".join([*found, heads, *styled_costs])
+
+
+def _lines(
+    rows: Sequence[Mapping[str, Any]],
+    heads: Sequence[str],
+    cells: Callable[[Mapping[str, Any]], Sequence[str]],
+) -> list[str]:
+    """Returns the lines of a table of all choices; numbers have a ">" before their head."""
+    named = [("split", "defence", *(head.removeprefix(">") for head in heads))]
+    named += [(row["split"], _defense(row), *cells(row)) for row in rows]
+    numbers = [place for place, head in enumerate(heads, 2) if head.startswith(">")]
+    first, *others = aligned(named, numbers)
+    return [heading(first), *others]
 
 
 def _styled(record: Mapping[str, Any], place: int, line: str) -> str:
@@ -121,21 +132,26 @@ def _defense(row: Mapping[str, Any]) -> str:
     return "" if row["defense"]["kind"] == "none" else decision.name_of(row).partition(" with ")[2]
 
 
-def _measured(row: Mapping[str, Any]) -> str:
-    """Returns the line of a choice behind its name."""
-    psnr, of_mean = (
-        "-" if row[key] is None else f"{row[key]:.2f}" for key in ("psnr_mean", "psnr_of_mean")
-    )
-    by = row["attacker"]
-    who = decision.attacker_name(by) if by else ""
+def _found(row: Mapping[str, Any]) -> Sequence[str]:
+    psnr = "-" if row["psnr_mean"] is None else f"{row['psnr_mean']:.2f}"
+    by = decision.attacker_name(row["attacker"]) if row["attacker"] else ""
+    told = (psnr, by, _learned(row), row["effort"], row["test_images"])
+    return _ssim(row), _reid(row), *told
+
+
+def _bounded(row: Mapping[str, Any]) -> Sequence[str]:
+    of_mean = "-" if row["psnr_of_mean"] is None else f"{row['psnr_of_mean']:.2f}"
+    return of_mean, _certified(row), _bayes(row)
+
+
+def _costs(row: Mapping[str, Any]) -> Sequence[str]:
     return (
-        f"{row['usability']['value']:<10.4f}"
-        f"{_milli(row['latency_s']):>8}{_milli(row['latency_p95_s']):>8}{_milli(row['energy_j']):>9}"
-        f"{row['memory_bytes'] / 1e3:>11.1f}{row['sent_bytes']:>9,.0f}"
-        f"{_ssim(row):>22}{_reid(row):>19}{psnr:>7}  {who:<27}"
-        f"{_learned(row):<9}{row['effort']:<8}{row['test_images']:<8}{of_mean:>9}  "
-        f"{_certified(row):<16}{_bayes(row):<21}"
-        f"{'*' if row['pareto'] else ' '} {_unmet(row)}"
+        f"{row['usability']['value']:.4f}",
+        *(_milli(row[name]) for name in ("latency_s", "latency_p95_s", "energy_j")),
+        f"{row['memory_bytes'] / 1e3:,.1f}",
+        f"{row['sent_bytes']:,.0f}",
+        "*" if row["pareto"] else "",
+        _unmet(row),
     )
 
 
