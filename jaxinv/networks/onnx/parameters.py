@@ -136,6 +136,9 @@ def parameters(graph: Graph) -> dict[str, Parameter]:
 
     These are arrays of floats that enter a computation; single numbers, and whatever sets a shape,
     stay constants.
+
+    Raises:
+      UserError: a kernel has other axes than its operator takes.
     """
     dependent, found = tensors(graph), dict[str, Parameter]()
     taken = set[str]()
@@ -145,7 +148,8 @@ def parameters(graph: Graph) -> dict[str, Parameter]:
                 continue
             array = graph.constants[name]
             path = _free(path_of(name, node, number), taken)
-            order = _stored(node, number, array.ndim)
+            with naming(f"node {node.name} ({node.operator})"):
+                order = _stored(node, number, name, array.ndim)
             found[name] = Parameter(path, np.ascontiguousarray(array.transpose(order)), order)
     return found
 
@@ -164,9 +168,12 @@ def _trained(graph: Graph, node: Node, dependent: frozenset[str]) -> Iterator[tu
             yield number, name
 
 
-def _stored(node: Node, number: int, rank: int) -> Order:
+def _stored(node: Node, number: int, name: str, rank: int) -> Order:
     kernel = OPERATORS[node.operator].kernels.get(number)
-    return kernel(node, rank) if kernel else tuple(range(rank))
+    order = kernel(node, rank) if kernel else tuple(range(rank))
+    if sorted(order) != list(range(rank)):
+        raise UserError(f"{name} has {rank} axes, not {len(order)}.")
+    return order
 
 
 def _free(path: tuple[str, ...], taken: set[str]) -> tuple[str, ...]:

@@ -73,6 +73,14 @@ REFUSED = {
         r"QuantizeLinear \(node y_QuantizeLinear\): it is quantised",
     ),
     "control flow": (with_control_flow, r"If \(node choice\): it has control flow"),
+    "weights of other axes": (
+        lambda: chain(node("Gemm", "w"), arrays={"w": weights(2, 3, 4)}),
+        r"node y_Gemm \(Gemm\): w has 3 axes, not 2\.",
+    ),
+    "a kernel of too few axes": (
+        lambda: chain(node("Conv", "w"), arrays={"w": weights(4)}, shape=IMAGE),
+        r"node y_Conv \(Conv\): w has 1 axes, not ",
+    ),
     "training": (in_training, r"node y_BatchNorm.*it is in training.*model.eval"),
     "random": (
         lambda: model(
