@@ -5,8 +5,9 @@ strongest attacker (`worst`), in base units.
 
 Choices are compared by measured means: choices whose intervals overlap may change places on other
 images. Limits on accuracy and leakage apply to whole intervals (`verdicts`), and what is undecided
-is never recommended. Costs are computed, and have no interval; choices are compared by the median
-latency, and the limit on it is on the 95th percentile.
+is never recommended. A limit on re-identification holds, too, where a certificate says that no
+attacker finds more, unless an attack shows otherwise. Costs are computed, and have no interval;
+choices are compared by the median latency, and the limit on it is on the 95th percentile.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ import numpy as np
 
 from jaxinv.constants.verdicts import FAILS, HOLDS, SPOILT, UNDECIDED, Verdict
 from jaxinv.measures import intervals, verdicts
-from jaxinv.measures.leaks import LEAKS, PSNR, SSIM
+from jaxinv.measures.leaks import LEAKS, PSNR, REID, SSIM
 from jaxinv.store.fields import level_text
 from jaxinv.store.record import AttackRecord
 
@@ -39,7 +40,8 @@ class Constraints:
       max_energy_mj: that the device spends on one image.
       max_memory_mb: of parameters and activations on the device, 1e6 bytes.
       max_ssim: of the strongest attacker's reconstructions, by the upper end of the 95% interval.
-      max_reid: share of images that an attacker re-identifies, by the upper end of the interval.
+      max_reid: share of images that an attacker re-identifies, by the upper end of the interval, or
+        by the row's `certified_reid`.
     """
 
     min_accuracy: float | None = None
@@ -53,14 +55,23 @@ class Constraints:
         """Returns a verdict on each limit, and on "diverged" and "dead" where attacks are so.
 
         They prove nothing then: limits on leakage are not known to be kept; see `verdicts.spoilt`.
+        What is certified needs no attack to prove it, and is broken by one that succeeds.
         """
         found = {name: self._verdict(name, limit, row) for name, limit in self.limits.items()}
+        leaks = found.keys() & {leak.limit for leak in LEAKS}
+        certain = {name for name in leaks & self._certified(row) if found[name] != FAILS}
+        found |= dict.fromkeys(certain, HOLDS)
         spoilt = _spoilt(row)
-        if not spoilt:
+        if not spoilt or (leaks and leaks == certain):
             return found
-        leaks = {leak.limit for leak in LEAKS}
-        unproved = {name for name in leaks & found.keys() if found[name] == HOLDS}
+        unproved = {name for name in leaks - certain if found[name] == HOLDS}
         return found | dict.fromkeys([*unproved, *spoilt], UNDECIDED)
+
+    def _certified(self, row: Row) -> set[str]:
+        """Returns the names of limits on leakage that no attacker can break, on average."""
+        share = row.get("certified_reid")
+        kept = share is not None and self.max_reid is not None and share <= self.max_reid
+        return {REID.limit} if kept else set()
 
     def _verdict(self, name: str, limit: float, row: Row) -> Verdict:
         if name == "min_accuracy":

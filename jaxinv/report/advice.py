@@ -73,7 +73,13 @@ def _leaves(choice: Choice) -> str:
         f"Of {effort(choice)}, the strongest ({choice.attacker}) gets SSIM {ssim} "
         f"({fixed(choice.psnr.mean, 1)} dB){told if choice.reid.mean is not None else ''}."
     )
-    return " ".join(filter(None, [words, _SAFE.get(choice.record.safe, "")]))
+    return " ".join(filter(None, [words, _certain(choice), _SAFE.get(choice.record.safe, "")]))
+
+
+def _certain(choice: Choice) -> str:
+    """Tells what no attacker re-identifies more than; nothing where nothing is certain."""
+    share = choice.record.certified_reid
+    return "" if share is None else f"No attacker re-identifies more than {percent(share)} of all."
 
 
 def effort(choice: Choice) -> str:

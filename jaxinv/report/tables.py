@@ -237,7 +237,7 @@ def choices(
                     Cell(unit(each.energy_j, "J"), each.energy_j),
                     Cell(unit(each.memory_bytes, "B"), each.memory_bytes),
                     Cell(fixed(each.ssim.mean, 3), each.ssim.mean, note=interval(each.ssim, 3)),
-                    share(each.reid.mean)._replace(note=percents(each.reid)),
+                    _linked(each),
                     _attacker(each, places),
                     Cell(advice.effort(each)),
                     Cell(advice.verdict(each)),
@@ -260,6 +260,13 @@ def _place(partition: Partition, choice: Choice) -> str:
     told = ["recommended"] * (choice is partition.recommended)
     told += ["best that splits"] * (not told and choice is partition.recommended_split)
     return "; ".join([*told, *["on report images"] * (choice.record.test_images == REPORT)])
+
+
+def _linked(choice: Choice) -> Cell:
+    certain = choice.record.certified_reid
+    surely = "" if certain is None else f"for certain at most {percent(certain)}"
+    note = "; ".join(filter(None, [percents(choice.reid), surely]))
+    return share(choice.reid.mean)._replace(note=note)
 
 
 def _slowest(choice: Choice) -> str:

@@ -62,6 +62,8 @@ class RecordedChoice(Struct, kw_only=True):
       safe: the verdict on `SAFE_SSIM` and `SAFE_REID` together.
       diverged, dead, blind, few_surrogates, untold: whether attacks prove no protection, and why;
         see `SPOILT`.
+      certified_reid: share of 1,000 candidates, or of as many as there are, that no attacker finds
+        more than, on average over them; None where nothing is certain, and in older records.
       surrogate_images: number of images that attackers of each threat model had to learn from, the
         least of these; None where none learned, or where one does not tell.
       effort: "full" if every attack of every experiment was run on it that the threat models allow,
@@ -102,6 +104,7 @@ class RecordedChoice(Struct, kw_only=True):
     blind: bool = False
     few_surrogates: bool = False
     untold: bool = False
+    certified_reid: Share | None = None
     surrogate_images: Count | None = None
     attacks: list[Attempt] = field(default_factory=list)
     bounds: list[RecordedBound] = field(default_factory=list)

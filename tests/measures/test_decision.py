@@ -263,6 +263,35 @@ def test_that_an_attack_diverged_is_said_apart():
     assert told == "An attack on every choice diverged, which proves nothing."
 
 
+def test_a_certificate_holds_where_attacks_prove_nothing():
+    limits = Constraints(max_reid=0.25)
+    certain = row(certified_reid=0.25, few_surrogates=True)
+    assert limits.judged(row(few_surrogates=True))["undecided"] == ["max_reid", "few_surrogates"]
+    assert limits.judged(certain) == {
+        "verdict": "holds",
+        "meets": True,
+        "fails": [],
+        "undecided": [],
+    }
+    assert not limits.judged({**certain, "certified_reid": 0.26})["meets"]
+    assert limits.judged({**certain, "certified_reid": None})["undecided"]
+
+
+def test_an_attack_that_succeeds_breaks_a_certificate():
+    found = Constraints(max_reid=0.25).judged(row(certified_reid=0.2, reid=0.4, reid_ci=[0.3, 0.5]))
+    assert (found["verdict"], found["fails"]) == ("fails", ["max_reid"])
+
+
+def test_a_certificate_says_nothing_of_reconstruction():
+    limits = Constraints(max_reid=0.25, max_ssim=0.7)
+    unproved = row(certified_reid=0.2, few_surrogates=True)
+    assert limits.judged(unproved)["undecided"] == ["max_ssim", "few_surrogates"]
+    assert limits.judged(row(certified_reid=0.2))["meets"]
+    only = Constraints(max_ssim=0.7).judged(unproved)
+    assert only["undecided"] == ["max_ssim", "few_surrogates"]
+    assert not Constraints(min_accuracy=0.9).judged(unproved)["meets"]
+
+
 def test_a_dead_attack_proves_nothing():
     limits = Constraints(max_ssim=0.25)
     found = {**row(ssim_mean=0.01, ssim_ci=[0.0, 0.02]), **decision.worst([attack(dead=3)])}

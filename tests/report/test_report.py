@@ -452,6 +452,15 @@ def test_a_recommended_row_says_that_its_figures_are_of_report_images(tmp_path):
     assert table.rows[0].cells[7].note == "1,234 images to learn from"
 
 
+def test_what_is_certain_is_told_beside_what_attackers_found(tmp_path):
+    rows = [choice("relu2", reid=0.048, certified_reid=0.064), choice("edge-only")]
+    partition(tmp_path, rows, recommendation=1, recommendation_split=0)
+    (made,) = found_in(tmp_path).partitions
+    cell = tables.choices(made, made.choices, {}, "t", "c").rows[0].cells[6]
+    assert cell.text == "4.8%" and cell.note.endswith("]; for certain at most 6.4%")
+    assert "No attacker re-identifies more than 6.4% of all." in advice.advice(made)[1]
+
+
 def test_a_page_about_rows_speaks_of_rows(tmp_path):
     column = {"name": "a", "unit": "m", "low": 0.0, "high": 1.0}
     inputs = {"kind": "table", "shape": [1], "columns": [column]}

@@ -442,6 +442,27 @@ def test_a_codebook_is_bounded_by_the_number_of_its_releases(study, scene, monke
     assert "codebook of 2 bits or fewer it is at most 10% for certain" in table.summary(record)
 
 
+def test_what_is_certified_holds_where_attackers_learned_from_few(plain, scene, monkeypatch):
+    one = scene._replace(cuts=["relu"]).on("choice", scene.dataset)
+    monkeypatch.setattr(runs, "load", lambda config, plan: one)
+    plain.leaks = lambda record: {"surrogate_images": 20, "reid_top1": 0.02}
+    asked = {"defense": ("none", "codebook:2"), "min_accuracy": 0.5}
+    record = plain(**asked, max_reid=0.1)
+    coded, plainly = record["choices"][1:-1]
+    assert coded["defense"]["kind"] == "codebook"
+    assert plainly["certified_reid"] is None and "few_surrogates" in plainly["undecided"]
+    assert coded["certified_reid"] == pytest.approx(4 / IMAGES) and coded["few_surrogates"]
+    assert record["recommendation_split"] == 1 and coded["test_images"] == "report"
+    assert (coded["effort"], coded["verdict"], coded["undecided"]) == ("full", "holds", [])
+    assert "no attacker finds more than 6.7% of them for certain" in table.summary(record)
+    for changes in ({"max_reid": 0.06}, {"max_reid": 0.1, "max_ssim": 0.9}):
+        assert plain(**asked, **changes)["recommendation_split"] is None
+    several = plain(**asked, max_reid=0.1, releases=3)
+    assert several["choices"][1]["certified_reid"] == pytest.approx(4 / IMAGES)  # all are alike
+    noisy = plain(**{**asked, "defense": ("codebook+gaussian:2+1",)}, max_reid=0.1, releases=3)
+    assert noisy["choices"][1]["certified_reid"] is None
+
+
 def test_noise_that_is_certain_is_found_for_every_cut(study):
     certain = study()["certain"]
     assert [one["split"] for one in certain] == list(NETWORK.cuts)

@@ -1,5 +1,6 @@
 """A defense at all its levels, at one cut, and the targets that live with it. JAX."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from jax import Array
 
 from jaxinv.constants.halves import REPORT
 from jaxinv.defenses import Defense, Release, median_norm, plan
-from jaxinv.measures import usability
+from jaxinv.measures import bounds, usability
 from jaxinv.measures.usability import Scores, Usability
 from jaxinv.networks import Params
 from jaxinv.studies import runs
@@ -102,6 +103,20 @@ class Deployment:
     def same_edge(self) -> bool:
         """True if the edge is the same at all levels."""
         return self.retrain != "both" and not self.has_layer
+
+    def certified_reid(self, number: int, commonest: float) -> float | None:
+        """Returns the share of candidates that no attacker finds more than by one release.
+
+        Args:
+          number: of the level.
+          commonest: the largest share of them that one answer finds, as `linkage.commonest` counts.
+
+        Returns:
+          The share, on average over the candidates; None where nothing is certain.
+        """
+        bits = self.family[number].coded_bits(math.prod(self.edge.output_shape))
+        share = bounds.found_among(bits, commonest)
+        return share if share < 1 else None
 
     def releases(self, number: int, images: Images, count: int = 1) -> list[Release]:
         """Returns what crosses the wire of images at a level, one `Release` for each draw."""

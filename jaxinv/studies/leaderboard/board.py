@@ -1,6 +1,5 @@
 """The board: levels of equal accuracy, attacks on each, and the record. JAX."""
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from jaxinv.constants.verdicts import GALLERY
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.machine import environment, flops
-from jaxinv.measures import bounds, costs, linkage, verdicts
+from jaxinv.measures import costs, linkage, verdicts
 from jaxinv.networks import Network
 from jaxinv.store import files, records
 from jaxinv.store.record import AttackRecord, typed
@@ -183,12 +182,8 @@ class _Board:
 
     def _certified(self, deployment: Deployment, number: int) -> float | None:
         """Returns the share of candidates that no attacker finds more than, where there is one."""
-        bits = deployment.family[number].coded_bits(math.prod(deployment.edge.output_shape))
         candidates = self._scene.dataset.test[:GALLERY].images
-        if bits >= math.log2(len(candidates)):
-            return None
-        share = bounds.found_among(bits, linkage.commonest(candidates))
-        return share if share < 1 else None
+        return deployment.certified_reid(number, linkage.commonest(candidates))
 
 
 def _flops(edge: Network, params: Any) -> float:

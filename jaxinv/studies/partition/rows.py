@@ -9,13 +9,14 @@ import msgspec
 from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
 from jaxinv.constants.halves import CHOICE, REPORT
 from jaxinv.constants.kinds import Kind
-from jaxinv.constants.verdicts import FAILS, HOLDS, SPOILT
+from jaxinv.constants.verdicts import FAILS, GALLERY, HOLDS, SPOILT
 from jaxinv.defenses import NONE
 from jaxinv.measures import (
     costs,
     decision,
     intervals,
     latency,
+    linkage,
     profiles,
     quality,
     usability,
@@ -60,6 +61,7 @@ class Board:
         self._config, self._scenes, self._profile = config, scenes, profile
         self.options, self.siege = options, Siege(config, scenes[CHOICE])
         self._trial, self._tried = Siege(config, scenes[REPORT]), dict[int, int]()
+        self._commonest: dict[str, float] = {}  # of the candidates of each half
         self._trials = Trials(config.workdir, scenes[REPORT].key)
         target = scenes[CHOICE].target
         priced = costs.split_costs(target.network, target.params, scenes[CHOICE].cuts)
@@ -173,10 +175,23 @@ class Board:
             **self._usability(place, msgspec.to_builtins(counted[0].usable)),
             **_costs(price, self._profile, option.sent_bytes(price)),
             **found,
+            "certified_reid": self._certified(option, self.scene(place)),
             "psnr_of_mean": max(of_means, default=None),
             "attacks": told,
             "bounds": [],
         }
+
+    def _certified(self, option: Option, scene: runs.Scene) -> float | None:
+        """Returns the share of candidates that no attacker finds more than, if that is certain.
+
+        It is about single releases, and about several of the same image where these are alike.
+        """
+        if self._config.releases > 1 and option.defense.is_random:
+            return None
+        if scene.half not in self._commonest:
+            candidates = scene.dataset.test[:GALLERY].images
+            self._commonest[scene.half] = linkage.commonest(candidates)
+        return option.deployment.certified_reid(option.number, self._commonest[scene.half])
 
     def _usability(self, place: int, found: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the usability on all images of a half, its interval, and which half it is."""
@@ -210,6 +225,7 @@ class Board:
             "reid_ci": [leaked, leaked],
             "attacker": None,
             **dict.fromkeys(SPOILT, False),
+            "certified_reid": None,
             "surrogate_images": None,
             "safe": FAILS if leaked else HOLDS,
             "attacks": [],

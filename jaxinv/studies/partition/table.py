@@ -252,10 +252,17 @@ def _advised(row: Mapping[str, Any]) -> str:
     if row["attacker"] is None:
         return f"{text}; {'all' if row['ssim_mean'] else 'nothing'} is given away."
     by = decision.attacker_name(row["attacker"])
+    certain = ""
+    if row["certified_reid"] is not None:
+        certain = (
+            f", where on average over {GALLERY:,} candidates, or all there are, no attacker finds "
+            f"more than {row['certified_reid']:.1%} of them for certain"
+        )
     return (
         f"{text}; of everything that attacked images that no choice has seen, the strongest ({by}) "
         f"has SSIM {_ssim(row)} and re-identifies {_reid(row)} (intervals of "
-        f"{100 * row['confidence']:.4g}%); that all stay below {SAFE_SSIM:g} and {SAFE_REID:.0%}: "
+        f"{100 * row['confidence']:.4g}%){certain}; that all stay below {SAFE_SSIM:g} "
+        f"and {SAFE_REID:.0%}: "
         f"{row['safe']}."
     )
 
