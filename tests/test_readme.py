@@ -99,6 +99,31 @@ def test_tables_in_pages_are_what_was_measured():
         }
 
 
+def kept_rows(name):
+    """Figures of a table by the keys of its rows: name of a column -> measure -> figure."""
+    made = tables.read_kept(TABLES.with_suffix(".json"))[name]
+    return {tuple(row.keys): {**row.columns, "shared": row.shared} for row in made.rows}
+
+
+def test_figures_of_the_readme_are_those_of_tables():
+    text = (ROOT / "README.md").read_text("utf-8")
+    (found,) = re.findall(r"\| noise \| relu4 .*\n\|[-|]+\|\n((?:\|.*\|\n)+)", text)
+    kept = kept_rows("mnist-linkage")
+    for line in found.splitlines():
+        noise, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        told = []
+        for split in ("relu4", "fc3"):
+            row = kept[split, noise]
+            shares = (row[who]["reid"].mean for who in ("white-box", "black-box"))
+            told.append(" / ".join(f"{share:.1%}" for share in shares))
+            told.append(f"{row['shared']['accuracy'].mean:.4f}")
+        assert cells == told
+    code = kept_rows("mnist-codebook")[("6",)][""]
+    right, linked = code["accuracy"].mean, code["reid_likelihood"].mean
+    words = " ".join(text.split())
+    assert f"right in {right:.2%}, and the best attacker finds {linked:.1%} of 1,000" in words
+
+
 def commands(page):
     """Command lines in blocks of code, without their comments."""
     text = joined(page.read_text("utf-8"))
