@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from jaxinv.store.record import Record
 
 _PAPERS = ("lenet5", "cifar_cnn")  # of which older records are, that name no network
+_USUAL = (*_PAPERS, "mlp", "conv1d", "")  # what data have unless another network is asked for
 
 _Key = tuple[str, str | None]
 
@@ -13,7 +14,7 @@ def names(records: Sequence[Record]) -> list[str]:
     """Returns a name for each record: equal for records of one dataset and one network.
 
     It is the dataset's, with a fingerprint where the data of this name were others at times,
-    followed by the network's where records of the dataset have several.
+    followed by the network's where records of the dataset have several, or one that is not usual.
     """
     keys = _keys(records, _titles(records))
     networks: dict[str, dict[str | None, str]] = {}
@@ -58,7 +59,7 @@ def _target(record: Record) -> str | None:
 
 def _name(dataset: str, network: str | None, networks: dict[str | None, str]) -> str:
     if len(networks) == 1:
-        return dataset
+        return dataset if networks[network] in _USUAL else f"{dataset}, {networks[network]}"
     own = networks[network] or "the paper's network"
     alike = sum(name == networks[network] for name in networks.values())
     return f"{dataset}, {own}" + (f" {network}" if alike > 1 and network else "")
