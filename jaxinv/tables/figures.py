@@ -176,6 +176,13 @@ MEASURES: dict[str, Measure] = {
 }
 """A cell can tell any of these of an attack."""
 
+
+def _asked(each: Measured) -> str:
+    """Returns how many queries an attacker was allowed, or else asked; nothing without any."""
+    count = each.record.num_queries or each.record.queries
+    return "" if count is None else f"{count:,}"
+
+
 KEYS: dict[str, Callable[[Measured], str]] = {
     "dataset": lambda each: each.record.dataset,
     "network": lambda each: each.record.network.name if each.record.network else "",
@@ -187,6 +194,8 @@ KEYS: dict[str, Callable[[Measured], str]] = {
     "level": lambda each: each.record.defense.level_text,
     "retrain": lambda each: each.record.retrain,
     "releases": lambda each: str(each.record.releases),
+    "surrogate": lambda each: each.record.surrogate,
+    "queries": _asked,
     "target": lambda each: str(each.target_seed),
 }
 """Rows and columns of attacks can be of any of these."""

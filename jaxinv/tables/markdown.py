@@ -8,6 +8,7 @@ from jaxinv.tables.plan import Table
 
 _LABELS = {
     "defense": "defence",
+    "surrogate": "images of",
     "target": "target's seed",
 }
 _PRINTED = "the paper prints"

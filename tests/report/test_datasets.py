@@ -25,7 +25,12 @@ def test_one_network_is_named_where_it_is_not_the_usual_one():
 def test_several_networks_of_a_dataset_are_told_apart():
     older, of_another = record(target="t"), record(OWN, target="u")
     names = datasets.names([record(LENET), older, of_another, record(OWN, dataset="photos")])
-    assert names == ["mnist, lenet5", "mnist, lenet5", "mnist, net.py:build", "photos, net.py:build"]
+    assert names == [
+        "mnist, lenet5",
+        "mnist, lenet5",
+        "mnist, net.py:build",
+        "photos, net.py:build",
+    ]
     found = sort([record(LENET), of_another])
     assert {each.dataset for each in found.attacks} == {"mnist, lenet5", "mnist, net.py:build"}
 

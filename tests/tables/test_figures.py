@@ -131,6 +131,22 @@ def test_shadows_have_a_spread_and_a_joint_answer(tmp_path):
     ]
 
 
+def test_rows_tell_queries_and_whose_images_an_attacker_has(tmp_path):
+    made = [
+        attack(tmp_path, "some", split="relu2", num_queries=3000, surrogate="attacker"),
+        attack(tmp_path, "few", split="relu2", queries=79, surrogate="same"),
+        attack(tmp_path, "none", split="relu2", surrogate="none"),
+    ]
+    shown = table(rows=["surrogate", "queries"], cells=["exact"])
+    _, _, heads, _, *rows = lines(shown, made)[:7]
+    assert heads == "| images of | queries | exact |"
+    assert [row.split("|")[1:3] for row in rows] == [
+        [" attacker ", " 3,000 "],
+        [" same ", " 79 "],
+        [" none ", "  "],
+    ]
+
+
 def test_a_cell_without_a_run_is_empty(attacks):
     *_, conv1, relu2 = lines(table(columns="method", intervals=[]), attacks[:3])[:6]
     assert conv1.endswith("| 100.00 / 1.000 |") and relu2.endswith("| 13.28 / 0.650 |  |")
