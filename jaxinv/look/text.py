@@ -1,4 +1,6 @@
-"""Text as it can be drawn, whatever a record holds."""
+"""Text as it can be drawn, whatever a record holds. Standard library."""
+
+import math
 
 _MARKS = frozenset("\\|`*_[]<>#~")
 
@@ -7,6 +9,11 @@ def markdown(text: str) -> str:
     """Returns text for a cell of a Markdown table: in one line, with nothing marked up."""
     shown = " ".join(printable(text).split())
     return "".join(f"\\{character}" if character in _MARKS else character for character in shown)
+
+
+def rounded_up(limit: float, digits: int = 3) -> float:
+    """Returns an upper limit with some digits behind the point, so that it is one still."""
+    return math.ceil(limit * 10**digits - 1e-9) / 10**digits
 
 
 def printable(text: str) -> str:

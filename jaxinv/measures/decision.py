@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxinv.constants.verdicts import FAILS, HOLDS, SPOILT, UNDECIDED, Verdict
 from jaxinv.measures import intervals, verdicts
-from jaxinv.measures.leaks import LEAKS, PSNR, REID, SSIM
+from jaxinv.measures.leaks import LEAKS, PSNR, REID, SSIM, Leak
 from jaxinv.store.fields import level_text
 from jaxinv.store.record import AttackRecord
 
@@ -59,19 +59,21 @@ class Constraints:
         """
         found = {name: self._verdict(name, limit, row) for name, limit in self.limits.items()}
         leaks = found.keys() & {leak.limit for leak in LEAKS}
-        certain = {name for name in leaks & self._certified(row) if found[name] != FAILS}
-        found |= dict.fromkeys(certain, HOLDS)
+        if self._certifies(row) and found[REID.limit] != FAILS:
+            found[REID.limit] = HOLDS
+            leaks.remove(REID.limit)
+            if not leaks:
+                return found
         spoilt = _spoilt(row)
-        if not spoilt or (leaks and leaks == certain):
+        if not spoilt:
             return found
-        unproved = {name for name in leaks - certain if found[name] == HOLDS}
+        unproved = [name for name in leaks if found[name] == HOLDS]
         return found | dict.fromkeys([*unproved, *spoilt], UNDECIDED)
 
-    def _certified(self, row: Row) -> set[str]:
-        """Returns the names of limits on leakage that no attacker can break, on average."""
+    def _certifies(self, row: Row) -> bool:
+        """Tells whether a certificate keeps the limit on re-identification."""
         share = row.get("certified_reid")
-        kept = share is not None and self.max_reid is not None and share <= self.max_reid
-        return {REID.limit} if kept else set()
+        return share is not None and self.max_reid is not None and share <= self.max_reid
 
     def _verdict(self, name: str, limit: float, row: Row) -> Verdict:
         if name == "min_accuracy":
@@ -189,7 +191,7 @@ def pareto(rows: Sequence[Row]) -> list[bool]:
     """Marks the choices on the Pareto front: no other is as good in everything and better in one.
 
     Objectives are usability, median latency, energy, memory, and the SSIM and re-identification of
-    the strongest attacker, which are unknown where an attack diverged or is dead.
+    the strongest attacker. Where attacks prove nothing, it has all, or what is certified.
     """
     costs = np.array([[objective(row) for objective in _OBJECTIVES] for row in rows])
     no_worse = (costs[:, None] <= costs).all(axis=-1)
@@ -198,9 +200,12 @@ def pareto(rows: Sequence[Row]) -> list[bool]:
     return [not each for each in beaten]
 
 
-def _left(row: Row, name: str) -> float:
-    """Returns the leakage; infinite where it is unknown."""
-    return math.inf if row[name] is None or _spoilt(row) else row[name]
+def _left(row: Row, leak: Leak) -> float:
+    """Returns the leakage; where it is unknown, what is certified, or else all."""
+    if row[leak.name] is not None and not _spoilt(row):
+        return row[leak.name]
+    certain = row.get("certified_reid") if leak is REID else None
+    return leak.most if certain is None else certain
 
 
 def _spoilt(row: Row) -> list[str]:
@@ -213,8 +218,8 @@ _OBJECTIVES: tuple[Callable[[Row], float], ...] = (
     lambda row: row["latency_s"],
     lambda row: row["energy_j"],
     lambda row: row["memory_bytes"],
-    lambda row: _left(row, "ssim_mean"),
-    lambda row: _left(row, "reid"),
+    lambda row: _left(row, SSIM),
+    lambda row: _left(row, REID),
 )
 
 # Places of objectives: the first decides, the others break ties.
@@ -288,7 +293,7 @@ def _unmet(judged: Mapping[str, Any]) -> list[str]:
 
 def _distance(row: Row, judged: Mapping[str, Any]) -> tuple[float, ...]:
     """Returns a rank: least limits that fail, then least that are undecided, then least leakage."""
-    leaks = (_left(row, leak.name) for leak in LEAKS)
+    leaks = (_left(row, leak) for leak in LEAKS)
     return (len(judged["fails"]), len(judged["undecided"]), *leaks)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
 from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, SPOILT, UNDECIDED
+from jaxinv.look.text import rounded_up
 from jaxinv.report.results import Choice, Partition
 from jaxinv.report.values import MISSING, Measure, fixed, interval, listed, percent, percents, unit
 from jaxinv.store.choice import CutQuality, JudgedThreat
@@ -73,13 +74,25 @@ def _leaves(choice: Choice) -> str:
         f"Of {effort(choice)}, the strongest ({choice.attacker}) gets SSIM {ssim} "
         f"({fixed(choice.psnr.mean, 1)} dB){told if choice.reid.mean is not None else ''}."
     )
-    return " ".join(filter(None, [words, _certain(choice), _SAFE.get(choice.record.safe, "")]))
+    sentences = [words, _unproved(choice), _certain(choice), _SAFE.get(choice.record.safe, "")]
+    return " ".join(filter(None, sentences))
 
 
 def _certain(choice: Choice) -> str:
-    """Tells what no attacker re-identifies more than; nothing where nothing is certain."""
+    """Tells the certified upper limit on re-identification; nothing where there is none."""
     share = choice.record.certified_reid
-    return "" if share is None else f"No attacker re-identifies more than {percent(share)} of all."
+    if share is None:
+        return ""
+    return (
+        f"It is certified that no attacker re-identifies more than {percent(rounded_up(share))} of "
+        "the candidates, on average."
+    )
+
+
+def _unproved(choice: Choice) -> str:
+    """Tells why attacks prove nothing of a reconstruction; nothing where they do."""
+    why = [words for name, words in SPOILT.items() if getattr(choice.record, name)]
+    return f"They prove nothing: one {', one '.join(why)}." if why else ""
 
 
 def effort(choice: Choice) -> str:
@@ -151,7 +164,7 @@ def _behind(cut: CutQuality) -> str:
 def verdict(choice: Choice) -> str:
     """Tells whether a choice is shown to meet the constraints; else what it breaks, or may."""
     if choice.meets:
-        return "met"
+        return "met, by a certificate" if _unproved(choice) else "met"
     record = choice.record
     kind = choice.usability_kind
     broken = listed([_limit(name, kind) for name in record.fails if name not in SPOILT])

@@ -1,5 +1,6 @@
 """Tables of leaderboards: defences at equal accuracy. Standard library."""
 
+from jaxinv.look.text import rounded_up
 from jaxinv.report.results import Board
 from jaxinv.report.tables import Cell, Row, Table, columns_of, share
 from jaxinv.report.values import MISSING, Measure, fixed, interval, unit
@@ -13,8 +14,9 @@ def table(board: Board, loss: float, name: str, title: str) -> Table:
     undefended = "" if found is None else f" of {100 * found:.2f}% undefended"
     caption = (
         f"{title}, {points(loss)}{undefended}. Beside the strongest is who it is; the share is the "
-        "greatest that an attacker re-identifies. Certified is the share of all "
-        "candidates that none finds more than, whatever it knows, where so few releases differ"
+        "greatest that an attacker re-identifies. Certified is an upper "
+        "limit on the share of equally likely candidates that any attacker finds on average, where "
+        "few releases differ"
     )
     labels = ("defence", "level", "accuracy#", "claimed SSIM#", "strongest SSIM#", "PSNR dB#")
     more = (
@@ -32,7 +34,7 @@ def _row(place: int, each: Standing) -> Row:
     best = each.strongest_psnr
     ratio = Measure(each.error_ratio, *each.error_ratio_ci)
     flops = each.edge_flops_ratio
-    spread = each.usability.std
+    spread, certified = each.usability.std, each.certified_reid
     around = "" if spread is None else f"± {100 * spread:.2f} over trainings"
     cells = [
         Cell(each.defense, place),
@@ -43,7 +45,7 @@ def _row(place: int, each: Standing) -> Row:
         Cell(MISSING) if best is None else Cell(fixed(best.psnr_mean, 2), best.psnr_mean),
         Cell(fixed(ratio.mean, 2), ratio.mean, note=interval(ratio, 2)),
         share(each.reid),
-        share(each.certified_reid),
+        share(None if certified is None else rounded_up(certified)),
         Cell(each.verdict),
         Cell(unit(each.sent_bytes, "B"), each.sent_bytes),
         Cell(MISSING if flops is None else f"{flops:.2f}x", flops),

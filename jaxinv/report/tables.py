@@ -8,6 +8,7 @@ from jaxinv.constants import kinds
 from jaxinv.constants.halves import REPORT
 from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import SAFE_REID
+from jaxinv.look.text import rounded_up
 from jaxinv.report import advice, findings
 from jaxinv.report.results import Choice, Partition, ShownAttack
 from jaxinv.report.values import (
@@ -263,10 +264,10 @@ def _place(partition: Partition, choice: Choice) -> str:
 
 
 def _linked(choice: Choice) -> Cell:
-    certain = choice.record.certified_reid
-    surely = "" if certain is None else f"for certain at most {percent(certain)}"
-    note = "; ".join(filter(None, [percents(choice.reid), surely]))
-    return share(choice.reid.mean)._replace(note=note)
+    notes, certain = [percents(choice.reid)], choice.record.certified_reid
+    if certain is not None:
+        notes.append(f"certified: at most {percent(rounded_up(certain))} on average")
+    return share(choice.reid.mean)._replace(note="; ".join(filter(None, notes)))
 
 
 def _slowest(choice: Choice) -> str:

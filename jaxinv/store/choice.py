@@ -62,8 +62,9 @@ class RecordedChoice(Struct, kw_only=True):
       safe: the verdict on `SAFE_SSIM` and `SAFE_REID` together.
       diverged, dead, blind, few_surrogates, untold: whether attacks prove no protection, and why;
         see `SPOILT`.
-      certified_reid: share of 1,000 candidates, or of as many as there are, that no attacker finds
-        more than, on average over them; None where nothing is certain, and in older records.
+      certified_reid: certified upper limit on the share of 1,000 candidates, or of as many as there
+        are, that any attacker finds, on average over them; None where there is none, and in older
+        records.
       surrogate_images: number of images that attackers of each threat model had to learn from, the
         least of these; None where none learned, or where one does not tell.
       effort: "full" if every attack of every experiment was run on it that the threat models allow,

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 
 from jaxinv.errors import UsageError
+from jaxinv.look.terminal import aligned, heading
 from jaxinv.measures import crossing
 from jaxinv.measures.crossing import Crossing
 from jaxinv.networks import Network, Params, loading
@@ -27,7 +28,6 @@ from jaxinv.networks.loading import Model
 from jaxinv.studies import scenes
 from jaxinv.studies.config import DataConfig
 from jaxinv.studies.experiment import Experiment, setting
-from jaxinv.studies.lines import aligned, heading
 
 _OF_DATA = ("dataset", "data_dir", "image_size", "network", "mean", "std")
 _PREFIXES = ("", "k", "M", "G", "T")

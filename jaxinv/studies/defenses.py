@@ -28,6 +28,7 @@ from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, UNDECIDED
 from jaxinv.inputs import data
 from jaxinv.look.charts import style, tradeoff
+from jaxinv.look.terminal import coloured
 from jaxinv.measures import intervals
 from jaxinv.store.record import AttackRecord, typed
 from jaxinv.studies import evaluation, runs
@@ -38,7 +39,7 @@ from jaxinv.studies.defended.deployment import Deployment
 from jaxinv.studies.defended.known import known
 from jaxinv.studies.defended.run import run_one
 from jaxinv.studies.experiment import Experiment
-from jaxinv.studies.lines import judged, width
+from jaxinv.studies.lines import width
 
 
 def run(config: DefenseConfig) -> list[dict[str, Any]]:
@@ -135,7 +136,7 @@ def protection_table(
     for each in found:
         named = f"{each.split:<{first}}{each.defense:<{second}}"
         line = f"  {named}{THREATS.get(each.threat, each.threat):<12}{_told(each)}"
-        lines.append(judged(line, each.verdict))
+        lines.append(coloured(line, each.verdict))
     return "\n".join(lines)
 
 

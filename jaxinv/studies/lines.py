@@ -1,13 +1,11 @@
 """The table of undefended runs: a header, and a line for each record. NumPy."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from jaxinv.constants.verdicts import FAILS, HOLDS, UNDECIDED, Verdict
-from jaxinv.machine.terminal import BOLD, GREEN, RED, YELLOW, styled
 from jaxinv.measures import intervals
 from jaxinv.store.fields import RecordedObstacles
 
@@ -22,36 +20,6 @@ _VECTOR_HEADER = (
     f"{'RMSE [95% interval]':<26}{'correlation':<13}{'re-id':<9}"
     f"{'compile s':>10}{'attack s':>10}{'per s':>10}"
 )
-
-
-_STYLES = {HOLDS: GREEN, FAILS: RED, UNDECIDED: YELLOW}
-
-
-def heading(text: str) -> str:
-    """Returns the heads of a table's columns, which stand out on a terminal."""
-    return styled(text, BOLD)
-
-
-def judged(text: str, verdict: Verdict) -> str:
-    """Returns a line in the colour of a verdict on it."""
-    return styled(text, _STYLES[verdict])
-
-
-def aligned(rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> list[str]:
-    """Returns a line for each row of cells, with columns as wide as what they hold.
-
-    Args:
-      rows: cells, as many in each.
-      numbers: places of columns that end alike; others begin alike.
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(size) if place in numbers else cell.ljust(size)
-            for place, (cell, size) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def width(texts: Iterable[str], *, least: int) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxinv.constants import kinds
 from jaxinv.constants.halves import ALL
 from jaxinv.defenses import NONE, Defense
+from jaxinv.look import terminal
 from jaxinv.machine import environment, hosts, source
 from jaxinv.measures.usability import Usability
 from jaxinv.store import files, locks, records
@@ -89,7 +90,7 @@ def run_all(
     )
     if told := order.note(dataset, scene.num_images(config)):
         print(kinds.in_words(told, dataset.kind))
-    print(lines.heading(kinds.in_words(header, dataset.kind)))
+    print(terminal.heading(kinds.in_words(header, dataset.kind)))
     finished = []
     for attack in attacks:
         record = attack()

@@ -24,6 +24,7 @@ import jax
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.look.charts import style, throughput
+from jaxinv.look.terminal import heading
 from jaxinv.machine import devices, environment, hosts
 from jaxinv.store import files, records
 from jaxinv.studies import runs
@@ -32,7 +33,6 @@ from jaxinv.studies.benchmark.flops import MatrixPeak
 from jaxinv.studies.benchmark.works import METHODS, WHITEBOX, works
 from jaxinv.studies.config import CutsConfig
 from jaxinv.studies.experiment import Experiment, setting
-from jaxinv.studies.lines import heading
 from jaxinv.studies.spelling import text_of
 
 NAME = "benchmark"

@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from jaxinv.look.terminal import aligned, heading
 from jaxinv.store import records
 from jaxinv.sweeps import targets
 from jaxinv.sweeps.store import Run, Sweep, SweepOutcome, write_json
@@ -122,7 +123,8 @@ def table(outcomes: Sequence[SweepOutcome]) -> str:
                 _number(quality["ssim_mean"], ".3f"),
             ]
         )
-    lines = _aligned(rows, words=len(varies) + 1)
+    heads, *lines = aligned(rows, numbers=range(len(varies) + 1, len(rows[0])))
+    lines.insert(0, heading(heads))
     number = counts(outcomes)
     lines.append(", ".join(f"{number[state]} {state}" for state in STATES))
     for outcome in outcomes:
@@ -142,19 +144,8 @@ def _over_targets(outcomes: Sequence[SweepOutcome]) -> list[str]:
     names = [name for name in _varying([one.run for one in outcomes]) if name != targets.SEED]
     rows = [[*names, *targets.HEADER]]
     rows += [[*(row.flags.get(name, "") for name in names), *targets.cells(row)] for row in found]
-    return ["", *_aligned(rows, words=len(names)), targets.NOTE]
-
-
-def _aligned(rows: Sequence[Sequence[str]], *, words: int) -> list[str]:
-    """Returns lines of a table, whose first columns are words and the others numbers."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if number < words else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    heads, *others = aligned(rows, numbers=range(len(names), len(rows[0])))
+    return ["", heading(heads), *others, targets.NOTE]
 
 
 def last_lines(log: Path | None, count: int = 1) -> list[str]:

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from jaxinv.constants.threats import SHADOW, THREATS
 from jaxinv.errors import UsageError
+from jaxinv.look.text import rounded_up
 from jaxinv.store.record import AttackRecord, LeaderboardRecord, Record
 from jaxinv.store.standing import Standing
 from jaxinv.sweeps import targets
@@ -177,6 +178,9 @@ MEASURES: dict[str, Measure] = {
 """A cell can tell any of these of an attack."""
 
 
+_OWNERS = {"attacker": "the attacker's own", "same": "the target's"}
+
+
 def _asked(each: Measured) -> str:
     """Returns how many queries an attacker was allowed, or else asked; nothing without any."""
     count = each.record.num_queries or each.record.queries
@@ -194,8 +198,8 @@ KEYS: dict[str, Callable[[Measured], str]] = {
     "level": lambda each: each.record.defense.level_text,
     "retrain": lambda each: each.record.retrain,
     "releases": lambda each: str(each.record.releases),
-    "surrogate": lambda each: each.record.surrogate,
-    "queries": _asked,
+    "surrogate": lambda each: _OWNERS.get(each.record.surrogate, each.record.surrogate),
+    "num_queries": _asked,
     "target": lambda each: str(each.target_seed),
 }
 """Rows and columns of attacks can be of any of these."""
@@ -209,6 +213,10 @@ def _best(who: str, name: str) -> Callable[[Standing], Figure]:
         return Figure(getattr(found, f"{name}_mean"), *getattr(found, f"{name}_ci"))
 
     return of_standing
+
+
+def _certified(own: Standing) -> float | None:
+    return None if own.certified_reid is None else rounded_up(own.certified_reid)
 
 
 def _who(each: Ranked) -> str:
@@ -226,7 +234,7 @@ _STANDINGS: dict[str, Measure] = {
         "error ratio", ".2f", lambda own: Figure(own.error_ratio, *own.error_ratio_ci)
     ),
     "reid": Measure("re-identified", ".1%", lambda own: Figure(own.reid)),
-    "certified": Measure("at most, certified", ".1%", lambda own: Figure(own.certified_reid)),
+    "certified": Measure("at most, certified", ".1%", lambda own: Figure(_certified(own))),
     "sent": Measure("bytes sent", ",.0f", lambda own: Figure(own.sent_bytes)),
     "edge": Measure("edge FLOPs", ".2f", lambda own: Figure(own.edge_flops_ratio)),
     "minutes": Measure(
@@ -340,12 +348,28 @@ def _row(table: "Table", keys: tuple[str, ...], columns: Mapping[str, list[Shown
         found[column] = {name: _figure(table, name, own[0], over, where) for name in table.measures}
         for name in table.shared:
             figure = _figure(table, name, own[0], over, where)
-            if shared.setdefault(name, figure) != figure:
-                raise UsageError(f"{table.name}: columns do not share one {name} ({where}).")
+            told = [
+                written(table, name, each) for each in (shared.setdefault(name, figure), figure)
+            ]
+            if told[0] != told[1]:
+                raise UsageError(
+                    f"{table.name}: columns do not share one {name}: {told[0]} and {told[1]} "
+                    f"({where})."
+                )
         record = own[0].record
         if isinstance(record, AttackRecord) and (printed is None or record.method == "paper"):
             printed = _printed(record, over) or printed
     return Row(list(keys), found, shared, printed if table.printed else None)
+
+
+def written(table: "Table", name: str, figure: Figure) -> str:
+    """Returns a figure as the table shows it, with its interval if it shows one."""
+    form = table.source.measures[name].form
+    if figure.mean is None:
+        return "-"
+    low, high = (figure.low, figure.high) if name in table.intervals else (None, None)
+    known = low is not None and high is not None and low != high
+    return f"{figure.mean:{form}}" + (f" [{low:{form}}, {high:{form}}]" if known else "")
 
 
 def _over_targets(table: "Table", own: Sequence[Shown], where: str) -> OverTargets:

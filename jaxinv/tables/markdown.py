@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from jaxinv.look.text import markdown
-from jaxinv.tables.figures import STANDINGS, Figure, Made, Printed, Row
+from jaxinv.tables.figures import STANDINGS, Figure, Made, Printed, Row, written
 from jaxinv.tables.plan import Table
 
 _LABELS = {
     "defense": "defence",
-    "surrogate": "images of",
+    "num_queries": "queries",
+    "surrogate": "images to learn from",
     "target": "target's seed",
 }
 _PRINTED = "the paper prints"
@@ -36,10 +37,10 @@ def _line(cells: Sequence[str]) -> str:
 def _cells(table: Table, row: Row, columns: Sequence[str]) -> list[str]:
     found = [markdown(key) for key in row.keys]
     found += [_printed(row.printed)] * table.printed
-    found += [_told(table, name, row.shared[name]) for name in table.shared]
+    found += [written(table, name, row.shared[name]) for name in table.shared]
     if table.columns is None:
         (own,) = row.columns.values()
-        return found + [_told(table, name, own[name]) for name in table.measures]
+        return found + [written(table, name, own[name]) for name in table.measures]
     return found + [_together(table, row.columns.get(column)) for column in columns]
 
 
@@ -47,17 +48,7 @@ def _together(table: Table, own: dict[str, Figure] | None) -> str:
     """Returns a cell with all measures; empty where nothing was run."""
     if own is None:
         return ""
-    return " / ".join(_told(table, name, own[name]) for name in table.measures)
-
-
-def _told(table: Table, name: str, figure: Figure) -> str:
-    form = table.source.measures[name].form
-    if figure.mean is None:
-        return "-"
-    ends = (figure.low, figure.high) if name in table.intervals else (None, None)
-    low, high = ends
-    known = low is not None and high is not None and low != high
-    return f"{figure.mean:{form}}" + (f" [{low:{form}}, {high:{form}}]" if known else "")
+    return " / ".join(written(table, name, own[name]) for name in table.measures)
 
 
 def _printed(found: Printed | None) -> str:
@@ -71,7 +62,7 @@ def _origin(table: Table, made: Made) -> str:
     """Returns a sentence on images, targets, seeds, devices, versions and the day."""
     cells = " / ".join(table.source.measures[name].label for name in table.measures)
     intervals = [name for name in table.intervals if name in [*table.measures, *table.shared]]
-    told = [f"Cells are {cells}."] if table.columns else []
+    told = [f"Cells: {cells}."] if table.columns else []
     several = len(made.target_seeds) > 1
     over = "targets and images" if several else "images"
     if table.source is STANDINGS:

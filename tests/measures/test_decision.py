@@ -277,6 +277,20 @@ def test_a_certificate_holds_where_attacks_prove_nothing():
     assert limits.judged({**certain, "certified_reid": None})["undecided"]
 
 
+def test_of_certified_choices_the_one_that_leaks_less_is_recommended():
+    limits = Constraints(max_reid=0.1)
+    few = {"few_surrogates": True, "ssim_mean": 0.02, "reid": 0.005, "reid_ci": [0.0, 0.02]}
+    rows = [
+        row("cloud-only", ssim_mean=1.0, reid=1.0, reid_ci=[1.0, 1.0], accuracy=0.96),
+        row("conv1", certified_reid=0.064, accuracy=0.96, **few),
+        row("relu2", certified_reid=0.016, accuracy=0.955, **few),
+    ]
+    assert decision.recommend(rows, limits) == 2
+    assert decision.pareto(rows)[1:] == [True, True]
+    known = row("fc1", ssim_mean=0.8, reid=0.04, reid_ci=[0.01, 0.09])
+    assert decision.recommend([*rows, known], limits) == 3  # of the others nothing is known
+
+
 def test_an_attack_that_succeeds_breaks_a_certificate():
     found = Constraints(max_reid=0.25).judged(row(certified_reid=0.2, reid=0.4, reid_ci=[0.3, 0.5]))
     assert (found["verdict"], found["fails"]) == ("fails", ["max_reid"])

@@ -457,8 +457,8 @@ def test_what_is_certain_is_told_beside_what_attackers_found(tmp_path):
     partition(tmp_path, rows, recommendation=1, recommendation_split=0)
     (made,) = found_in(tmp_path).partitions
     cell = tables.choices(made, made.choices, {}, "t", "c").rows[0].cells[6]
-    assert cell.text == "4.8%" and cell.note.endswith("]; for certain at most 6.4%")
-    assert "No attacker re-identifies more than 6.4% of all." in advice.advice(made)[1]
+    assert cell.text == "4.8%" and cell.note.endswith("]; certified: at most 6.4% on average")
+    assert "certified that no attacker re-identifies more than 6.4% of" in advice.advice(made)[1]
 
 
 def test_a_page_about_rows_speaks_of_rows(tmp_path):

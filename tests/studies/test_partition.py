@@ -454,7 +454,13 @@ def test_what_is_certified_holds_where_attackers_learned_from_few(plain, scene, 
     assert coded["certified_reid"] == pytest.approx(4 / IMAGES) and coded["few_surrogates"]
     assert record["recommendation_split"] == 1 and coded["test_images"] == "report"
     assert (coded["effort"], coded["verdict"], coded["undecided"]) == ("full", "holds", [])
-    assert "no attacker finds more than 6.7% of them for certain" in table.summary(record)
+    said, limited = table.summary(record), table.table(record).splitlines()[-3:-1]
+    assert "certified that no attacker re-identifies more than 6.7% of 1,000 candidates" in said
+    assert "prove nothing: one had fewer than 1,000 images to learn from." in said
+    assert limited[0].endswith("  ok but few_surrogates")
+    assert "no limit is shown to hold, but for those that are certified" in " ".join(
+        table.table(record).split()
+    )
     for changes in ({"max_reid": 0.06}, {"max_reid": 0.1, "max_ssim": 0.9}):
         assert plain(**asked, **changes)["recommendation_split"] is None
     several = plain(**asked, max_reid=0.1, releases=3)

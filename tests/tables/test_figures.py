@@ -69,7 +69,7 @@ def test_the_text_tells_figures_origin_and_command(attacks):
     assert rule.count("---") == 4
     assert conv1 == "| conv1 |  | 39.50 / 0.999 | 100.00 / 1.000 |"
     assert relu2 == "| relu2 | 15.10 / 0.60 | 13.28 / 0.650 | 28.77 / 0.930 |"
-    assert origin.startswith("Cells are PSNR dB / SSIM. 200 images; seed 0; ")
+    assert origin.startswith("Cells: PSNR dB / SSIM. 200 images; seed 0; ")
     assert origin.endswith("; jax 0.10.2.")
     assert rest == ["", "```", COMMAND, "```"]
 
@@ -114,7 +114,9 @@ def test_what_columns_share_stands_once_a_row(attacks):
 
 def test_what_columns_do_not_share_is_refused(attacks):
     shown = table(columns="method", shared=["psnr"])
-    with pytest.raises(UsageError, match=r"two-cuts: columns do not share one psnr \(conv1, map\)"):
+    with pytest.raises(
+        UsageError, match=r"two-cuts: columns do not share one psnr: 39.* and 100.* \(conv1, map\)"
+    ):
         figures.make(shown, attacks)
 
 
@@ -137,12 +139,12 @@ def test_rows_tell_queries_and_whose_images_an_attacker_has(tmp_path):
         attack(tmp_path, "few", split="relu2", queries=79, surrogate="same"),
         attack(tmp_path, "none", split="relu2", surrogate="none"),
     ]
-    shown = table(rows=["surrogate", "queries"], cells=["exact"])
+    shown = table(rows=["surrogate", "num_queries"], cells=["exact"])
     _, _, heads, _, *rows = lines(shown, made)[:7]
-    assert heads == "| images of | queries | exact |"
+    assert heads == "| images to learn from | queries | exact |"
     assert [row.split("|")[1:3] for row in rows] == [
-        [" attacker ", " 3,000 "],
-        [" same ", " 79 "],
+        [" the attacker's own ", " 3,000 "],
+        [" the target's ", " 79 "],
         [" none ", "  "],
     ]
 

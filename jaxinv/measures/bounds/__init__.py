@@ -10,7 +10,7 @@ for Jacobians, which are never formed; NumPy and SciPy for the rest.
 
 from jaxinv.measures.bounds.bound import Bound, bayes, evaluate
 from jaxinv.measures.bounds.channels import Channel, channel
-from jaxinv.measures.bounds.counting import found_among, most_bits
+from jaxinv.measures.bounds.counting import certified_reid, found_among, most_bits
 from jaxinv.measures.bounds.errors import cramer_rao, entropy, rate, two_point, van_trees
 from jaxinv.measures.bounds.fisher import DITHER, Information, information
 from jaxinv.measures.bounds.imperfection import least_error, total_variation

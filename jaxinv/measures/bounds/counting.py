@@ -34,6 +34,19 @@ def found_among(bits: float, commonest: float) -> float:
     return float(2**bits * commonest)
 
 
+def certified_reid(bits: float, commonest: float) -> float | None:
+    """Returns an upper limit on the share of candidates that any attacker finds by one release.
+
+    Args:
+      bits, commonest: as for `found_among`.
+
+    Returns:
+      The share, on average over the candidates; None where the bits exclude nothing.
+    """
+    share = found_among(bits, commonest)
+    return share if share < 1 else None
+
+
 def most_bits(share: float, commonest: float) -> int:
     """Returns the most bits of a release behind which no attacker finds more than a share.
 

@@ -172,7 +172,7 @@ def _stored(node: Node, number: int, name: str, rank: int) -> Order:
     kernel = OPERATORS[node.operator].kernels.get(number)
     order = kernel(node, rank) if kernel else tuple(range(rank))
     if sorted(order) != list(range(rank)):
-        raise UserError(f"{name} has {rank} axes, not {len(order)}.")
+        raise UserError(f"{name} has {rank} axes, too few or too many.")
     return order
 
 

@@ -29,6 +29,7 @@ from jaxinv.attacks.whitebox.stage import Stage
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.look.charts import convergence, style
+from jaxinv.look.terminal import heading
 from jaxinv.machine import environment, hosts
 from jaxinv.networks import Network
 from jaxinv.store import records
@@ -79,7 +80,7 @@ def run(config: ConvergenceConfig) -> list[dict[str, Any]]:
         f"target {scene.target.source}, {environment.facts()['device']}"
     )
     header, rows = table(scene.cuts)
-    print(lines.heading(header))
+    print(heading(header))
     finished = []
     for cut in scene.cuts:
         record = _run_cut(config, methods, scene, cut)

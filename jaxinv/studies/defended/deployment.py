@@ -11,7 +11,7 @@ from jax import Array
 
 from jaxinv.constants.halves import REPORT
 from jaxinv.defenses import Defense, Release, median_norm, plan
-from jaxinv.measures import bounds, usability
+from jaxinv.measures import usability
 from jaxinv.measures.usability import Scores, Usability
 from jaxinv.networks import Params
 from jaxinv.studies import runs
@@ -104,19 +104,9 @@ class Deployment:
         """True if the edge is the same at all levels."""
         return self.retrain != "both" and not self.has_layer
 
-    def certified_reid(self, number: int, commonest: float) -> float | None:
-        """Returns the share of candidates that no attacker finds more than by one release.
-
-        Args:
-          number: of the level.
-          commonest: the largest share of them that one answer finds, as `linkage.commonest` counts.
-
-        Returns:
-          The share, on average over the candidates; None where nothing is certain.
-        """
-        bits = self.family[number].coded_bits(math.prod(self.edge.output_shape))
-        share = bounds.found_among(bits, commonest)
-        return share if share < 1 else None
+    def coded_bits(self, number: int) -> float:
+        """Returns the bits that a release tells, at most; see `Defense.coded_bits`."""
+        return self.family[number].coded_bits(math.prod(self.edge.output_shape))
 
     def releases(self, number: int, images: Images, count: int = 1) -> list[Release]:
         """Returns what crosses the wire of images at a level, one `Release` for each draw."""

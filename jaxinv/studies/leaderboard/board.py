@@ -1,5 +1,7 @@
 """The board: levels of equal accuracy, attacks on each, and the record. JAX."""
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +15,7 @@ from jaxinv.constants.verdicts import GALLERY
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.machine import environment, flops
-from jaxinv.measures import costs, linkage, verdicts
+from jaxinv.measures import bounds, costs, linkage, verdicts
 from jaxinv.networks import Network
 from jaxinv.store import files, records
 from jaxinv.store.record import AttackRecord, typed
@@ -181,9 +183,14 @@ class _Board:
         }
 
     def _certified(self, deployment: Deployment, number: int) -> float | None:
-        """Returns the share of candidates that no attacker finds more than, where there is one."""
-        candidates = self._scene.dataset.test[:GALLERY].images
-        return deployment.certified_reid(number, linkage.commonest(candidates))
+        """Returns the certified upper limit on the share of candidates that an attacker finds."""
+        bits = deployment.coded_bits(number)
+        return bounds.certified_reid(bits, self._commonest) if math.isfinite(bits) else None
+
+    @functools.cached_property
+    def _commonest(self) -> float:
+        """The largest share of the candidates that one answer finds."""
+        return linkage.commonest(self._scene.dataset.test[:GALLERY].images)
 
 
 def _flops(edge: Network, params: Any) -> float:

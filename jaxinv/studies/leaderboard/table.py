@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 
+from jaxinv.look.terminal import aligned, coloured, heading
+from jaxinv.look.text import rounded_up
 from jaxinv.measures import intervals
 from jaxinv.store.standing import Reconstructed
-from jaxinv.studies.lines import aligned, heading, judged
 
 _COLUMNS = (
     "defence",
@@ -39,10 +40,10 @@ def markdown(record: Mapping[str, Any]) -> str:
         f"defence; the target is right in {undefended} of that half. Levels were found on the "
         "first. Claimed: the authors' decoder. The strongest has the SSIM of the best of its ways, "
         "by which it may not answer. The error ratio tells how many times less the "
-        "strongest errs than the claimed one. Certified: the share of all candidates that "
-        "no attacker finds more than, whatever it knows, where so few releases differ. Intervals "
-        "are of 95%. These attackers may break a defence; what they do not break is undecided "
-        "until all others have attacked it, as `partition` does."
+        "strongest errs than the claimed one. Certified: an upper limit on the share of "
+        "equally likely candidates that any attacker finds on average, where few releases differ. "
+        "Intervals are of 95%. These attackers may break a defence; what they do not break is "
+        "undecided until all others have attacked it, as `partition` does."
     )
     parts = [title, about]
     for loss in record["losses"]:
@@ -61,8 +62,8 @@ def text(record: Mapping[str, Any]) -> str:
         found.append(f"{record['split']}, {loss:g} points of accuracy:")
         heads, *others = (f"  {line}" for line in aligned(cells))
         found.append(heading(heads))
-        ranked = _ranked(record["standings"], loss)
-        found += [judged(line, each["verdict"]) for line, each in zip(others, ranked, strict=True)]
+        verdicts = (each["verdict"] for each in _ranked(record["standings"], loss))
+        found += map(coloured, others, verdicts)
     return "\n".join(found)
 
 
@@ -92,7 +93,7 @@ def _row(standing: Mapping[str, Any]) -> list[str]:
         "-" if best is None else msgspec.convert(best, Reconstructed).attacker,
         "-" if ratio is None else intervals.told(ratio, standing["error_ratio_ci"], ".2f"),
         "-" if reid is None else f"{reid:.1%}",
-        "-" if certified is None else f"{certified:.1%}",
+        "-" if certified is None else f"{rounded_up(certified):.1%}",
         standing["verdict"],
         f"{standing['sent_bytes']:,}",
         f"{standing['edge_flops_ratio']:.2f}x",

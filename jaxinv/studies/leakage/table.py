@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxinv.look.terminal import heading
 from jaxinv.measures.leakage import STATISTICS
 from jaxinv.store.record import LeakageRecord, typed
-from jaxinv.studies.lines import heading, width
+from jaxinv.studies.lines import width
 
 BEST = STATISTICS[0]
 """The statistic that predictions are sorted by."""

@@ -85,8 +85,8 @@ class PartitionConfig(AttackConfig):
     )
     max_reid: float | None = setting(
         None,
-        "Constraint: share of images that any attacker re-identifies, with the whole interval, or "
-        "for certain, on average over 1,000 candidates.",
+        "Constraint: share of images that any attacker re-identifies, with the whole interval. "
+        "Or a certificate keeps it, where the defence has one (codebook).",
         least=0,
         most=1,
     )

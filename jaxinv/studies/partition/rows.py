@@ -12,6 +12,7 @@ from jaxinv.constants.kinds import Kind
 from jaxinv.constants.verdicts import FAILS, GALLERY, HOLDS, SPOILT
 from jaxinv.defenses import NONE
 from jaxinv.measures import (
+    bounds,
     costs,
     decision,
     intervals,
@@ -182,7 +183,7 @@ class Board:
         }
 
     def _certified(self, option: Option, scene: runs.Scene) -> float | None:
-        """Returns the share of candidates that no attacker finds more than, if that is certain.
+        """Returns the certified upper limit on the share of candidates that an attacker finds.
 
         It is about single releases, and about several of the same image where these are alike.
         """
@@ -191,7 +192,8 @@ class Board:
         if scene.half not in self._commonest:
             candidates = scene.dataset.test[:GALLERY].images
             self._commonest[scene.half] = linkage.commonest(candidates)
-        return option.deployment.certified_reid(option.number, self._commonest[scene.half])
+        bits = option.deployment.coded_bits(option.number)
+        return bounds.certified_reid(bits, self._commonest[scene.half])
 
     def _usability(self, place: int, found: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the usability on all images of a half, its interval, and which half it is."""

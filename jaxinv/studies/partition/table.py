@@ -12,15 +12,16 @@ from jaxinv.constants.verdicts import (
     LEAST_SURROGATES,
     SAFE_REID,
     SAFE_SSIM,
+    SPOILT,
     UNDECIDED,
 )
-from jaxinv.machine.terminal import BOLD, GREEN, styled
+from jaxinv.look.terminal import aligned, coloured, heading, recommended
+from jaxinv.look.text import rounded_up
 from jaxinv.measures import decision, intervals, quality
 from jaxinv.measures.leaks import LEAKS
 from jaxinv.store.record import AttackRecord
 from jaxinv.store.similarity import kind_of
 from jaxinv.studies.defended.known import plain
-from jaxinv.studies.lines import aligned, heading, judged
 
 RECOMMENDED = "recommended"
 RECOMMENDED_SPLIT = "recommended if the cloud is to compute some layers"
@@ -62,13 +63,14 @@ def replaced(
     return lines
 
 
-_FOUND = (">{}", "re-id [95%]", ">dB", "by", ">learned", "effort", "images")
-_BOUNDED = (">dB of MSE", "no one above", "Bayes [95%]")
-_COSTS = (">usable", ">ms", ">p95 ms", ">mJ", ">memory kB", ">sent B", "", "limits")
+_FOUND = ("re-id [95%]", "dB", "by", "learned", "effort", "images")  # behind the similarity
+_BOUNDED = ("dB of MSE", "no one above", "Bayes [95%]")
+_COSTS = ("usable", "ms", "p95 ms", "mJ", "memory kB", "sent B", "Pareto", "limits")
+_NUMBERS = {"dB", "learned", "dB of MSE", *_COSTS[:6]}
 
 
 def table(record: Mapping[str, Any]) -> str:
-    """All choices: what attackers find, what no one is above, what they cost and keep."""
+    """Returns tables of all choices: what attackers find, what bounds it, and costs."""
     rows = record["choices"]
     similarity = kind_of(record).title
     found = [
@@ -77,12 +79,12 @@ def table(record: Mapping[str, Any]) -> str:
         "greatest of all attacks, by the best way of each in each measure: of A lower ends each is "
         "taken at 1 - 5% / A; those of SSIM hold for every distribution of images' SSIM. "
         "Learned is how many images attackers had to learn from, the least of all threat models; "
-        f"with fewer than {LEAST_SURROGATES:,} no limit is shown to hold. "
-        "Effort is full where everything attacked, and screen where few quick attackers did, who "
-        "prove nothing. Images are choice where figures are of the half of the test split that "
-        "choices are made on, and report where a choice was tried on the other, as what is "
+        f"with fewer than {LEAST_SURROGATES:,} no limit is shown to hold, but for those that are "
+        "certified. Effort is full where everything attacked, and screen where few quick attackers "
+        "did, who prove nothing. Images are choice where figures are of the half of the test split "
+        "that choices are made on, and report where a choice was tried on the other, as what is "
         "recommended was: its intervals are wider, to allow for all that were.",
-        *_lines(rows, [each.format(f"{similarity} [95%]") for each in _FOUND], _found),
+        *_lines(rows, (f"{similarity} [95%]", *_FOUND), _found),
         "",
         "No one is above in the PSNR of the mean squared error, dB of MSE (of the ways that "
         "attackers answer by), which may be below the mean PSNR, and in re-identification, on "
@@ -93,8 +95,8 @@ def table(record: Mapping[str, Any]) -> str:
         "",
         f"On {record['profile']['name']} ({record['profile']['description']}); ms is the median "
         "latency, and p95 ms, which max_latency_ms limits, what 5% of the images exceed; mJ has "
-        "waiting and the radio's tail, and sent B no headers. * marks the Pareto set. A limit that "
-        "is named is broken, or with ? undecided.",
+        "waiting and the radio's tail, and sent B no headers. A limit that is named is "
+        "broken, or with ? undecided.",
     ]
     heads, *costs = _lines(rows, _COSTS, _costs)
     styled_costs = (_styled(record, place, line) for place, line in enumerate(costs))
@@ -106,25 +108,25 @@ def _lines(
     heads: Sequence[str],
     cells: Callable[[Mapping[str, Any]], Sequence[str]],
 ) -> list[str]:
-    """Returns the lines of a table of all choices; numbers have a ">" before their head."""
-    named = [("split", "defence", *(head.removeprefix(">") for head in heads))]
+    """Returns the lines of a table of all choices."""
+    named = [("split", "defence", *heads)]
     named += [(row["split"], _defense(row), *cells(row)) for row in rows]
-    numbers = [place for place, head in enumerate(heads, 2) if head.startswith(">")]
+    numbers = [place for place, head in enumerate(named[0]) if head in _NUMBERS]
     first, *others = aligned(named, numbers)
     return [heading(first), *others]
 
 
 def _styled(record: Mapping[str, Any], place: int, line: str) -> str:
-    """Returns the line of a choice: recommended ones stand out, and those that break a limit.
+    """Returns the line of a choice in a colour if it is recommended, broken or undecided.
 
-    Whatever else looks fine was attacked by few, who prove nothing, and has no colour.
+    Others have none: most of them were only screened.
     """
     row = record["choices"][place]
     if place in (record["recommendation"], record["recommendation_split"]):
-        return styled(line, BOLD, GREEN)
+        return recommended(line)
     if row["fails"]:
-        return judged(line, FAILS)
-    return judged(line, UNDECIDED) if row["undecided"] else line
+        return coloured(line, FAILS)
+    return coloured(line, UNDECIDED) if row["undecided"] else line
 
 
 def _defense(row: Mapping[str, Any]) -> str:
@@ -172,13 +174,14 @@ def _unmet(row: Mapping[str, Any]) -> str:
     for name in row["undecided"]:
         count = row["images_needed"].get(name)
         told.append(f"{name}?" if count is None else f"{name}? ({count:,} images)")
-    return ", ".join(told) or "ok"
+    unproved = [name for name in SPOILT if row.get(name)]
+    return ", ".join(told) or " but ".join(["ok", *[", ".join(unproved)] * bool(unproved)])
 
 
 def _certified(row: Mapping[str, Any]) -> str:
     """The lowest certified bounds on the images as they are, where they say something."""
     told = []
-    for quantity, text in (("psnr", "{:.1f} dB"), ("reid", "{:.0%}")):
+    for quantity, text, digits in (("psnr", "{:.1f} dB", 1), ("reid", "{:.1%}", 3)):
         values = [
             bound["value"]
             for bound in row["bounds"]
@@ -189,7 +192,7 @@ def _certified(row: Mapping[str, Any]) -> str:
             and bound["value"] is not None
         ]
         if values and (quantity == "reid" or min(values) < quality.PSNR_CAP):
-            told.append(text.format(min(values)))
+            told.append(text.format(rounded_up(min(values), digits)))
     return ", ".join(told)
 
 
@@ -232,9 +235,10 @@ def summary(record: Mapping[str, Any]) -> str:
                 f"(--defense={trained.CODE}:{bits}; the network is trained on)."
             )
     lines.append(
-        "Limits on usability and leakage are on whole intervals, and what is undecided (?) is "
-        "not recommended. Else the Pareto set and the recommendation go by measured means; choices "
-        "whose 95% intervals overlap may change places on other images."
+        "Limits on usability and leakage are on whole intervals, but for re-identification that is "
+        "certified, and what is undecided (?) is not recommended. Else the Pareto set and the "
+        "recommendation go by measured means; choices whose 95% intervals overlap may change "
+        "places on other images."
     )
     if record["advice"]:
         lines.append(_advice_text(record["advice"]))
@@ -254,16 +258,19 @@ def _advised(row: Mapping[str, Any]) -> str:
     by = decision.attacker_name(row["attacker"])
     certain = ""
     if row["certified_reid"] is not None:
+        share = rounded_up(row["certified_reid"])
         certain = (
-            f", where on average over {GALLERY:,} candidates, or all there are, no attacker finds "
-            f"more than {row['certified_reid']:.1%} of them for certain"
+            f" It is certified that no attacker re-identifies more than {share:.1%} of {GALLERY:,} "
+            "candidates (of all, if there are fewer), on average."
         )
+    why = [words for name, words in SPOILT.items() if row.get(name)]
+    if why:
+        certain += f" Of reconstruction the attacks prove nothing: one {', one '.join(why)}."
     return (
         f"{text}; of everything that attacked images that no choice has seen, the strongest ({by}) "
         f"has SSIM {_ssim(row)} and re-identifies {_reid(row)} (intervals of "
-        f"{100 * row['confidence']:.4g}%){certain}; that all stay below {SAFE_SSIM:g} "
-        f"and {SAFE_REID:.0%}: "
-        f"{row['safe']}."
+        f"{100 * row['confidence']:.4g}%); that all stay below {SAFE_SSIM:g} and {SAFE_REID:.0%}: "
+        f"{row['safe']}.{certain}"
     )
 
 

@@ -75,12 +75,22 @@ REFUSED = {
     "control flow": (with_control_flow, r"If \(node choice\): it has control flow"),
     "weights of other axes": (
         lambda: chain(node("Gemm", "w"), arrays={"w": weights(2, 3, 4)}),
-        r"node y_Gemm \(Gemm\): w has 3 axes, not 2\.",
+        r"node y_Gemm \(Gemm\): w has 3 axes, too few or too many\.$",
     ),
-    "a kernel of too few axes": (
+    "a kernel of one axis": (
         lambda: chain(node("Conv", "w"), arrays={"w": weights(4)}, shape=IMAGE),
-        r"node y_Conv \(Conv\): w has 1 axes, not ",
+        r"node y_Conv \(Conv\): w has 1 axes, too few or too many\.$",
     ),
+    **{
+        f"a kernel of {len(shape)} axes, {op}": (
+            lambda op=op, shape=shape: chain(
+                node(op, "w"), arrays={"w": weights(*shape)}, shape=IMAGE
+            ),
+            rf"node y_{op} \({op}\): its kernel has {len(shape)} axes, and its input 4\.$",
+        )
+        for op in ("Conv", "ConvTranspose")
+        for shape in ((3, 3), (3, 3, 3), (3, 3, 3, 3, 3))
+    },
     "training": (in_training, r"node y_BatchNorm.*it is in training.*model.eval"),
     "random": (
         lambda: model(

@@ -73,6 +73,12 @@ def _transposed_kernel(node: Node, rank: int) -> Order:
     return (*range(2, rank), 0, 1)
 
 
+def _check_rank(x: Tensor, kernel: Operand) -> None:
+    rank = kernel.rank if isinstance(kernel, Tensor) else kernel.ndim
+    if rank != x.rank:
+        raise UserError(f"its kernel has {rank} axes, and its input {x.rank}.")
+
+
 def _stored(x: Operand, order: Order) -> Any:
     return x.arranged(order) if isinstance(x, Tensor) else x.transpose(order)
 
@@ -84,6 +90,7 @@ def _by_channel(bias: Operand, rank: int) -> Any:
 @operator("Conv", kernels={1: _kernel}, is_step=True)
 def conv(call: Call, x: Tensor, kernel: Operand, bias: Operand | None = None) -> Tensor:
     """Convolves a series, an image or a volume; grouped, strided or dilated."""
+    _check_rank(x, kernel)
     order = channels_last(x.rank)
     images, weights = x.arranged(order), _stored(kernel, kernel_last(x.rank))
     count = x.rank - 2
@@ -111,6 +118,7 @@ def conv_transpose(call: Call, x: Tensor, kernel: Operand, bias: Operand | None 
         raise UserError("only one group and explicit padding are supported.")
     if call.get("output_shape"):
         raise UserError("output_shape is not supported: export it with pads.")
+    _check_rank(x, kernel)
     order, count = channels_last(x.rank), x.rank - 2
     images, weights = x.arranged(order), _stored(kernel, (*range(2, x.rank), 0, 1))
     strides, dilations = (spatial(call, name, count) for name in ("strides", "dilations"))

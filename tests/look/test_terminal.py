@@ -1,4 +1,4 @@
-"""Styles on terminals: printed where they are shown, and nowhere else."""
+"""Tables on terminals: aligned columns, and styles where they are shown and nowhere else."""
 
 import os
 import subprocess
@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from jaxinv.machine import terminal
-from jaxinv.machine.terminal import BOLD, GREEN, styled
+from jaxinv.constants import kinds
+from jaxinv.look import terminal
+from jaxinv.look.terminal import aligned, coloured, heading, recommended
 
 
 class Stdout:
@@ -29,11 +30,21 @@ def shown_on(monkeypatch):
     return put
 
 
-def test_a_terminal_shows_styles_line_by_line(shown_on):
+def test_columns_are_as_wide_as_what_they_hold():
+    rows = [("cut", "dB", "by"), ("stage1.block3", "9.5", "map"), ("a", "100.0", "")]
+    assert aligned(rows, numbers=[1]) == [
+        "cut               dB  by",
+        "stage1.block3    9.5  map",
+        "a              100.0",
+    ]
+    assert aligned([("cut",)]) == ["cut"] and aligned([]) == []
+
+
+def test_a_terminal_shows_styles(shown_on):
     shown_on(TERM="xterm")
-    assert styled("a", BOLD, GREEN) == "\x1b[1;32ma\x1b[0m"
-    assert styled("a\n\nb", BOLD) == "\x1b[1ma\x1b[0m\n\n\x1b[1mb\x1b[0m"
-    assert styled("a") == "a"
+    assert heading("a") == "\x1b[1ma\x1b[0m" and recommended("a") == "\x1b[1;32ma\x1b[0m"
+    verdicts = ("holds", "fails", "undecided")
+    assert [coloured("a", each)[2:4] for each in verdicts] == ["32", "31", "33"]
 
 
 @pytest.mark.parametrize(
@@ -51,14 +62,21 @@ def test_a_terminal_shows_styles_line_by_line(shown_on):
 )
 def test_styles_are_left_out_where_nobody_sees_them(shown_on, is_terminal, variables, has_styles):
     shown_on(is_terminal, **variables)
-    assert (styled("a", BOLD) != "a") is has_styles
+    assert (heading("a") != "a") is has_styles
+
+
+def test_words_about_rows_are_found_in_what_has_a_style(shown_on):
+    shown_on(FORCE_COLOR="1")
+    told = kinds.in_words(coloured("relu2  max_ssim, SSIM 0.2", "fails"), kinds.TABLE)
+    assert told == "\x1b[31mrelu2  max_correlation, correlation 0.2\x1b[0m"
 
 
 def test_a_command_stands_out_on_a_terminal_alone():
     pty = pytest.importorskip("pty")
     main, other = pty.openpty()
     environment = {**os.environ, "TERM": "xterm"}
-    del environment["NO_COLOR"]
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        environment.pop(name, None)
     command = [sys.executable, "-m", "jaxinv", "cuts", "--network=lenet5"]
     with os.fdopen(other, "wb") as terminal_end, os.fdopen(main, "rb") as shown:
         done = subprocess.run(
