@@ -6,6 +6,7 @@ the edge and knows nothing of its layers.
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
@@ -33,11 +34,14 @@ class ShadowedEdge(LearnedAttack):
       shadows: what stands in for the edge.
       inverters: of each shadow, a function from features to a reconstruction.
       fit_seconds: wall time of all training, compilation included.
+      correct: answers `[S, N, ...]` and their features -> the answers of each shadow and of all
+        together, as `agreement.corrected` returns them; None leaves them as they are.
     """
 
     shadows: Shadows
     inverters: Sequence[Callable[[Features], Reconstruction]]
     fit_seconds: float
+    correct: Callable[[np.ndarray, Features], tuple[np.ndarray, np.ndarray]] | None = None
 
     def invert(self, observed: Features, member: int = 0) -> Reconstruction:
         """Reconstructs inputs, by each shadow and by all together."""
@@ -50,16 +54,23 @@ class ShadowedEdge(LearnedAttack):
             "shadow_layers": list(self.shadows.network.cuts),
             "shadow_accuracy": self.shadows.accuracy and list(self.shadows.accuracy),
         }
+        began = time.perf_counter()
         joint = _mean_of_finite(np.clip(images, 0, 1))
-        alone = {f"{SHADOW}{number}": own for number, own in enumerate(images)}
+        ways = {"joint": joint}
+        if self.correct is not None:
+            ways["uncorrected"] = joint
+            images, ways["joint"] = self.correct(images, observed)
+        if len(images) > 1:
+            ways |= {f"{SHADOW}{number}": own for number, own in enumerate(images)}
+        seconds = time.perf_counter() - began
         return Reconstruction(
             images,
-            sum(each.seconds for each in found),
+            sum(each.seconds for each in found) + seconds,
             sum(each.compile_seconds for each in found),
             self.fit_seconds,
             info,
-            joint=joint,
-            ways={"joint": joint, **alone} if len(alone) > 1 else {},
+            joint=ways["joint"],
+            ways=ways if len(ways) > 1 else {},
             dead=np.stack(dead) if dead else None,
         )
 

@@ -74,6 +74,19 @@ def observe(cloud: Network, params: Params, features: Any, *, labelled: bool = T
     return Stream(means, counts.astype(np.float32), moments.scale, moments.spread, groups)
 
 
+def classes_of(cloud: Network, params: Params, features: Any) -> np.ndarray:
+    """Returns what the cloud takes features for, `[N]`: of each output the place of its maximum."""
+    own = cloud.select(params)
+    step = slice_of(cloud, own, features)
+    found = [
+        np.asarray(
+            _outputs(cloud, own, features[np.arange(begin, min(begin + step, len(features)))])
+        )
+        for begin in range(0, len(features), step)
+    ]
+    return np.concatenate(found).reshape(len(features), -1).argmax(axis=-1)
+
+
 def slice_of(network: Network, params: Params, rows: Any) -> int:
     """Returns how many examples a network takes at once, as its shapes tell: at most 500."""
     return footprint.batch_within(memory.TRAINING, _SLICE, network.apply, params, rows)

@@ -2,11 +2,12 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 import jax
+import numpy as np
 from jax import Array
 
 from jaxinv import arguments, defenses
@@ -14,10 +15,10 @@ from jaxinv.attacks.attack import Attack, CloudKnown, Features, QueriesKnown, Re
 from jaxinv.attacks.learned import inverse
 from jaxinv.attacks.learned.maps import TrainedMap
 from jaxinv.attacks.learned.queries import check_images, divide
-from jaxinv.attacks.queryfree import shadow
+from jaxinv.attacks.queryfree import agreement, shadow
 from jaxinv.attacks.queryfree.shadow import Recipe
 from jaxinv.attacks.queryfree.shadowed import ShadowedEdge, designed, look_rectified
-from jaxinv.attacks.queryfree.stream import observe
+from jaxinv.attacks.queryfree.stream import classes_of, observe
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.attacks.stopwatch import Stopwatch
 
@@ -33,7 +34,8 @@ class StrongShadows(Attack[CloudKnown]):
     """Shadows that also meet the stream's class means and the spread of its channels.
 
     Without labels they meet the means of groups of the cloud's outputs. They are inverted by maps
-    that are trained on pairs of theirs. The attacker knows the defense that stands behind the edge.
+    that are trained on pairs of theirs, and what these answer is corrected (`agreement`). The
+    attacker knows the defense that stands behind the edge.
 
     Attributes:
       num_shadows: number of shadows, which differ in their seeds.
@@ -87,7 +89,26 @@ class StrongShadows(Attack[CloudKnown]):
                 shelf=shelf.part(f"shadow{number}"),
             )
             inverters.append(partial(_mapped, stopwatch.lap(began, trained)))
-        return ShadowedEdge(shadows, inverters, stopwatch.seconds)
+        return ShadowedEdge(shadows, inverters, stopwatch.seconds, _correction(known, inverters))
+
+
+def _correction(
+    known: CloudKnown, inverters: Sequence[Callable[[Features], Reconstruction]]
+) -> Callable[[np.ndarray, Features], tuple[np.ndarray, np.ndarray]] | None:
+    """Returns a correction of answers by what is answered to the stream; None if that diverges."""
+    count = agreement.seen(known.stream.shape, known.images.shape[1:], len(inverters))
+    shown = known.stream[np.arange(count)]
+    answers = np.stack([inverter(shown).images for inverter in inverters])
+    finite = np.isfinite(answers).reshape(*answers.shape[:2], -1).all(axis=(0, 2))
+    if finite.sum() < 2:
+        return None
+    taken_for = partial(classes_of, known.cloud, known.params)
+    agreed = agreement.measured(answers[:, finite], taken_for(shown)[finite], known.samples)
+
+    def correct(images: np.ndarray, observed: Features) -> tuple[np.ndarray, np.ndarray]:
+        return agreement.corrected(agreed, images, taken_for(observed))
+
+    return correct
 
 
 def _mapped(trained: TrainedMap, observed: Features) -> Reconstruction:
