@@ -3,8 +3,9 @@
 The mean of an image given its features is, on average over the features of a class, the mean image
 of the class. So the mean of a shadow's answers to a stream is moved there, as far as it is further
 away than by chance. Errors that shadows do not share show in that they disagree: in every direction
-an answer keeps the share of its variance that the shadows agree on, as in a Wiener filter, and
-loses the rest. Nothing is compared with an image that is attacked.
+an answer is scaled by the share of its variance that the shadows agree on, as in a Wiener filter,
+but for what the maps have scaled down already, which shows where answers vary less than images do.
+Nothing is compared with an image that is attacked.
 """
 
 import math
@@ -25,8 +26,8 @@ _EACH = 20  # features of a class, on average, or all are taken together
 _BY_CHANCE = 2.0  # as far as this, in expected squared distances, a mean lies by chance
 
 
-class Shares(NamedTuple):
-    """Shares of answers' variance that shadows agree on.
+class Scales(NamedTuple):
+    """Factors of what answers differ by from the mean of their class, 1 at most.
 
     Attributes:
       inside: `[R]`, in each principal direction of images.
@@ -46,15 +47,15 @@ class Agreement(NamedTuple):
       centres: `[S, K + 1, D]`, where this mean is moved.
       has: `[K]`, whether a class has a mean of its own.
       directions: `[R, D]`, principal ones of images about the mean of their class.
-      alone, together: shares of one shadow's answer, and of the mean of all.
+      alone, together: of one shadow's answer, and of the mean of all.
     """
 
     answered: np.ndarray
     centres: np.ndarray
     has: np.ndarray
     directions: np.ndarray
-    alone: Shares
-    together: Shares
+    alone: Scales
+    together: Scales
 
 
 def seen(stream_shape: Sequence[int], image_shape: Sequence[int], shadows: int) -> int:
@@ -93,8 +94,9 @@ def measured(answers: np.ndarray, classes: np.ndarray, samples: Samples) -> Agre
     moved = np.maximum(1 - _BY_CHANCE * chance.sum(axis=0) / far, 0)
     centres = answered + moved[..., None] * apart
     directions = _principal(around[:_SPREAD])
-    shares = _agreed(flat - answered[:, _places(has[:-1], classes)], directions)
-    return Agreement(answered, centres, has[:-1], directions, *shares)
+    answers_around = flat - answered[:, _places(has[:-1], classes)]
+    scales = _scales(answers_around, around, directions)
+    return Agreement(answered, centres, has[:-1], directions, *scales)
 
 
 def corrected(
@@ -122,13 +124,13 @@ def corrected(
         flat = flat.reshape(shape[0], -1, math.prod(shape[2:]))
         centres = agreement.centres[:, places[rows]]
         apart = flat - agreement.answered[:, places[rows]]
-        found = centres + np.stack([_kept(agreement, each, agreement.alone) for each in apart])
+        found = centres + np.stack([_scaled(agreement, each, agreement.alone) for each in apart])
         alone[:, rows] = found.reshape(alone[:, rows].shape)
         finite = np.isfinite(flat).all(axis=-1, keepdims=True)
         number = np.where(finite.any(axis=0), finite.sum(axis=0), np.nan)
         mean = np.where(finite, apart, 0).sum(axis=0) / number
         centre = np.where(finite, centres, 0).sum(axis=0) / number
-        together = centre + _kept(agreement, mean, agreement.together)
+        together = centre + _scaled(agreement, mean, agreement.together)
         joint[rows] = together.reshape(joint[rows].shape)
     return alone, joint
 
@@ -162,31 +164,49 @@ def _principal(rows: np.ndarray) -> np.ndarray:
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
-def _agreed(apart: np.ndarray, directions: np.ndarray) -> tuple[Shares, Shares]:
-    """Returns the shares of variance that shadows agree on, in answers `[S, L, D]`."""
-    inside = apart @ directions.T
-    outside = apart - inside @ directions
-    of_each = (inside**2).mean(axis=(0, 1)), np.array([(outside**2).sum(axis=-1).mean()])
-    of_mean = (
-        (inside.mean(axis=0) ** 2).mean(axis=0),
-        np.array([(outside.mean(axis=0) ** 2).sum(axis=-1).mean()]),
+def _scales(
+    answers: np.ndarray, images: np.ndarray, directions: np.ndarray
+) -> tuple[Scales, Scales]:
+    """Returns the scales of one answer and of the mean of all.
+
+    Args:
+      answers: `[S, L, D]`, and
+      images: `[N, D]`, about the means of their classes.
+      directions: `[R, D]`.
+    """
+    (inside, outside), (mean_inside, mean_outside), (of_images, others) = (
+        _variances(rows, directions) for rows in (answers, answers.mean(axis=0), images)
     )
-    shares = [_shares(*each, len(apart)) for each in zip(of_each, of_mean, strict=True)]
-    (alone, together), (rest, rest_together) = shares
-    return Shares(alone, float(rest[0])), Shares(together, float(rest_together[0]))
+    found = [
+        Scales(
+            _scale(inside, mean_inside, of_images, len(answers), together),
+            float(_scale(outside, mean_outside, others, len(answers), together)),
+        )
+        for together in (False, True)
+    ]
+    return found[0], found[1]
 
 
-def _shares(each: np.ndarray, mean: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the shares of the variance of one, and of the mean of several, that all share."""
+def _variances(rows: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the variances of rows `[..., D]` in each direction, and in all others together."""
+    inside = rows @ directions.T
+    outside = ((rows - inside @ directions) ** 2).sum(axis=-1).mean()
+    return (inside**2).reshape(-1, len(directions)).mean(axis=0), outside
+
+
+def _scale(
+    each: np.ndarray, mean: np.ndarray, images: np.ndarray, count: int, together: bool
+) -> np.ndarray:
+    """Returns scales, of variances of single answers, of their mean over shadows, and of images."""
     if count == 1:
-        return np.ones_like(each), np.ones_like(each)
-    common = np.maximum((count * mean - each) / (count - 1), 0)
-    alone, together = (np.minimum(common / np.maximum(own, 1e-12), 1) for own in (each, mean))
-    return alone.astype(np.float32), together.astype(np.float32)
+        return np.ones_like(each)
+    own = np.maximum(mean if together else each, 1e-12)
+    agreed = np.maximum((count * mean - each) / (count - 1), 0) / own
+    return np.minimum(agreed * np.maximum(np.sqrt(images / own), 1), 1).astype(np.float32)
 
 
-def _kept(agreement: Agreement, apart: np.ndarray, shares: Shares) -> np.ndarray:
-    """Returns of rows `[N, D]` what the shadows agree on."""
+def _scaled(agreement: Agreement, apart: np.ndarray, scales: Scales) -> np.ndarray:
+    """Returns rows `[N, D]`, scaled in every direction."""
     inside = apart @ agreement.directions.T
-    change = inside * (shares.inside - shares.outside)[None]
-    return change @ agreement.directions + shares.outside * apart
+    change = inside * (scales.inside - scales.outside)[None]
+    return change @ agreement.directions + scales.outside * apart
