@@ -39,7 +39,7 @@ class Scales(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """What a stream tells of shadows.
+    """Facts about shadows that a stream tells.
 
     Attributes:
       answered: `[S, K + 1, D]`, the mean answer of each shadow to the features of each class, and
