@@ -73,16 +73,24 @@ def run(config: TablesConfig) -> list[dict[str, str]]:
     folder = workdir / "tables"
     made: dict[str, Made] = {}
     texts: dict[str, str] = {}
+    wrong: list[UserError] = []  # are told when all other tables are written
     for table, runs in asked:
         ended = [by_name[run.name] for run in runs]
-        if not any(outcome.state == "failed" for outcome in ended):
+        if any(outcome.state == "failed" for outcome in ended):
+            continue
+        try:
             made[table.name] = figures.make(table, _shown(table, ended))
+        except UserError as error:
+            wrong.append(error)
+        else:
             texts[table.name] = markdown.text(table, made[table.name])
     print(*texts.values(), sep="\n\n", end="\n\n" if texts else "")
     path = folder / _TEXT
     _write(folder / _MADE, made)
     files.atomic_write(path, lambda file: file.write(_joined(texts).encode()))
     sweeps.check(outcomes)
+    if wrong:
+        raise wrong[0]
     if config.publish:
         keep(source.with_suffix(".json"), made)
         for name, places in pages.items():

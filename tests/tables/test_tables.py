@@ -114,6 +114,31 @@ def test_a_board_is_shown_without_the_attacks_that_it_left(tmp_path):
             shown(script, own)
 
 
+def test_a_table_that_cannot_be_made_takes_no_other_with_it(tmp_path, monkeypatch, capsys):
+    fake_runs.attack(tmp_path, images=False, folder="one", split="conv1")
+    fake_runs.attack(tmp_path, images=False, folder="two", split="conv1")
+    paths = [tmp_path / "whitebox" / name / "record.json" for name in ("one", "two")]
+    file = tmp_path / "tables.toml"
+    file.write_text(
+        "".join(
+            f'[[table]]\nname = "{name}"\nabout = "About it."\n'
+            f'commands = ["./launch.sh whitebox --split=conv1 --seed={seed}"]\n'
+            for seed, name in enumerate(("twice", "once"))
+        )
+    )
+
+    def ran(runs, workdir):
+        found = (paths if run.flags["seed"] == "0" else paths[:1] for run in runs)
+        outcomes = zip(runs, found, strict=True)
+        return [SimpleNamespace(run=run, records=own, state="finished") for run, own in outcomes]
+
+    monkeypatch.setattr(experiment.sweeps, "run", ran)
+    with pytest.raises(UsageError, match="twice: 2 runs fall into one cell"):
+        experiment.run(experiment.TablesConfig(tables=str(file), workdir=str(tmp_path)))
+    assert "| conv1 |" in capsys.readouterr().out
+    assert list(experiment.read_kept(tmp_path / "tables" / "tables.json")) == ["once"]
+
+
 def test_importing_the_parts_of_a_table_imports_no_jax():
     code = "import sys; from jaxinv.tables import markdown, plan; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
