@@ -153,11 +153,11 @@ def test_any_command_line_is_accepted_or_gets_one_line(no_compute, name):
 
     check()
     assert 2 in statuses
-    # The tables of the checkout are of more images than this MNIST has.
-    ends = {"report": 1, "paper": 1, "tables": 2, "cuts": 0}
     status, said = outcome(name, safe)
-    assert status == ends.get(name)
-    assert name != "tables" or "num_images=1000: " in said
+    if name == "tables":  # of the checkout: some data are not here, and of some there are too few
+        assert (status, "num_images=" in said) in ((1, False), (2, True)) and said.count("\n") == 1
+    else:
+        assert status == {"report": 1, "paper": 1, "cuts": 0}.get(name)
 
 
 @pytest.mark.parametrize("name", [name for name in WRITERS if name != "report"])
