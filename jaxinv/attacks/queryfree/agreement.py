@@ -1,11 +1,11 @@
 """Corrects what shadows answer by what images are known to be, and by where shadows agree. NumPy.
 
-The mean of an image given its features is, on average over the features of a class, the mean image
-of the class. So the mean of a shadow's answers to a stream is moved there, as far as it is further
-away than by chance. Errors that shadows do not share show in that they disagree: in every direction
-an answer is scaled by the share of its variance that the shadows agree on, as in a Wiener filter,
-but for what the maps have scaled down already, which shows where answers vary less than images do.
-Nothing is compared with an image that is attacked.
+By the law of total expectation, the mean of an image given its features is, on average over the
+features of a class, the mean image of the class. So the mean of a shadow's answers to a stream is
+moved there, as far as it is further away than by chance. Where shadows disagree, their errors are
+their own. So in every direction an answer is scaled by the share of its variance that the shadows
+agree on, as a Wiener filter does. Maps scale down what they are unsure of, too; answers vary less
+than images do there, and are scaled down by so much less. No attacked image is compared with.
 """
 
 import math
@@ -23,7 +23,7 @@ _BYTES = 2**28  # of answers, and of images, at once
 _TAUGHT = 4000  # images that tell the mean of classes, at most
 _DIRECTIONS, _SPREAD = 128, 1000  # principal directions; images that tell them, at most
 _EACH = 20  # features of a class, on average, or all are taken together
-_BY_CHANCE = 2.0  # as far as this, in expected squared distances, a mean lies by chance
+_BY_CHANCE = 2.0  # squared distances of means, over the expected one, that chance explains
 
 
 class Scales(NamedTuple):
@@ -47,7 +47,7 @@ class Agreement(NamedTuple):
       centres: `[S, K + 1, D]`, where this mean is moved.
       has: `[K]`, whether a class has a mean of its own.
       directions: `[R, D]`, principal ones of images about the mean of their class.
-      alone, together: of one shadow's answer, and of the mean of all.
+      alone, together: scales of one shadow's answer, and of the mean of all.
     """
 
     answered: np.ndarray
@@ -79,10 +79,8 @@ def measured(answers: np.ndarray, classes: np.ndarray, samples: Samples) -> Agre
     if samples.has_labels and len(classes) >= _EACH * (1 + classes.max()):
         labels = known.labels
         count = 1 + int(max(classes.max(), labels.max()))
-    of_images, of_answers = (
-        _members(labels, len(known), count),
-        _members(classes, len(classes), count),
-    )
+    of_images = _members(labels, len(known), count)
+    of_answers = _members(classes, len(classes), count)
     means, numbers = _means(taught, of_images)
     answered = np.stack([_means(each, of_answers)[0] for each in flat])
     shown = of_answers.sum(axis=0)
@@ -170,8 +168,8 @@ def _scales(
     """Returns the scales of one answer and of the mean of all.
 
     Args:
-      answers: `[S, L, D]`, and
-      images: `[N, D]`, about the means of their classes.
+      answers: `[S, L, D]`, less the mean answers of their classes.
+      images: `[N, D]`, less the means of their classes.
       directions: `[R, D]`.
     """
     (inside, outside), (mean_inside, mean_outside), (of_images, others) = (

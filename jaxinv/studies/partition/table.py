@@ -174,8 +174,10 @@ def _unmet(row: Mapping[str, Any]) -> str:
     for name in row["undecided"]:
         count = row["images_needed"].get(name)
         told.append(f"{name}?" if count is None else f"{name}? ({count:,} images)")
-    unproved = [name for name in SPOILT if row.get(name)]
-    return ", ".join(told) or " but ".join(["ok", *[", ".join(unproved)] * bool(unproved)])
+    if told:
+        return ", ".join(told)
+    unproved = ", ".join(name for name in SPOILT if row.get(name))  # of a certified choice
+    return f"ok but {unproved}" if unproved else "ok"
 
 
 def _certified(row: Mapping[str, Any]) -> str:
