@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array
 
 from jaxinv.errors import UsageError
-from jaxinv.networks import Layer, Network, Params
+from jaxinv.networks import Layer, Network, Params, arguments
 from jaxinv.networks.insertion import insert
 
 FIXED = "fixed of the defense"
@@ -238,6 +238,7 @@ def plan(network: Network, cut: str, structure: Any) -> Plan:
             f"split={cut}: has {count:,} {layer.mixes}, {mechanism.name} takes up to "
             f"{MOST_MIXED:,}."
         )
-    name = f"{cut}.{mechanism.name}"
+    taken = {taken.lower() for taken in network.all_cuts}
+    name = arguments.free_name(arguments.safe_name(f"{cut}.{mechanism.name}"), taken)
     made = Layer(lambda key, x: layer.init(key, Beginning(x, x, jnp.float32(1))), layer.encode)
     return Plan(insert(network, cut, name, made, layer.decode), name, number, layer)

@@ -132,8 +132,9 @@ def defended_words(found: Defended) -> str:
             f"{best.usability_kind}."
         )
     else:
+        none = "No defended setting" if found.settings == 1 else f"None of {tried}"
         words = (
-            f"None of {tried} that attackers who know the defence have tried is shown to keep "
+            f"{none} that attackers who know the defence have tried is shown to keep "
             f"everybody below {limits}{_nearest_words(found.nearest)}."
         )
     if found.undecided:

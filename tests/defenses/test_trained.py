@@ -557,3 +557,10 @@ def test_a_defense_that_is_trained_in_says_so():
     assert (GAUSSIAN.at("feature", 1) + NOPEEK.at("feature", 1)).describe()["trained"] is True
     assert "trained" not in PROJECT.at("feature", 0.5).describe()
     assert cloak.CLOAK.at("feature", 0.1).is_trained
+
+
+def test_a_layer_stands_at_a_cut_whose_name_no_layer_may_have():
+    network = sequence([("out", lambda x: jnp.tanh(x.reshape(len(x), -1)) * 2)], (6, 6, 1))
+    assert "input+1" in network.all_cuts
+    planned = plan(network, "input+1", CODEBOOK.at("feature", 4).structure)
+    assert planned.cut == "input_1.codebook" and planned.cut in planned.network.cuts

@@ -191,7 +191,7 @@ def test_a_defence_that_is_not_shown_to_hold_does_not(tmp_path, spoilt):
     defended(tmp_path, **{**held, **spoilt}, seed=1)
     judged = findings.defended(found_in(tmp_path).attacks)
     assert judged.held == []
-    assert findings.defended_words(judged).startswith("None of 1 defended setting that")
+    assert findings.defended_words(judged).startswith("No defended setting that")
 
 
 def test_of_many_settings_one_that_holds_by_luck_is_not_told(tmp_path):
