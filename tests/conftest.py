@@ -77,7 +77,16 @@ _LONGEST = (
 )
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="run tests that are marked slow, too")
+
+
+def pytest_collection_modifyitems(config, items):
+    # A test that is named runs, slow or not.
+    if not config.option.all and not any("::" in name for name in config.args):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
     order = {name: place for place, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 

@@ -1,6 +1,8 @@
 """The authors' black-box attack: a decoder that is trained on one query for each image. JAX."""
 
 import dataclasses
+import math
+import time
 from typing import ClassVar, cast
 
 import jax
@@ -22,7 +24,7 @@ from jaxinv.attacks.learned.maps import TrainedMap
 from jaxinv.attacks.learned.pairs import Answers, Pairs
 from jaxinv.attacks.learned.queries import BEHAVIOUR, Pool, Queries, check_images, kept, make_pool
 from jaxinv.attacks.shelf import NOWHERE, Shelf
-from jaxinv.machine import rows
+from jaxinv.machine import memory, rows
 from jaxinv.networks import Params
 from jaxinv.training.amsgrad import amsgrad
 from jaxinv.training.fit import epochs_of, fit
@@ -33,6 +35,7 @@ STEPS = 56_250
 
 _BATCH, _RATE, _EPS = 32, 1e-3, 1e-3
 _AT_ONCE = 2**28  # bytes of images, summed up in float32
+_KEPT = 2 * memory.TRAINING  # bytes of answers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +104,9 @@ def fit_decoder(
     """
     images = pool.images
     keys = [jax.random.fold_in(key, number) for number in range(3)]
+    began = time.perf_counter()
+    asked = _answered(pool)
+    seconds = time.perf_counter() - began
     mean, std = (jnp.asarray(value).reshape(1, 1, 1, -1) for value in _of_channels(images))
     decoder = Decoder(images.shape[1:])
 
@@ -114,8 +120,8 @@ def fit_decoder(
 
     seen = pool.features(BEHAVIOUR)
     params = jax.jit(decoder.init)(keys[1], seen[:1])["params"]
-    held = Partial(loss, pool.queries)
-    batch_size = maps.fitting(held, params, pool.batch, min(_BATCH, len(pool.images)))
+    held = Partial(loss, asked.queries)
+    batch_size = maps.fitting(held, params, asked.batch, min(_BATCH, len(images)))
     third = max(1, steps // 3)
     rate = optax.piecewise_constant_schedule(_RATE, {third: 0.5, 2 * third: 0.5})
     checkpoint = None
@@ -124,14 +130,21 @@ def fit_decoder(
     trained = fit(
         held,
         params,
-        pool.batch,
+        asked.batch,
         optimizer=optax.chain(amsgrad(1.0, eps=_EPS), optax.scale_by_schedule(rate)),
-        epochs=epochs_of(steps, len(pool.images), batch_size),
+        epochs=epochs_of(steps, len(images), batch_size),
         steps=steps,
         batch_size=batch_size,
         key=keys[2],
         checkpoint=checkpoint,
         description=f"decoder {shelf.label}",
     )
-    asked = pool.queries.size
-    return TrainedMap(estimate, trained.params, trained.seconds, trained.compile_seconds, asked)
+    seconds += trained.seconds
+    return TrainedMap(estimate, trained.params, seconds, trained.compile_seconds, pool.queries.size)
+
+
+def _answered(pool: Pool | Pairs) -> Pool | Pairs:
+    """Returns the pairs of a pool that asks each image once, where memory has room for answers."""
+    size = 4 * len(pool.images) * math.prod(pool.feature_shape)
+    once = isinstance(pool, Pool) and pool.queries.size == len(pool.images) and not pool.members
+    return Pairs(pool.images, pool.features()) if once and size <= _KEPT else pool

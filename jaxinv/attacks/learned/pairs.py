@@ -12,6 +12,8 @@ import jax
 import numpy as np
 from jax import Array
 
+from jaxinv.unit_space import Images
+
 
 @partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("size",))
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Pairs:
       answers: `[N, ...]` float32, the features of each.
     """
 
-    images: np.ndarray
+    images: Images
     answers: np.ndarray
 
     members: ClassVar[int] = 0
@@ -65,7 +67,7 @@ class Pairs:
         return self.answers.shape[1:]
 
     @property
-    def batch(self) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self) -> tuple[Images, np.ndarray]:
         """Images and features, to be shuffled and cut into batches by a fit."""
         return self.images, self.answers
 
