@@ -5,3 +5,9 @@ CLOUD_ONLY = "cloud-only"
 
 EDGE_ONLY = "edge-only"
 """Nothing is sent."""
+
+SCREEN = "screen"
+"""The effort of a few quick attackers, who prove nothing."""
+
+FULL = "full"
+"""The effort of every attack of every experiment that the threat models allow."""

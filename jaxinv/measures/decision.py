@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxinv.constants.choices import SCREEN
 from jaxinv.constants.verdicts import FAILS, HOLDS, SPOILT, UNDECIDED, Verdict
 from jaxinv.measures import intervals, verdicts
 from jaxinv.measures.leaks import LEAKS, PSNR, REID, SSIM, Leak
@@ -55,7 +56,8 @@ class Constraints:
         """Returns a verdict on each limit, and on "diverged" and "dead" where attacks are so.
 
         They prove nothing then: limits on leakage are not known to be kept; see `verdicts.spoilt`.
-        What is certified needs no attack to prove it, and is broken by one that succeeds.
+        What is certified needs no attack to prove it, and is broken by one that succeeds. The
+        attacks that a row is of count as all that there are; see `judged`.
         """
         found = {name: self._verdict(name, limit, row) for name, limit in self.limits.items()}
         leaks = found.keys() & {leak.limit for leak in LEAKS}
@@ -69,6 +71,17 @@ class Constraints:
             return found
         unproved = [name for name in leaks if found[name] == HOLDS]
         return found | dict.fromkeys([*unproved, *spoilt], UNDECIDED)
+
+    def unkept(self, row: Row) -> dict[str, list[str]]:
+        """Returns what `verdicts` names as `fails`, and as `undecided`: nothing if a row promises
+        to meet the constraints.
+        """
+        return _by_verdict(self.verdicts(row))
+
+    def _screened(self, row: Row, found: Mapping[str, Verdict]) -> list[str]:
+        """Returns the limits on leakage that hold, and that no certificate keeps."""
+        held = [leak.limit for leak in LEAKS if found.get(leak.limit) == HOLDS]
+        return [name for name in held if name != REID.limit or not self._certifies(row)]
 
     def _certifies(self, row: Row) -> bool:
         """Tells whether a certificate keeps the limit on re-identification."""
@@ -89,25 +102,25 @@ class Constraints:
         """Returns the fields of a choice about the limits.
 
         `verdict` on all together; `meets`, True only if all of them hold; `fails` and `undecided`,
-        the names of those that do not.
+        the names of those that do not. Limits on leakage that quick attacks alone have not broken
+        (`effort` "screen") are undecided, but for what is certified.
         """
         found = self.verdicts(row)
+        if row.get("effort") == SCREEN:
+            found |= dict.fromkeys(self._screened(row, found), UNDECIDED)
         whole = verdicts.together(found.values())
-        names = {
-            word: [name for name in found if found[name] == word] for word in (FAILS, UNDECIDED)
-        }
-        return {
-            "verdict": whole,
-            "meets": whole == HOLDS,
-            "fails": names[FAILS],
-            "undecided": names[UNDECIDED],
-        }
+        return {"verdict": whole, "meets": whole == HOLDS, **_by_verdict(found)}
 
     @property
     def limits(self) -> dict[str, float]:
         """Limits by name, without those that are None."""
         given = dataclasses.asdict(self)
         return {name: value for name, value in given.items() if value is not None}
+
+
+def _by_verdict(found: Mapping[str, Verdict]) -> dict[str, list[str]]:
+    """Returns the names of limits that fail, and of those that are undecided."""
+    return {word: [name for name in found if found[name] == word] for word in (FAILS, UNDECIDED)}
 
 
 _COSTS = {
@@ -240,7 +253,8 @@ def recommend(
 ) -> int | None:
     """Returns the place of the best choice that meets the constraints, or None.
 
-    What is undecided does not meet them.
+    What is undecided does not meet them. Quick attacks count here as all others do: who takes a
+    choice attacks it with everything first.
 
     Args:
       rows: the choices.
@@ -252,7 +266,7 @@ def recommend(
     fit = [
         number
         for number, row in enumerate(rows)
-        if allowed(row) and constraints.judged(row)["meets"]
+        if allowed(row) and not any(constraints.unkept(row).values())
     ]
     if not fit:
         return None
@@ -270,7 +284,7 @@ def reason(
     if not able:
         return "There is no such choice."
     limits = constraints.limits
-    judged = [constraints.judged(row) for row in able]
+    judged = [constraints.unkept(row) for row in able]
     for name, words in SPOILT.items():
         if all(name in each["undecided"] for each in judged):
             return f"An attack on every choice {words}, which proves nothing."

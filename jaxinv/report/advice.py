@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
+from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY, FULL
 from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, SPOILT, UNDECIDED
 from jaxinv.look.text import rounded_up
@@ -99,7 +99,7 @@ def effort(choice: Choice) -> str:
     """Tells which attacks were run on a choice."""
     if not choice.attacker:
         return "none"
-    return "all attacks" if choice.record.effort == "full" else "quick attacks alone"
+    return "all attacks" if choice.record.effort == FULL else "quick attacks alone"
 
 
 _LIMITS = f"SSIM {SAFE_SSIM:g} and {SAFE_REID:.0%} re-identification"

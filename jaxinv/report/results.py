@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from jaxinv.constants import kinds
+from jaxinv.constants.choices import FULL
 from jaxinv.constants.halves import ALL
 from jaxinv.constants.threats import THREATS
 from jaxinv.report import datasets
@@ -318,7 +319,7 @@ def sort(records: Sequence[Record]) -> Found:
 
 def _rank(study: Partition) -> tuple[bool, Any, int]:
     """Returns a rank for sorting: of two that ask the same, more effort counts, then the newer."""
-    return study.record.effort == "full", study.written, study.number
+    return study.record.effort == FULL, study.written, study.number
 
 
 def _question(record: stored.PartitionRecord) -> str:

@@ -2,6 +2,7 @@
 
 from msgspec import Struct, field
 
+from jaxinv.constants.choices import SCREEN
 from jaxinv.constants.halves import ALL
 from jaxinv.store.fields import (
     UNKNOWN,
@@ -56,7 +57,8 @@ class RecordedChoice(Struct, kw_only=True):
     """A cut and a defence: what they cost, and what they leave to the strongest attacker.
 
     Attributes:
-      meets: True only if every limit is shown to be kept.
+      meets: True only if every limit is shown to be kept; quick attacks show none of those on
+        leakage, so that a choice that they alone attacked meets these by certificates.
       fails, undecided: names of limits that are broken, and of those within an interval.
       images_needed: how many images settle an undecided limit; None if no number does.
       safe: the verdict on `SAFE_SSIM` and `SAFE_REID` together.
@@ -115,7 +117,7 @@ class RecordedChoice(Struct, kw_only=True):
     undecided: list[str] = field(default_factory=list)
     images_needed: dict[str, int | None] = field(default_factory=dict)
     safe: str | None = None
-    effort: str = "screen"
+    effort: str = SCREEN
     test_images: str = ALL
     confidence: Share = 0.95
 

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct, field
 
 from jaxinv.constants import kinds
+from jaxinv.constants.choices import SCREEN
 from jaxinv.constants.halves import ALL
 from jaxinv.constants.threats import FLOOR
 from jaxinv.store import similarity
@@ -317,7 +318,7 @@ class PartitionRecord(Record, kw_only=True):
     reason_split: str = ""
     certain: list[Certain] = field(default_factory=list)
     advice: Advice | None = None
-    effort: str = "screen"
+    effort: str = SCREEN
     threat_models: list[str] = field(default_factory=list)
     releases: Count = 1
 

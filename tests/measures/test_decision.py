@@ -291,6 +291,31 @@ def test_of_certified_choices_the_one_that_leaks_less_is_recommended():
     assert decision.recommend([*rows, known], limits) == 3  # of the others nothing is known
 
 
+@pytest.mark.parametrize(
+    ("limits", "certified", "undecided"),
+    [
+        ({"max_ssim": 0.7, "max_reid": 0.5}, None, ["max_ssim", "max_reid"]),
+        ({"max_ssim": 0.7, "max_reid": 0.5}, 0.2, ["max_ssim"]),
+        ({"max_reid": 0.5}, 0.2, []),
+        ({"min_accuracy": 0.9, "max_energy_mj": 5}, None, []),
+    ],
+)
+def test_quick_attacks_show_no_limit_on_leakage_to_hold(limits, certified, undecided):
+    limited = Constraints(**limits)
+    quick = row(certified_reid=certified, effort="screen")
+    found = limited.judged(quick)
+    assert found["undecided"] == undecided and found["meets"] == (not undecided)
+    assert limited.judged({**quick, "effort": "full"})["meets"]
+    # Whoever looks for what to attack with everything takes quick attacks for what they are.
+    assert limited.unkept(quick) == {"fails": [], "undecided": []}
+    assert decision.recommend([quick], limited) == 0
+
+
+def test_quick_attacks_that_succeed_break_limits():
+    found = Constraints(max_ssim=0.39).judged(row(effort="screen"))
+    assert (found["verdict"], found["fails"]) == ("fails", ["max_ssim"])
+
+
 def test_an_attack_that_succeeds_breaks_a_certificate():
     found = Constraints(max_reid=0.25).judged(row(certified_reid=0.2, reid=0.4, reid_ci=[0.3, 0.5]))
     assert (found["verdict"], found["fails"]) == ("fails", ["max_reid"])

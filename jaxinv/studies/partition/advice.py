@@ -8,6 +8,7 @@ Source: He, Zhang & Lee 2021, section IV-C.
 from collections.abc import Sequence
 from typing import Any
 
+from jaxinv.constants.choices import FULL
 from jaxinv.constants.threats import THREATS, within
 from jaxinv.constants.verdicts import HOLDS, UNDECIDED
 from jaxinv.measures import decision, verdicts
@@ -59,7 +60,7 @@ def tested(
     sure = plain[first]["confidence"]
     threats = [_judged(threat, undefended, sure) for threat in THREATS]
     verdict = plain[first]["safe"]
-    if plain[first]["effort"] != "full":
+    if plain[first]["effort"] != FULL:
         threats = [one | {"verdict": verdicts.screened(one["verdict"])} for one in threats]
     return {
         "before": {key: plain[before][key] for key in keys},

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from jaxinv.attacks import registry
 from jaxinv.constants import kinds
+from jaxinv.constants.choices import FULL, SCREEN
 from jaxinv.constants.halves import CHOICE, REPORT
 from jaxinv.constants.threats import THREATS, within
 from jaxinv.defenses import MECHANISMS, TRAINED, Defense
@@ -23,7 +24,7 @@ from jaxinv.studies.experiment import setting
 SCREENING = {"fit_steps": 400, "shadow_steps": 300}
 """Steps of training by attackers who screen choices."""
 
-EFFORTS = ("screen", "full")
+EFFORTS = (SCREEN, FULL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +97,7 @@ class PartitionConfig(AttackConfig):
         choices=tuple(decision.PREFERENCES),
     )
     effort: str = setting(
-        "screen",
+        SCREEN,
         "screen attacks every choice by --attacker, quickly trained. full attacks every choice "
         "with everything: every attack of every experiment, trained for long. Either way, what "
         "would be recommended is attacked with everything on images that no choice has seen.",

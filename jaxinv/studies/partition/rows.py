@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY
+from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY, FULL, SCREEN
 from jaxinv.constants.halves import CHOICE, REPORT
 from jaxinv.constants.kinds import Kind
 from jaxinv.constants.verdicts import FAILS, GALLERY, HOLDS, SPOILT
@@ -81,6 +81,11 @@ class Board:
         return place in self._tried and (option is None or self._trial.is_over(option))
 
     @property
+    def constraints(self) -> decision.Constraints:
+        """The limits that choices must meet."""
+        return self._config.constraints
+
+    @property
     def kind(self) -> Kind:
         """The kind of input."""
         return self._scenes[CHOICE].dataset.kind
@@ -109,20 +114,20 @@ class Board:
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns every choice as it is known by now, without bounds."""
-        limited, counted = self._config.constraints, self.attacks()
+        counted = self.attacks()
         found = [
             self._whole(0, CLOUD_ONLY, leaked=1.0),
             *(self._row(place, counted[place]) for place in range(1, len(self.options) + 1)),
             self._whole(len(self.options) + 1, EDGE_ONLY, leaked=0.0),
         ]
         for row, worth in zip(found, decision.pareto(found), strict=True):
-            row |= {"pareto": worth, **limited.judged(row)}
+            row |= {"pareto": worth, **self.constraints.judged(row)}
         return found
 
     def is_broken(self, option: Option) -> bool:
         """Tells whether a choice breaks a limit already by its own attacks on choice images."""
         row = self._row(1 + self.options.index(option), option.on(CHOICE))
-        return FAILS in self._config.constraints.verdicts(row).values()
+        return FAILS in self.constraints.verdicts(row).values()
 
     def allows(self, row: Mapping[str, Any]) -> bool:
         """Tells whether a choice leaves some layers to the cloud."""
@@ -130,7 +135,7 @@ class Board:
 
     def recommended(self, rows: Sequence[Mapping[str, Any]]) -> tuple[int | None, int | None]:
         """Returns the places of the best choice, and of the best that splits."""
-        limited, prefer = self._config.constraints, self._config.prefer
+        limited, prefer = self.constraints, self._config.prefer
         best = decision.recommend(rows, limited, prefer=prefer)
         return best, decision.recommend(rows, limited, prefer=prefer, allowed=self.allows)
 
@@ -172,7 +177,7 @@ class Board:
         return {
             "split": option.deployment.cut,
             "defense": plain(option.defense.describe()),
-            "effort": "full" if over else "screen",
+            "effort": FULL if over else SCREEN,
             **self._usability(place, msgspec.to_builtins(counted[0].usable)),
             **_costs(price, self._profile, option.sent_bytes(price)),
             **found,
@@ -215,7 +220,7 @@ class Board:
         return {
             "split": split,
             "defense": NONE.describe(),
-            "effort": "full",
+            "effort": FULL,
             **self._usability(place, self.scene(place).usability.fields["usability"]),
             **_costs(price, self._profile, price.sent_bytes),
             "psnr_mean": quality.PSNR_CAP if leaked else None,

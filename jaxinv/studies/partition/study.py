@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxinv.constants.choices import FULL
 from jaxinv.constants.halves import CHOICE, REPORT
 from jaxinv.constants.kinds import in_words
+from jaxinv.constants.verdicts import UNDECIDED
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.look.charts import choices as choices_chart
@@ -192,7 +194,7 @@ def settle(board: Board, effort: str) -> None:
       board: the choices.
       effort: "full" to attack all choices with everything on choice images before.
     """
-    if effort == "full":
+    if effort == FULL:
         while any(map(board.siege.left, board.options)):
             board.siege.advance(board.options)
     before: dict[int, str] = {}
@@ -209,7 +211,8 @@ def settle(board: Board, effort: str) -> None:
             {place: reason for place, reason in each.items() if rows[place]["split"] not in WHOLE}
             for each in (before, now)
         ]
-        for line in table.replaced(rows, *told):
+        lines = table.replaced(rows, before=told[0], now=told[1], constraints=board.constraints)
+        for line in lines:
             print(in_words(line, board.kind), flush=True)
         if not now:
             return
@@ -224,7 +227,7 @@ def _judged(config: PartitionConfig, scene: runs.Scene, board: Board) -> dict[st
     counted = zip(rows, board.attacks(), [[], *found, []], strict=True)
     for place, (row, own, bounded) in enumerate(counted):
         row["bounds"] = bounded
-        sure, unsure = row["confidence"], row["undecided"]
+        sure, unsure = row["confidence"], limited.unkept(row)[UNDECIDED]
         row["images_needed"] = decision.images_needed(own, limited, unsure, sure)
         if limited.min_accuracy is not None and "min_accuracy" in unsure:
             usable = board.usable(place)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxinv.constants import trained
+from jaxinv.constants.choices import FULL
 from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import (
     FAILS,
@@ -40,7 +41,11 @@ def attack(record: AttackRecord) -> str:
 
 
 def replaced(
-    rows: Sequence[Mapping[str, Any]], before: Mapping[int, str], now: Mapping[int, str]
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    before: Mapping[int, str],
+    now: Mapping[int, str],
+    constraints: decision.Constraints,
 ) -> list[str]:
     """Returns what there is to say as other choices come to be recommended, by their places."""
     lines = []
@@ -48,8 +53,9 @@ def replaced(
         if place in now:
             continue
         row = rows[place]
-        unmet = ", ".join([*row["fails"], *(f"{name}?" for name in row["undecided"])])
-        if row["effort"] == "full" and not unmet:
+        unkept = constraints.unkept(row)
+        unmet = ", ".join([*unkept[FAILS], *(f"{name}?" for name in unkept[UNDECIDED])])
+        if row["effort"] == FULL and not unmet:
             lines.append(f"{decision.name_of(row)} was attacked with everything.")
         else:
             told = f" ({unmet})" if unmet else ": another leaves less"
@@ -81,9 +87,10 @@ def table(record: Mapping[str, Any]) -> str:
         "Learned is how many images attackers had to learn from, the least of all threat models; "
         f"with fewer than {LEAST_SURROGATES:,} no limit is shown to hold, but for those that are "
         "certified. Effort is full where everything attacked, and screen where few quick attackers "
-        "did, who prove nothing. Images are choice where figures are of the half of the test split "
-        "that choices are made on, and report where a choice was tried on the other, as what is "
-        "recommended was: its intervals are wider, to allow for all that were.",
+        "did, who prove nothing: limits on leakage are undecided there. Images are choice where "
+        "figures are of the half of the test split that choices are made on, and report where a "
+        "choice was tried on the other, as what is recommended was: its intervals are wider, to "
+        "allow for all that were.",
         *_lines(rows, (f"{similarity} [95%]", *_FOUND), _found),
         "",
         "No one is above in the PSNR of the mean squared error, dB of MSE (of the ways that "
@@ -117,10 +124,7 @@ def _lines(
 
 
 def _styled(record: Mapping[str, Any], place: int, line: str) -> str:
-    """Returns the line of a choice in a colour if it is recommended, broken or undecided.
-
-    Others have none: most of them were only screened.
-    """
+    """Returns the line of a choice in a colour if it is recommended, broken or undecided."""
     row = record["choices"][place]
     if place in (record["recommendation"], record["recommendation_split"]):
         return recommended(line)
