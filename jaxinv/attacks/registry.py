@@ -111,9 +111,9 @@ ENTRIES = (
     RegisteredAttack(
         *("blackbox", "strong", "blackbox.strong:StrongQueries"),
         ("blackbox",),
-        "exact recovery from a query for each value of an image where the edge is affine; "
-        "elsewhere ridge regression and a residual network, with jittered images among the "
-        "queries. It shares its training with whitebox.py --method=hybrid.",
+        "exact recovery where the edge is affine, from a few coded queries or one for each value "
+        "of an image; elsewhere ridge regression and a residual network, with jittered images among "
+        "the queries. It shares its training with whitebox.py --method=hybrid.",
     ),
     RegisteredAttack(
         *("blackbox", "adaptive", "blackbox.adaptive:AdaptiveQueries"),

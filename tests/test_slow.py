@@ -1,0 +1,34 @@
+"""Tests that are marked slow: left out, unless they are asked for."""
+
+from types import SimpleNamespace
+
+import conftest
+import pytest
+
+
+def item(name, *, slow):
+    return SimpleNamespace(
+        name=name,
+        path=SimpleNamespace(stem=f"test_{name}"),
+        get_closest_marker=lambda marker: slow if marker == "slow" else None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("everything", "args", "expected"),
+    [
+        (False, ["tests"], (["quick"], ["slow"])),
+        (False, [], (["quick"], ["slow"])),
+        (True, ["tests"], (["slow", "quick"], [])),
+        (False, ["tests/test_a.py::test_b"], (["slow", "quick"], [])),
+    ],
+)
+def test_slow_tests_run_where_all_or_they_are_asked_for(everything, args, expected):
+    items, left = [item("slow", slow=True), item("quick", slow=False)], []
+    config = SimpleNamespace(
+        option=SimpleNamespace(all=everything),
+        args=args,
+        hook=SimpleNamespace(pytest_deselected=lambda items: left.extend(items)),
+    )
+    conftest.pytest_collection_modifyitems(config, items)
+    assert tuple([each.name for each in found] for found in (items, left)) == expected
