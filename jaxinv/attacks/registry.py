@@ -112,8 +112,8 @@ ENTRIES = (
         *("blackbox", "strong", "blackbox.strong:StrongQueries"),
         ("blackbox",),
         "exact recovery where the edge is affine, from a few coded queries or one for each value "
-        "of an image; elsewhere ridge regression and a residual network, with jittered images among "
-        "the queries. It shares its training with whitebox.py --method=hybrid.",
+        "of an image; elsewhere ridge regression and a residual network, with jittered images "
+        "among the queries. It shares its training with whitebox.py --method=hybrid.",
     ),
     RegisteredAttack(
         *("blackbox", "adaptive", "blackbox.adaptive:AdaptiveQueries"),
