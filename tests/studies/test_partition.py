@@ -440,6 +440,8 @@ def test_a_codebook_is_bounded_by_the_number_of_its_releases(study, scene, monke
     assert {"rate", "counting"} == {bound["name"] for bound in row["bounds"]}
     assert record["certain"][0]["code_bits"] == 2
     assert "codebook of 2 bits or fewer it is at most 10% for certain" in table.summary(record)
+    record["certain"][0]["code_bits"] = 1
+    assert "codebook of one bit it is at most 10% for certain" in table.summary(record)
 
 
 def test_what_is_certified_holds_where_attackers_learned_from_few(plain, scene, monkeypatch):

@@ -235,8 +235,9 @@ def summary(record: Mapping[str, Any]) -> str:
         )
         bits = record["certain"][0].get("code_bits")
         if bits:
+            most = f"{bits} bits or fewer" if bits > 1 else "one bit"
             lines.append(
-                f"Behind a codebook of {bits} bits or fewer it is at most {SAFE_REID:.0%} for "
+                f"Behind a codebook of {most} it is at most {SAFE_REID:.0%} for "
                 "certain at any cut, on average over these images "
                 f"(--defense={trained.CODE}:{bits}; the network is trained on)."
             )
