@@ -63,7 +63,7 @@ Other verbs:
                  commas between, as in ./launch.sh sweep whitebox --split=all --seed=0,1,2; the same
                  command goes on after a kill (./launch.sh sweep --help tells all)
   setup          make the environment and run nothing
-  test           run the tests, from the checkout's folder
+  test           run the tests, from the checkout's folder; with --all the slow ones, too
   help           this text
 
 Environment variables:

@@ -123,6 +123,7 @@ def no_compute(monkeypatch, prepared, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_any_command_line_is_accepted_or_gets_one_line(no_compute, name):
     known = {

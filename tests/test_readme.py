@@ -34,6 +34,7 @@ def printed_by_example(page):
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_the_example_of_a_network_of_ones_own():
     cuts, quality = printed_by_example("README.md")
     assert cuts == "stem relu add relu_2 max_pool head"

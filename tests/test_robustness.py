@@ -86,6 +86,7 @@ while killed < int(kills):
 """
 
 
+@pytest.mark.slow
 def test_killed_20_times_a_run_ends_as_an_undisturbed_one_does(scripts, few, tmp_path):
     workdir, cache = tmp_path / "killed", tmp_path / "cache"
     flags = [*few, *SMALL]
@@ -114,6 +115,7 @@ def test_killed_20_times_a_run_ends_as_an_undisturbed_one_does(scripts, few, tmp
 # --- Others at the same time ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_of_two_that_do_the_same_at_once_one_waits_for_the_other(scripts, few, tmp_path):
     flags = ["blackbox", *few, *SMALL, f"--workdir={tmp_path}"]
     both = [scripts.start(*flags) for _ in range(2)]
@@ -138,6 +140,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_ends_a_run_in_one_line_and_leaves_no_half(scripts, few, tmp_path):
     """A limit on the size of files stands in for the disk; Python ignores the signal of it."""
 
@@ -196,6 +199,7 @@ for count in (1, 10_000):
 """
 
 
+@pytest.mark.slow
 def test_one_image_and_ten_thousand(scripts, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", SIZED, tmp_path],

@@ -1,8 +1,8 @@
 """Tests that are marked slow: left out, unless they are asked for."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
-import conftest
 import pytest
 
 
@@ -23,7 +23,12 @@ def item(name, *, slow):
         (False, ["tests/test_a.py::test_b"], (["slow", "quick"], [])),
     ],
 )
-def test_slow_tests_run_where_all_or_they_are_asked_for(everything, args, expected):
+def test_slow_tests_run_where_all_or_they_are_asked_for(everything, args, expected, pytestconfig):
+    (conftest,) = (
+        plugin
+        for plugin in pytestconfig.pluginmanager.get_plugins()
+        if getattr(plugin, "__file__", None) == str(Path(__file__).with_name("conftest.py"))
+    )
     items, left = [item("slow", slow=True), item("quick", slow=False)], []
     config = SimpleNamespace(
         option=SimpleNamespace(all=everything),

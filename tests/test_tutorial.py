@@ -26,6 +26,7 @@ def notebook():
     return json.loads(PATH.read_text("utf-8"))
 
 
+@pytest.mark.slow
 def test_the_cells_run_from_top_to_bottom(notebook, tmp_path, monkeypatch, capsys):
     module = types.ModuleType("__main__")  # the cells name a function of theirs
     monkeypatch.setitem(sys.modules, "__main__", module)

@@ -47,6 +47,7 @@ def psnr(found):
     return quality.evaluate(ATTACKED, np.clip(found, 0, 1)).psnr.mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "defense"),
     [("paper", NONE), ("strong", NONE), ("adaptive", GAUSSIAN.at("feature", 0.1))],
@@ -62,6 +63,7 @@ def test_queries_of_half_precision_are_learned_from_as_well(method, defense):
     assert attacked(jnp.bfloat16) == pytest.approx(attacked(None), abs=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["strong", "adaptive"])
 def test_clouds_of_half_precision_are_attacked_without_queries(method):
     def cloud(dtype):

@@ -62,6 +62,7 @@ def test_noise_that_is_not_rounded_tells_who_it_is(cut):
     assert found(Mechanism("naive", naive), 64.0, cut, on_grid_of_normal, 64.0) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("on_grid", [on_grid_of_normal, on_grid_of_ours])
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ def test_noise_has_its_law(sample, law):
     assert scipy.stats.kstest(np.arctan2(*pair), "uniform", (-np.pi, 2 * np.pi)).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 5, 7), (2, 2)])
 @pytest.mark.parametrize("sample", [sampler.normal, sampler.laplace])
 def test_noise_takes_any_shape_and_is_single_precision(sample, shape):

@@ -176,6 +176,7 @@ def test_the_error_of_a_decoder_is_in_the_variance_of_the_images():
     assert float(decoder.gain(own, params)) == pytest.approx(max(0, 1 - float(expected)), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [(4, 4, 3), (7,), (5, 6)])
 @pytest.mark.parametrize("image", [(8, 8, 3), (12, 1, 2)])
 def test_a_decoder_fits_all_features_and_images(features, image):
@@ -436,6 +437,7 @@ def test_bits_are_those_of_the_step_that_has_the_fewest():
         assert defense.coded_bits(16) == np.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [1, 3])
 def test_an_edge_with_a_codebook_sends_two_to_its_bits(level):
     defense = CODEBOOK.at("feature", level)
@@ -453,6 +455,7 @@ def test_an_edge_with_a_codebook_sends_two_to_its_bits(level):
 # --- In a network ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("cut", ["relu2", "fc1"])
 def test_the_cloud_takes_what_the_edge_sends(mechanism, cut):

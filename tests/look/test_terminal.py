@@ -71,6 +71,7 @@ def test_words_about_rows_are_found_in_what_has_a_style(shown_on):
     assert told == "\x1b[31mrelu2  max_correlation, correlation 0.2\x1b[0m"
 
 
+@pytest.mark.slow
 def test_a_command_stands_out_on_a_terminal_alone():
     pty = pytest.importorskip("pty")
     main, other = pty.openpty()

@@ -134,6 +134,7 @@ def compare(exact, close):
                 )
 
 
+@pytest.mark.slow
 def test_four_devices_have_the_numbers_of_one():
     code = (
         "import test_devices; test_devices.compare(exact=['judged'], "

@@ -106,6 +106,7 @@ def test_what_is_passed_on_is_no_code():
         hosts._decode(hosts._encode(np.array([set()])))
 
 
+@pytest.mark.slow
 def test_hosts_hear_what_the_first_did_and_what_each_has():
     program = """
 calls = []
@@ -133,6 +134,7 @@ hosts.end()
         assert expected in err.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_host_that_fails_ends_the_others(victim):
     program = f"""
@@ -151,6 +153,7 @@ hosts.gather(1)  # would wait for ever
     assert message + "no space left" in results[other][2]
 
 
+@pytest.mark.slow
 def test_a_host_that_is_killed_ends_the_others():
     program = """
 print("ready", flush=True)
@@ -180,6 +183,7 @@ def test_a_wrong_variable_is_one_line(monkeypatch):
         hosts.initialize()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "flags"),
     [

@@ -60,6 +60,7 @@ def of(form, pads):
     )
 
 
+@pytest.mark.slow
 def test_values(form, case):
     x, kernel, pads = case
     result = convolve(x, kernel, pads, form=form)
@@ -68,6 +69,7 @@ def test_values(form, case):
     close(result, reference(x, kernel, pads))
 
 
+@pytest.mark.slow
 def test_gradients(form, case):
     x, kernel, pads = case
     ours, theirs = of(form, pads)
@@ -80,6 +82,7 @@ def test_gradients(form, case):
     close(jax.vjp(lambda kernel: ours(x, kernel), kernel)[1](ct), expected[1:])
 
 
+@pytest.mark.slow
 def test_forward_mode(form, case):
     x, kernel, pads = case
     ours, theirs = of(form, pads)
@@ -105,6 +108,7 @@ def test_inside_compiled_loops(form, name):
     close(descend(ours), descend(theirs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["same", "uneven pads"])
 def test_mapped_over_kernels_and_inputs(form, name):
     (x_shape, kernel_shape, pads) = CASES[name]
@@ -164,6 +168,7 @@ def of_flax(shape, features, window, options):
     return ours.apply, module.apply, params, x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("special", SPECIAL.values(), ids=SPECIAL)
 def test_other_convolutions_agree_with_xla(special):
     ours, theirs, params, x = of_flax(*special)
@@ -177,6 +182,7 @@ def test_other_convolutions_agree_with_xla(special):
     close(jax.linear_transpose(linear, x)(ct)[0], expected_pull(ct)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [(1, 3), (4, 5)])
 @pytest.mark.parametrize("window", [(1, 1), (5, 2), (2, 4)])
 @pytest.mark.parametrize("gaps", [(2, 2), (1, 3), (5, 2), (3, 7)])
@@ -199,6 +205,7 @@ def test_inputs_with_gaps_are_convolved_as_with_zeros_between(side, window, gaps
     close(own_pull(ct), (in_spread[:, rows, columns], in_kernel))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pads", [((3, 0), (3, 0)), ((3, 1), (4, 2)), ((4, 4), (4, 0))], ids=str)
 @pytest.mark.parametrize("stride", [1, 2])
 def test_gradients_behind_pads_wider_than_the_kernel(pads, stride):

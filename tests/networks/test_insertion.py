@@ -22,6 +22,7 @@ def back(params, crossing):
     return jnp.repeat(crossing - params["bias"][None, None, None, ::2], 2, axis=-1)
 
 
+@pytest.mark.slow
 def test_the_edge_ends_with_the_layer_and_the_cloud_begins_behind_it():
     network = insert(NETWORK, "relu2", "relu2.half", HALF, back)
     params = {**PARAMS, "relu2.half": {"bias": jnp.full(16, 3.0)}}

@@ -105,6 +105,7 @@ class Convolved(eqx.Module):
         return jax.nn.relu(self.conv(x.transpose(2, 0, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", HALVES)
 def test_modules_that_hold_half_precision(dtype):
     module = Convolved(eqx.nn.Conv2d(1, 4, 3, dtype=dtype, key=jax.random.key(0)))
@@ -134,6 +135,7 @@ def test_parameters_and_images_of_another_type_are_taken(given):
     np.testing.assert_allclose(made.apply(other, X.astype(given)), wanted, atol=atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
 def test_networks_keep_the_numeric_mode_that_they_were_made_in(first, dtype):

@@ -107,6 +107,7 @@ def images(network, count=4):
     return jnp.asarray(rng.random((count, *network.input_shape), "f"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MADE)
 def test_a_module_is_cut_anywhere(made, name):
     network, params, reference = made[name]

@@ -94,6 +94,7 @@ def custom(c):
     return function
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [scan, loop, branch, both, mapped, custom])
 @pytest.mark.parametrize("length", [3, 2000])  # JAX does not print large arrays in full
 def test_constants_inside_of_functions_tell_networks_apart(function, length):

@@ -60,6 +60,7 @@ def test_halves_of_a_cut_are_the_network(name, cut):
     np.testing.assert_allclose(result, whole, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", zoo.ENTRIES)
 def test_cuts(name):
     network = built(name)[0]

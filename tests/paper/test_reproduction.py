@@ -264,6 +264,7 @@ def test_every_part_becomes_pictures(done, tmp_path, monkeypatch):
             assert np.asarray(image.convert("L")).std() > 5, path.name
 
 
+@pytest.mark.slow
 def test_a_failing_run_leaves_the_others(tmp_path, monkeypatch, few):
     """The smallest of papers: two cuts, one of which cannot be attacked so."""
     data_dir = few[1].partition("=")[2]

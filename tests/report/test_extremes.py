@@ -26,6 +26,7 @@ def replaced(value, number, name=""):
     return 0 if number is None or number < 0 else int(number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0.0, -0.0, None, 1e29, 1e-300, -1.0, 1.0], ids=str)
 def test_any_number_in_any_place_gives_a_page_and_figures(tmp_path, number):
     read = 0

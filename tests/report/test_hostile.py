@@ -174,6 +174,7 @@ def test_every_text_of_a_typed_record_is_tried(tmp_path):
         assert texts_of(struct) <= given
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_any_text_in_any_place_gives_a_page_and_figures(tmp_path, name):
     for path in records_of_every_kind(tmp_path):
@@ -187,6 +188,7 @@ def test_any_text_in_any_place_gives_a_page_and_figures(tmp_path, name):
     assert all(path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in written[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["control", "half a pair", "direction", "html"])
 def test_records_that_no_file_held_give_a_page_too(tmp_path, name):
     records_of_every_kind(tmp_path)

@@ -502,6 +502,7 @@ def test_a_device_whose_edge_was_timed_is_described_without_its_rates(tmp_path):
     assert told["timed"] == "Uplink 5.00 Mbit/s."
 
 
+@pytest.mark.slow
 def test_of_equal_studies_the_newest_is_shown(tmp_path):
     rows = [choice("conv1"), choice("edge-only")]
     for age, (folder, more) in enumerate(
@@ -969,6 +970,7 @@ def test_text_that_breaks_pages_and_figures_is_cleaned_where_it_is_read(tmp_path
     assert all(path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in written[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [None, "x", -1, 1e300, [], {}, [None], True], ids=repr)
 def test_a_file_is_set_aside_or_has_a_place_on_the_page(tmp_path, value):
     """A key at a time is spoilt, each in a run of its own, of all that a record and a row hold."""
@@ -1126,6 +1128,7 @@ def violations(tab, rules=None):
     return [(each["id"], [node["target"] for node in each["nodes"]][:3]) for each in seen]
 
 
+@pytest.mark.slow
 def test_two_hundred_records_are_small_and_drawn_at_once(hundreds, visit):
     assert hundreds.stat().st_size < LIMIT_BYTES
     seen = visit(hundreds)

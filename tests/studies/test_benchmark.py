@@ -314,6 +314,7 @@ def test_a_wrong_flag_is_one_line(flags, message, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_script_times_ours_and_another_program(scripts, few, tmp_path):
     calls = tmp_path / "calls"
     path = scripts.record_of(

@@ -247,6 +247,7 @@ def first(tmp_path_factory, params):
     return First(done, folder / done.stdout.splitlines()[-1], folder)
 
 
+@pytest.mark.slow
 def test_the_script_leaves_a_record_and_a_picture(first):
     record = json.loads(first.path.read_text("utf-8"))
     found = records.read(first.path.parent)

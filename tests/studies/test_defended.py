@@ -316,6 +316,7 @@ def test_nopeek_trains_both_halves_and_others_what_is_asked(scene, monkeypatch):
     assert asked == [("cloud", 7, 2, 40), ("both", retraining.STEPS, 3, 40)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "shape"), [("sca", (8, 8, 16)), ("bottleneck", (8, 8, 2))])
 def test_a_layer_of_a_defense_ends_the_edge_of_each_level(scene, monkeypatch, kind, shape):
     monkeypatch.setattr(retraining, "STEPS", 1)

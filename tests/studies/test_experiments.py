@@ -77,6 +77,7 @@ def test_the_embedded_digits_are_announced_on_the_first_line(scripts, first):
     assert scripts.folder / lines[-1] == first.path
 
 
+@pytest.mark.slow
 def test_the_same_command_reads_what_is_finished(scripts, first):
     path = scripts.record_of("whitebox", "--split=conv1", *FAST)
     before = path.stat().st_mtime_ns
@@ -86,6 +87,7 @@ def test_the_same_command_reads_what_is_finished(scripts, first):
     assert path.stat().st_mtime_ns != before
 
 
+@pytest.mark.slow
 def test_a_run_without_its_images_is_done_again(scripts, first):
     images = scripts.record_of("whitebox", "--split=conv1", *FAST).with_name("images.npz")
     images.unlink()
@@ -93,6 +95,7 @@ def test_a_run_without_its_images_is_done_again(scripts, first):
     assert images.is_file()
 
 
+@pytest.mark.slow
 def test_other_settings_are_another_run(scripts, first):
     flags = ("--split=conv1", *FLAGS, "--steps=50", "--method=paper", "--tv_weight=0.5")
     path = scripts.record_of("whitebox", *flags)
@@ -105,6 +108,7 @@ def test_other_settings_are_another_run(scripts, first):
     assert set(record["solver_steps"]) == {50}
 
 
+@pytest.mark.slow
 def test_hybrid_learns_once_and_tells_its_stages(scripts, few):
     flags = ("--split=conv2", *few, "--method=hybrid", "--steps=1", "--cg_steps=2")
     flags = (*flags, "--fit_steps=10")
@@ -124,6 +128,7 @@ def test_hybrid_learns_once_and_tells_its_stages(scripts, few):
     assert {file: file.stat().st_mtime_ns for file in learned.iterdir()} == kept
 
 
+@pytest.mark.slow
 def test_black_box_runs_keep_to_their_budgets_and_are_drawn(scripts, few):
     flags = ("--split=conv1,relu2", *few, "--num_queries=785,70", "--fit_steps=5")
     done = scripts.here("blackbox", *flags)
@@ -165,6 +170,7 @@ def test_the_authors_decoder_from_the_command_line(scripts, few):
     assert record["num_queries"] == record["queries"] == 600  # images of the target
 
 
+@pytest.mark.slow
 def test_query_free_runs_report_every_shadow(scripts, few):
     flags = ("--split=fc3", *few, "--num_shadows=2", "--shadow_steps=3", "--fit_steps=3")
     path = scripts.record_of("queryfree", *flags)
@@ -185,6 +191,7 @@ def test_query_free_runs_report_every_shadow(scripts, few):
     assert path.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_the_authors_query_free_attack_from_the_command_line(scripts, few):
     flags = ("--split=conv1,fc1", *few, "--method=paper", "--num_shadows=1", "--shadow_steps=3")
     done = scripts.here("queryfree", *flags, "--surrogate=same")
@@ -202,6 +209,7 @@ def test_the_authors_query_free_attack_from_the_command_line(scripts, few):
         assert image.format == "PNG"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("experiment", "more"),
     [
@@ -243,6 +251,7 @@ def study(scripts, few):
     return Study(flags, done, written, paths)
 
 
+@pytest.mark.slow
 def test_a_study_of_defences_leaves_a_record_for_each_level_and_attacker(scripts, study):
     assert study.done.stderr == ""
     assert set(study.records) == {(m, level) for m in ("paper", "adaptive") for level in (0, 0.6)}
@@ -311,6 +320,7 @@ def test_a_finished_study_of_defences_is_read(scripts, study):
     assert finished(scripts.folder, "defenses") == before
 
 
+@pytest.mark.slow
 def test_other_attackers_of_a_composition_see_several_releases(scripts, few):
     flags = ("--split=fc3", "--defense=dropout+gaussian", "--site=input+feature", *few)
     flags = (*flags, "--level=.2+.3", "--releases=2", "--threat_model=blackbox,queryfree")
@@ -479,6 +489,7 @@ def finished(folder, experiment="whitebox"):
     }
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_from_what_is_finished(scripts, first, tmp_path):
     flags = ("--split=conv1,relu1,relu2", *FAST, f"--checkpoint={first.checkpoint}")
     scripts.kill_when(lambda: finished(tmp_path), "whitebox", *flags, cwd=tmp_path)
@@ -495,6 +506,7 @@ def test_a_killed_sweep_goes_on_from_what_is_finished(scripts, first, tmp_path):
         assert grid.height > one.height
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_with_the_same_target(scripts, tmp_path):
     flags = ("--dataset=mnist_5k", "--epochs=3")
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"

@@ -354,6 +354,7 @@ def build():
 """
 
 
+@pytest.mark.slow
 def test_a_board_of_codes_certifies_them_and_is_read_when_it_is_finished(tmp_path, monkeypatch):
     (tmp_path / "net.py").write_text(NETWORK)
     parts = {"target": samples(600), "attacker": samples(60, seed=1), "test": samples(400, seed=2)}

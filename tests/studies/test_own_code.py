@@ -170,6 +170,7 @@ def test_a_module_that_changes_is_another_attacker(files, monkeypatch):
     assert len(before) == 12 and registry.digest_of_own("somewhere:Nearest") != before
 
 
+@pytest.mark.slow
 def test_an_attack_of_ones_own_on_a_defence_of_ones_own_leaves_a_record(files):
     config = config_of(
         dataset="mnist_5k",

@@ -58,6 +58,7 @@ def test_a_folder_behind_a_network_of_ones_own(given):
     assert record["accuracy"] is None
 
 
+@pytest.mark.slow
 def test_query_free_attackers_of_a_folder_need_no_labels(given):
     few = {"shadow_steps": 2, "num_shadows": 1, "method": "strong"}
     with jax.debug_key_reuse(False):  # the gallery has the draws of what is attacked

@@ -49,6 +49,7 @@ def test_a_white_box_attack_at_cuts_of_one_and_of_several_arrays(attacked):
         assert record.flags["network"] == "net.py:build"
 
 
+@pytest.mark.slow
 def test_black_box_and_query_free_attacks(scripts, flags):
     few = (*FAST, "--method=paper", "--split=branch")
     black = record_of(scripts, "blackbox", *flags, *few, "--fit_steps=2")
@@ -57,6 +58,7 @@ def test_black_box_and_query_free_attacks(scripts, flags):
     assert black["network"]["name"] == "net.py:build"
 
 
+@pytest.mark.slow
 def test_outputs_that_are_no_classes_are_compared_with_the_undefended_ones(scripts, flags):
     own = ("--split=hidden", "--defense=gaussian", "--level=.5", "--fit_steps=2", *FAST)
     more = ("--attacker=paper", "--threat_model=blackbox")
@@ -70,6 +72,7 @@ def test_outputs_that_are_no_classes_are_compared_with_the_undefended_ones(scrip
     assert "--method=paper: learns from labelled images" in told
 
 
+@pytest.mark.slow
 def test_a_partition_and_the_page(scripts, flags, attacked):
     own = ("--split=hidden", "--defense=none", "--attacker=paper", "--threat_model=blackbox")
     limits = ("--min_accuracy=0", "--max_ssim=0")

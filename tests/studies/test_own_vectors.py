@@ -66,6 +66,7 @@ def run(config):
     return [json.loads(Path(each["path"]).read_text("utf-8")) for each in made]
 
 
+@pytest.mark.slow
 def test_a_table_behind_a_network_of_its_values(given):
     (hidden, *_) = run(given("rows", method="tv", steps=40, split=("hidden",)))
     assert hidden["inputs"]["kind"] == "table" and hidden["inputs"]["shape"] == [3]

@@ -53,6 +53,7 @@ def test_what_was_observed_is_judged_where_originals_are_known(tmp_path, capsys)
     assert again["path"] == made["path"] and again["fit_s"] == made["fit_s"]
 
 
+@pytest.mark.slow
 def test_quality_is_null_where_originals_are_not_known(tmp_path):
     (made,) = run(config(tmp_path))
     record, folder = read(made["path"]), Path(made["path"]).parent

@@ -224,6 +224,7 @@ def test_a_defence_that_is_none_is_named(text, message):
 # --- Studies --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_record_has_every_choice_in_order_and_what_it_costs_and_leaks(study):
     record = study()
     rows = record["choices"]
@@ -380,6 +381,7 @@ def test_bounds_hold_for_the_noise_alone(study):
             assert bound["kind"] in ("certified", "estimated") and bound["assumptions"]
 
 
+@pytest.mark.slow
 def test_of_rounded_features_the_entropy_counts_and_not_the_bits_alone(study):
     defended = (
         *("quantize:2", "quantize@input:2", "nopeek+quantize:1+2", "gaussian:1"),
@@ -429,6 +431,7 @@ def test_bounds_on_the_target_are_not_of_an_edge_that_was_trained_on(study, monk
     assert "Fano" in {bound["name"] for bound in rows[2]["bounds"]}
 
 
+@pytest.mark.slow
 def test_a_codebook_is_bounded_by_the_number_of_its_releases(study, scene, monkeypatch):
     one = scene._replace(cuts=["fc"]).on("choice", scene.dataset)
     monkeypatch.setattr(runs, "load", lambda config, plan: one)
@@ -444,6 +447,7 @@ def test_a_codebook_is_bounded_by_the_number_of_its_releases(study, scene, monke
     assert "codebook of one bit it is at most 10% for certain" in table.summary(record)
 
 
+@pytest.mark.slow
 def test_what_is_certified_holds_where_attackers_learned_from_few(plain, scene, monkeypatch):
     one = scene._replace(cuts=["relu"]).on("choice", scene.dataset)
     monkeypatch.setattr(runs, "load", lambda config, plan: one)
@@ -482,6 +486,7 @@ def test_noise_that_is_certain_is_found_for_every_cut(study):
         assert low < one["bayes_reid"] <= SAFE_REID < high
 
 
+@pytest.mark.slow
 def test_the_bayes_rate_is_simulated_at_every_choice_and_shown(study):
     """It is nowhere above what is certified, but for its interval."""
     record = study(defense=("none", "gaussian:1", "laplace:2", "gaussian@input:1"))
@@ -578,6 +583,7 @@ def test_plain_features_are_no_safer_than_what_can_be_made_of_them(plain, monkey
         assert found[cut, "dropout"] < 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["[", "{}", "[1]", '[{"value": 3}]', "null", "[" * 100_000])
 def test_a_damaged_bound_is_measured_anew(study, damage):
     before = study()
@@ -964,6 +970,7 @@ def code_of():
     return runs.code_of(*defended_run.decided_by("whitebox", "adaptive"))
 
 
+@pytest.mark.slow
 def test_the_attacks_are_those_of_the_registry_and_are_made_by_their_experiments(scene, tmp_path):
     """Made for real by those who answer the mean."""
     config = PartitionConfig(workdir=str(tmp_path), num_images=5, defense=("none", "gaussian:1"))
@@ -987,6 +994,7 @@ def test_the_attacks_are_those_of_the_registry_and_are_made_by_their_experiments
 # --- The script -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_script_recommends_and_its_record_is_read_again(scripts, few):
     flags = ("--split=pool2", "--defense=none,gaussian:2", "--fit_steps=5", "--max_reid=.1", *few)
     done = scripts.here("partition", *flags)

@@ -113,6 +113,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "flags"), CASES)
 def test_the_command_in_a_record_finds_the_run_that_is_finished(quick, name, flags):
     images = [] if name == "benchmark" else ["--num_images=3"]

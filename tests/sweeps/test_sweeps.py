@@ -339,6 +339,7 @@ def test_experiments_tell_their_flags():
     assert grid.values("blackbox", "split", "relu2,fc1") == ["relu2", "fc1"]
 
 
+@pytest.mark.slow
 def test_no_device_is_taken_from_the_runs(scripts):
     code = "from jaxinv import sweeps; print(len(sweeps.expand('whitebox', {'split': 'all'})))"
     env = {**scripts.env, "JAX_PLATFORMS": "none such"}  # any use of a device fails
@@ -507,12 +508,14 @@ def test_memory_is_what_control_groups_leave(monkeypatch, tmp_path):
     assert settings._memory() == 1000
 
 
+@pytest.mark.slow
 def test_a_run_alone_has_all_gpus(bench):
     done = finish(bench.drive(points(seeds=1), CUDA_VISIBLE_DEVICES="4,7", JOBS="1"))
     assert done.returncode == 0, done.stderr
     assert {record.device for record in records.find(bench.work, "fake")} == {"4,7"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are shared here")
 @pytest.mark.parametrize(("jobs", "count"), [(1, 3), (2, 3), (1000, 3), (2, 1)])
 def test_runs_have_cores_of_their_own(bench, jobs, count):
@@ -530,6 +533,7 @@ def test_runs_have_cores_of_their_own(bench, jobs, count):
         assert all(own == usable for own in found)
 
 
+@pytest.mark.slow
 def test_runs_are_dealt_to_gpus_in_turn(bench):
     done = finish(bench.drive(points(), CUDA_VISIBLE_DEVICES="4,7", JAX_PLATFORMS="", JOBS="2"))
     assert done.returncode == 0, done.stderr
@@ -537,6 +541,7 @@ def test_runs_are_dealt_to_gpus_in_turn(bench):
     assert set(devices) == {"4", "7"}
 
 
+@pytest.mark.slow
 def test_what_is_left_of_a_sweep_has_one_gpu_too(bench):
     given = {"CUDA_VISIBLE_DEVICES": "4,7", "JAX_PLATFORMS": "", "JOBS": "2"}
     assert finish(bench.drive(points(), **given)).returncode == 0
@@ -562,6 +567,7 @@ def test_no_run_takes_all_memory_of_a_gpu(monkeypatch):
 # --- Runs on this machine -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sweep_from_the_command_line_and_once_more(bench):
     arguments = ("fake", "--dataset=mnist_5k", "--split=conv1,relu2", "--seed=0,1")
     done = finish(bench.start(*arguments))
@@ -601,6 +607,7 @@ def test_a_sweep_from_the_command_line_and_once_more(bench):
     assert set(bench.done().values()) == {2}
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line_and_exit_status_2(bench):
     for arguments in (
         ["fake", "--seed=x"],
@@ -625,6 +632,7 @@ def test_help(bench):
         assert last.startswith("Experiments: whitebox, ") and last.endswith(", fake")
 
 
+@pytest.mark.slow
 def test_a_work_folder_that_cannot_be_written(bench):
     bench.work.touch()
     done = finish(bench.start("fake", "--dataset=mnist_5k"))
@@ -669,6 +677,7 @@ def test_a_device_that_is_not_here_is_told_before_any_run(stand_in, tmp_path, mo
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_failure_is_named_with_its_log_and_the_others_go_on(stand_in, tmp_path, capsys):
     methods = ("good", "bad", "silent", "torn")
     runs = fakes([{"method": method} for method in methods])
@@ -687,6 +696,7 @@ def test_a_failure_is_named_with_its_log_and_the_others_go_on(stand_in, tmp_path
     assert [outcome.state for outcome in again] == ["skipped", "failed", "failed", "failed"]
 
 
+@pytest.mark.slow
 def test_a_sweep_with_a_failure_has_exit_status_1(bench):
     done = finish(bench.start("fake", "--dataset=mnist_5k", "--method=good,bad"))
     assert done.returncode == 1
@@ -709,6 +719,7 @@ def test_runs_of_several_kinds_tell_all_their_records(stand_in, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_marker_counts_as_long_as_its_record_and_inputs_are_there(stand_in, tmp_path):
     runs = fakes([{"seed": "0"}, {"seed": "1"}])
     first = run_here(runs, tmp_path)
@@ -757,6 +768,7 @@ def test_another_target_in_the_work_folder_makes_runs_be_asked_again(tmp_path):
         assert (sweep.finished(run) is None) == counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_as_many_run_at_once_as_are_wanted(bench, jobs):
     done = finish(bench.drive(points(seeds=2, sleep="0.8"), JOBS=str(jobs)))
@@ -769,6 +781,7 @@ def test_as_many_run_at_once_as_are_wanted(bench, jobs):
     assert most == jobs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_sweep_stops_what_it_began(bench, number):
     process = bench.drive(points(sleep="30"))
@@ -788,6 +801,7 @@ def is_alive(pid):
     return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_runs_whose_sweep_was_killed_are_waited_for(bench):
     given = points(sleep="1.5")
     process = bench.drive(given)
@@ -803,6 +817,7 @@ def test_runs_whose_sweep_was_killed_are_waited_for(bench):
     assert len(bench.journal()) == 12
 
 
+@pytest.mark.slow
 def test_what_a_killed_sweep_left_running_counts_among_those_at_once(bench):
     last = points(("relu2",), seeds=2, sleep="2")
     process = bench.drive(last, JOBS="2")
@@ -817,6 +832,7 @@ def test_what_a_killed_sweep_left_running_counts_among_those_at_once(bench):
     assert max(itertools.accumulate({"begin": 1, "end": -1}[event] for event in events)) <= 2
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_share_their_runs(bench):
     given = points(seeds=6)
     both = [bench.drive(given, JOBS="2"), bench.drive(given[::-1], JOBS="2")]
@@ -842,6 +858,7 @@ def test_a_lock_is_free_when_its_holder_is_killed(tmp_path):
         locks.acquire(tmp_path / "a" / "b", wait=False)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_same_command_completes_it(bench, checkout, tmp_path):
     """Twenty times the sweep, or a run of it, is killed; then all is there, once."""
     splits = ("conv1", "relu1", "pool1", "conv2")
@@ -876,6 +893,7 @@ def test_killed_at_any_moment_the_same_command_completes_it(bench, checkout, tmp
 EXACT = ("psnr", "ssim", "objective", "solver_steps", "config_hash", "target", "accuracy")
 
 
+@pytest.mark.slow
 def test_real_runs_that_were_killed_find_what_undisturbed_ones_find(scripts, few):
     flags = (*few, "--split=conv1,relu1,fc3", "--method=paper", "--steps=5")
     env = {**scripts.env, "JOBS": "2"}
@@ -950,6 +968,7 @@ def queue(bench, cluster):
     return bench
 
 
+@pytest.mark.slow
 def test_a_sweep_on_slurm(queue, cluster):
     arguments = ("fake", "--dataset=mnist_5k", "--seed=0,1,2", "--method=good,bad", "--sleep=0")
     options = {"PARTITION": "other", "TIME": "5", "SBATCH_OPTIONS": "--comment='a b'"}
@@ -972,6 +991,7 @@ def test_a_sweep_on_slurm(queue, cluster):
     assert set(queue.done().values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_attaches_to_its_array(queue, cluster):
     given, before = points(seeds=2, sleep="2"), count_tasks(cluster)
     process = queue.drive(given)
@@ -993,6 +1013,7 @@ def count_tasks(cluster):
     return len(cluster.ask("squeue", "--noheader", "--array", "--states=all").splitlines())
 
 
+@pytest.mark.slow
 def test_what_an_array_does_not_have_follows_it(queue):
     given = points(("conv1",), seeds=2, sleep="2")
     assert finish(queue.drive(given[:1], EXECUTOR="local")).returncode == 0
@@ -1007,6 +1028,7 @@ def test_what_an_array_does_not_have_follows_it(queue):
     assert queue.done() == {"conv1/0": 2, "conv1/1": 1}
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_leaves_its_array(queue, cluster):
     given = points(("conv1",), seeds=2, sleep="3")
     process = queue.drive(given)
@@ -1019,6 +1041,7 @@ def test_an_interrupted_sweep_leaves_its_array(queue, cluster):
     assert set(queue.done().values()) == {1} and len(queue.done()) == 2
 
 
+@pytest.mark.slow
 def test_tasks_that_are_cancelled_are_told_and_done_next_time(queue, cluster):
     given = points(("conv1",), seeds=3, sleep="2")
     process = queue.drive(given, JOBS="2")
@@ -1039,6 +1062,7 @@ def test_what_sbatch_refuses_is_told(queue):
     assert "Invalid partition" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_grid_on_slurm_and_here_at_once_shares_its_runs(queue):
     given = points(seeds=3, sleep="0.5")
     both = [queue.drive(given), queue.drive(given, EXECUTOR="local", JOBS="1")]

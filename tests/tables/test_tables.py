@@ -41,6 +41,7 @@ def flags(folder, few, *more):
     return f"--tables={folder / 'tables.toml'}", data_dir, f"--workdir={folder / 'work'}", *more
 
 
+@pytest.mark.slow
 def test_a_table_is_run_kept_and_published(scripts, few, folder):
     given = flags(folder, few, "--only=floor", "--publish")
     done = scripts.run("tables", *given)

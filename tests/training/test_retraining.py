@@ -178,6 +178,7 @@ PROMISES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mechanism", PROMISES, ids=[each.name for each in PROMISES])
 def test_a_defense_that_is_trained_in_keeps_its_promise_and_the_cloud_classifies(mechanism):
     level, measure = PROMISES[mechanism]

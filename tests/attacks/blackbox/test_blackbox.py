@@ -131,6 +131,7 @@ def test_an_affine_edge_is_inverted_exactly(number, count):
     assert found.info["edge"] == "affine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", [rectified, bent, noisy, ambiguous])
 @pytest.mark.parametrize("number", [40, 200])
 def test_any_other_edge_is_learned_within_the_budget(query, number, count):
@@ -158,6 +159,7 @@ def test_features_that_an_affine_map_does_not_explain_are_learned_from(count):
     assert found.info["queries"] == len(counting) <= 200
 
 
+@pytest.mark.slow
 def test_what_looks_rectified_is_not_probed_with_all_there_is():
     found = attack("strong", rectified, num_queries=SIZE + 1)
     assert found.info["way"] == "inverse map"
@@ -185,6 +187,7 @@ def test_the_authors_decoder_asks_each_image_once(number, queries, count):
     assert found.info["held_out_psnr"] is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", [rectified, noisy])
 def test_the_authors_decoder_is_the_same_where_answers_are_too_many_to_keep(query, monkeypatch):
     def learned():
@@ -256,6 +259,7 @@ def test_the_authors_rate_is_halved_after_each_third(monkeypatch):
     assert (used["epochs"], used["batch_size"]) == (60, 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["paper", "strong"])
 def test_a_killed_training_is_gone_on_with_and_a_finished_one_read(method, tmp_path, monkeypatch):
     options = {"num_queries": 90}

@@ -75,6 +75,7 @@ def test_layers_lead_up_to_the_image(side):
         assert before <= after <= made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("side", "stride", "padding"), [(3, (2, 2), 1), (5, (1, 1), 0), (5, (2, 2), 0), (3, (2, 1), 1)]
 )

@@ -17,6 +17,7 @@ def edge(images):
     return np.maximum(images.reshape(len(images), -1) @ MATRIX, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "steps"), [("strong", 40), ("paper", 3)])
 def test_pairs_teach_an_inverse(method, steps):
     learned = PairsAttack(method, steps).learn(Pairs(GIVEN, edge(GIVEN)), jax.random.key(0))

@@ -161,6 +161,7 @@ def test_features_lie_where_they_lie_in_the_image():
         np.testing.assert_allclose(places[3], [0, 1], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [inverse.learn, learn_decoder])
 def test_edges_that_differ_in_what_they_hold_share_their_programs(monkeypatch, method):
     """Maps of each shadow, or of each level alone, are not compiled again."""
@@ -462,6 +463,7 @@ def test_with_few_queries_only_the_first_images_teach(untrained):
     np.testing.assert_allclose(few(features), first(features), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_inverse_map_learns_what_a_defence_leaves():
     """Behind noise it is trained on noisy features, and the same noise for the same query."""
     images, others = smooth_images(200), smooth_images(100, seed=1)

@@ -52,6 +52,7 @@ def released(edge, defense, releases=1):
     return known, made.each()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, edge",
     [("known", "affine"), *((name, "rectified") for name in NAIVE)],

@@ -120,6 +120,7 @@ def test_strong_knows_the_defence_and_the_authors_train_longer_behind_a_rectifie
     assert asked == [(each, known) for each in steps]
 
 
+@pytest.mark.slow
 def test_what_was_trained_is_kept(tmp_path):
     options = {
         "num_shadows": 1,

@@ -237,6 +237,7 @@ def test_a_killed_correction_goes_on(attack, found, folder, tmp_path, monkeypatc
     assert resumed.quality == attack.quality
 
 
+@pytest.mark.slow
 def test_behind_a_defended_input_an_attacker_is_as_good_as_it_says(monkeypatch):
     """The map is the best linear one here, and nothing is trained."""
     monkeypatch.setattr(maps, "fit", lambda loss, params, *data, **_: Fit(params, [], 0.0, 0.0))

@@ -65,6 +65,7 @@ def psnr(images, found):
     return float(quality.evaluate(images, found.images).psnr.mean())
 
 
+@pytest.mark.slow
 def test_map_knows_how_good_it_is_on_images_it_has_not_seen():
     edge, params, _, attacked = attacker("relu2")
     lesson = lesson_of_map()
@@ -76,6 +77,7 @@ def test_map_knows_how_good_it_is_on_images_it_has_not_seen():
     assert psnr(attacked, found) == pytest.approx(lesson.quality[0], abs=2)
 
 
+@pytest.mark.slow
 def test_map_beats_an_attack_that_learns_nothing():
     edge, params, _, attacked = attacker("relu2")
     features = np.asarray(edge.apply(params, attacked[:10]))
@@ -120,6 +122,7 @@ def test_weights_that_were_chosen_do_best_on_the_trial_images(monkeypatch):
     assert psnr(trial, found) == pytest.approx(lesson.quality[0], abs=0.1)
 
 
+@pytest.mark.slow
 def test_behind_an_affine_edge_hybrid_has_nothing_to_add(monkeypatch):
     monkeypatch.delattr(inverse, "learn")
     edge, params, images, attacked = attacker("conv1")
@@ -130,6 +133,7 @@ def test_behind_an_affine_edge_hybrid_has_nothing_to_add(monkeypatch):
     assert (quality.evaluate(attacked, found.images).psnr > 60).all()
 
 
+@pytest.mark.slow
 def test_hybrid_is_never_worse_than_map_and_each_stage_adds(briefly):
     edge, params, images, attacked = attacker("pool2")
     overrides = {"steps": 6, "cg_steps": 8}
@@ -148,6 +152,7 @@ def test_hybrid_is_never_worse_than_map_and_each_stage_adds(briefly):
         assert (stage.settings.steps, stage.settings.cg_steps) == expected
 
 
+@pytest.mark.slow
 def test_hybrid_keeps_an_estimate_that_no_stage_improves(briefly, monkeypatch):
     edge, params, images, attacked = attacker("pool2")
     monkeypatch.setattr(hybrid, "scores", lambda trial, tries: np.array([90.0]))
@@ -181,6 +186,7 @@ def first_stage(briefly, monkeypatch):
     return learned
 
 
+@pytest.mark.slow
 def test_what_was_trained_is_read_again_and_only_for_the_same_question(first_stage, tmp_path):
     edge, params, images, attacked = attacker("pool2")
     features, shelf = np.asarray(edge.apply(params, attacked[:3])), Shelf(tmp_path, "pool2")
@@ -194,6 +200,7 @@ def test_what_was_trained_is_read_again_and_only_for_the_same_question(first_sta
     assert len(list(tmp_path.glob("*inverse*"))) == 2
 
 
+@pytest.mark.slow
 def test_a_black_box_attacker_leaves_the_inverse_map_that_hybrid_needs(first_stage, tmp_path):
     edge, params, images, attacked = attacker("pool2")
     features, shelf = np.asarray(edge.apply(params, attacked)), Shelf(tmp_path, "pool2")
@@ -208,6 +215,7 @@ def test_a_black_box_attacker_leaves_the_inverse_map_that_hybrid_needs(first_sta
     assert kept.stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_a_network_of_any_size_is_attacked_through_frequencies():
     # 4,356 pixels are more than a full covariance is made for.
     network = sequence([("conv", nn.Conv(6, (3, 3))), ("relu", nn.relu)], input_shape=(66, 66, 1))

@@ -73,6 +73,7 @@ def mean_psnr(images, found):
     return float(np.mean(quality.evaluate(images, found.images).psnr))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["conv1", "relu2", "fc1"])
 @pytest.mark.parametrize(("method", "steps"), [("paper", 60), ("tv", 60), ("map", 10)])
 def test_no_image_sees_how_many_are_attacked_with_it(method, steps, cut):
@@ -99,6 +100,7 @@ def test_tv_recovers_the_images_behind_a_convolution():
     assert (quality.evaluate(images, found.images).psnr > 60).all()
 
 
+@pytest.mark.slow
 def test_tv_beats_paper_behind_a_rectifier_at_equal_steps():
     edge, params, images, features = features_of(lenet5, "relu2")
     paper, tv = (
@@ -181,6 +183,7 @@ CIFAR_CUTS = ["conv11", "relu12", "pool1", "conv31", "fc1", "sigmoid1"]
 CUTS = [(lenet5, cut) for cut in LENET_CUTS] + [(cifar_cnn, cut) for cut in CIFAR_CUTS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make_network", "cut"), CUTS)
 def test_a_cut_of_every_kind_gives_images(make_network, cut):
     edge, params, images, features = features_of(make_network, cut, count=2)
@@ -193,6 +196,7 @@ def test_a_cut_of_every_kind_gives_images(make_network, cut):
     assert np.isfinite(found.info["objective"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["paper", "tv", "map"])
 @pytest.mark.parametrize("cut", ["conv1", "relu2"])
 def test_an_image_whose_features_are_not_finite_diverges_alone(method, cut):
@@ -209,6 +213,7 @@ def test_an_image_whose_features_are_not_finite_diverges_alone(method, cut):
     np.testing.assert_allclose(found.images[others], expected[others], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_map_recovers_what_a_rectifier_leaves_and_ends_early():
     edge, params, images, features = features_of(lenet5, "relu1")
     found = rmle.invert(edge, params, features, attack_of("map", "relu1", steps=40))
@@ -217,6 +222,7 @@ def test_map_recovers_what_a_rectifier_leaves_and_ends_early():
     assert (found.info["solver_steps"] < 40).all()
 
 
+@pytest.mark.slow
 def test_map_beats_tv_behind_a_pooling_with_a_fiftieth_of_its_steps():
     edge, params, images, features = features_of(lenet5, "pool1")
     tv = rmle.invert(edge, params, features, settings_of("tv", "pool1"))
@@ -225,6 +231,7 @@ def test_map_beats_tv_behind_a_pooling_with_a_fiftieth_of_its_steps():
     assert mean_psnr(images, found) > mean_psnr(images, tv)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_solver_lowers_the_objective_and_keeps_pixels_in_the_box(solver):
     edge, params, _, features = features_of(lenet5, "relu2", count=3)
@@ -256,6 +263,7 @@ def test_a_stage_starts_from_its_estimate_and_hands_on_what_it_finds():
     np.testing.assert_array_equal(seen[1], found.images)
 
 
+@pytest.mark.slow
 def test_the_mean_of_a_prior_is_that_of_the_estimate_where_the_edge_says_nothing():
     network, params, images = prepared(lenet5)
     edge, _ = network.split("conv1")

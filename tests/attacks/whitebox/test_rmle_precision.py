@@ -42,6 +42,7 @@ def second_order(made):
     return dataclasses.replace(map_settings(), steps=8, tv_weight=1e-3, prior_weight=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [first_order, second_order])
 @pytest.mark.parametrize(
     ("dtype", "size"),
@@ -54,6 +55,7 @@ def test_half_precision_is_attacked_as_well(settings, dtype, size):
     assert min(found, 60) == pytest.approx(min(wanted, 60), abs=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_the_rounding_of_inputs_and_features_alone_limits_an_attack(dtype):
     """An edge of float32 whose inputs and features are rounded tells as little."""
@@ -74,6 +76,7 @@ def test_the_rounding_of_inputs_and_features_alone_limits_an_attack(dtype):
     assert found.mean() > wanted.mean() - 2.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [first_order, second_order])
 def test_64_bits_find_the_same(settings):
     made = network()

@@ -71,6 +71,7 @@ def test_equal_images_are_one_to_be_found(known):
     assert "each of 12 test images as likely" in fano(IMAGES).assumptions
 
 
+@pytest.mark.slow
 def test_no_attack_beats_a_certified_bound(known):
     """On dithered images; and who knows each original does not beat those that allow for that."""
     originals, defense = blobs(40, seed=7), GAUSSIAN.at("feature", 1.0)

@@ -62,6 +62,7 @@ def least_error(edge, params, image, law):
     return squares.sum() * (seen[1] - seen[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("scale", [0.02, 0.1, 0.5])
 @pytest.mark.parametrize("mechanism", [GAUSSIAN, LAPLACE], ids=lambda each: each.name)

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from small_edge import EDGE, IMAGES, PARAMS, SHAPE, SIZE, jacobian
 
 from jaxinv.measures import bounds
@@ -13,6 +14,7 @@ from jaxinv.measures.bounds import fisher, spectra
 from jaxinv.networks import sequence
 
 
+@pytest.mark.slow
 def test_spectra_are_those_of_the_jacobian(known):
     for values, image in zip(known.at.values, IMAGES, strict=False):
         expected = np.linalg.svd(jacobian(EDGE, image), compute_uv=False) ** 2

@@ -27,6 +27,7 @@ def made(name):
     return _MADE[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_batch_of_images_has_the_outputs_of_each_in_onnx_runtime(name):
     proto, network, params = made(name)
