@@ -111,6 +111,7 @@ def attacked(measured, place):
 def test_predictions_are_held_against_the_strongest_attack(attacked, place):
     triples = joined.join(str(place / "work"), images=8)
     assert [each.attacks for each in triples] == [2, 2, 2, 2]
+    assert all(each.network.startswith("net.py:build ") for each in triples)  # without its folder
     for each in triples:
         psnr = each.statistics["posterior_psnr"]
         assert each.leaks["psnr"] == pytest.approx(psnr)
@@ -125,7 +126,7 @@ def test_predictions_are_held_against_the_strongest_attack(attacked, place):
 
 def test_the_command_prints_and_draws_the_comparison(attacked, flags, place, capsys):
     out = said(capsys, *flags, "--attacked")
-    assert "4 releases of 1 networks were attacked" in out
+    assert "4 releases of 1 network were attacked" in out
     record = json.loads((place / "work" / out.splitlines()[-1]).read_text("utf-8"))
     assert record["correlations"]["posterior_psnr"]["ssim"]["value"] == pytest.approx(1)
     assert len(record["triples"]) == 4

@@ -97,7 +97,7 @@ def _triple(record: LeakageRecord, attacks: Sequence[AttackRecord]) -> Triple:
 
 def _network(record: Record) -> str:
     assert record.target is not None
-    name = record.network.name if record.network else ""
+    name = record.network.title if record.network else ""
     return f"{name} {record.dataset} {(record.target.fingerprint or '')[:6]}".strip()
 
 

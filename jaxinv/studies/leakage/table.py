@@ -37,7 +37,8 @@ def comparison(record: Mapping[str, Any]) -> str:
     triples, found = record["triples"], record["correlations"]
     networks = list(dict.fromkeys(each["network"] for each in triples))
     lines = [
-        f"{len(triples)} releases of {len(networks)} networks were attacked. Spearman's rank "
+        f"{len(triples)} releases of {len(networks)} network{'s' * (len(networks) != 1)} were "
+        "attacked. Spearman's rank "
         "correlation of each statistic with what the strongest attack found; over networks with "
         "95% intervals of the bootstrap, which draws networks and releases of each:"
     ]
