@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxinv.constants.choices import SCREEN
+from jaxinv.constants.choices import FULL
 from jaxinv.constants.verdicts import FAILS, HOLDS, SPOILT, UNDECIDED, Verdict
 from jaxinv.measures import intervals, verdicts
 from jaxinv.measures.leaks import LEAKS, PSNR, REID, SSIM, Leak
@@ -98,16 +98,32 @@ class Constraints:
         noise = leak.noise if row.get("attacker") else 0.0  # what is sent whole needs no attack
         return verdicts.at_most(row[leak.interval_name], limit, noise=noise)
 
-    def judged(self, row: Row) -> dict[str, Any]:
-        """Returns the fields of a choice about the limits.
+    def is_exceeded(self, row: Row, name: str) -> bool:
+        """Tells whether the mean leakage of a row is above a limit: more images then break it.
 
-        `verdict` on all together; `meets`, True only if all of them hold; `fails` and `undecided`,
-        the names of those that do not. Limits on leakage that quick attacks alone have not broken
-        (`effort` "screen") are undecided, but for what is certified.
+        Where quick attacks stay below it, no number of images shows that it holds.
+        """
+        leak = next(leak for leak in LEAKS if leak.limit == name)
+        return row[leak.name] is not None and row[leak.name] > self.limits[name]
+
+    def told(self, row: Row) -> dict[str, Verdict]:
+        """Returns `verdicts`, with those as undecided that quick attacks alone leave.
+
+        These are limits on leakage that hold, where the `effort` is not "full", but for what is
+        certified.
         """
         found = self.verdicts(row)
-        if row.get("effort") == SCREEN:
+        if row.get("effort") != FULL:
             found |= dict.fromkeys(self._screened(row, found), UNDECIDED)
+        return found
+
+    def judged(self, row: Row) -> dict[str, Any]:
+        """Returns the fields of a choice about the limits, as `told` judges them.
+
+        `verdict` on all together; `meets`, True only if all of them hold; `fails` and `undecided`,
+        the names of those that do not.
+        """
+        found = self.told(row)
         whole = verdicts.together(found.values())
         return {"verdict": whole, "meets": whole == HOLDS, **_by_verdict(found)}
 
@@ -294,7 +310,10 @@ def reason(
         shown = any(name in each["undecided"] for each in judged for name in alone)
         start = f"No choice {'is shown to meet' if shown else 'meets'} {told}"
     else:
-        start = "Each limit is met by some choice and all together by none"
+        screened = [_by_verdict(constraints.told(row)) for row in able]
+        shown = all(any(name not in _unmet(each) for each in screened) for name in limits)
+        far = "" if shown else ", as far as quick attacks tell,"
+        start = f"Each limit is met by some choice{far} and all together by none"
     place = min(range(len(able)), key=lambda number: _distance(able[number], judged[number]))
     return (
         f"{start}; {name_of(able[place])} comes nearest and {_faults(able[place], judged[place])}."

@@ -7,6 +7,7 @@ from jaxinv.constants.choices import CLOUD_ONLY, EDGE_ONLY, FULL
 from jaxinv.constants.threats import THREATS
 from jaxinv.constants.verdicts import FAILS, HOLDS, SAFE_REID, SAFE_SSIM, SPOILT, UNDECIDED
 from jaxinv.look.text import rounded_up
+from jaxinv.measures.leaks import LEAKS
 from jaxinv.report.results import Choice, Partition
 from jaxinv.report.values import MISSING, Measure, fixed, interval, listed, percent, percents, unit
 from jaxinv.store.choice import CutQuality, JudgedThreat
@@ -164,14 +165,15 @@ def _behind(cut: CutQuality) -> str:
 def verdict(choice: Choice) -> str:
     """Tells whether a choice is shown to meet the constraints; else what it breaks, or may."""
     if choice.meets:
-        return "met, by a certificate" if _unproved(choice) else "met"
+        alone = _unproved(choice) or (choice.is_certified and choice.record.effort != FULL)
+        return "met, by a certificate" if alone else "met"
     record = choice.record
     kind = choice.usability_kind
     broken = listed([_limit(name, kind) for name in record.fails if name not in SPOILT])
     unsure = listed(
         [
-            f"{_limit(name, kind)}{_settled(record.images_needed.get(name))}"
-            for name in record.undecided
+            f"{_limit(name, kind)}{_settled(_count(choice, name))}"
+            for name in (*record.undecided, *choice.screened)
             if name not in SPOILT
         ]
     )
@@ -189,6 +191,16 @@ def _limit(name: str, kind: str) -> str:
     return {**words, "reid": "re-identification", "accuracy": kind}.get(short, short)
 
 
+def _count(choice: Choice, name: str) -> int | None:
+    """Returns how many images settle a limit; where quick attacks stay below it, none does."""
+    leak = next((leak for leak in LEAKS if leak.limit == name), None)
+    if leak is not None and choice.record.effort != FULL:
+        mean, limit = getattr(choice.record, leak.name), choice.constraints.get(name)
+        if mean is None or limit is None or mean <= limit:
+            return None
+    return choice.record.images_needed.get(name)
+
+
 def _settled(count: int | None) -> str:
     """Tells how many images settle a limit, where that is known."""
     return "" if count is None else f" ({count:,} images would settle it)"
@@ -200,7 +212,8 @@ def order(partition: Partition) -> list[Choice]:
 
     def rank(choice: Choice) -> tuple[Any, ...]:
         place = next((n for n, each in enumerate(first) if each is choice), len(first))
-        return (place, not choice.meets, not choice.pareto, choice.ssim.or_all)
+        broken = bool(choice.record.fails)
+        return (place, broken, not choice.meets, not choice.pareto, choice.ssim.or_all)
 
     return sorted(partition.choices, key=rank)
 

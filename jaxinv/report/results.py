@@ -6,7 +6,7 @@ Nothing here starts JAX. `sort` makes runs of records; the number of a run is it
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from jaxinv.constants import kinds
 from jaxinv.constants.choices import FULL
 from jaxinv.constants.halves import ALL
 from jaxinv.constants.threats import THREATS
+from jaxinv.measures.leaks import LEAKS, REID
 from jaxinv.report import datasets
 from jaxinv.report.values import Measure
 from jaxinv.store import choice as stored_choice
@@ -196,6 +197,7 @@ class Choice(_Measured):
 
     index: int
     record: stored_choice.RecordedChoice
+    constraints: Mapping[str, float | None]
 
     @property
     def name(self) -> str:
@@ -226,7 +228,25 @@ class Choice(_Measured):
 
     @property
     def meets(self) -> bool:
-        return self.record.meets
+        return self.record.meets and not self.screened
+
+    @property
+    def screened(self) -> list[str]:
+        """Limits on leakage that older records call kept because quick attacks did not break them.
+
+        A certificate keeps a limit, whoever attacked.
+        """
+        if self.record.effort == FULL:
+            return []
+        named = {*self.record.fails, *self.record.undecided}
+        asked = {leak.limit for leak in LEAKS if self.constraints.get(leak.limit) is not None}
+        return sorted(asked - named - ({REID.limit} if self.is_certified else set()))
+
+    @property
+    def is_certified(self) -> bool:
+        """True if a certificate keeps the limit on re-identification."""
+        share, limit = self.record.certified_reid, self.constraints.get(REID.limit)
+        return share is not None and limit is not None and share <= limit
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +257,10 @@ class Partition(ShownRun):
 
     @cached_property
     def choices(self) -> list[Choice]:
-        return [Choice(index, row) for index, row in enumerate(self.record.choices)]
+        return [
+            Choice(index, row, self.record.constraints)
+            for index, row in enumerate(self.record.choices)
+        ]
 
     @property
     def recommended(self) -> Choice | None:

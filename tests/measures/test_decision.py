@@ -23,6 +23,7 @@ def row(split="conv1", defense=NONE, **changes):
         "reid_ci": [0.2, 0.4],
         "attacker": {"threat_model": "whitebox", "method": "adaptive"},
         "images_needed": {},
+        "effort": "full",
     }
     accuracy = changes.pop("accuracy", None)
     if accuracy is not None:
@@ -306,9 +307,20 @@ def test_quick_attacks_show_no_limit_on_leakage_to_hold(limits, certified, undec
     found = limited.judged(quick)
     assert found["undecided"] == undecided and found["meets"] == (not undecided)
     assert limited.judged({**quick, "effort": "full"})["meets"]
+    del quick["effort"]
+    assert limited.judged(quick)["undecided"] == undecided
     # Whoever looks for what to attack with everything takes quick attacks for what they are.
     assert limited.unkept(quick) == {"fails": [], "undecided": []}
     assert decision.recommend([quick], limited) == 0
+
+
+def test_what_quick_attacks_leave_is_not_told_as_met():
+    limits = Constraints(min_accuracy=0.94, max_reid=0.5)
+    leaks, wrong = row("conv1", reid_ci=[0.6, 0.7]), row("fc3", accuracy=0.5)
+    told = decision.reason([leaks, wrong], limits)
+    assert told.startswith("Each limit is met by some choice and all together by none; ")
+    told = decision.reason([leaks, {**wrong, "effort": "screen"}], limits)
+    assert told.startswith("Each limit is met by some choice, as far as quick attacks tell, and ")
 
 
 def test_quick_attacks_that_succeed_break_limits():

@@ -351,6 +351,32 @@ def test_where_nothing_that_splits_is_recommended_it_says_why(tmp_path):
     assert second == f"If the cloud has to compute a part, nothing is recommended: {why}"
 
 
+def test_an_older_record_does_not_make_a_limit_kept_that_quick_attacks_left(tmp_path):
+    limits = {"min_accuracy": 0.9, "max_ssim": 0.25, "max_reid": 0.1}
+    quick = {"effort": "screen", "meets": True, "ssim": 0.1}
+    rows = [
+        choice("conv1", **quick),
+        choice("relu2", **quick, certified_reid=0.064),
+        choice("fc1", **{**quick, "effort": "full"}),
+        choice("fc2", ssim=0.05, meets=False, fails=["min_accuracy"], effort="screen"),
+    ]
+    partition(tmp_path, rows, constraints=limits)
+    (found,) = found_in(tmp_path).partitions
+    told = [advice.verdict(each) for each in found.choices]
+    assert told[:2] == ["undecided: re-identification and SSIM", "undecided: SSIM"]
+    assert told[2] == "met" and [each.meets for each in found.choices] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    # What is open comes before what is broken, whatever it leaks.
+    assert advice.order(found)[-1].split == "fc2"
+    partition(tmp_path, rows[1:2], constraints={"max_reid": 0.1}, seed=1)
+    only = next(each for each in found_in(tmp_path).partitions if len(each.choices) == 1)
+    assert advice.verdict(only.choices[0]) == "met, by a certificate"
+
+
 def test_what_is_undecided_is_told_with_what_would_settle_it(tmp_path):
     unsure = {"undecided": ["max_ssim", "max_reid"], "safe": "undecided", "meets": False}
     needed = {"max_ssim": 4310, "max_reid": None}

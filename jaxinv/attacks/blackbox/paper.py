@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import time
 from typing import ClassVar, cast
 
 import jax
@@ -35,7 +34,6 @@ STEPS = 56_250
 
 _BATCH, _RATE, _EPS = 32, 1e-3, 1e-3
 _AT_ONCE = 2**28  # bytes of images, summed up in float32
-_KEPT = 2 * memory.TRAINING  # bytes of answers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +102,7 @@ def fit_decoder(
     """
     images = pool.images
     keys = [jax.random.fold_in(key, number) for number in range(3)]
-    began = time.perf_counter()
     asked = _answered(pool)
-    seconds = time.perf_counter() - began
     mean, std = (jnp.asarray(value).reshape(1, 1, 1, -1) for value in _of_channels(images))
     decoder = Decoder(images.shape[1:])
 
@@ -120,15 +116,16 @@ def fit_decoder(
 
     seen = pool.features(BEHAVIOUR)
     params = jax.jit(decoder.init)(keys[1], seen[:1])["params"]
-    held = Partial(loss, asked.queries)
-    batch_size = maps.fitting(held, params, asked.batch, min(_BATCH, len(images)))
+    # It follows from the edge, too, whether or not answers are kept.
+    each_step = Partial(loss, pool.queries)
+    batch_size = maps.fitting(each_step, params, pool.batch, min(_BATCH, len(images)))
     third = max(1, steps // 3)
     rate = optax.piecewise_constant_schedule(_RATE, {third: 0.5, 2 * third: 0.5})
     checkpoint = None
     if isinstance(pool, Pool):
         checkpoint = kept(shelf, "decoder", __name__, pool, seen, steps=steps)
     trained = fit(
-        held,
+        Partial(loss, asked.queries),
         params,
         asked.batch,
         optimizer=optax.chain(amsgrad(1.0, eps=_EPS), optax.scale_by_schedule(rate)),
@@ -139,12 +136,18 @@ def fit_decoder(
         checkpoint=checkpoint,
         description=f"decoder {shelf.label}",
     )
-    seconds += trained.seconds
-    return TrainedMap(estimate, trained.params, seconds, trained.compile_seconds, pool.queries.size)
+    return TrainedMap(
+        estimate, trained.params, trained.seconds, trained.compile_seconds, pool.queries.size
+    )
 
 
 def _answered(pool: Pool | Pairs) -> Pool | Pairs:
-    """Returns the pairs of a pool that asks each image once, where memory has room for answers."""
+    """Returns the pairs of a pool that asks each image once, if a step of a computation may hold
+    the answers; else the pool, whose images are asked in every step.
+
+    Kept answers have all digits, which on an accelerator are more than those of a step.
+    """
+    if not isinstance(pool, Pool) or pool.members or pool.queries.size != len(pool.images):
+        return pool
     size = 4 * len(pool.images) * math.prod(pool.feature_shape)
-    once = isinstance(pool, Pool) and pool.queries.size == len(pool.images) and not pool.members
-    return Pairs(pool.images, pool.features()) if once and size <= _KEPT else pool
+    return Pairs(pool.images, pool.features()) if size <= memory.step() else pool

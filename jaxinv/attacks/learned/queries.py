@@ -143,11 +143,9 @@ class Pool(NamedTuple):
 
         Returns `[members * count, ...]` for a family, those of its first member first.
         """
-        rows = [
-            np.tile(array[:count], (max(1, self.members), *(1,) * (array.ndim - 1)))
-            for array in self.batch
-        ]
+        rows = [array[:count] for array in self.batch]  # which may be made as they are asked for
         if self.members:
+            rows = [np.tile(array, (self.members, *(1,) * (array.ndim - 1))) for array in rows]
             each = len(rows[0]) // self.members
             rows.append(np.repeat(np.arange(self.members, dtype=np.int32), each))
         return devices.in_slices(Queries.plain, *rows, shared=(self.queries,))

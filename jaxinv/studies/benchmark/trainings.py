@@ -44,7 +44,9 @@ def maps_work(method, target, dataset, split, batches, steps, key) -> Iterator[W
     example = features_of(target, dataset, split, 1)
 
     def loss(params: Params) -> jax.Array:
-        features = edge.apply(own, jnp.asarray(images[:1]))  # queried anew in every step
+        features = example  # of the decoder, whose answers are kept; others ask in every step
+        if method != "decoder":
+            features = edge.apply(own, jnp.asarray(images[:1]))
         return learned.apply(params, features).sum()
 
     yield _training(method, split, train, learned, loss, steps, own_steps)

@@ -8,7 +8,6 @@ from typing import Any
 from jaxinv.constants.choices import FULL
 from jaxinv.constants.halves import CHOICE, REPORT
 from jaxinv.constants.kinds import in_words
-from jaxinv.constants.verdicts import UNDECIDED
 from jaxinv.errors import UsageError
 from jaxinv.inputs import data
 from jaxinv.look.charts import choices as choices_chart
@@ -227,8 +226,12 @@ def _judged(config: PartitionConfig, scene: runs.Scene, board: Board) -> dict[st
     counted = zip(rows, board.attacks(), [[], *found, []], strict=True)
     for place, (row, own, bounded) in enumerate(counted):
         row["bounds"] = bounded
-        sure, unsure = row["confidence"], limited.unkept(row)[UNDECIDED]
-        row["images_needed"] = decision.images_needed(own, limited, unsure, sure)
+        sure, unsure = row["confidence"], row["undecided"]
+        counts = decision.images_needed(own, limited, unsure, sure)
+        row["images_needed"] = {
+            name: count if row["effort"] == FULL or limited.is_exceeded(row, name) else None
+            for name, count in counts.items()
+        }
         if limited.min_accuracy is not None and "min_accuracy" in unsure:
             usable = board.usable(place)
             needed = usable.needed(limited.min_accuracy, sure) if usable else None
