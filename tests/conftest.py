@@ -82,11 +82,16 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    # A test that is named runs, slow or not.
-    if not config.option.all and not any("::" in name for name in config.args):
-        slow = [item for item in items if item.get_closest_marker("slow")]
+    # What is named runs, slow or not.
+    named = tuple(Path(name).as_posix() for name in config.args if "::" in name)
+    if not (config.option.all or config.option.keyword or config.getoption("lf", False)):
+        slow = [
+            item
+            for item in items
+            if item.get_closest_marker("slow") and not item.nodeid.startswith(named)
+        ]
         config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        items[:] = [item for item in items if item not in slow]
     order = {name: place for place, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 

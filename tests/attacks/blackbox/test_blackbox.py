@@ -13,10 +13,12 @@ from jaxinv.attacks.attack import QueriesKnown
 from jaxinv.attacks.blackbox import paper
 from jaxinv.attacks.learned import maps
 from jaxinv.attacks.learned.estimator import Estimator
+from jaxinv.attacks.learned.queries import make_pool
 from jaxinv.attacks.shelf import NOWHERE, Shelf
 from jaxinv.errors import UsageError, UserError
 from jaxinv.store import checkpoints
 from jaxinv.training.fit import Fit
+from jaxinv.unit_space import Scaled
 
 SHAPE = (12, 11, 1)
 SIZE, FEATURES = 132, 200
@@ -201,10 +203,21 @@ def test_the_authors_decoder_is_the_same_where_answers_are_too_many_to_keep(quer
         return query(keys, images)
 
     kept = learned()
-    monkeypatch.setattr(paper, "_KEPT", 4 * 57 * FEATURES)
+    monkeypatch.setattr(paper.memory, "step", lambda: 4 * 57 * FEATURES)
     np.testing.assert_allclose(learned(), kept, rtol=1e-4, atol=1e-5)
     paper.learn_decoder(QueriesKnown(counted, IMAGES), key=key(), num_queries=60, steps=40)
     assert 32 in traced  # the batch of a step
+
+
+def test_images_that_are_stored_as_bytes_are_not_copied_to_be_asked(monkeypatch):
+    def tile(array, times):
+        raise AssertionError("all images at once")
+
+    stored = (255 * IMAGES).round().astype(np.uint8)
+    pool = make_pool(QueriesKnown(rectified, Scaled(stored)), len(stored), key())
+    monkeypatch.setattr(np, "tile", tile)
+    expected = rectified(None, stored / np.float32(255))
+    np.testing.assert_allclose(pool.features(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_authors_decoder_learns():
