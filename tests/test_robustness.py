@@ -166,6 +166,7 @@ def test_a_disk_that_is_full_ends_a_run_in_one_line_and_leaves_no_half(scripts, 
     assert len(records.find(tmp_path / "results")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_below_stdout_is_one_line(scripts, few):
     with open("/dev/full", "w", encoding="utf-8") as full:

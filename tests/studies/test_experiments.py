@@ -281,6 +281,7 @@ def test_a_study_of_defences_leaves_a_record_for_each_level_and_attacker(scripts
     assert adaptive["held_out_psnr"][adaptive["way"]] == max(adaptive["held_out_psnr"].values())
 
 
+@pytest.mark.slow
 def test_defences_cost_accuracy_and_knowing_them_helps(study):
     known = study.records
     for method in ("paper", "adaptive"):
@@ -292,6 +293,7 @@ def test_defences_cost_accuracy_and_knowing_them_helps(study):
     assert known["adaptive", 0.6]["psnr_mean"] > known["paper", 0.6]["psnr_mean"] + 3
 
 
+@pytest.mark.slow
 def test_a_study_of_defences_prints_a_table_a_verdict_and_pictures(scripts, study):
     lines = study.done.stdout.splitlines()
     header = next(i for i, line in enumerate(lines) if line.startswith("split"))
@@ -312,6 +314,7 @@ def test_a_study_of_defences_prints_a_table_a_verdict_and_pictures(scripts, stud
         assert any(str(picture.name) in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_finished_study_of_defences_is_read(scripts, study):
     before = finished(scripts.folder, "defenses")
     again = scripts.here("defenses", *study.flags)

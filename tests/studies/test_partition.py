@@ -294,6 +294,7 @@ def test_a_choice_within_the_interval_of_a_limit_is_not_recommended(plain):
     assert "max_reid? (" in said and "images would settle it" in said
 
 
+@pytest.mark.slow
 def test_the_papers_advice_is_tested(study):
     advice = study()["advice"]
     assert advice["before"]["split"] == "relu" and advice["after"]["split"] == "fc"

@@ -151,6 +151,7 @@ def test_any_other_edge_is_learned_within_the_budget(query, number, count):
     assert found.info["held_out_psnr"] is not None
 
 
+@pytest.mark.slow
 def test_features_that_an_affine_map_does_not_explain_are_learned_from(count):
     released = observed(affine) + 0.1 * np.random.default_rng(0).normal(size=(8, FEATURES)).astype(
         "f"
