@@ -159,7 +159,7 @@ cannot_write() { die 1 "cannot write to $(dirname "$venv"): set JAXINV_VENV to a
 take_lock() { # a symbolic link, because it appears in one step with its content: the holder
   local holder waited=0
   # The second look: another start may have seen the same dead holder and removed our lock for it.
-  until ln -s "$me" "$lock" 2>/dev/null && sleep 0.1 && [[ $(readlink "$lock") == "$me" ]]; do
+  until ln -s "$me" "$lock" 2>/dev/null && sleep 0.3 && [[ $(readlink "$lock") == "$me" ]]; do
     holder=$(readlink "$lock" || true)
     if is_dead "$holder"; then
       rm -f "$lock"
