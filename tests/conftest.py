@@ -85,13 +85,12 @@ def pytest_collection_modifyitems(config, items):
     # What is named runs, slow or not.
     named = tuple(Path(name).as_posix() for name in config.args if "::" in name)
     if not (config.option.all or config.option.keyword or config.getoption("lf", False)):
-        slow = [
-            item
-            for item in items
-            if item.get_closest_marker("slow") and not item.nodeid.startswith(named)
-        ]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+        found: dict[bool, list] = {True: [], False: []}
+        for item in items:
+            slow = item.get_closest_marker("slow") and not item.nodeid.startswith(named)
+            found[bool(slow)].append(item)
+        config.hook.pytest_deselected(items=found[True])
+        items[:] = found[False]
     order = {name: place for place, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 

@@ -57,7 +57,7 @@ class Constraints:
 
         They prove nothing then: limits on leakage are not known to be kept; see `verdicts.spoilt`.
         What is certified needs no attack to prove it, and is broken by one that succeeds. The
-        attacks that a row is of count as all that there are; see `judged`.
+        attacks that a row is of count as all that there are; see `told`.
         """
         found = {name: self._verdict(name, limit, row) for name, limit in self.limits.items()}
         leaks = found.keys() & {leak.limit for leak in LEAKS}
